@@ -1,0 +1,64 @@
+# What a person types here: make demo | test | test-all | check | report | clean
+
+PYTHON  ?= python3
+WORKERS ?= 2
+RESULTS ?= results
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all check report clean
+
+help:
+	@echo "make demo      a small sweep of the embedded models, and its report, into demo/"
+	@echo "make test      the fast suite"
+	@echo "make test-all  the whole suite, with what is slow"
+	@echo "make check     lint, format and types"
+	@echo "make report    pages about $(RESULTS)/ into pretty_results/"
+	@echo "make clean     remove demo/ and the caches; records and $(VENV)/ stay"
+
+demo: $(VENV)/.user
+	$(PY) main.py -m model=qwen25vl,llava img_size=112,224 profiler=quick results_dir=demo/results
+	$(PY) -m profiling.report demo/results --output demo/report
+	@echo "The report is $(CURDIR)/demo/report/README.md"
+
+test: $(VENV)/.dev
+	$(PYTEST) -m "not slow and not gpu"
+
+test-all: $(VENV)/.extras
+	$(PYTEST)
+
+check: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+report: $(VENV)/.user
+	$(PY) -m profiling.report $(RESULTS)
+
+clean:
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# The environment. Each stamp is older than what it was made from when that has changed.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+	  echo "Python 3.11 to 3.14 is needed; '$(PYTHON)' is not one." \
+	       "Name another: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.user: requirements.txt constraints.txt $(PY)
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.user
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.extras: requirements-notebooks.txt $(VENV)/.dev
+	$(PIP) -r requirements-notebooks.txt
+	@touch $@

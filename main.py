@@ -1,0 +1,41 @@
+"""Measure one point, or sweep over many: python main.py [key=value …] or python main.py -m …"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from profiling.point import ROOT_KEYS, ConfigError
+from profiling.sweep import WRONG_CONFIGURATION, GroupedSweeper, explain, run_job
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def run(config: DictConfig) -> str:
+    return run_job(config)
+
+
+def main() -> None:
+    # Hydra would turn an exception into a traceback and status 1; here it is one line and 2.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    Plugins.instance().register(GroupedSweeper)
+    try:
+        run()
+    except ConfigError as error:
+        sys.exit(_refuse(str(error)))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_refuse(explain(error, ROOT_KEYS)))
+
+
+def _refuse(line: str) -> int:
+    print(line, file=sys.stderr)
+    return WRONG_CONFIGURATION
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The only loop: build a model, watch it with every probe, ask it every question, and record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from profiling.models.model import Model, Prepared
+from profiling.noise import NoiseGate, NoiseLimits
+from profiling.optimizations.optimization import build_model
+from profiling.point import Point
+from profiling.probes.nvml import board_of, cuda_uuid
+from profiling.quality import Answered, sample_wer, score
+from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.samples import Sample, batches, full_batches
+from profiling.workload import Workload
+
+Notify = Callable[[str], None]
+
+_NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
+_TEXT_METRICS = ("wer", "cer", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model and what it cost to get it."""
+
+    model: Model
+    load_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything seen at one point."""
+
+    readings: list[Reading]
+    answers: list[dict[str, Any]]
+    dtype: str
+    noise: str | None
+
+
+def load(point: Point) -> LoadedModel:
+    begun = time.perf_counter()
+    model = build_model(point)
+    model.synchronize()
+    return LoadedModel(model=model, load_s=time.perf_counter() - begun)
+
+
+def measure(
+    point: Point, samples: Sequence[Sample], loaded: LoadedModel, notify: Notify
+) -> Findings:
+    """All probes, one after the other and each with passes of its own, then the answers."""
+    notify("preparing samples")
+    workload = Workload(
+        model=loaded.model,
+        batches=full_batches(samples, point.batch_size),
+        img_size=point.img_size,
+        prompt_len=point.prompt_len,
+        max_new_tokens=point.max_new_tokens,
+        preload=point.preload,
+    )
+    readings = list(_describe(loaded))
+    noise: list[str] = []
+    for name, settings in point.profiler["probes"].items():
+        notify(f"measuring {name}")
+        probe = import_module(f"profiling.probes.{name}").PROBE(**settings)
+        with _gate(point, loaded.model, timed=getattr(probe, "timed", False)) as gate:
+            readings.extend(probe.measure(workload))
+        readings.extend(gate.readings())
+        noise.extend([gate.reason] if gate.reason else [])
+    notify("answering")
+    answers = list(answer(point, samples, loaded.model))
+    readings.extend(_mean_counts(answers))
+    readings.extend(_judge(point, samples, answers))
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    return Findings(
+        readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None
+    )
+
+
+@contextmanager
+def _gate(point: Point, model: Model, *, timed: bool) -> Iterator[NoiseGate | NoGate]:
+    """Watches the machine while a probe that times things is at work."""
+    if not timed:
+        yield NoGate()
+        return
+    limits = NoiseLimits(**point.profiler["noise"])
+    with board_of(cuda_uuid(model.device)) as board:
+        gate = NoiseGate(limits=limits, board=board, cpu_bound=model.device.type == "cpu")
+        with gate:
+            yield gate
+
+
+class NoGate:
+    """Stands where nothing is timed."""
+
+    reason: None = None
+
+    def readings(self) -> tuple[Reading, ...]:
+        return ()
+
+
+def _describe(loaded: LoadedModel) -> Iterator[Reading]:
+    model = loaded.model
+    yield Reading(
+        phase="run",
+        metric="load_s",
+        value=loaded.load_s,
+        unit="s",
+        status=MEASURED,
+        source="perf_counter around loading, when this process loaded the model",
+    )
+    yield Reading(
+        phase="run",
+        metric="model_bytes",
+        value=model.parameter_bytes(),
+        unit="bytes",
+        status=DERIVED,
+        source="parameters and buffers, shared ones once",
+    )
+
+
+def answer(point: Point, samples: Sequence[Sample], model: Model) -> Iterator[dict[str, Any]]:
+    """A line a sample: what was asked, what was seen and what was answered."""
+    for batch in batches(samples, point.batch_size):
+        prepared = [model.prepare(sample, point.prompt_len) for sample in batch]
+        yield from _answer_batch(point, model, prepared)
+
+
+def _answer_batch(
+    point: Point, model: Model, prepared: Sequence[Prepared]
+) -> Iterator[dict[str, Any]]:
+    inputs = model.encode(prepared, point.img_size)
+    texts: list[str | None] = [None] * len(prepared)
+    new_counts: list[int | None] = [None] * len(prepared)
+    if model.stored_values:
+        placed = model.place(inputs)
+        tokens = model.generate(
+            placed, side=point.img_size, length=point.max_new_tokens, exact=False
+        ).cpu()
+        texts, new_counts = list(model.family.decode(tokens)), list(model.count_new_tokens(tokens))
+    prompt_counts = inputs["attention_mask"].sum(dim=1).tolist()
+    visual_counts = model.family.count_visual_tokens(inputs["input_ids"]).tolist()
+    sizes = model.family.seen_sizes(inputs)
+    for row, item in enumerate(prepared):
+        references = item.sample.references
+        text = texts[row]
+        yield {
+            "id": item.sample.id,
+            "prompt": item.prompt,
+            "references": list(references),
+            "answer": text,
+            "wer": None
+            if text is None
+            else sample_wer(text, references, point.headline_reference),
+            "num_question_tokens": len(model.family.question_token_ends(item.question)),
+            "num_prompt_tokens": prompt_counts[row],
+            "num_visual_tokens": visual_counts[row],
+            "num_new_tokens": new_counts[row],
+            "image_width": sizes[row][0],
+            "image_height": sizes[row][1],
+        }
+
+
+def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
+    for metric in (
+        "num_question_tokens",
+        "num_prompt_tokens",
+        "num_visual_tokens",
+        "num_new_tokens",
+    ):
+        values = [line[metric] for line in answers if line[metric] is not None]
+        if not values:
+            yield unavailable("run", metric, "1", _NO_QUALITY)
+            continue
+        yield Reading(
+            phase="run",
+            metric=metric,
+            value=sum(values) / len(values),
+            unit="1",
+            status=DERIVED,
+            source="counted in the tensors of every sample, mean per sample",
+        )
+
+
+def _judge(
+    point: Point, samples: Sequence[Sample], answers: Sequence[dict[str, Any]]
+) -> list[Reading]:
+    if any(line["answer"] is None for line in answers):
+        return [unavailable("run", metric, "1", _NO_QUALITY) for metric in _TEXT_METRICS]
+    answered = [
+        Answered(id=sample.id, answer=line["answer"], references=sample.references)
+        for sample, line in zip(samples, answers, strict=True)
+    ]
+    return score(answered, headline=point.headline_reference, accuracy=point.accuracy)

@@ -1,0 +1,174 @@
+"""The small interface that every family of models answers to."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+# Rendered in the place of a question, to learn what a template puts before and after it.
+_MARK = "\ue000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Where the parts of a network are, as paths of submodules.
+
+    The first pass through `text_encoder` (where there is one) and `language` up to the end of
+    `head` is the prefill; every later one is a step of decoding. A projector that lies inside of
+    the vision part is counted as projector and not as vision.
+    """
+
+    vision: str
+    projector: tuple[str, ...]
+    language: str
+    head: str
+    text_encoder: str | None
+
+    def modules(self, network: nn.Module) -> dict[str, list[nn.Module]]:
+        """The modules of each part, by the part's name."""
+        encoder = [self.text_encoder] if self.text_encoder else []
+        paths = {
+            "vision": [self.vision],
+            "projector": list(self.projector),
+            "text_encoder": encoder,
+            "language": [self.language],
+            "head": [self.head],
+        }
+        return {
+            name: [network.get_submodule(path) for path in listed] for name, listed in paths.items()
+        }
+
+
+class Family(ABC):
+    """What the project has to know of a family; everything else asks here."""
+
+    parts: ClassVar[Parts]
+    network_class: ClassVar[type[Any]]
+    keeps_aspect_ratio: ClassVar[bool]
+    encoder_decoder: ClassVar[bool] = False
+
+    def __init__(self, *, config: Any, folder: Path | str, processor_options: Mapping[str, Any]):
+        self.config = config
+        self.adapt_config()
+        self.processor = self.load_processor(folder, processor_options)
+        self.tokenizer = self.processor.tokenizer
+        self.adapt_tokenizer()
+
+    @abstractmethod
+    def load_processor(self, folder: Path | str, options: Mapping[str, Any]) -> Any:
+        """The library's processor, working on PIL pictures whatever else is installed."""
+
+    @abstractmethod
+    def render(self, question: str) -> str:
+        """The whole prompt, as text, with the picture's placeholder in it."""
+
+    @abstractmethod
+    def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
+        """The network's inputs for a batch of pictures of `img_size` side and rendered prompts."""
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """The sides of a picture are whole multiples of so many pixels."""
+
+    @property
+    def image_token_id(self) -> int:
+        return int(self.config.image_token_id)
+
+    def adapt_config(self) -> None:
+        """Undo what the library assumes of a configuration and the real checkpoints are not."""
+
+    def adapt_tokenizer(self) -> None:
+        self.tokenizer.padding_side = "left"
+
+    def adapt_network(self, network: nn.Module) -> None:
+        """Prepare a freshly loaded network for pictures of other sizes than its own."""
+
+    def generate_options(self, side: int) -> dict[str, Any]:
+        """What this family's `generate` has to be told besides the inputs."""
+        return {}
+
+    def seen_side(self, side: int) -> int:
+        """The side of a square picture when `side` was asked for."""
+        return max(1, round(side / self.multiple)) * self.multiple
+
+    def size_for(self, picture: Image.Image, side: int) -> tuple[int, int]:
+        """Width and height that the network is made to see."""
+        if not self.keeps_aspect_ratio:
+            return self.seen_side(side), self.seen_side(side)
+        scale = side / math.sqrt(picture.width * picture.height) / self.multiple
+        width, height = (
+            max(1, round(length * scale)) * self.multiple
+            for length in (picture.width, picture.height)
+        )
+        return width, height
+
+    @abstractmethod
+    def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+        """Width and height of each picture, read off the tensors that the network gets."""
+
+    @cached_property
+    def frame(self) -> tuple[str, str]:
+        """What the template puts before and after the question."""
+        before, _, after = self.render(_MARK).partition(_MARK)
+        return before, after
+
+    def question_token_ends(self, question: str) -> list[int]:
+        """Where each token of the question ends when it stands inside the template."""
+        before, after = self.frame
+        start, stop = len(before), len(before) + len(question)
+        offsets = self.tokenizer(before + question + after, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        return [min(e, stop) - start for s, e in offsets if s < stop and e > start]
+
+    def defuse(self, question: str) -> str:
+        """The question without anything that the tokenizer would take for a special token."""
+        for token in sorted(self.reserved_texts, key=len, reverse=True):
+            question = question.replace(token, token[:1] + " " + token[1:])
+        return question
+
+    @cached_property
+    def reserved_texts(self) -> tuple[str, ...]:
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
+        return tuple(sorted(added | set(self.tokenizer.all_special_tokens)))
+
+    def count_visual_tokens(self, ids: Tensor) -> Tensor:  # [B, S] -> [B]
+        return (ids == self.image_token_id).sum(dim=1)
+
+    def new_tokens(self, generated: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Only what the network added: no prompt, no start token."""
+        start = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
+        return generated[:, start:]
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Answers as text."""
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+def with_forced_option(module: nn.Module, **forced: Any) -> None:
+    """Have a module called with an option that its callers do not pass on."""
+
+    def add(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, **forced}
+
+    module.register_forward_pre_hook(add, with_kwargs=True)
+
+
+def placed(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """The inputs on the device, numbers with a fraction in the network's dtype."""
+    return {
+        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+        for name, value in inputs.items()
+        if isinstance(value, Tensor)
+    }

@@ -1,0 +1,89 @@
+"""Fuyu: picture patches go straight into the decoder through one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, FuyuForCausalLM, FuyuImageProcessorPil, FuyuProcessor
+
+from profiling.models.family import Family, Parts
+
+
+class PictureProcessor(FuyuImageProcessorPil):  # type: ignore[misc]
+    """The library's PIL image processor with its patches cut as the torch one cuts them."""
+
+    def patchify_image(self, image: Any, patch_size: Any = None) -> Tensor:
+        # The stock method hands numpy's axes to a tensor's transpose. The leading axis is what
+        # the processor squeezes away again, and a picture of one patch would lose its row.
+        patches = super().patchify_image(image=numpy.asarray(image), patch_size=patch_size)
+        return torch.from_numpy(numpy.ascontiguousarray(patches))[None]
+
+
+class Fuyu(Family):
+    parts = Parts(
+        vision="model.vision_embed_tokens",
+        projector=(),
+        language="model.language_model",
+        head="lm_head",
+        text_encoder=None,
+    )
+    network_class = FuyuForCausalLM
+    keeps_aspect_ratio = True
+
+    def load_processor(self, folder: Path | str, options: Mapping[str, Any]) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        names = ("input_ids", "attention_mask")
+        tokenizer.model_input_names = list(names)
+        return FuyuProcessor(
+            image_processor=PictureProcessor.from_pretrained(folder, **options),
+            tokenizer=tokenizer,
+        )
+
+    @property
+    def multiple(self) -> int:
+        return int(self.config.patch_size)
+
+    @property
+    def image_token_id(self) -> int:
+        return int(self.processor.image_token_id)
+
+    @cached_property
+    def reserved_texts(self) -> tuple[str, ...]:
+        # Ordinary pieces to the tokenizer, but the processor gives them a meaning of their own.
+        tags = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>", "<box>", "</box>", "<point>", "</point>")
+        return tuple(sorted({*super().reserved_texts, *tags}))
+
+    def render(self, question: str) -> str:
+        return f"{question}\n"
+
+    def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
+        resample = self.processor.image_processor.resample
+        sized = [p.resize(self.size_for(p, side), resample=resample) for p in pictures]
+        # The canvas that everything is padded to; the padding is cut off again patch by patch.
+        canvas = {
+            "height": max(picture.height for picture in sized),
+            "width": max(picture.width for picture in sized),
+        }
+        return self.processor(
+            images=sized,
+            text=list(texts),
+            size=canvas,
+            return_tensors="pt",
+            return_legacy_image_output=False,
+        )
+
+    def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+        ids, patch = inputs["input_ids"], self.multiple
+        rows = (ids == self.processor.image_newline_id).sum(dim=1)
+        columns = self.count_visual_tokens(ids) // rows
+        return [(int(c) * patch, int(r) * patch) for c, r in zip(columns, rows, strict=True)]
+
+
+FAMILY = Fuyu

@@ -1,0 +1,132 @@
+"""Loading a model of any family from the source of weights that a point names."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GenerationConfig
+from transformers.initialization import no_init_weights
+
+from profiling.models.family import Family
+from profiling.models.model import Model
+from profiling.models.weights import WeightsSource, locate
+from profiling.point import Point
+
+# The usual spread of an untrained transformer's weights.
+_RANDOM_STD = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """How a model is to be loaded; optimizations that act before loading change it."""
+
+    dtype: torch.dtype | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def find_family(name: str) -> type[Family]:
+    """The family in the module of the same name as the yaml."""
+    family: type[Family] = import_module(f"profiling.models.{name}").FAMILY
+    return family
+
+
+def load_model(point: Point, plan: LoadPlan) -> Model:
+    """A model on its device, in evaluation mode, without gradients."""
+    source = locate(point)
+    family = load_family(point, source)
+    device = torch.device(point.device)
+    if source.values == "random":
+        dtype = plan.dtype or getattr(torch, point.public_dtype)
+        network = _random_network(family, device, dtype, point.seed, plan)
+        network.generation_config = _generation_config(source, family)
+    else:
+        network = _stored_network(family, source, device, plan)
+    network.eval().requires_grad_(False)
+    family.adapt_network(network)
+    return Model(
+        network=network,
+        family=family,
+        device=device,
+        dtype=network.dtype,
+        stored_values=source.values == "stored",
+    )
+
+
+def load_family(point: Point, source: WeightsSource) -> Family:
+    kind = find_family(point.model)
+    config = kind.network_class.config_class.from_pretrained(source.config, **source.options)
+    if source.values == "random":
+        _take_token_ids(config, Path(source.processor) / "config.json")
+    return kind(config=config, folder=source.processor, processor_options=source.options)
+
+
+def _stored_network(
+    family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
+) -> Any:
+    options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
+    return family.network_class.from_pretrained(
+        source.config,
+        config=copy.deepcopy(family.config),
+        dtype=plan.dtype or "auto",
+        use_safetensors=True,
+        **options,
+        **source.options,
+        **plan.options,
+    )
+
+
+def _random_network(
+    family: Family, device: torch.device, dtype: torch.dtype, seed: int, plan: LoadPlan
+) -> Any:
+    """The architecture with random values made in place, on the device and in the dtype."""
+    with torch.device(device), no_init_weights():
+        network = family.network_class._from_config(
+            copy.deepcopy(family.config), dtype=dtype, **plan.options
+        )
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                _fill(module, name, parameter, generator)
+    return network
+
+
+def _fill(
+    module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator
+) -> None:
+    is_scale = parameter.ndim == 1 and name == "weight" and "norm" in type(module).__name__.lower()
+    if is_scale:
+        parameter.fill_(1)
+    elif name == "bias":
+        parameter.zero_()
+    else:
+        parameter.normal_(0, _RANDOM_STD, generator=generator)
+
+
+def _take_token_ids(config: Any, tiny_config: Path) -> None:
+    """Special tokens as the tiny tokenizer numbers them, since it writes the prompts."""
+    _copy_token_ids(config, json.loads(tiny_config.read_text(encoding="utf-8")))
+
+
+def _copy_token_ids(config: Any, stored: dict[str, Any]) -> None:
+    for key, value in stored.items():
+        if isinstance(value, dict) and hasattr(config, key):
+            inner = getattr(config, key)
+            if not isinstance(inner, dict):
+                _copy_token_ids(inner, value)
+        elif key.endswith(("_token_id", "_token_index")):
+            setattr(config, key, value)
+
+
+def _generation_config(source: WeightsSource, family: Family) -> GenerationConfig:
+    config = GenerationConfig.from_pretrained(source.processor, local_files_only=True)
+    if family.encoder_decoder:
+        config.decoder_start_token_id = family.config.text_config.decoder_start_token_id
+    return config

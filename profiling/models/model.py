@@ -1,0 +1,97 @@
+"""A loaded model: a network, its family, and the steps from a sample to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from profiling.models.family import Family, placed
+from profiling.point import ConfigError
+from profiling.prompt_length import NoSuchLength, fit_question
+from profiling.samples import Sample, read_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A sample with its picture read and its prompt rendered, ready for the processor."""
+
+    sample: Sample
+    picture: Image.Image
+    question: str
+    prompt: str
+
+
+@dataclass(kw_only=True)
+class Model:
+    """A network that answers questions about pictures, whatever its family."""
+
+    network: Any
+    family: Family
+    device: torch.device
+    dtype: torch.dtype
+    stored_values: bool
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def prepare(self, sample: Sample, prompt_len: int | None) -> Prepared:
+        question = self.family.defuse(sample.request)
+        if prompt_len is not None:
+            try:
+                question = fit_question(question, prompt_len, self.family.question_token_ends)
+            except NoSuchLength as error:
+                raise ConfigError("prompt_len", prompt_len, str(error)) from None
+        return Prepared(
+            sample=sample,
+            picture=read_picture(sample.picture),
+            question=question,
+            prompt=self.family.render(question),
+        )
+
+    def encode(self, batch: Sequence[Prepared], side: int) -> dict[str, Tensor]:
+        """The processor's tensors for a batch, still on the CPU."""
+        inputs = self.family.encode([b.picture for b in batch], [b.prompt for b in batch], side)
+        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+
+    def place(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return placed(inputs, self.device, self.dtype)
+
+    def generate(
+        self, inputs: Mapping[str, Tensor], *, side: int, length: int, exact: bool, **options: Any
+    ) -> Tensor:
+        """New tokens [B, T]: `length` of them, or up to so many where the model stops by itself."""
+        with torch.inference_mode():
+            generated = self.network.generate(
+                **inputs,
+                **self.family.generate_options(side),
+                **options,
+                max_new_tokens=length,
+                min_new_tokens=length if exact else None,
+                do_sample=False,
+            )
+        return self.family.new_tokens(generated, inputs)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        return self.family.parts.modules(self.network)
+
+    def count_new_tokens(self, tokens: Tensor) -> list[int]:
+        """How many tokens each row has up to its own end, the end token counted."""
+        ends = self.network.generation_config.eos_token_id
+        listed = [ends] if isinstance(ends, int) else list(ends or [])
+        stops = torch.isin(tokens, torch.tensor(listed, device=tokens.device))
+        reached = stops.any(dim=1)
+        first = stops.int().argmax(dim=1) + 1
+        return torch.where(reached, first, tokens.shape[1]).tolist()  # type: ignore[no-any-return]
+
+    def parameter_bytes(self) -> int:
+        """What the weights and buffers take in memory; what is shared is counted once."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        sizes = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}
+        return sum(sizes.values())
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

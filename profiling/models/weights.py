@@ -1,0 +1,187 @@
+"""Where weights come from: which folder or hub repository a point names, and what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiling import PROJECT
+from profiling.point import ConfigError, Point
+
+CHECKPOINTS = PROJECT / "checkpoints"
+_WHOLE_FILES_UP_TO = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource:
+    """What to load: `processor` and `config` name a folder or a hub repository."""
+
+    config: str
+    processor: str
+    values: str  # "stored" or "random"
+    options: dict[str, Any]
+    digest: str
+
+
+def locate(point: Point) -> WeightsSource:
+    """The source of a point's weights, checked as far as no large file has to be read."""
+    if point.weights == "pretrained":
+        return _pretrained(point)
+    tiny = CHECKPOINTS / "tiny" / point.model
+    _check_folder(tiny, point)
+    config = tiny if point.weights == "tiny" else CHECKPOINTS / "public" / point.model
+    return WeightsSource(
+        config=str(config),
+        processor=str(tiny),
+        values="stored" if point.weights == "tiny" else "random",
+        options={"local_files_only": True},
+        digest=_digest_folder(tiny) + ("" if config == tiny else _digest_folder(config)),
+    )
+
+
+def _pretrained(point: Point) -> WeightsSource:
+    assert point.checkpoint is not None
+    folder = Path(point.checkpoint).expanduser()
+    if folder.is_dir():
+        _check_folder(folder, point)
+        options: dict[str, Any] = {"local_files_only": True}
+        name, digest = str(folder.absolute()), _digest_folder(folder)
+    else:
+        _check_hub_name(point.checkpoint)
+        options = {} if point.revision is None else {"revision": point.revision}
+        name, digest = point.checkpoint, f"{point.checkpoint}@{point.revision}"
+    return WeightsSource(
+        config=name, processor=name, values="stored", options=options, digest=digest
+    )
+
+
+def _check_hub_name(name: str) -> None:
+    owner, slash, model = name.partition("/")
+    looks_like_a_path = name.startswith((".", "/", "~")) or "/" in model
+    if looks_like_a_path or not (slash and owner and model):
+        raise ConfigError(
+            "model.checkpoint", name, "no such folder, and not a hub id of the form owner/name"
+        )
+
+
+def _check_folder(folder: Path, point: Point) -> None:
+    config = _read_json(folder, "config.json")
+    expected = _read_json(CHECKPOINTS / "public" / point.model, "config.json")
+    for where, has, wants in (
+        ("", config, expected),
+        ("text_config.", config.get("text_config"), expected["text_config"]),
+    ):
+        found = has.get("model_type") if isinstance(has, dict) else None
+        if found != wants["model_type"]:
+            raise ConfigError(
+                "model.checkpoint",
+                folder,
+                f"config.json has {where}model_type {found}; {point.model} is"
+                f" {wants['model_type']}",
+            )
+    _check_shards(folder)
+    if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
+        raise ConfigError("model.checkpoint", folder, "there is no tokenizer.json in it")
+
+
+def _check_shards(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(_read_json(folder, index.name).get("weight_map", {}).values()))
+    else:
+        shards = ["model.safetensors"]
+    for shard in shards:
+        path = folder / shard
+        if not path.is_file():
+            raise ConfigError("model.checkpoint", folder, f"there is no {shard} in it")
+        _check_safetensors(folder, path)
+
+
+def _check_safetensors(folder: Path, path: Path) -> None:
+    """Compare the size with what the header promises: a torn download ends too early."""
+    try:
+        header = read_header(path)
+        ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+        whole = 8 + length + max(ends, default=0)
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        raise ConfigError("model.checkpoint", folder, f"{path.name} is not safetensors") from None
+    if path.stat().st_size != whole:
+        raise ConfigError(
+            "model.checkpoint",
+            folder,
+            f"{path.name} has {path.stat().st_size} bytes and should have {whole}",
+        )
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("model.checkpoint", folder, f"there is no {name} in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError("model.checkpoint", folder, f"{name} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError("model.checkpoint", folder, f"{name} is not an object")
+    return content
+
+
+def _digest_folder(folder: Path) -> str:
+    """A digest of a checkpoint: small files whole, of large ones both ends and the size."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in {".json", ".jinja", ".model", ".safetensors", ".txt"}:
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as stream:
+            if size <= _WHOLE_FILES_UP_TO:
+                digest.update(stream.read())
+            else:
+                digest.update(stream.read(2**20))
+                stream.seek(-(2**20), 2)
+                digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def describe_weights(point: Point) -> str:
+    """What the weights of a run are, so that nobody takes them for something else."""
+    if point.weights == "tiny":
+        millions = count_parameters(CHECKPOINTS / "tiny" / point.model) / 1e6
+        return (
+            f"weights=tiny: a {millions:.1f} M-parameter stand-in for {point.model};"
+            " weights=pretrained profiles the public checkpoint"
+        )
+    if point.weights == "random":
+        return (
+            f"weights=random: the architecture of {point.model} at full size with random values;"
+            " its costs are real, its answers mean nothing"
+        )
+    revision = f" at revision {point.revision}" if point.revision else ""
+    return f"weights=pretrained: {point.checkpoint}{revision}"
+
+
+def count_parameters(folder: Path) -> int:
+    """The number of stored values, read off the headers of a folder's safetensors files."""
+    return sum(
+        math.prod(item["shape"])
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, item in read_header(path).items()
+        if name != "__metadata__"
+    )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The names, dtypes and places of the tensors in a safetensors file."""
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    return header

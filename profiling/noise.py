@@ -1,0 +1,250 @@
+"""Noise gate: whether others used the machine, or the GPU slowed itself, while we measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Protocol, Self
+
+from profiling.records import MEASURED, Reading
+
+PROC = Path("/proc")
+
+
+class Board(Protocol):
+    """What the gate asks of a GPU."""
+
+    def read_clock_hz(self) -> float: ...
+    def find_throttling(self) -> tuple[str, ...]: ...
+    def count_processes(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLimits:
+    """Above these a measurement is called noisy. Shares are of all cores' time, 0 to 1."""
+
+    max_load_per_core: float
+    max_foreign_share: float
+    max_steal_share: float
+    max_pressure_share: float
+    max_involuntary_switches_per_s: float
+    max_waiting_share: float
+    max_clock_drop: float
+    board_sample_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuTimes:
+    """Seconds of all cores together since boot, and of this process with its children."""
+
+    total_s: float
+    busy_s: float
+    steal_s: float
+    own_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    wall_s: float
+    process_s: float
+    cpu: CpuTimes
+    load: float
+    pressure_s: float | None
+    involuntary_switches: int
+
+
+@dataclass(kw_only=True)
+class BoardLog:
+    """What a GPU said of itself before, during and after."""
+
+    clocks_hz: list[float] = field(default_factory=list)
+    throttling: set[str] = field(default_factory=set)
+    processes: int = 0
+
+    def look(self, board: Board) -> None:
+        self.throttling.update(board.find_throttling())
+        self.processes = max(self.processes, board.count_processes())
+
+    def clock_drop(self) -> float:
+        """How far the lowest clock lies under the usual one, 0 to 1."""
+        return 1 - min(self.clocks_hz) / median(self.clocks_hz) if self.clocks_hz else 0.0
+
+
+class NoiseGate:
+    """Put round a measurement; afterwards `noisy` and `reason` say whether to trust it.
+
+    `cpu_bound` says that the processor alone works: then wall time without CPU time is time in
+    which somebody else had the core.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: NoiseLimits,
+        board: Board | None,
+        cpu_bound: bool,
+        proc: Path = PROC,
+        now_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.limits = limits
+        self.board = board
+        self.cpu_bound = cpu_bound
+        self.proc = proc
+        self.now_s = now_s
+        self.log = BoardLog()
+        self.figures: dict[str, float] = {}
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._before = self._snapshot()
+        if self.board is not None:
+            self.log.look(self.board)
+            self._thread = threading.Thread(target=self._watch, name="noise gate", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.board is not None:
+            self._stop.set()
+            self._thread.join()
+            self.log.look(self.board)
+        self.figures = compare(self._before, self._snapshot())
+
+    def _watch(self) -> None:
+        assert self.board is not None
+        while not self._stop.wait(self.limits.board_sample_s):
+            self.log.look(self.board)
+            self.log.clocks_hz.append(self.board.read_clock_hz())
+
+    def _snapshot(self) -> Snapshot:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return Snapshot(
+            wall_s=self.now_s(),
+            process_s=time.process_time(),
+            cpu=read_cpu_times(self.proc),
+            load=float((self.proc / "loadavg").read_text(encoding="ascii").split()[0]),
+            pressure_s=read_pressure_s(self.proc),
+            involuntary_switches=usage.ru_nivcsw,
+        )
+
+    @property
+    def noisy(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """All that was found, in one line; None on a quiet machine."""
+        found = [*self._cpu_reasons(), *self._board_reasons()]
+        return "; ".join(found) or None
+
+    def _cpu_reasons(self) -> Iterator[str]:
+        limits, figures = self.limits, self.figures
+        checks = {
+            "foreign_share": (limits.max_foreign_share, "other processes used {:.0%} of the CPU"),
+            "steal_share": (limits.max_steal_share, "the hypervisor took {:.1%} of the CPU away"),
+            "pressure_share": (
+                limits.max_pressure_share,
+                "tasks waited for a core {:.0%} of the time",
+            ),
+            "involuntary_switches_per_s": (
+                limits.max_involuntary_switches_per_s,
+                "{:.0f} involuntary context switches a second",
+            ),
+            "load_per_core": (limits.max_load_per_core, "load average of {:.2f} per core"),
+        }
+        if self.cpu_bound:
+            words = "the process was off the CPU {:.0%} of the time"
+            checks["waiting_share"] = (limits.max_waiting_share, words)
+        for name, (limit, words) in checks.items():
+            value = figures.get(name)
+            if value is not None and value > limit:
+                yield words.format(value)
+
+    def _board_reasons(self) -> Iterator[str]:
+        if self.log.throttling:
+            yield f"the GPU slowed itself down ({', '.join(sorted(self.log.throttling))})"
+        if self.log.clock_drop() > self.limits.max_clock_drop:
+            yield f"the GPU's clock fell by {self.log.clock_drop():.0%}"
+        if self.log.processes > 1:
+            yield f"{self.log.processes} processes on the GPU"
+
+    def readings(self) -> Iterator[Reading]:
+        reading = partial(
+            Reading, phase="run", status=MEASURED, source="kernel counters before and after"
+        )
+        for name, value in self.figures.items():
+            yield reading(metric=f"noise_{name}", value=value, unit=_unit(name))
+        if self.log.clocks_hz:
+            clock = partial(reading, unit="Hz", source="NVML while measuring")
+            yield clock(metric="noise_gpu_clock_hz", value=median(self.log.clocks_hz))
+            yield clock(metric="noise_gpu_clock_min_hz", value=min(self.log.clocks_hz))
+
+
+def _unit(name: str) -> str:
+    return "1/s" if name.endswith("_per_s") else "1"
+
+
+def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
+    """Figures of the stretch between two snapshots; one that the kernel does not give is absent."""
+    wall_s = after.wall_s - before.wall_s
+    total_s = after.cpu.total_s - before.cpu.total_s
+    own_s = after.cpu.own_s - before.cpu.own_s
+    process_s = after.process_s - before.process_s
+    foreign_s = after.cpu.busy_s - before.cpu.busy_s - own_s
+    switches = after.involuntary_switches - before.involuntary_switches
+    figures = {
+        "load_per_core": max(before.load, after.load) / _cores(),
+        "involuntary_switches_per_s": switches / wall_s,
+        "waiting_share": max(0.0, 1 - process_s / wall_s),
+    }
+    # The kernel counts in ticks: a stretch of a few says nothing.
+    if total_s > 0:
+        figures["foreign_share"] = max(0.0, foreign_s / total_s)
+        figures["steal_share"] = (after.cpu.steal_s - before.cpu.steal_s) / total_s
+    if before.pressure_s is not None and after.pressure_s is not None:
+        figures["pressure_share"] = (after.pressure_s - before.pressure_s) / wall_s
+    return figures
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def read_cpu_times(proc: Path) -> CpuTimes:
+    line = (proc / "stat").read_text(encoding="ascii").splitlines()[0]
+    ticks = [int(part) for part in line.split()[1:]]
+    per_s = os.sysconf("SC_CLK_TCK")
+    # user nice system idle iowait irq softirq steal; guest time is in user already.
+    idle, steal = ticks[3] + ticks[4], ticks[7]
+    total = sum(ticks[:8])
+    own = os.times()
+    return CpuTimes(
+        total_s=total / per_s,
+        busy_s=(total - idle - steal) / per_s,
+        steal_s=steal / per_s,
+        own_s=own.user + own.system + own.children_user + own.children_system,
+    )
+
+
+def read_pressure_s(proc: Path) -> float | None:
+    """Seconds since boot in which some task waited for a core; None where it is not counted."""
+    try:
+        text = (proc / "pressure/cpu").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^some .*total=(\d+)$", text, flags=re.MULTILINE)
+    return int(found.group(1)) / 1e6 if found else None

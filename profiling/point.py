@@ -1,0 +1,365 @@
+"""The typed description of one run: validated once, and given an address by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from profiling import PROJECT
+
+SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
+DTYPES = ("float32", "float16", "bfloat16")
+ROOT_KEYS = (
+    "model",
+    "weights",
+    "dataset",
+    "optimization",
+    "img_size",
+    "prompt_len",
+    "batch_size",
+    "max_new_tokens",
+    "num_samples",
+    "seed",
+    "device",
+    "threads",
+    "preload",
+    "profiler",
+    "results_dir",
+    "resume",
+    "strict",
+)
+_GROUP_KEYS = {
+    "model": {
+        "name",
+        "checkpoint",
+        "revision",
+        "dtype",
+        "smallest_img_size",
+        "largest_img_size",
+        "native_img_size",
+    },
+    "weights": {"name"},
+    "dataset": {"name", "folder", "headline_reference", "accuracy"},
+    "profiler": {"name", "repeats", "time_budget_s", "num_samples", "noise", "probes"},
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be right: one line that names key, value and what is allowed."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={_show(value)}: {allowed}")
+        self.key, self.value, self.allowed = key, value, allowed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.value, self.allowed)
+
+
+def _show(value: object) -> str:
+    text = "null" if value is None else str(value)
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One run's configuration. Everything that `auto` or null stood for is already resolved."""
+
+    model: str
+    weights: str
+    checkpoint: str | None
+    revision: str | None
+    public_dtype: str
+    dataset: str
+    dataset_folder: str
+    headline_reference: str
+    accuracy: str | None
+    optimization: tuple[str, ...]
+    optimization_settings: Mapping[str, Mapping[str, Any]]
+    img_size: int
+    prompt_len: int | None
+    batch_size: int
+    max_new_tokens: int
+    num_samples: int | None
+    seed: int
+    device: str
+    threads: int
+    preload: bool
+    profiler: Mapping[str, Any]
+    results_dir: str = field(compare=False)
+    resume: bool = field(compare=False)
+    strict: bool = field(compare=False)
+
+    @property
+    def load_key(self) -> tuple[object, ...]:
+        """What a loaded model can be kept for: equal keys mean the same module in memory."""
+        settings = json.dumps(_plain(self.optimization_settings), sort_keys=True)
+        return (
+            self.model,
+            self.weights,
+            self.checkpoint,
+            self.revision,
+            settings,
+            self.device,
+            self.threads,
+            self.seed if self.weights == "random" else None,
+        )
+
+    def as_config(self) -> dict[str, Any]:
+        """The resolved configuration, in the shape of the command line's keys."""
+        return {
+            "model": {
+                "name": self.model,
+                "checkpoint": self.checkpoint,
+                "revision": self.revision,
+                "dtype": self.public_dtype,
+            },
+            "weights": self.weights,
+            "dataset": {
+                "name": self.dataset,
+                "folder": self.dataset_folder,
+                "headline_reference": self.headline_reference,
+                "accuracy": self.accuracy,
+            },
+            "optimization": _plain(self.optimization_settings),
+            "img_size": self.img_size,
+            "prompt_len": self.prompt_len,
+            "batch_size": self.batch_size,
+            "max_new_tokens": self.max_new_tokens,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+            "device": self.device,
+            "threads": self.threads,
+            "preload": self.preload,
+            "profiler": _plain(self.profiler),
+            "results_dir": self.results_dir,
+            "resume": self.resume,
+            "strict": self.strict,
+        }
+
+    def label(self) -> str:
+        """A short name for people."""
+        parts = [self.model, "+".join(self.optimization), self.dataset, f"img_size={self.img_size}"]
+        if self.prompt_len is not None:
+            parts.append(f"prompt_len={self.prompt_len}")
+        return " ".join([*parts, f"batch_size={self.batch_size}"])
+
+    def fingerprint(
+        self,
+        *,
+        machine: Mapping[str, Any],
+        versions: Mapping[str, str],
+        samples_digest: str,
+        weights_digest: str,
+    ) -> str:
+        """The point's address: equal for the same work on the same kind of machine, and only then.
+
+        Folders count by what is in them and not by where they lie, so that a project that was
+        moved, or a sample folder that was copied, leaves the address as it is.
+        """
+        config = self.as_config()
+        for name in ("results_dir", "resume", "strict"):
+            del config[name]
+        config["model"] = {"name": self.model, "weights": weights_digest}
+        config["dataset"] = {**config["dataset"], "folder": samples_digest}
+        facts = {
+            "config": config,
+            "code": digest_code(),
+            "machine": machine,
+            "versions": dict(versions),
+        }
+        return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: object) -> str:
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@cache
+def digest_code() -> str:
+    """A digest of the code that measures: all of this package except the reports."""
+    package = PROJECT / "profiling"
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith("report/"):
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
+    """Check a composed configuration, all but its samples, and make it a Point."""
+    _check_keys(config)
+    model, weights = config["model"], config["weights"]["name"]
+    optimization = _read_stack(config["optimization"])
+    prompt_len = _whole(
+        config, "prompt_len", at_least=SMALLEST_PROMPT, at_most=LONGEST_PROMPT, null="as it is"
+    )
+    pretrained = weights == "pretrained"
+    return Point(
+        model=model["name"],
+        weights=weights,
+        checkpoint=_text(model["checkpoint"], "model.checkpoint") if pretrained else None,
+        revision=model["revision"] if pretrained else None,
+        public_dtype=model["dtype"],
+        dataset=config["dataset"]["name"],
+        dataset_folder=_dataset_folder(config["dataset"]),
+        headline_reference=config["dataset"]["headline_reference"],
+        accuracy=config["dataset"]["accuracy"],
+        optimization=tuple(optimization),
+        optimization_settings=optimization,
+        img_size=_image_side(config),
+        prompt_len=prompt_len,
+        batch_size=_whole_given(config, "batch_size", at_least=1),
+        max_new_tokens=_whole_given(config, "max_new_tokens", at_least=1),
+        num_samples=_number_of_samples(config),
+        seed=_whole_given(config, "seed", at_least=0),
+        device=device,
+        threads=_threads(config, weights, cores),
+        preload=_flag(config, "preload"),
+        profiler=_read_profiler(config["profiler"]),
+        results_dir=_text(config["results_dir"], "results_dir"),
+        resume=_flag(config, "resume"),
+        strict=_flag(config, "strict"),
+    )
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Keys added with + or taken away with ~ are as wrong as misspelt ones."""
+    _compare_keys("", set(config), set(ROOT_KEYS), config)
+    for group, keys in _GROUP_KEYS.items():
+        if not isinstance(config[group], Mapping):
+            raise ConfigError(group, config[group], "allowed is the name of a yaml in conf/" + group)
+        _compare_keys(f"{group}.", set(config[group]), keys, config[group])
+    if config["model"]["dtype"] not in DTYPES:
+        raise ConfigError("model.dtype", config["model"]["dtype"], f"allowed: {', '.join(DTYPES)}")
+
+
+def _compare_keys(
+    prefix: str, found: set[str], known: set[str], config: Mapping[str, Any]
+) -> None:
+    for key in sorted(found - known):
+        allowed = ", ".join(sorted(known))
+        raise ConfigError(prefix + key, config[key], f"unknown key; allowed are {allowed}")
+    for key in sorted(known - found):
+        raise ConfigError(prefix + key, None, "the key is missing; give it a value")
+
+
+def _number_of_samples(config: Mapping[str, Any]) -> int | None:
+    return _whole(config, "num_samples", at_least=1, null="all of them")
+
+
+def _threads(config: Mapping[str, Any], weights: str, cores: int) -> int:
+    threads = _whole(config, "threads", at_least=1, at_most=cores, null="as suits the weights")
+    # Threads that wait for each other make a model of a few million weights slower, not faster.
+    return threads or (1 if weights == "tiny" else cores)
+
+
+def _image_side(config: Mapping[str, Any]) -> int:
+    model = config["model"]
+    side = _whole(
+        config,
+        "img_size",
+        at_least=model["smallest_img_size"],
+        at_most=model["largest_img_size"],
+        null="the native size",
+    )
+    return model["native_img_size"][config["weights"]["name"]] if side is None else side
+
+
+def _read_stack(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The optimizations in their canonical order, whatever the order they were typed in."""
+    stack = dict(sorted(groups.items(), key=lambda item: (item[1]["order"], item[0])))
+    kinds: dict[str, str] = {}
+    for name, settings in stack.items():
+        other = kinds.setdefault(settings["kind"], name)
+        if other != name:
+            raise ConfigError(
+                "optimization",
+                f"[{','.join(groups)}]",
+                f"{other} and {name} both set the {settings['kind']}; at most one of them",
+            )
+    if len(stack) > 1:
+        stack.pop("baseline", None)
+    return {name: dict(settings) for name, settings in stack.items()}
+
+
+def _dataset_folder(dataset: Mapping[str, Any]) -> str:
+    if dataset["folder"] is None:
+        return str(PROJECT / "datasets" / dataset["name"])
+    return str(Path(_text(dataset["folder"], "dataset.folder")).expanduser().absolute())
+
+
+def _read_profiler(profiler: Mapping[str, Any]) -> dict[str, Any]:
+    _whole(profiler, "repeats", at_least=1, null="until the interval is narrow", prefix="profiler.")
+    budget = profiler["time_budget_s"]
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
+        raise ConfigError("profiler.time_budget_s", budget, "allowed is a number of seconds above 0")
+    return dict(profiler)
+
+
+def _whole_given(config: Mapping[str, Any], key: str, *, at_least: int) -> int:
+    value = config[key]
+    if value is None:
+        raise ConfigError(key, value, f"allowed is a whole number from {at_least}")
+    number = _whole(config, key, at_least=at_least, null="")
+    assert number is not None
+    return number
+
+
+def _whole(
+    config: Mapping[str, Any],
+    key: str,
+    *,
+    at_least: int,
+    null: str,
+    at_most: int | None = None,
+    prefix: str = "",
+) -> int | None:
+    value = config[key]
+    if value is None:
+        return None
+    upper = "" if at_most is None else f" to {at_most}"
+    or_null = f", or null ({null})" if null else ""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < at_least
+        or (at_most is not None and value > at_most)
+    ):
+        raise ConfigError(
+            prefix + key, value, f"allowed is a whole number from {at_least}{upper}{or_null}"
+        )
+    return value
+
+
+def _flag(config: Mapping[str, Any], key: str) -> bool:
+    if not isinstance(config[key], bool):
+        raise ConfigError(key, config[key], "allowed are true and false")
+    return bool(config[key])
+
+
+def _text(value: object, key: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ConfigError(key, value, "allowed is a name or a path")
+    return value
+
+
+def order_for_loading(points: Sequence[Point]) -> list[int]:
+    """Positions of the points, arranged so that one loaded model serves all that need it."""
+    first_seen: dict[tuple[object, ...], int] = {}
+    for position, point in enumerate(points):
+        first_seen.setdefault(point.load_key, position)
+    return sorted(range(len(points)), key=lambda i: (first_seen[points[i].load_key], i))

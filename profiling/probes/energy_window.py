@@ -1,0 +1,137 @@
+"""How joules are read off a counter that only moves now and then: windows, idle, update period."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Protocol
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Counter(Protocol):
+    """Joules of one component since some moment, as an instrument gives them."""
+
+    component: str
+    source: str
+    longest_window_s: float
+
+    def read_j(self) -> float:
+        """Joules so far; never goes back."""
+        ...
+
+    def read_mark(self) -> float:
+        """A number that changes whenever the instrument brings a new value."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """The clock of a measurement, so that a test can put its own in its place."""
+
+    now_s: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a window is filled with: whole passes, each of so many samples."""
+
+    run: Callable[[int], None]
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Joules of one stretch of whole passes, by component."""
+
+    joules: dict[str, float]
+    duration_s: float
+    samples: int
+
+    def per_sample_j(self, component: str) -> float:
+        return self.joules[component] / self.samples
+
+
+def measure_update_period(
+    counter: Counter, *, changes: int, timeout_s: float, time: Time
+) -> float | None:
+    """Median seconds between two new values; None where too few came before the timeout."""
+    moments: list[float] = []
+    started_s, mark = time.now_s(), counter.read_mark()
+    while len(moments) <= changes:
+        fresh, now_s = counter.read_mark(), time.now_s()
+        if fresh != mark:
+            mark = fresh
+            moments.append(now_s)
+        if now_s - started_s > timeout_s:
+            break
+    gaps = [after - before for before, after in pairwise(moments)]
+    return median(gaps) if len(gaps) >= 2 else None
+
+
+def wait_for_update(counter: Counter, *, timeout_s: float, time: Time) -> None:
+    """Return right after the counter moved, so that what it shows is not stale."""
+    started_s, mark = time.now_s(), counter.read_mark()
+    while counter.read_mark() == mark and time.now_s() - started_s < timeout_s:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """Reads windows off counters, the first of which is slow and sets the pace."""
+
+    counters: Sequence[Counter]
+    period_s: float
+    time: Time
+
+    def measure_window(
+        self, work: Work, *, number: int, at_least_s: float, idle_w: float
+    ) -> Window:
+        """Whole passes for at least that long.
+
+        Each window starts at another phase of the update period: an instrument that watches
+        only part of each period would otherwise see the same part of every pass. The slow
+        counter is read right after an update, before and after; what lies between these updates
+        and the work is idle.
+        """
+        updated_s, update_j = self._read_update()
+        self.time.sleep((number * GOLDEN % 1) * self.period_s)
+        started_s, before = self.time.now_s(), self._read_all()
+        passes = self._repeat(work, until_s=started_s + at_least_s)
+        ended_s, after = self.time.now_s(), self._read_all()
+        last_s, last_j = self._read_update()
+        joules = {name: after[name] - before[name] for name in after}
+        idle_s = (started_s - updated_s) + (last_s - ended_s)
+        joules[self.counters[0].component] = last_j - update_j - idle_w * idle_s
+        return Window(joules=joules, duration_s=ended_s - started_s, samples=passes * work.samples)
+
+    def measure_idle(self, *, seconds: float) -> dict[str, float]:
+        """Watts of each component while nothing runs."""
+        updated_s, update_j = self._read_update()
+        started_s, before = self.time.now_s(), self._read_all()
+        self.time.sleep(seconds)
+        ended_s, after = self.time.now_s(), self._read_all()
+        last_s, last_j = self._read_update()
+        watts = {name: (after[name] - before[name]) / (ended_s - started_s) for name in after}
+        watts[self.counters[0].component] = (last_j - update_j) / (last_s - updated_s)
+        return watts
+
+    def _repeat(self, work: Work, *, until_s: float) -> int:
+        passes = 0
+        while passes == 0 or self.time.now_s() < until_s:
+            work.run(passes)
+            passes += 1
+        return passes
+
+    def _read_all(self) -> dict[str, float]:
+        return {counter.component: counter.read_j() for counter in self.counters}
+
+    def _read_update(self) -> tuple[float, float]:
+        # Three periods without news: the value is steady, and waiting longer tells no more.
+        wait_for_update(self.counters[0], timeout_s=3 * self.period_s, time=self.time)
+        return self.time.now_s(), self.counters[0].read_j()

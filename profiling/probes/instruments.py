@@ -1,0 +1,89 @@
+"""Which joules can be read for a device, and for those that cannot, the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from profiling.probes.energy_window import Counter, Time
+from profiling.probes.nvml import (
+    BOARD,
+    NO_NVML,
+    Board,
+    NoBoardEnergy,
+    PowerIntegral,
+    board_of,
+    cuda_uuid,
+    open_counter,
+)
+from profiling.probes.rapl import PACKAGE, POWERCAP, open_rapl
+
+NOT_THE_GPU = "the run is on the CPU: what a GPU draws meanwhile is not its energy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruments:
+    """What can be read for one device: counters by component, and for the others why not."""
+
+    headline: str
+    counters: dict[str, Counter]
+    missing: dict[str, str]
+    find_throttling: Callable[[], tuple[str, ...]] = tuple
+    time: Time = field(default_factory=Time)
+
+    def ordered(self) -> list[Counter]:
+        """The headline's counter first."""
+        return sorted(self.counters.values(), key=lambda c: c.component != self.headline)
+
+
+@contextmanager
+def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instruments]:
+    """The counters that charge a run on this device, real ones."""
+    if device.type != "cuda":
+        yield cpu_instruments(POWERCAP)
+        return
+    with board_of(cuda_uuid(device)) as board:
+        if board is None:
+            yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_NVML})
+            return
+        with gpu_instruments(
+            board, power_sample_s=power_sample_s, powercap=POWERCAP, time=Time()
+        ) as instruments:
+            yield instruments
+
+
+def cpu_instruments(powercap: Path) -> Instruments:
+    rapl = open_rapl(powercap)
+    return Instruments(
+        headline=PACKAGE,
+        counters=dict(rapl.counters),
+        missing={BOARD: NOT_THE_GPU, **rapl.missing},
+    )
+
+
+@contextmanager
+def gpu_instruments(
+    board: Board, *, power_sample_s: float, powercap: Path, time: Time
+) -> Iterator[Instruments]:
+    rapl = open_rapl(powercap)
+    counters: dict[str, Counter] = dict(rapl.counters)
+    missing = dict(rapl.missing)
+    with ExitStack() as stack:
+        try:
+            counter = open_counter(board, sample_s=power_sample_s, time=time)
+        except NoBoardEnergy as reason:
+            missing[BOARD] = str(reason)
+        else:
+            counters[BOARD] = counter
+            if isinstance(counter, PowerIntegral):
+                stack.enter_context(counter.sampling())
+        yield Instruments(
+            headline=BOARD,
+            counters=counters,
+            missing=missing,
+            find_throttling=board.find_throttling,
+            time=time,
+        )

@@ -1,0 +1,159 @@
+"""Latency probe: the time of one batch, whole and by phase, repeated until it is known well."""
+
+from __future__ import annotations
+
+import gc
+import statistics as plain
+import time
+from collections.abc import Iterator
+
+from profiling.phases import PHASES, PhaseHooks, Timing
+from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.statistics import Repeats, Settling, Summary, summarize
+from profiling.workload import Workload
+
+_HOST = "perf_counter_ns around the batch, hooks on the parts"
+_EVENTS = "CUDA events in the stream, hooks on the parts, one synchronization at the end"
+
+
+class LatencyProbe:
+    """Warms up until the times settle, then repeats batches until the interval is narrow."""
+
+    timed = True
+
+    def __init__(
+        self,
+        *,
+        repeats: int | None,
+        time_budget_s: float,
+        relative_target: float,
+        minimum: int,
+        maximum: int,
+        warmup_window: int,
+        warmup_tolerance: float,
+        warmup_cap: int,
+    ) -> None:
+        self._rule = Repeats(
+            fixed=repeats,
+            time_budget_s=time_budget_s,
+            relative_target=relative_target,
+            minimum=minimum,
+            maximum=maximum,
+        )
+        self._warmup = Settling(window=warmup_window, tolerance=warmup_tolerance, cap=warmup_cap)
+
+    def measure(self, workload: Workload) -> Iterator[Reading]:
+        with PhaseHooks(workload.model) as hooks:
+            warm = self._warm_up(workload, hooks)
+            timings = self._repeat(workload, hooks)
+        source = _EVENTS if workload.model.device.type == "cuda" else _HOST
+        yield from _raw(timings, len(workload.batches), source)
+        yield from _aggregate(timings, workload, hooks.expected, source)
+        hit = ", cut off at the cap" if self._warmup.hit_cap else ""
+        yield _derived("run", "num_warmup", len(warm), "1", f"until the medians settled{hit}")
+        yield _derived("run", "num_repeats", len(timings), "1", f"ended by {self._rule.stopped_by}")
+
+    def _warm_up(self, workload: Workload, hooks: PhaseHooks) -> list[float]:
+        values: list[float] = []
+        while self._warmup.wants_more(values):
+            values.append(workload.run_timed(len(values), hooks).latency_s)
+        return values
+
+    def _repeat(self, workload: Workload, hooks: PhaseHooks) -> list[Timing]:
+        timings: list[Timing] = []
+        # What exists already can no longer cause a pause of the collector in mid-repeat.
+        gc.collect()
+        gc.freeze()
+        begun = time.perf_counter()
+        values: list[float] = []
+        while self._rule.wants_more(values, time.perf_counter() - begun):
+            timings.append(workload.run_timed(len(timings), hooks))
+            values.append(timings[-1].latency_s)
+        gc.unfreeze()
+        return timings
+
+
+def _raw(timings: list[Timing], num_batches: int, source: str) -> Iterator[Reading]:
+    for repeat, timing in enumerate(timings):
+        values = {"total": timing.latency_s, **timing.phases_s}
+        for phase, value in values.items():
+            yield Reading(
+                phase=phase,
+                metric="latency_s",
+                value=value,
+                unit="s",
+                status=DERIVED if phase == "other" else MEASURED,
+                source=source,
+                repeat=repeat,
+                batch=repeat % num_batches,
+            )
+
+
+def _aggregate(
+    timings: list[Timing], workload: Workload, expected: frozenset[str], source: str
+) -> Iterator[Reading]:
+    whole = summarize([timing.latency_s for timing in timings])
+    yield from _spread(whole, source)
+    for phase in PHASES:
+        values = [timing.phases_s[phase] for timing in timings]
+        if phase in expected or phase in ("decode", "other"):
+            yield _median(phase, f"{phase}_s", values, source)
+        else:
+            yield unavailable(phase, f"{phase}_s", "s", f"this family has no {phase}")
+    yield _median("total", "ttft_s", [t.ttft_s for t in timings if t.ttft_s is not None], source)
+    steps = [t.tpot_s for t in timings if t.tpot_s is not None]
+    if steps:
+        yield _median("decode", "tpot_s", steps, source)
+    else:
+        reason = "a generation of one token has no time between tokens"
+        yield unavailable("decode", "tpot_s", "s", reason)
+    median_s = plain.median(timing.latency_s for timing in timings)
+    yield from _rates(median_s, timings[0].num_tokens, workload.batch_size)
+
+
+def _spread(whole: Summary, source: str) -> Iterator[Reading]:
+    columns = {
+        "latency_s": "median",
+        "latency_mean_s": "mean",
+        "latency_std_s": "std",
+        "latency_min_s": "minimum",
+        "latency_max_s": "maximum",
+        "latency_p95_s": "p95",
+        "latency_ci_low_s": "low",
+        "latency_ci_high_s": "high",
+    }
+    for metric, name in columns.items():
+        value = getattr(whole, name)
+        if value is None:
+            yield unavailable("total", metric, "s", whole.missing[name])
+        else:
+            yield _measured("total", metric, value, "s", f"{name} of repeats; {source}")
+
+
+def _rates(latency_s: float, num_tokens: int, batch_size: int) -> Iterator[Reading]:
+    yield _derived(
+        "total", "samples_per_s", batch_size / latency_s, "1/s", "samples of a batch over latency_s"
+    )
+    tokens = batch_size * num_tokens / latency_s
+    yield _derived("total", "tokens_per_s", tokens, "1/s", "timed new tokens over latency_s")
+
+
+def _median(phase: str, metric: str, values: list[float], source: str) -> Reading:
+    status = DERIVED if phase == "other" else MEASURED
+    median = plain.median(values)
+    return Reading(phase=phase, metric=metric, value=median, unit="s", status=status, source=source)
+
+
+def _measured(phase: str, metric: str, value: float, unit: str, source: str) -> Reading:
+    return Reading(
+        phase=phase, metric=metric, value=value, unit=unit, status=MEASURED, source=source
+    )
+
+
+def _derived(phase: str, metric: str, value: float, unit: str, source: str) -> Reading:
+    return Reading(
+        phase=phase, metric=metric, value=value, unit=unit, status=DERIVED, source=source
+    )
+
+
+PROBE = LatencyProbe

@@ -1,0 +1,87 @@
+"""CIDEr-D of captions: likeness of rare word runs, after Vedantam, Zitnick and Parikh (2015)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from profiling.quality.metric import Answered, Judging, captions, metric
+from profiling.quality.words import (
+    NO_REFERENCE,
+    NORMALIZER,
+    NOT_COMPARABLE,
+    pair_with_all,
+    read_off,
+)
+from profiling.records import Reading
+
+LONGEST = 4
+SIGMA = 6.0
+Weights = Mapping[tuple[str, ...], float]
+
+
+@metric("cider_d", applies=captions)
+def score_cider(answers: Sequence[Answered], _: Judging) -> Iterable[Reading]:
+    pairs = pair_with_all(answers)
+    if not pairs:
+        return [read_off("cider_d", None, NO_REFERENCE)]
+    if len(pairs) < 2:
+        return [read_off("cider_d", None, "rarity of words needs at least two samples")]
+    rarity = _measure_rarity([references for references, _ in pairs])
+    value = math.fsum(_judge(a, refs, rarity, len(pairs)) for refs, a in pairs) / len(pairs)
+    source = f"own CIDEr-D on {len(pairs)} samples, normalizer {NORMALIZER}; {NOT_COMPARABLE}"
+    return [read_off("cider_d", value, source)]
+
+
+def _measure_rarity(references: Sequence[Sequence[str]]) -> dict[tuple[str, ...], float]:
+    """log(samples / samples whose references hold the run of words)."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    for texts in references:
+        seen.update({run for text in texts for run in _count_runs(text)})
+    return {run: math.log(len(references) / count) for run, count in seen.items()}
+
+
+def _count_runs(text: str) -> Counter[tuple[str, ...]]:
+    words = text.split()
+    return Counter(
+        tuple(words[start : start + length])
+        for length in range(1, LONGEST + 1)
+        for start in range(len(words) - length + 1)
+    )
+
+
+def _judge(answer: str, references: Sequence[str], rarity: Weights, samples: int) -> float:
+    unseen = math.log(samples)
+    given = _weigh(answer, rarity, unseen)
+    likeness = [
+        _compare(given, _weigh(reference, rarity, unseen)) * _punish_length(answer, reference)
+        for reference in references
+    ]
+    return 10 * math.fsum(likeness) / len(likeness)
+
+
+def _weigh(text: str, rarity: Weights, unseen: float) -> list[dict[tuple[str, ...], float]]:
+    """Counts times rarity, one table for each length of run."""
+    tables: list[dict[tuple[str, ...], float]] = [{} for _ in range(LONGEST)]
+    for run, count in _count_runs(text).items():
+        tables[len(run) - 1][run] = count * rarity.get(run, unseen)
+    return tables
+
+
+def _compare(given: Sequence[Weights], wanted: Sequence[Weights]) -> float:
+    """Cosine with the answer's weights clipped to the reference's, averaged over lengths."""
+    cosines = []
+    for ours, theirs in zip(given, wanted, strict=True):
+        shared = math.fsum(
+            min(w, theirs[run]) * theirs[run] for run, w in ours.items() if run in theirs
+        )
+        size = math.hypot(*ours.values()) * math.hypot(*theirs.values())
+        cosines.append(shared / size if size else 0.0)
+    return math.fsum(cosines) / LONGEST
+
+
+def _punish_length(answer: str, reference: str) -> float:
+    """A Gaussian of the difference in length, which keeps repetition from paying."""
+    difference = len(answer.split()) - len(reference.split())
+    return math.exp(-(difference**2) / (2 * SIGMA**2))

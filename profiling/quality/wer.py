@@ -1,0 +1,117 @@
+"""Word error rate over the whole set of samples, with what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import jiwer
+
+from profiling.quality.metric import Answered, Judging, always, metric
+from profiling.quality.words import (
+    NO_REFERENCE,
+    NORMALIZER,
+    choose_reference,
+    normalize,
+    pair_with_all,
+    pair_with_reference,
+    read_off,
+)
+from profiling.records import DERIVED, Reading
+from profiling.statistics import bound_ratio
+
+COLUMNS = (
+    "wer",
+    "wer_substitutions",
+    "wer_deletions",
+    "wer_insertions",
+    "wer_reference_words",
+    "wer_mean_clipped",
+    "wer_best_reference",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """What turns a reference into an answer, in words."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference_words: int
+
+    @property
+    def total(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        return self.total / self.reference_words
+
+
+def count_edits(reference: str, answer: str) -> Edits:
+    """Both sides normalized, the reference not empty."""
+    output = jiwer.process_words(reference, answer)
+    return Edits(
+        substitutions=output.substitutions,
+        deletions=output.deletions,
+        insertions=output.insertions,
+        reference_words=output.hits + output.substitutions + output.deletions,
+    )
+
+
+def sample_wer(answer: str, references: Sequence[str], headline: str) -> float | None:
+    """The error rate of one answer; None where its reference is empty after normalization."""
+    reference = choose_reference(references, headline)
+    if reference is None:
+        return None
+    return count_edits(normalize(reference), normalize(answer)).rate
+
+
+@metric("wer", applies=always)
+def score_wer(answers: Sequence[Answered], judging: Judging) -> Iterable[Reading]:
+    pairs = pair_with_reference(answers, judging.headline)
+    if not pairs:
+        return [read_off(name, None, NO_REFERENCE) for name in COLUMNS]
+    edits = [count_edits(reference, answer) for reference, answer in pairs]
+    source = f"jiwer, {judging.headline} reference, normalizer {NORMALIZER}"
+    values = _add_up(edits) | {"wer_best_reference": find_best_rate(answers)}
+    return [*(read_off(name, values[name], source) for name in COLUMNS), *_bound(edits, source)]
+
+
+def _add_up(edits: Sequence[Edits]) -> dict[str, float]:
+    words = sum(edit.reference_words for edit in edits)
+    return {
+        "wer": sum(edit.total for edit in edits) / words,
+        "wer_substitutions": sum(edit.substitutions for edit in edits),
+        "wer_deletions": sum(edit.deletions for edit in edits),
+        "wer_insertions": sum(edit.insertions for edit in edits),
+        "wer_reference_words": words,
+        "wer_mean_clipped": sum(sorted(min(1.0, edit.rate) for edit in edits)) / len(edits),
+    }
+
+
+def find_best_rate(answers: Sequence[Answered]) -> float:
+    """Corpus WER where each answer is held against the reference it is nearest to."""
+    nearest = [
+        min((count_edits(reference, answer) for reference in references), key=_nearness)
+        for references, answer in pair_with_all(answers)
+    ]
+    return sum(edit.total for edit in nearest) / sum(edit.reference_words for edit in nearest)
+
+
+def _nearness(edits: Edits) -> tuple[float, int]:
+    return edits.rate, -edits.reference_words
+
+
+def _bound(edits: Sequence[Edits], source: str) -> Iterable[Reading]:
+    """Samples, not words, are what was drawn: the interval is over samples."""
+    interval = bound_ratio([edit.total for edit in edits], [edit.reference_words for edit in edits])
+    if interval is None:
+        reason = "the samples are fewer than two or do not differ: their spread is unknown"
+        yield read_off("wer_ci_low", None, reason)
+        yield read_off("wer_ci_high", None, reason)
+        return
+    method = f"95% interval of a ratio over samples; {source}"
+    yield read_off("wer_ci_low", max(0.0, interval.low), method, status=DERIVED)
+    yield read_off("wer_ci_high", interval.high, method, status=DERIVED)

@@ -1,0 +1,64 @@
+"""The named, versioned text normalizer, and the reference that a sample is held against."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from profiling.quality.metric import FIRST, PHASE, Answered
+from profiling.records import MEASURED, Reading, unavailable
+
+NORMALIZER = "words-1"
+_NOT_A_WORD = re.compile(r"[^\w']+")
+
+
+def normalize(text: str) -> str:
+    """Lower case; all but word characters and apostrophes is space; one space between words."""
+    return _NOT_A_WORD.sub(" ", text.lower()).strip()
+
+
+def choose_reference(references: Sequence[str], headline: str) -> str | None:
+    """The reference, as it was written, that the headline error rate is against.
+
+    The majority is counted over normalized spellings and the first on ties wins; references
+    that normalize to nothing have no vote. None where nothing is left to be held against.
+    """
+    if headline == FIRST:
+        return references[0] if references and normalize(references[0]) else None
+    votes = Counter(word for word in map(normalize, references) if word)
+    if not votes:
+        return None
+    most = max(votes.values())
+    return next(written for written in references if votes[normalize(written)] == most)
+
+
+def pair_with_reference(answers: Sequence[Answered], headline: str) -> list[tuple[str, str]]:
+    """(reference, answer), both normalized, of every sample that has a reference."""
+    pairs = []
+    for answered in answers:
+        reference = choose_reference(answered.references, headline)
+        if reference is not None:
+            pairs.append((normalize(reference), normalize(answered.answer)))
+    return pairs
+
+
+def pair_with_all(answers: Sequence[Answered]) -> list[tuple[list[str], str]]:
+    """(references, answer), all normalized, of every sample that has a reference."""
+    pairs = []
+    for answered in answers:
+        references = [word for word in map(normalize, answered.references) if word]
+        if references:
+            pairs.append((references, normalize(answered.answer)))
+    return pairs
+
+
+NOT_COMPARABLE = "not comparable with published full-set values"
+NO_REFERENCE = f"no sample has a reference that is not empty after normalizer {NORMALIZER}"
+
+
+def read_off(metric: str, value: float | None, source: str, *, status: str = MEASURED) -> Reading:
+    """A quality reading of the whole run; without a value the source is the reason."""
+    if value is None:
+        return unavailable(PHASE, metric, "1", source)
+    return Reading(phase=PHASE, metric=metric, value=value, unit="1", status=status, source=source)

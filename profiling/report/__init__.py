@@ -1,0 +1,7 @@
+"""From records to answers: tables, pages, figures and comparisons, without torch."""
+
+from __future__ import annotations
+
+from profiling.report.runs import ReportError, Run, Runs, read_runs
+
+__all__ = ["ReportError", "Run", "Runs", "read_runs"]

@@ -1,0 +1,85 @@
+"""Go through the readings of a record: what its aggregates are worth, and its raw repeats."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from profiling.records import (
+    DERIVED,
+    ESTIMATED,
+    MEASURED,
+    READING_FIELDS,
+    UNAVAILABLE,
+    BrokenRecord,
+    Record,
+)
+
+_STATUSES = frozenset({MEASURED, ESTIMATED, DERIVED, UNAVAILABLE})
+Worth = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """One raw value, with what it shares with the repeats of another run."""
+
+    repeat: int
+    batch: int
+    value: float
+
+
+def read_worths(record: Record) -> dict[str, Worth]:
+    """Status and source of every aggregate that is anything but plainly measured."""
+    worths = {}
+    for _, metric, _, _, status, source, repeat, batch in _rows(record):
+        if status != MEASURED and not repeat and not batch:
+            worths[metric] = (status, source)
+    return worths
+
+
+def read_repeats(record: Record, *, metric: str, phase: str) -> list[Repeat]:
+    """The raw values of one metric of one phase, in the order they were taken."""
+    return [
+        Repeat(repeat=int(repeat or 0), batch=int(batch or 0), value=float(value))
+        for own_phase, own_metric, value, _, _, _, repeat, batch in _rows(record)
+        if own_metric == metric and own_phase == phase and value and (repeat or batch)
+    ]
+
+
+def read_phase_repeats(record: Record) -> dict[str, list[float]]:
+    """The raw latencies of every phase."""
+    phases: dict[str, list[float]] = {}
+    for phase, metric, value, _, _, _, repeat, _ in _rows(record):
+        if metric == "latency_s" and value and repeat:
+            phases.setdefault(phase, []).append(float(value))
+    return phases
+
+
+def _rows(record: Record) -> Iterator[list[str]]:
+    path = record.folder / "readings.csv"
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            next(rows, None)
+            for row in rows:
+                _check(row)
+                yield row
+    except (ValueError, csv.Error) as error:
+        raise BrokenRecord(f"{path}: line {rows.line_num}: {error}") from None
+
+
+def _check(row: list[str]) -> None:
+    if len(row) != len(READING_FIELDS):
+        raise ValueError(f"{len(row)} cells instead of {len(READING_FIELDS)}")
+    _, _, value, _, status, _, repeat, batch = row
+    if status not in _STATUSES:
+        raise ValueError(f"status {status!r}")
+    if value and not math.isfinite(float(value)):
+        raise ValueError(f"{value} is no number")
+    for count in (repeat, batch):
+        if count and not count.isdecimal():
+            raise ValueError(f"{count!r} is no repeat or batch")

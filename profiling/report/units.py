@@ -1,0 +1,88 @@
+"""Write numbers for people: three digits, a scaled unit, an interval in the same unit."""
+
+from __future__ import annotations
+
+import math
+
+_DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+
+NOTHING = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def unit_of(column: str) -> str:
+    """The unit that a summary column carries in its name."""
+    if column.endswith("_per_s"):
+        return "1/s"
+    if column.startswith("flops"):
+        return "FLOP"
+    for suffix, unit in (("_bytes", "bytes"), ("_s", "s"), ("_j", "J")):
+        if column.endswith(suffix):
+            return unit
+    return "1"
+
+
+def is_number(value: object) -> bool:
+    """True for a finite number, which is all that may be formatted or plotted."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent where one is not needed."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -4 <= magnitude < 7:
+        return f"{value:.2e}"
+    return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def scale_of(value: float, unit: str) -> tuple[float, str]:
+    """What to divide by, and the unit to print, so that `value` reads well."""
+    if unit == "bytes":
+        return next(((f, name) for f, name in _BINARY if abs(value) >= f), (1.0, "B"))
+    if unit == "FLOP":
+        return next(((f, f"{p}FLOP") for f, p in _DECIMAL if abs(value) >= f), (1.0, unit))
+    if unit in ("s", "J", "W"):
+        return _scale_si(value, unit)
+    return 1.0, {"1/s": "/s"}.get(unit, "")
+
+
+def _scale_si(value: float, unit: str) -> tuple[float, str]:
+    steps = ((1.0, ""), *_SMALL) if unit == "s" else (*_DECIMAL, *_SMALL)
+    if value == 0:
+        return 1.0, unit
+    return next(((f, f"{p}{unit}") for f, p in steps if abs(value) >= f), (1e-9, f"n{unit}"))
+
+
+def quantity(value: object, unit: str) -> str:
+    """`0.0123, "s"` becomes `12.3 ms`; what is not a finite number becomes a dash."""
+    if not is_number(value):
+        return NOTHING
+    number = float(value)  # type: ignore[arg-type]
+    factor, name = scale_of(number, unit)
+    return f"{digits(number / factor)} {name}".rstrip()
+
+
+def interval(value: object, low: object, high: object, unit: str) -> str:
+    """A value with its interval, both in the unit that suits the value."""
+    if not (is_number(value) and is_number(low) and is_number(high)):
+        return quantity(value, unit)
+    number = float(value)  # type: ignore[arg-type]
+    factor, name = scale_of(number, unit)
+    bounds = f"[{digits(float(low) / factor)}, {digits(float(high) / factor)}]"  # type: ignore[arg-type]
+    return f"{digits(number / factor)} {bounds} {name}".rstrip()
+
+
+def percent(share: object) -> str:
+    """`0.314` becomes `31%`."""
+    if not is_number(share):
+        return NOTHING
+    return f"{100 * float(share):.0f}%"  # type: ignore[arg-type]
+
+
+def times(ratio: object) -> str:
+    """A ratio as people say it: so many times."""
+    return f"{digits(float(ratio))}{TIMES}" if is_number(ratio) else NOTHING  # type: ignore[arg-type]

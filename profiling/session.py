@@ -1,0 +1,167 @@
+"""Taking points, one after another, to finished records: addresses, locks, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from profiling import PROJECT
+from profiling.machine import (
+    describe_machine,
+    git_state,
+    package_versions,
+    resolve_device,
+    usable_cores,
+)
+from profiling.models.weights import describe_weights, locate
+from profiling.point import ConfigError, Point, read_point
+from profiling.progress import Progress
+from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
+from profiling.samples import Sample, check_pictures, digest_samples, load_samples
+from profiling.worker import Job, Outcome, WorkerKeeper, now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A point that has been checked in full: it can run."""
+
+    point: Point
+    samples: list[Sample]
+    fingerprint: str
+
+
+def plan_point(config: Mapping[str, Any]) -> Plan:
+    """Check everything about a point that can be checked without loading its model."""
+    device = resolve_device(str(config.get("device")))
+    point = read_point(config, device=device, cores=usable_cores())
+    at_most = point.profiler["num_samples"]
+    folder = Path(point.dataset_folder)
+    samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
+    point = replace(point, num_samples=len(samples))
+    fingerprint = point.fingerprint(
+        machine=describe_machine().identity(),
+        versions=package_versions(),
+        samples_digest=samples_digest,
+        weights_digest=_weights_digest(point),
+    )
+    _check_results_dir(Path(point.results_dir))
+    return Plan(point=point, samples=samples, fingerprint=fingerprint)
+
+
+@cache
+def _checked_samples(
+    folder: Path, count: int | None, at_most: int | None
+) -> tuple[list[Sample], str]:
+    samples = load_samples(folder, count=count, at_most=at_most)
+    check_pictures(folder, samples)
+    return samples, digest_samples(samples)
+
+
+_weights_seen: dict[tuple[str, str, str | None, str | None], str] = {}
+
+
+def _weights_digest(point: Point) -> str:
+    key = (point.model, point.weights, point.checkpoint, point.revision)
+    if key not in _weights_seen:
+        _weights_seen[key] = locate(point).digest
+    return _weights_seen[key]
+
+
+def _check_results_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made a folder: {error.strerror}"
+        raise ConfigError("results_dir", folder, reason) from None
+
+
+class Session:
+    """Runs checked points and keeps count."""
+
+    def __init__(self, *, total: int) -> None:
+        self.progress = Progress(total=total)
+        self._keeper = WorkerKeeper()
+        self.statuses: list[str] = []
+        self._kept = 0
+
+    def run(self, plan: Plan) -> Outcome:
+        """One point, unless a record of it is there already."""
+        self.progress.begin(plan.point.label())
+        results_dir = Path(plan.point.results_dir)
+        locks = results_dir / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / plan.fingerprint)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.progress.phase("waiting, since another process is running this very point")
+            lock.acquire(poll_interval=0.5)
+        try:
+            outcome = self._run_locked(plan, results_dir)
+        finally:
+            lock.release()
+        self.statuses.append(outcome.status)
+        return outcome
+
+    def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
+        folder = folder_for(results_dir, plan.fingerprint, resume=plan.point.resume)
+        status = finished_status(folder) if plan.point.resume else None
+        if status in KEPT_STATUSES:
+            self._kept += 1
+            self.progress.end(f"{status} already, kept in {folder}", measured=False)
+            return Outcome(status=status, error=None, loaded=False, summary={})
+        if folder.exists():
+            self.progress.note(f"{folder} holds a failed or torn run, which is replaced")
+        return self._measure(plan, folder)
+
+    def _measure(self, plan: Plan, folder: Path) -> Outcome:
+        job = Job(
+            point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan)
+        )
+        outcome = self._keeper.run(job, self.progress.phase)
+        self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
+        return outcome
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def abandon(self) -> None:
+        """End at once; what was measured so far of the present point is lost, nothing else."""
+        self._keeper.kill()
+
+    def totals(self) -> str:
+        counts = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        points = f"{len(self.statuses)} points" if len(self.statuses) != 1 else "1 point"
+        models = "1 model" if self._keeper.num_loaded == 1 else f"{self._keeper.num_loaded} models"
+        return f"{points}: {listed} ({self._kept} kept from before); {models} loaded"
+
+    def exit_status(self, *, single: bool) -> int:
+        if single:
+            return 0 if self.statuses == [COMPLETED] else 1
+        return 1 if FAILED in self.statuses else 0
+
+
+def _gather_facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "fingerprint": plan.fingerprint,
+        "config": plan.point.as_config(),
+        "machine": describe_machine().to_dict(),
+        "versions": package_versions(),
+        "git": git_state(PROJECT),
+        "weights": describe_weights(plan.point),
+        "started_at": now(),
+    }
+
+
+def _describe(outcome: Outcome, folder: Path) -> str:
+    if outcome.status != COMPLETED:
+        return f"{outcome.status}: {outcome.error}"
+    latency_s, wer = outcome.summary.get("latency_s"), outcome.summary.get("wer")
+    shown = f"completed, {latency_s * 1e3:.1f} ms a batch" if latency_s else "completed"
+    return shown + (f", WER {wer:.3f}" if wer is not None else "") + f", {folder}"

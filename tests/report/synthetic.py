@@ -1,0 +1,276 @@
+"""Write result folders as a sweep would leave them, from a small model of what things cost."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import random
+import statistics
+from pathlib import Path
+from typing import Any
+
+from profiling.records import READING_FIELDS, SCHEMA_VERSION, SUMMARY_COLUMNS
+
+PHASES = ("preprocess", "transfer", "vision", "projector", "prefill", "decode", "other")
+FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
+SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
+MACHINE = {
+    "cpu_model": "Synthetic CPU",
+    "cpu_count": 2,
+    "gpus": [],
+    "gpu_driver": None,
+    "operating_system": "Synthetic OS 1",
+    "hostname": "synthetic",
+}
+DEFAULTS: dict[str, Any] = {
+    "model": "llava",
+    "weights": "tiny",
+    "dataset": "textvqa",
+    "optimization": "baseline",
+    "img_size": 224,
+    "prompt_len": None,
+    "batch_size": 1,
+    "max_new_tokens": 50,
+    "device": "cpu",
+}
+
+
+def write_run(
+    results_dir: Path,
+    *,
+    status: str = "completed",
+    error: str | None = None,
+    noisy: bool = False,
+    slower: float = 1.0,
+    seed: int = 0,
+    samples: int = 8,
+    repeats: int = 10,
+    noise: float = 0.02,
+    suffix: str = "",
+    started_at: str = "2026-01-02T03:04:05+00:00",
+    machine: dict[str, Any] | None = None,
+    summary: dict[str, Any] | None = None,
+    answers: list[str] | None = None,
+    **settings: Any,
+) -> Path:
+    """One record folder; `settings` are the sweep's keys, `summary` overrides single columns."""
+    point = {**DEFAULTS, **settings}
+    fingerprint = hashlib.sha256(
+        json.dumps([point, machine, slower], sort_keys=True).encode()
+    ).hexdigest()[:16]
+    folder = results_dir / f"{fingerprint}{suffix}"
+    folder.mkdir(parents=True)
+    draw = random.Random(f"{fingerprint}{suffix}{seed}")
+    complete = status == "completed"
+    columns: dict[str, Any] = {column: point.get(column) for column in SUMMARY_COLUMNS}
+    columns |= {"dtype": "float32", "num_samples": samples, "noisy": noisy}
+    columns["noise_reason"] = "load average 3.1 on 2 cores" if noisy else None
+    if complete:
+        rows = _raw_rows(point, draw, repeats=repeats, slower=slower, noise=noise)
+        columns |= _costs(point, rows) | _means(point)
+        lines = _answer_lines(point, draw, samples, answers)
+        columns["wer"] = statistics.fmean(line["wer"] for line in lines)
+        columns |= summary or {}
+        _write_readings(folder, columns, rows)
+        _write_answers(folder, lines)
+    del columns["agreement"], columns["speedup"], columns["fingerprint"], columns["status"]
+    run = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": fingerprint,
+        "status": status,
+        "error": error,
+        "config": _config(point, results_dir),
+        "machine": machine or MACHINE,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
+        "git": {"commit": "0" * 40, "dirty": False},
+        "started_at": started_at,
+        "finished_at": started_at,
+        "summary": columns,
+    }
+    (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_many(results_dir: Path, count: int) -> None:
+    """A sweep over everything at once, cut off after `count` runs."""
+    grid = itertools.product(
+        FAMILIES,
+        (112, 224, 336, 448, 560),
+        (1, 4, 8, 16),
+        SPEED,
+        (None, 16, 64, 128, 256),
+        ("textvqa", "coco", "scienceqa"),
+        range(3),
+    )
+    for number, values in enumerate(_spread(list(grid), count)):
+        model, img_size, batch_size, optimization, prompt_len, dataset, seed = values
+        write_run(
+            results_dir,
+            model=model,
+            img_size=img_size,
+            batch_size=batch_size,
+            optimization=optimization,
+            prompt_len=prompt_len,
+            dataset=dataset,
+            suffix=f"-{seed + 2}" if seed else "",
+            noisy=number % 50 == 0,
+            status="out_of_memory" if number % 97 == 0 else "completed",
+        )
+
+
+def _spread(grid: list[Any], count: int) -> list[Any]:
+    """Points from all over the grid, and whole sweeps of it, rather than its first corner."""
+    order = sorted(
+        range(len(grid)), key=lambda i: (grid[i][-1], grid[i][-2], grid[i][-3] is not None)
+    )
+    if count > len(grid):
+        raise ValueError(f"the grid has {len(grid)} points")
+    return [grid[i] for i in order[:count]]
+
+
+def _config(point: dict[str, Any], results_dir: Path) -> dict[str, Any]:
+    names = point["optimization"].split("+")
+    return {
+        **point,
+        "model": {"name": point["model"], "checkpoint": None, "revision": None},
+        "dataset": {"name": point["dataset"], "folder": f"/data/{point['dataset']}"},
+        "optimization": {name: {"name": name, "kind": "dtype"} for name in names},
+        "num_samples": None,
+        "seed": 0,
+        "preload": True,
+        "profiler": {"name": "quick"},
+        "results_dir": str(results_dir),
+        "resume": True,
+        "strict": False,
+    }
+
+
+def _means(point: dict[str, Any]) -> dict[str, float]:
+    question = float(point["prompt_len"] or 14)
+    visual = float((point["img_size"] // 14) ** 2)
+    return {
+        "num_question_tokens": question,
+        "num_visual_tokens": visual,
+        "num_prompt_tokens": question + visual + 8,
+        "num_new_tokens": 6.5,
+    }
+
+
+def _raw_rows(
+    point: dict[str, Any], draw: random.Random, *, repeats: int, slower: float, noise: float
+) -> list[tuple[str, int, float]]:
+    tokens = _means(point)
+    batch, weight = point["batch_size"], FAMILIES[point["model"]]
+    speed = 1.0
+    for name in point["optimization"].split("+"):
+        speed *= SPEED.get(name, 1.0)
+    base = {
+        "preprocess": 0.002 * batch,
+        "transfer": 0.0001 * batch,
+        "vision": 4e-6 * weight * batch * tokens["num_visual_tokens"] ** 1.3 / speed,
+        "projector": 1e-6 * weight * batch * tokens["num_visual_tokens"],
+        "prefill": 1e-5 * weight * batch * tokens["num_prompt_tokens"] ** 1.1 / speed,
+        "decode": 4e-4 * weight * point["max_new_tokens"] * (1 + 0.05 * batch) / speed,
+        "other": 0.0008,
+    }
+    rows = []
+    for repeat in range(repeats):
+        mood = slower * (1 + noise * draw.gauss(0, 1))
+        for phase, value in base.items():
+            rows.append((phase, repeat, value * mood))
+        rows.append(("total", repeat, sum(base.values()) * mood))
+    return rows
+
+
+def _costs(point: dict[str, Any], rows: list[tuple[str, int, float]]) -> dict[str, float | str]:
+    latencies = sorted(value for phase, _, value in rows if phase == "total")
+    latency = statistics.median(latencies)
+    costs: dict[str, float | str] = {
+        "num_repeats": len(latencies),
+        "latency_s": latency,
+        "latency_mean_s": statistics.fmean(latencies),
+        "latency_std_s": statistics.stdev(latencies) if len(latencies) > 1 else 0.0,
+        "latency_min_s": latencies[0],
+        "latency_max_s": latencies[-1],
+        "latency_ci_low_s": latencies[1],
+        "latency_ci_high_s": latencies[-2],
+    }
+    for phase in PHASES:
+        costs[f"{phase}_s"] = statistics.median(v for name, _, v in rows if name == phase)
+    tokens = _means(point)
+    flops = {
+        "vision": 1e8 * tokens["num_visual_tokens"],
+        "projector": 1e6 * tokens["num_visual_tokens"],
+        "prefill": 2e8 * tokens["num_prompt_tokens"],
+        "decode": 2e8 * point["max_new_tokens"],
+    }
+    batch = point["batch_size"]
+    costs |= {f"flops_{phase}": value * batch for phase, value in flops.items()}
+    return costs | {
+        "flops": sum(flops.values()) * batch,
+        "ttft_s": latency - float(costs["decode_s"]),
+        "tpot_s": float(costs["decode_s"]) / point["max_new_tokens"],
+        "samples_per_s": batch / latency,
+        "tokens_per_s": batch * point["max_new_tokens"] / latency,
+        "energy_estimate_j": 30 * latency / batch,
+        "energy_estimate_source": "codecarbon: constant power",
+        "peak_memory_bytes": 2e8 + 1e5 * tokens["num_prompt_tokens"] * batch,
+        "peak_memory_source": "kernel high-water mark",
+        "model_bytes": 6e6,
+        "load_s": 0.4,
+        "mfu_prefill": 0.31,
+        "mbu_decode": 0.42,
+    }
+
+
+def _answer_lines(
+    point: dict[str, Any], draw: random.Random, samples: int, answers: list[str] | None
+) -> list[dict[str, Any]]:
+    tokens = _means(point)
+    lines = []
+    for number in range(samples):
+        right = f"sign number {number}"
+        wrong = draw.random() < (0.05 if point["optimization"] == "baseline" else 0.2)
+        answer = answers[number] if answers else ("sign number x" if wrong else right)
+        lines.append(
+            {
+                "id": f"sample-{number}",
+                "prompt": f"What does sign {number} say?",
+                "references": [right],
+                "answer": answer,
+                "wer": 0.0 if answer == right else 1 / 3,
+                "num_question_tokens": int(tokens["num_question_tokens"]),
+                "num_prompt_tokens": int(tokens["num_prompt_tokens"]),
+                "num_visual_tokens": int(tokens["num_visual_tokens"]),
+                "num_new_tokens": 6,
+                "image_width": point["img_size"],
+                "image_height": point["img_size"],
+            }
+        )
+    return lines
+
+
+def _write_answers(folder: Path, lines: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "answers.jsonl").write_text(text, encoding="utf-8")
+
+
+_UNITS = {"_s": "s", "_j": "J", "_bytes": "bytes"}
+
+
+def _write_readings(
+    folder: Path, columns: dict[str, Any], rows: list[tuple[str, int, float]]
+) -> None:
+    with (folder / "readings.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(READING_FIELDS)
+        for phase, repeat, value in rows:
+            writer.writerow([phase, "latency_s", repr(value), "s", "measured", "clock", repeat, 0])
+        for name, value in columns.items():
+            if isinstance(value, float):
+                unit = next((u for end, u in _UNITS.items() if name.endswith(end)), "1")
+                status = "estimated" if "estimate" in name else "measured"
+                writer.writerow(["total", name, repr(value), unit, status, "clock", "", ""])
+        writer.writerow(["run", "energy_j", "", "J", "unavailable", "no counter, here", "", ""])

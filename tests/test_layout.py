@@ -1,0 +1,232 @@
+"""The shape of the project: who may import whom, what may be called what, and where things lie."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+CODE = ("profiling", "training", "benchmarks")
+
+# A room imports from its own row and from rows above it, never from one below.
+ROWS: tuple[frozenset[str], ...] = (
+    frozenset({"point", "records", "machine", "statistics", "prompt_length", "progress"}),
+    frozenset({"samples"}),
+    frozenset({"models"}),
+    frozenset({"partition"}),
+    frozenset({"optimizations"}),
+    frozenset({"phases", "workload"}),
+    frozenset({"probes", "quality", "flop_counting", "cost", "noise", "peaks"}),
+    frozenset({"experiment"}),
+    frozenset({"worker"}),
+    frozenset({"sweep"}),
+    frozenset({"main"}),
+)
+REPORT_READS = frozenset({"records", "statistics", "report"})
+LIGHT = ("point", "records", "machine", "statistics", "samples", "quality", "report")
+HEAVY = frozenset({"torch", "transformers"})
+BANNED_NAMES = frozenset(
+    {"util", "utils", "common", "helper", "helpers", "manager", "core", "misc"}
+)
+
+
+def python_files(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((PROJECT / folder).rglob("*.py"))
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def name_module(path: Path) -> str:
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def list_imports(path: Path) -> Iterator[str]:
+    """Every import of a file, also those inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are written out in full"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def list_rooms(path: Path) -> set[str]:
+    """The rooms of profiling/ that a file imports from."""
+    parts = (name.split(".") for name in list_imports(path))
+    return {part[1] for part in parts if part[0] == "profiling" and part[1] != "PROJECT"}
+
+
+def room_of(path: Path) -> str:
+    return name_module(path).removeprefix("profiling.").split(".")[0]
+
+
+MODULES = [
+    path
+    for path in (PROJECT / "main.py", *python_files("profiling"))
+    if path != PROJECT / "profiling" / "__init__.py"
+]
+
+
+def name_file(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_file)
+def test_imports_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "report":
+        allowed = REPORT_READS
+    else:
+        rows = [number for number, row in enumerate(ROWS) if room in row]
+        assert rows, f"{room} has no place in the picture yet: give it a row"
+        allowed = frozenset().union(*ROWS[: rows[0] + 1])
+    assert list_rooms(path) <= allowed
+
+
+def test_no_circle_of_imports() -> None:
+    waiting = {name_module(p): p for p in python_files("profiling")}
+    needs = {
+        name: {found for found in map(str, list_imports(path)) if found.startswith("profiling.")}
+        for name, path in waiting.items()
+    }
+    graph = {
+        name: {known for found in wanted for known in _named(found, waiting)} - {name}
+        for name, wanted in needs.items()
+    }
+    while graph:
+        free = {name for name, wanted in graph.items() if not wanted & graph.keys()}
+        assert free, f"these import each other in a circle: {sorted(graph)}"
+        graph = {name: wanted for name, wanted in graph.items() if name not in free}
+
+
+def _named(found: str, known: dict[str, Path]) -> set[str]:
+    """`profiling.a.b` is the module b of a, or something inside the module a."""
+    parent = found.rpartition(".")[0]
+    return {found} if found in known else {parent} & known.keys()
+
+
+def test_light_rooms_import_no_framework() -> None:
+    names = [f"profiling.{room}" for room in LIGHT]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
+        f"    print(name, *({sorted(HEAVY)} & sys.modules.keys()))\n"
+    ).replace(str(sorted(HEAVY)), repr(set(HEAVY)))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == names
+
+
+def test_only_whole_packages_are_shipped() -> None:
+    listed = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {name_module(path) for path in python_files("profiling", "training")}
+    found = {name for name in packages if (PROJECT / name.replace(".", "/")).is_dir()}
+    assert sorted(listed["tool"]["setuptools"]["packages"]) == sorted(found)
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    folders = {path.parent for path in python_files("profiling", "training")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+def test_sample_folders_hold_no_code() -> None:
+    assert list(python_files("datasets")) == []
+
+
+def test_sample_folders_leave_the_name_to_a_package(tmp_path: Path) -> None:
+    package = tmp_path / "datasets"
+    package.mkdir()
+    (package / "__init__.py").write_text("FROM = 'elsewhere'\n")
+    program = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; print(datasets.FROM)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("elsewhere\n", "")
+
+
+def test_names_say_what_is_inside() -> None:
+    paths = [p.relative_to(PROJECT) for p in python_files(*CODE, "tests")]
+    vague = [str(p) for p in paths for part in p.with_suffix("").parts if _is_vague(part)]
+    assert vague == []
+
+
+def _is_vague(name: str) -> bool:
+    return bool(BANNED_NAMES & set(name.split("_")))
+
+
+FAMILIES = sorted(path.stem for path in (PROJECT / "conf" / "model").glob("*.yaml"))
+
+
+def test_families_are_known_by_name_only_to_the_models() -> None:
+    makers = {stem.split("_")[0].rstrip("0123456789vl") or stem for stem in FAMILIES}
+    assert makers == {"blip", "fuyu", "llava", "qwen"}
+    rooms = [path for path in MODULES if room_of(path) != "models"]
+    named = [
+        f"{name_file(path)}:{number}: {line.strip()}"
+        for path in rooms
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if any(maker in line.lower() for maker in makers)
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize(
+    ("group", "room"), [("model", "models"), ("optimization", "optimizations")]
+)
+def test_a_yaml_and_its_module_share_a_stem(group: str, room: str) -> None:
+    stems = {path.stem for path in (PROJECT / "conf" / group).glob("*.yaml")}
+    modules = {path.stem for path in (PROJECT / "profiling" / room).glob("*.py")}
+    assert stems
+    assert stems - modules == set()
+
+
+@pytest.mark.parametrize("path", [*MODULES, *python_files("training")], ids=name_file)
+def test_every_function_is_annotated(path: Path) -> None:
+    bare = [
+        f"{node.name}:{node.lineno}"
+        for node in ast.walk(parse(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _is_annotated(node)
+    ]
+    assert bare == []
+
+
+def _is_annotated(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    given = node.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    arguments += [extra for extra in (given.vararg, given.kwarg) if extra is not None]
+    bare = [a for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+    return not bare and (node.returns is not None or node.name == "__init__")
+
+
+@pytest.mark.parametrize("path", [*MODULES, *python_files("training", "tests")], ids=name_file)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(parse(path))
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{name_file(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in MODULES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > 60} == {}
+    ordered = sorted(lengths.values())
+    assert ordered[len(ordered) * 9 // 10] <= 40

@@ -1,0 +1,1 @@
+"""How the embedded pictures are drawn and the embedded checkpoints are trained."""

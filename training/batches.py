@@ -1,0 +1,98 @@
+"""Makes the batch of a step from nothing but the seed and the step's number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy
+import torch
+from torch import Tensor
+
+from training.families.family import Family, Size
+from training.lexicon import NEUTRAL_WORDS
+from training.plan import Plan
+from training.scenes import STEPPING_STONES, TASKS, Scene, label_patches
+
+IGNORED = -100
+_DRAW = TASKS | STEPPING_STONES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pictures of one size with prompts and answers."""
+
+    tasks: tuple[str, ...]
+    grid: Size
+    pixels: dict[str, Tensor]
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    patch_labels: Tensor
+
+
+def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
+    """The same batch for the same seed and step, whatever came before."""
+    random = Random(f"{seed}/{step}")
+    share = step / plan.steps
+    long = share >= plan.long_from_share and random.random() < plan.long_rate
+    size = plan.long_batch_size if long else plan.batch_size
+    tasks = _choose_tasks(random, plan, step, size)
+    scenes = [_DRAW[task](random, held_out=False) for task in tasks]
+    grid = _choose_grid(random, family, plan, share)
+    most = plan.long_words if long else plan.filler_words
+    rate = 1.0 if long else plan.filler_rate
+    questions = [_fill(random, scene.request, rate, most) for scene in scenes]
+    return Batch(
+        tasks=tasks,
+        grid=grid,
+        pixels=family.pixels([scene.picture for scene in scenes], grid),
+        prompts=[family.prompt_ids(question, grid) for question in questions],
+        answers=[family.answer_ids(scene.answer) for scene in scenes],
+        patch_labels=family.order_labels(_label(scenes, family.label_grid(grid))),
+    )
+
+
+def join(prompts: list[list[int]], answers: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """One sequence a row, and labels that are the next token, over the answer alone."""
+    longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    ids = numpy.full((len(prompts), longest), pad)
+    labels = numpy.full((len(prompts), longest), IGNORED)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        whole = len(prompt) + len(answer)
+        ids[row, :whole] = prompt + answer
+        labels[row, len(prompt) - 1 : whole - 1] = answer
+    return torch.from_numpy(ids), torch.from_numpy(labels)
+
+
+def pad_rows(rows: list[list[int]], pad: int) -> Tensor:
+    """Rows of ids, filled up at the right."""
+    padded = numpy.full((len(rows), max(map(len, rows))), pad)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def _choose_tasks(random: Random, plan: Plan, step: int, size: int) -> tuple[str, ...]:
+    mix = plan.mix_at(step)
+    return tuple(random.choices(list(mix), weights=list(mix.values()), k=size))
+
+
+def _choose_grid(random: Random, family: Family, plan: Plan, share: float) -> Size:
+    other = random.random() < plan.other_sizes_rate
+    if other and share >= plan.other_sizes_from_share:
+        return random.choice(family.smaller)
+    return family.native
+
+
+def _fill(random: Random, question: str, rate: float, most: int) -> str:
+    if random.random() >= rate:
+        return question
+    count = random.randint(1, most)
+    # People who fill up a prompt repeat one word as often as they vary it.
+    words = NEUTRAL_WORDS if random.random() < 0.5 else (random.choice(NEUTRAL_WORDS),)
+    return " ".join([*random.choices(words, k=count), question])
+
+
+def _label(scenes: Sequence[Scene], grid: Size) -> numpy.ndarray:
+    return numpy.stack([label_patches(scene.marks, *grid) for scene in scenes])

@@ -1,0 +1,43 @@
+"""Writes a checkpoint folder laid out as public ones are, in half precision on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, ProcessorMixin
+
+from training.families.family import Family
+
+
+def write_checkpoint(folder: Path, family: Family, network: PreTrainedModel) -> None:
+    """Weights, configuration, tokenizer and processor of a family in one folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save_pretrained(folder)
+    processor = family.build_processor()
+    processor.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)
+    _name_public_classes(folder, processor)
+    _halve(folder / "model.safetensors")
+
+
+def _halve(path: Path) -> None:
+    # config.json keeps naming float32, so that what is loaded computes in float32.
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _name_public_classes(folder: Path, processor: ProcessorMixin) -> None:
+    """Public folders name the library's own classes, whatever backend or subclass wrote them."""
+    public = next(c for c in type(processor).__mro__ if c.__module__.startswith("transformers."))
+    _change(folder / "tokenizer_config.json", processor_class=public.__name__)
+    _change(folder / "processor_config.json", processor_class=public.__name__)
+    images = type(processor.image_processor).__name__.removesuffix("Pil")
+    _change(folder / "preprocessor_config.json", image_processor_type=images)
+
+
+def _change(path: Path, **values: str) -> None:
+    settings = json.loads(path.read_text(encoding="utf-8")) | values
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

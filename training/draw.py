@@ -1,0 +1,55 @@
+"""Writes datasets of drawn samples: `python -m training.draw --seed 0 --count 9 --output DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from training.scenes import TASKS, Scene
+
+DATASETS = {"coco": "caption", "scienceqa": "choice", "textvqa": "sign"}
+
+
+def main() -> None:
+    arguments = _parse_arguments()
+    for dataset, task in DATASETS.items():
+        folder = arguments.output / dataset
+        write_dataset(folder, draw_scenes(task, seed=arguments.seed, count=arguments.count))
+        print(f"{folder}: {arguments.count} samples")
+
+
+def draw_scenes(task: str, *, seed: int, count: int) -> list[Scene]:
+    """Scenes of the test world, which training never sees."""
+    draw: Callable[..., Scene] = TASKS[task]
+    return [draw(Random(f"{task}/{seed}/{i}"), held_out=True) for i in range(count)]
+
+
+def write_dataset(folder: Path, scenes: list[Scene]) -> None:
+    """The layout of every dataset folder: pictures and a samples.json that names them."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    entries = [_write_scene(folder, index, scene) for index, scene in enumerate(scenes)]
+    text = json.dumps(entries, indent=1, ensure_ascii=False)
+    (folder / "samples.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_scene(folder: Path, index: int, scene: Scene) -> dict[str, object]:
+    name = f"{index:04d}"
+    path = f"pictures/{name}.png"
+    scene.picture.save(folder / path, optimize=True)
+    response = scene.references[0] if len(scene.references) == 1 else list(scene.references)
+    return {"id": name, "image_path": path, "request": scene.request, "response": response}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--count", type=int, required=True, help="samples a dataset")
+    parser.add_argument("--output", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

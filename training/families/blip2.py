@@ -1,0 +1,116 @@
+"""What both BLIP-2 models share: the tower, the queries and the processor."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from types import MappingProxyType
+
+import numpy
+import torch
+from torch import Tensor
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipImageProcessorPil,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
+
+from training.families.family import Family, Size, initialise, keep_output
+
+_SIDE = 112
+_QUERIES = 32
+
+
+class Blip2Family(Family):
+    """Every query answers for two patches, one above the other, of an 8 by 8 grid."""
+
+    patch = 14
+    native = (8, 8)
+    smaller = ((6, 6), (4, 4), (10, 10))
+    labels_per_token = 2
+    feature_width = 128
+    generation_options = MappingProxyType({"interpolate_pos_encoding": True})
+
+    @abstractmethod
+    def build_tokenizer(self) -> PreTrainedTokenizerFast: ...
+
+    @abstractmethod
+    def configure_text(self) -> PreTrainedConfig: ...
+
+    def build_processor(self) -> ProcessorMixin:
+        images = BlipImageProcessorPil(size={"height": _SIDE, "width": _SIDE})
+        return Blip2Processor(images, self.build_tokenizer(), num_query_tokens=_QUERIES)
+
+    def build_network(self) -> PreTrainedModel:
+        network = Blip2ForConditionalGeneration(self._configuration())
+        initialise(network)
+        # Queries that start alike stay alike.
+        network.query_tokens.data.normal_(std=0.5)
+        network.vision_model.embeddings.class_embedding.data.normal_(std=0.1)
+        network.vision_model.embeddings.position_embedding.data.normal_(std=0.1)
+        return network
+
+    def render(self, question: str) -> str:
+        return f"Question: {question} Answer:"
+
+    def prompt_ids(self, question: str, grid: Size) -> list[int]:
+        image = self.tokenizer.convert_tokens_to_ids("<image>")
+        return [image] * _QUERIES + self.tokenizer(self.render(question)).input_ids
+
+    def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
+        seen = network.get_image_features(**pixels, interpolate_pos_encoding=True)
+        return seen.pooler_output.flatten(0, -2)
+
+    def watch(self, network: PreTrainedModel) -> list[Tensor]:
+        return keep_output(network.language_projection)
+
+    def label_grid(self, grid: Size) -> Size:
+        return self.native
+
+    def order_labels(self, labels: numpy.ndarray) -> Tensor:
+        pictures, rows, columns = labels.shape
+        paired = labels.reshape(pictures, rows // 2, 2, columns).transpose(0, 1, 3, 2)
+        return torch.from_numpy(paired.reshape(-1, 2))
+
+    def forward(
+        self, network: PreTrainedModel, pixels: dict[str, Tensor], ids: Tensor, grid: Size
+    ) -> Tensor:
+        return network(
+            input_ids=ids, use_cache=False, interpolate_pos_encoding=True, **pixels
+        ).logits
+
+    def _configuration(self) -> Blip2Config:
+        vision = Blip2VisionConfig(
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=_SIDE,
+            patch_size=14,
+        )
+        queries = Blip2QFormerConfig(
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            encoder_hidden_size=128,
+            cross_attention_frequency=1,
+            vocab_size=len(self.tokenizer),
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        return Blip2Config(
+            vision_config=vision.to_dict(),
+            qformer_config=queries.to_dict(),
+            text_config=self.configure_text().to_dict(),
+            num_query_tokens=_QUERIES,
+            image_token_index=self.tokenizer.convert_tokens_to_ids("<image>"),
+            image_text_hidden_size=64,
+            dtype="float32",
+        )

@@ -1,0 +1,61 @@
+"""BLIP-2 with flan-T5 at a size that trains on one core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, T5Config
+
+from training.families.blip2 import Blip2Family
+from training.tokenizers import build_byte_level
+
+
+class FAMILY(Blip2Family):
+    name = "blip2_t5"
+    reads_prompt_and_answer = False
+
+    def build_tokenizer(self) -> PreTrainedTokenizerFast:
+        return build_byte_level(
+            special=["<pad>", "</s>", "<unk>"],
+            template="$A </s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+            unk_token="<unk>",
+            padding_side="right",
+        )
+
+    def configure_text(self) -> PreTrainedConfig:
+        return T5Config(
+            vocab_size=len(self.tokenizer),
+            d_model=128,
+            d_kv=32,
+            d_ff=256,
+            num_layers=3,
+            num_decoder_layers=3,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            decoder_start_token_id=0,
+            dropout_rate=0.0,
+            eos_token_id=1,
+            pad_token_id=0,
+        )
+
+    def cut_prompt(self, made: Tensor, inputs: Any) -> Tensor:
+        return made
+
+    def forward_apart(
+        self, network: PreTrainedModel, pixels: dict[str, Tensor], prompts: Tensor, answers: Tensor
+    ) -> Tensor:
+        """Logits over the answer; the prompt goes through the text encoder."""
+        started = torch.nn.functional.pad(answers[:, :-1], (1, 0), value=0)
+        return network(
+            input_ids=prompts,
+            attention_mask=(prompts != self.tokenizer.pad_token_id).long(),
+            decoder_input_ids=started,
+            interpolate_pos_encoding=True,
+            use_cache=False,
+            **pixels,
+        ).logits

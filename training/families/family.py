@@ -1,0 +1,142 @@
+"""What training needs to know about a family, beyond its real classes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+
+Size = tuple[int, int]  # rows and columns of patches
+
+
+class Family(ABC):
+    """One architecture: how it is built, what it is fed, and where it sees."""
+
+    name: str
+    patch: int
+    native: Size
+    smaller: tuple[Size, ...]  # other grids it is trained on
+    labels_per_token: int
+    feature_width: int
+    reads_prompt_and_answer = True  # in one sequence; an encoder-decoder keeps them apart
+    generation_options: Mapping[str, Any] = MappingProxyType({})
+
+    @cached_property
+    def processor(self) -> ProcessorMixin:
+        """The real processor."""
+        return self.build_processor()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return self.processor.tokenizer
+
+    @abstractmethod
+    def build_processor(self) -> ProcessorMixin: ...
+
+    @abstractmethod
+    def build_network(self) -> PreTrainedModel: ...
+
+    @abstractmethod
+    def render(self, question: str) -> str:
+        """The text that the processor is given."""
+
+    @abstractmethod
+    def prompt_ids(self, question: str, grid: Size) -> list[int]:
+        """The ids that the processor would make for a picture of that grid."""
+
+    @abstractmethod
+    def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
+        """Features of what stands where, [tokens, width], with no text read."""
+
+    @abstractmethod
+    def watch(self, network: PreTrainedModel) -> list[Tensor]:
+        """A list whose one item is, after every forward, the features it went through."""
+
+    def pick_features(self, kept: Tensor, ids: Tensor) -> Tensor:
+        """Of the watched features, those that stand for picture tokens."""
+        return kept
+
+    def answer_ids(self, answer: str) -> list[int]:
+        ids = self.tokenizer(answer, add_special_tokens=False).input_ids
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def resize(self, picture: Image.Image, grid: Size) -> Image.Image:
+        rows, columns = grid
+        size = (columns * self.patch, rows * self.patch)
+        return picture.resize(size, Image.Resampling.BICUBIC)
+
+    def pixels(self, pictures: list[Image.Image], grid: Size) -> dict[str, Tensor]:
+        """What the real image processor makes of pictures that already have their size."""
+        resized = [self.resize(picture, grid) for picture in pictures]
+        return dict(self.processor.image_processor(resized, return_tensors="pt", do_resize=False))
+
+    def accept_any_size(self, network: PreTrainedModel) -> None:  # noqa: B027
+        """Let `generate` take pictures of other than the native size."""
+
+    def label_grid(self, grid: Size) -> Size:
+        """The grid on which features say what stands where."""
+        return grid
+
+    def order_labels(self, labels: numpy.ndarray) -> Tensor:
+        """Labels [pictures, rows, columns] in the order of the features, [tokens, per token]."""
+        return torch.from_numpy(labels.reshape(-1, self.labels_per_token))
+
+    def forward(
+        self, network: PreTrainedModel, pixels: dict[str, Tensor], ids: Tensor, grid: Size
+    ) -> Tensor:
+        """Logits over one sequence of prompt and answer."""
+        return network(input_ids=ids, use_cache=False, **pixels).logits
+
+    def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
+        """The whole real processor, as a user would call it."""
+        resized = [self.resize(picture, grid) for picture in pictures]
+        text = [self.render(question) for question in questions]
+        return self.processor(
+            images=resized, text=text, return_tensors="pt", padding=True, do_resize=False
+        )
+
+    def cut_prompt(self, made: Tensor, inputs: Any) -> Tensor:
+        """Only what was generated."""
+        return made[:, inputs["input_ids"].shape[1] :]
+
+    def decode(self, ids: Tensor) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def initialise(network: nn.Module) -> None:
+    """Values with which every layer passes a signal on, so that no path starts closed."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=fan_in**-0.5 * _gain(name))
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+
+
+def _gain(name: str) -> float:
+    # T5 does not divide attention scores by the root of the head's width, so its queries do.
+    t5_query = name.endswith(("SelfAttention.q", "EncDecAttention.q"))
+    return 0.2 if t5_query else 1.0
+
+
+def keep_output(module: nn.Module) -> list[Tensor]:
+    """The module's latest output, flattened to [tokens, width]."""
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        kept[:] = [first_tensor(output).flatten(0, -2)]
+
+    module.register_forward_hook(keep)
+    return kept
+
+
+def first_tensor(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,54 @@
+"""How a family is trained: the numbers of plans.yaml, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PLANS = Path(__file__).with_name("plans.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything about a training run that is a choice."""
+
+    steps: int
+    look_steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+    warmup_steps: int
+    cooldown_share: float
+    dense_weight: float
+    filler_rate: float
+    filler_words: int
+    long_from_share: float
+    long_rate: float
+    long_batch_size: int
+    long_words: int
+    other_sizes_from_share: float
+    other_sizes_rate: float
+    early_mix: Mapping[str, int]
+    late_mix: Mapping[str, int]
+    late_from_share: float
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate: up, level, and down to nothing."""
+        rise = (step + 1) / self.warmup_steps
+        fall = (self.steps - step) / (self.cooldown_share * self.steps)
+        return self.learning_rate * min(1.0, rise, fall)
+
+    def mix_at(self, step: int) -> Mapping[str, int]:
+        return self.late_mix if step >= self.late_from_share * self.steps else self.early_mix
+
+
+def read_plan(model: str, changes: Mapping[str, Any]) -> Plan:
+    """The plan of a family, with changes from the command line."""
+    plans = yaml.safe_load(_PLANS.read_text(encoding="utf-8"))
+    values = plans["common"] | plans["families"][model] | dict(changes)
+    return Plan(**{**values, "learning_rate": float(values["learning_rate"])})

@@ -1,0 +1,190 @@
+"""Trains a tiny checkpoint: `python -m training.train --model M --state DIR --output DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from training.batches import IGNORED, Batch, join, make_batch, pad_rows
+from training.checkpoint import write_checkpoint
+from training.families import FAMILIES, find_family
+from training.families.family import Family
+from training.plan import Plan, read_plan
+from training.scenes import CLASS_COUNT
+from training.towers import copy_matching
+
+_REPORT_EVERY = 50
+
+
+class Training:
+    """A network on its way; everything that decides the next step can be saved."""
+
+    def __init__(self, *, family: Family, plan: Plan, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.family, self.plan, self.seed = family, plan, seed
+        self.network: PreTrainedModel = family.build_network().train()
+        self.kept = family.watch(self.network)
+        # Says what stands in every patch; it is thrown away in the end.
+        self.head = nn.Linear(family.feature_width, family.labels_per_token * CLASS_COUNT)
+        self.parameters = [*self.network.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=plan.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=plan.weight_decay,
+            fused=True,
+        )
+        self.step, self.seconds = 0, 0.0
+        weights = torch.ones(CLASS_COUNT)
+        weights[0] = 0.2  # most patches are empty
+        self.class_weights = weights
+
+    def advance(self) -> dict[str, float]:
+        """One step; the losses and hits it saw."""
+        started = time.perf_counter()
+        batch = make_batch(self.family, self.plan, seed=self.seed, step=self.step)
+        loss, seen = self._judge(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate_at(self.step)
+        self.optimizer.step()
+        self.step += 1
+        self.seconds += time.perf_counter() - started
+        return seen
+
+    def save(self, path: Path) -> None:
+        """Written beside and moved, so that a kill leaves the older state."""
+        state = {
+            "network": self.network.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".new"))
+        os.replace(path.with_suffix(".new"), path)
+
+    def load(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        if self.step < self.plan.look_steps:
+            features = self.family.see(self.network, batch.pixels, batch.grid)
+            loss, hit = self._judge_patches(features, batch.patch_labels)
+            return loss, {"patches": hit}
+        logits, labels, ids = self._read(batch)
+        answers, seen = _judge_answers(logits, labels, batch.tasks)
+        features = self.family.pick_features(self.kept[0], ids)
+        patches, seen["patches"] = self._judge_patches(features, batch.patch_labels)
+        return answers + self.plan.dense_weight * patches, seen
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        family, pad = self.family, self.family.tokenizer.pad_token_id
+        if family.reads_prompt_and_answer:
+            ids, labels = join(batch.prompts, batch.answers, pad)
+            return family.forward(self.network, batch.pixels, ids, batch.grid), labels, ids
+        ids, answers = pad_rows(batch.prompts, pad), pad_rows(batch.answers, pad)
+        labels = pad_rows(batch.answers, IGNORED)
+        return family.forward_apart(self.network, batch.pixels, ids, answers), labels, ids
+
+    def _judge_patches(self, features: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        scores = self.head(features).reshape(-1, CLASS_COUNT)
+        labels = labels.flatten()
+        loss = functional.cross_entropy(scores, labels, weight=self.class_weights)
+        things = labels > 0
+        hits = (scores.argmax(-1) == labels)[things].float().mean()
+        return loss, hits.item()
+
+
+def _judge_answers(
+    logits: Tensor, labels: Tensor, tasks: tuple[str, ...]
+) -> tuple[Tensor, dict[str, float]]:
+    """The mean over samples, so that a one-token answer weighs as much as a caption."""
+    counted = labels != IGNORED
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view(labels.shape)
+    by_sample = losses.sum(1) / counted.sum(1)
+    right = ((logits.argmax(-1) == labels) | ~counted).all(1).tolist()
+    hits = defaultdict(list)
+    for task, hit in zip(tasks, right, strict=True):
+        hits[task].append(float(hit))
+    seen = {task: sum(values) / len(values) for task, values in hits.items()}
+    return by_sample.mean(), seen | {"loss": by_sample.mean().item()}
+
+
+def train(training: Training, *, state: Path, save_every: int, stop_at: int) -> None:
+    """Go on from where the state is, to the plan's end or an earlier step."""
+    history = state.with_suffix(".jsonl")
+    seen: dict[str, list[float]] = defaultdict(list)
+    last = min(stop_at, training.plan.steps)
+    while training.step < last:
+        for name, value in training.advance().items():
+            seen[name].append(value)
+        if training.step % _REPORT_EVERY == 0:
+            _report(training, seen, history)
+            seen.clear()
+        if training.step % save_every == 0 or training.step == last:
+            training.save(state)
+
+
+def _report(training: Training, seen: dict[str, list[float]], history: Path) -> None:
+    means = {name: round(sum(v) / len(v), 3) for name, v in sorted(seen.items())}
+    line = json.dumps({"step": training.step, "seconds": round(training.seconds), **means})
+    print(line, flush=True)
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with history.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def main() -> None:
+    arguments = _parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True)
+    changes = {} if arguments.steps is None else {"steps": arguments.steps}
+    plan = read_plan(arguments.model, changes)
+    family = find_family(arguments.model)
+    training = Training(family=family, plan=plan, seed=arguments.seed)
+    state = arguments.state / f"{arguments.model}.pt"
+    if state.exists():
+        training.load(state)
+    elif arguments.start_from is not None:
+        print(copy_matching(training.network, arguments.start_from))
+    stop_at = plan.steps if arguments.stop_at is None else arguments.stop_at
+    train(training, state=state, save_every=arguments.save_every, stop_at=stop_at)
+    write_checkpoint(arguments.output, family, training.network)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=FAMILIES, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="where to stop and go on from")
+    parser.add_argument("--output", type=Path, required=True, help="the checkpoint's folder")
+    parser.add_argument("--start-from", type=Path, help="a trained checkpoint to take values from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="instead of the plan's")
+    parser.add_argument("--stop-at", type=int, help="a step to stop at before the plan's end")
+    parser.add_argument("--save-every", type=int, default=100)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
