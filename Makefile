@@ -24,7 +24,7 @@ help:
 demo: $(VENV)/.user
 	$(PY) main.py -m model=qwen25vl,llava img_size=112,224 profiler=quick results_dir=demo/results
 	$(PY) -m profiling.report demo/results --output demo/report
-	@echo "The report is $(CURDIR)/demo/report/README.md"
+	@echo "The report is $(CURDIR)/demo/report/index.md"
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not gpu"

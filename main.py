@@ -6,13 +6,12 @@ import os
 import sys
 
 import hydra
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.point import ROOT_KEYS, ConfigError
-from profiling.sweep import WRONG_CONFIGURATION, GroupedSweeper, explain, run_job
+from profiling.point import ConfigError
+from profiling.sweep import WRONG_CONFIGURATION, check_overrides, explain, run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -23,13 +22,13 @@ def run(config: DictConfig) -> str:
 def main() -> None:
     # Hydra would turn an exception into a traceback and status 1; here it is one line and 2.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    Plugins.instance().register(GroupedSweeper)
     try:
+        check_overrides(sys.argv[1:])
         run()
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refuse(explain(error, ROOT_KEYS)))
+        sys.exit(_refuse(explain(error)))
 
 
 def _refuse(line: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.noise import NoiseGate, NoiseLimits
 from profiling.optimizations.optimization import build_model
@@ -44,6 +45,8 @@ class Findings:
 
 
 def load(point: Point) -> LoadedModel:
+    """Load a model; importing the libraries that it takes is no part of its loading time."""
+    find_family(point.model)
     begun = time.perf_counter()
     model = build_model(point)
     model.synchronize()

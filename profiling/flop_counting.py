@@ -26,21 +26,25 @@ def _product(operand: str) -> Formula:
     """For any product: as many sums as the result has elements, as long as the operand's rows."""
 
     def count(arguments: Arguments, result: Any) -> int:
-        shape = _first(result).shape
-        return 2 * prod(shape) * int(arguments[operand].shape[-1])
+        made = _made(arguments, result)
+        return 2 * made.numel() * int(arguments[operand].shape[-1])
 
     return count
 
 
-def _first(result: Any) -> Tensor:
-    return result if isinstance(result, Tensor) else result[0]
+def _made(arguments: Arguments, result: Any) -> Tensor:
+    """What an operator returns first, or fills where it returns nothing."""
+    if isinstance(result, Tensor):
+        return result
+    made: Tensor = result[0] if result else arguments["out"]
+    return made
 
 
 def _convolution(arguments: Arguments, result: Any) -> int:
     weight = arguments["weight"].shape
     if arguments["transposed"]:
         return 2 * prod(arguments["input"].shape) * prod(weight[1:])
-    return 2 * prod(_first(result).shape) * prod(weight[1:])
+    return 2 * _made(arguments, result).numel() * prod(weight[1:])
 
 
 def _attention(arguments: Arguments, result: Any) -> int:
@@ -94,6 +98,7 @@ FORMULAS: dict[str, Formula] = {
     "aten::convolution": _convolution,
     "aten::_convolution": _convolution,
     "aten::convolution_overrideable": _convolution,
+    "aten::scaled_dot_product_attention": _attention,
     "aten::_scaled_dot_product_flash_attention": _attention,
     "aten::_scaled_dot_product_flash_attention_for_cpu": _attention,
     "aten::_scaled_dot_product_efficient_attention": _attention,
@@ -112,33 +117,29 @@ FORMULAS: dict[str, Formula] = {
 }
 
 # Operators without a product in them that no tag of the library marks as such.
-FREE = frozenset(
-    """
-    aten::_local_scalar_dense aten::_log_softmax aten::_safe_softmax aten::_softmax aten::_to_copy
-    aten::_unique2 aten::_unsafe_view aten::all aten::any aten::arange aten::argmax aten::argsort
-    aten::as_strided aten::bincount aten::bucketize aten::cat aten::clone aten::constant_pad_nd
-    aten::copy_ aten::cumsum aten::embedding aten::empty aten::empty_like aten::empty_strided
-    aten::equal aten::eye aten::fill_ aten::flip aten::full aten::full_like aten::gather
-    aten::index aten::index_add aten::index_add_ aten::index_copy aten::index_copy_
-    aten::index_put aten::index_put_ aten::index_select aten::isin aten::item aten::linspace
-    aten::masked_scatter aten::masked_scatter_ aten::max aten::min aten::multinomial
-    aten::native_group_norm aten::native_layer_norm aten::new_empty aten::new_full aten::new_ones
-    aten::new_zeros aten::nonzero aten::norm aten::normal_ aten::ones aten::ones_like aten::pad
-    aten::rand aten::rand_like aten::randint aten::randn aten::repeat aten::repeat_interleave
-    aten::resize_ aten::roll aten::rms_norm aten::_fused_rms_norm aten::scalar_tensor
-    aten::scatter aten::scatter_ aten::scatter_add aten::scatter_add_ aten::select_scatter
-    aten::set_ aten::slice_scatter aten::sort aten::stack aten::topk aten::tril
-    aten::tril_indices aten::triu aten::uniform_ aten::unique_consecutive aten::unique_dim
-    aten::upsample_bicubic2d aten::upsample_bilinear2d aten::zero_ aten::zeros aten::zeros_like
-    aten::_upsample_bicubic2d_aa aten::_unique aten::record_stream aten::lift_fresh
-    aten::_assert_async aten::sym_size aten::is_same_size
-    bitsandbytes::dequantize_4bit bitsandbytes::dequantize_blockwise bitsandbytes::quantize_4bit
-    bitsandbytes::quantize_blockwise bitsandbytes::int8_vectorwise_quant
-    bitsandbytes::int8_vectorwise_dequant bitsandbytes::int8_mm_dequant
-    bitsandbytes::int8_double_quant
-    prim::device
-    """.split()
-)
+_LISTED = """
+aten::_assert_async aten::_fused_rms_norm aten::_local_scalar_dense aten::_log_softmax
+aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2 aten::_unsafe_index aten::_unsafe_view
+aten::_upsample_bicubic2d_aa aten::all aten::any aten::arange aten::argmax aten::argsort
+aten::as_strided aten::bincount aten::bucketize aten::cat aten::clone aten::constant_pad_nd
+aten::copy_ aten::cumsum aten::detach_ aten::embedding aten::empty aten::empty_like
+aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip aten::full aten::full_like
+aten::gather aten::index aten::index_add aten::index_add_ aten::index_copy aten::index_copy_
+aten::index_put aten::index_put_ aten::index_select aten::is_same_size aten::isin aten::item
+aten::lift_fresh aten::linspace aten::masked_scatter aten::masked_scatter_ aten::max aten::min
+aten::multinomial aten::native_group_norm aten::native_layer_norm aten::new_empty aten::new_full
+aten::new_ones aten::new_zeros aten::nonzero aten::norm aten::normal_ aten::ones aten::ones_like
+aten::pad aten::rand aten::rand_like aten::randint aten::randn aten::record_stream aten::repeat
+aten::repeat_interleave aten::resize_ aten::rms_norm aten::roll aten::scalar_tensor aten::scatter
+aten::scatter_ aten::scatter_add aten::scatter_add_ aten::select_scatter aten::set_
+aten::slice_scatter aten::sort aten::stack aten::sym_size aten::topk aten::tril aten::tril_indices
+aten::triu aten::uniform_ aten::unique_consecutive aten::unique_dim aten::upsample_bicubic2d
+aten::upsample_bilinear2d aten::zero_ aten::zeros aten::zeros_like bitsandbytes::dequantize_4bit
+bitsandbytes::dequantize_blockwise bitsandbytes::int8_double_quant bitsandbytes::int8_mm_dequant
+bitsandbytes::int8_vectorwise_dequant bitsandbytes::int8_vectorwise_quant
+bitsandbytes::quantize_4bit bitsandbytes::quantize_blockwise prim::device
+"""
+FREE = frozenset(_LISTED.split())
 
 
 class FlopCounter(TorchDispatchMode):

@@ -10,10 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from profiling import PROJECT
 
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 DTYPES = ("float32", "float16", "bfloat16")
+SINGLE_GROUPS = ("model", "weights", "dataset", "profiler")
+GROUPS = (*SINGLE_GROUPS, "optimization")
 ROOT_KEYS = (
     "model",
     "weights",
@@ -33,20 +37,6 @@ ROOT_KEYS = (
     "resume",
     "strict",
 )
-_GROUP_KEYS = {
-    "model": {
-        "name",
-        "checkpoint",
-        "revision",
-        "dtype",
-        "smallest_img_size",
-        "largest_img_size",
-        "native_img_size",
-    },
-    "weights": {"name"},
-    "dataset": {"name", "folder", "headline_reference", "accuracy"},
-    "profiler": {"name", "repeats", "time_budget_s", "num_samples", "noise", "probes"},
-}
 
 
 class ConfigError(ValueError):
@@ -238,23 +228,68 @@ def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
 
 def _check_keys(config: Mapping[str, Any]) -> None:
     """Keys added with + or taken away with ~ are as wrong as misspelt ones."""
-    _compare_keys("", set(config), set(ROOT_KEYS), config)
-    for group, keys in _GROUP_KEYS.items():
-        if not isinstance(config[group], Mapping):
-            raise ConfigError(group, config[group], "allowed is the name of a yaml in conf/" + group)
-        _compare_keys(f"{group}.", set(config[group]), keys, config[group])
+    _compare_shape("", config, dict.fromkeys(ROOT_KEYS))
+    for group in SINGLE_GROUPS:
+        chosen = config[group]
+        if not isinstance(chosen, Mapping):
+            raise ConfigError(group, chosen, describe_options(group))
+        _compare_shape(f"{group}.", chosen, _read_option(group, str(chosen.get("name"))))
+    for name, settings in _stacked(config).items():
+        _compare_shape(f"optimization.{name}.", settings, _read_option("optimization", name)[name])
     if config["model"]["dtype"] not in DTYPES:
         raise ConfigError("model.dtype", config["model"]["dtype"], f"allowed: {', '.join(DTYPES)}")
 
 
-def _compare_keys(
-    prefix: str, found: set[str], known: set[str], config: Mapping[str, Any]
-) -> None:
-    for key in sorted(found - known):
-        allowed = ", ".join(sorted(known))
-        raise ConfigError(prefix + key, config[key], f"unknown key; allowed are {allowed}")
-    for key in sorted(known - found):
-        raise ConfigError(prefix + key, None, "the key is missing; give it a value")
+def _stacked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    groups = config["optimization"]
+    if not isinstance(groups, Mapping) or not groups:
+        raise ConfigError("optimization", groups, describe_options("optimization"))
+    return groups
+
+
+def describe_options(group: str) -> str:
+    listed = ", ".join(_options(group))
+    return f"allowed is one of {listed}" + ("" if group in SINGLE_GROUPS else ", or a list of them")
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
+
+
+@cache
+def _read_option(group: str, name: str) -> dict[str, Any]:
+    """The yaml of an option: it says which keys there are."""
+    if name not in _options(group):
+        raise ConfigError(f"{group}.name", name, describe_options(group))
+    text = (PROJECT / "conf" / group / f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def _compare_shape(prefix: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key in found.keys() - known.keys():
+        allowed = ", ".join(known)
+        raise ConfigError(prefix + key, found[key], f"unknown key; allowed are {allowed}")
+    for key, example in known.items():
+        if key not in found:
+            raise ConfigError(prefix + key, None, "the key is missing; give it a value")
+        if isinstance(example, Mapping):
+            if not isinstance(found[key], Mapping):
+                allowed = f"allowed are values for {', '.join(example)}, as {prefix}{key}.<key>=…"
+                raise ConfigError(prefix + key, found[key], allowed)
+            _compare_shape(f"{prefix}{key}.", found[key], example)
+
+
+def keys_beside(key: str) -> list[str]:
+    """The keys that may stand where `key` was typed."""
+    *path, _ = key.split(".")
+    if not path or path[0] not in SINGLE_GROUPS:
+        return list(ROOT_KEYS)
+    level: Any = _read_option(path[0], _options(path[0])[0])
+    for name in path[1:]:
+        level = level.get(name) if isinstance(level, Mapping) else None
+    names = level if isinstance(level, Mapping) else ()
+    return [".".join([*path, name]) for name in names]
 
 
 def _number_of_samples(config: Mapping[str, Any]) -> int | None:

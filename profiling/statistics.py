@@ -11,11 +11,11 @@ from statistics import NormalDist, fmean, median, stdev
 
 CONFIDENCE = 0.95
 FIRST_LOOK = 10
-# The four below were chosen by simulating the stopping rule on independent and autocorrelated
-# noise; tests/test_statistics.py repeats that simulation.
+# These two were chosen by simulating the stopping rule on independent and autocorrelated noise;
+# the tests repeat that simulation.
 CAUTION = 3.0
-MOST_ALIKE = 0.99
 TRUSTED_WORTH = 8
+MOST_ALIKE = 0.99
 SHORTEST_SERIES = 5
 P95_MINIMUM = 100
 P99_MINIMUM = 500
@@ -37,7 +37,7 @@ class Interval:
         return self.low <= value <= self.high
 
 
-# --- medians -----------------------------------------------------------------------------------
+# Medians
 
 
 @cache
@@ -149,7 +149,7 @@ def rank_values(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-# --- summaries ---------------------------------------------------------------------------------
+# Summaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ def take_quantile(values: Sequence[float], share: float) -> float:
     return _value_at(ordered, share * (len(ordered) - 1) + 1)
 
 
-# --- stopping rules ----------------------------------------------------------------------------
+# Stopping rules
 
 
 @dataclass(kw_only=True)
@@ -303,7 +303,7 @@ class Settling:
         return max(medians) - min(medians) <= self.tolerance * abs(median(medians))
 
 
-# --- means with their errors -------------------------------------------------------------------
+# Means with their errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,7 +410,7 @@ def student_cdf(t: float, freedom: float) -> float:
     return 0.5 + math.exp(scale_log) / math.sqrt(math.pi) * simpson * width / 3
 
 
-# --- two sets of repeats -----------------------------------------------------------------------
+# Two sets of repeats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from hydra.errors import OverrideParseException
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.models.weights import describe_weights
-from profiling.point import ConfigError, order_for_loading
+from profiling.point import (
+    GROUPS,
+    SINGLE_GROUPS,
+    ConfigError,
+    describe_options,
+    keys_beside,
+    order_for_loading,
+)
 from profiling.session import Plan, Session, plan_point
 
 INTERRUPTED = 130
@@ -39,34 +46,19 @@ def read_config(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key not in ("hydra", "experiment")}
 
 
-class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's own sweeper, with every point checked first and points of one model together."""
-
-    def sweep(self, arguments: list[str]) -> None:
-        jobs = self._expand(arguments)
-        plans = [plan_point(self._compose(job)) for job in jobs]
-        order = order_for_loading([plan.point for plan in plans])
-        announce([plans[i] for i in order])
-        with _session(total=len(jobs)) as session:
-            assert self.launcher is not None
-            results = self.launcher.launch([jobs[i] for i in order], initial_job_idx=0)
-            _take_over(session, results)
-        conclude([plans[i] for i in order], session)
-        raise SystemExit(session.exit_status(single=False))
-
-    def _expand(self, arguments: Sequence[str]) -> list[list[str]]:
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        (jobs,) = self.split_arguments(overrides, None)
-        return jobs
-
-    def _compose(self, job: Sequence[str]) -> dict[str, Any]:
-        assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        config = loader.load_sweep_config(self.config, list(job))
-        OmegaConf.set_struct(config, False)
-        return read_config(config)
+def run_sweep(
+    jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], launcher: Launcher
+) -> int:
+    """All the points of a sweep, those of one model together; the exit status."""
+    plans = [plan_point(config) for config in configs]
+    order = order_for_loading([plan.point for plan in plans])
+    ordered = [plans[i] for i in order]
+    announce(ordered)
+    with _session(total=len(jobs)) as session:
+        results = launcher.launch([jobs[i] for i in order], initial_job_idx=0)
+        _take_over(session, results)
+    conclude(ordered, session)
+    return session.exit_status(single=False)
 
 
 def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
@@ -150,16 +142,31 @@ def _weights_lines(plans: Sequence[Plan]) -> list[str]:
     return list(dict.fromkeys(describe_weights(plan.point) for plan in plans))
 
 
-def explain(error: Exception, config_keys: Mapping[str, object]) -> str:
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would take without a word, or break on: two models in one, no model."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        group, _, inner = key.partition(".")
+        if group not in GROUPS:
+            continue
+        if inner == "name":
+            raise ConfigError(key, value, f"choose it with {group}={value}")
+        if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
+            raise ConfigError(key, value, describe_options(group))
+
+
+def explain(error: Exception) -> str:
     """Hydra's complaint as one line that names the key, the value and what is allowed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    options = [line for line in lines[1:] if "/" not in line and ":" not in line]
-    if text.startswith("In '") and "Could not find" in text:
-        group, _, value = text.partition("Could not find")[2].strip(" '\"").partition("/")
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read: {text}"
+    if "Could not find '" in text:
+        group, _, value = text.partition("Could not find '")[2].rstrip("'").rpartition("/")
+        options = [line for line in lines[1:] if "/" not in line and ":" not in line]
         return f"{group}={value}: allowed are {', '.join(options)}"
-    if text.startswith("Could not override"):
-        key = text.partition("'")[2].rpartition("'")[0]
+    if text.startswith("Could not override '"):
+        key = text.split("'")[1]
         typed = next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key)
-        return f"{typed}: unknown key; allowed are {', '.join(config_keys)}"
+        return f"{typed}: unknown key; allowed are {', '.join(keys_beside(key))}"
     return " ".join(lines)

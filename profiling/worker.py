@@ -20,9 +20,11 @@ from profiling import PROJECT
 from profiling.machine import oom_kill_count
 from profiling.point import ConfigError, Point
 from profiling.records import (
+    AT_READING,
     COMPLETED,
     FAILED,
     OUT_OF_MEMORY,
+    SUMMARY_COLUMNS,
     UNSUPPORTED,
     Reading,
     summarize,
@@ -199,7 +201,8 @@ def record(
 ) -> dict[str, Any]:
     """Write the record of a point and return its summary."""
     point = job.point
-    summary = {
+    columns = [column for column in SUMMARY_COLUMNS if column not in AT_READING]
+    summary = dict.fromkeys(columns) | {
         "fingerprint": job.facts["fingerprint"],
         "status": status,
         "model": point.model,

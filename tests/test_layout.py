@@ -23,9 +23,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"partition"}),
     frozenset({"optimizations"}),
     frozenset({"phases", "workload"}),
-    frozenset({"probes", "quality", "flop_counting", "cost", "noise", "peaks"}),
+    frozenset({"probes", "quality", "flop_counting", "cost", "noise"}),
     frozenset({"experiment"}),
     frozenset({"worker"}),
+    frozenset({"session"}),
     frozenset({"sweep"}),
     frozenset({"main"}),
 )
@@ -52,9 +53,10 @@ def name_module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def list_imports(path: Path) -> Iterator[str]:
-    """Every import of a file, also those inside functions and under TYPE_CHECKING."""
-    for node in ast.walk(parse(path)):
+def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Every import of a file, as a rule also those inside functions and under TYPE_CHECKING."""
+    tree = parse(path)
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -118,18 +120,55 @@ def _named(found: str, known: dict[str, Path]) -> set[str]:
     return {found} if found in known else {parent} & known.keys()
 
 
+def run_python(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
 def test_light_rooms_import_no_framework() -> None:
     names = [f"profiling.{room}" for room in LIGHT]
     program = (
         "import importlib, sys\n"
         f"for name in {names}:\n"
         "    importlib.import_module(name)\n"
-        f"    print(name, *({sorted(HEAVY)} & sys.modules.keys()))\n"
-    ).replace(str(sorted(HEAVY)), repr(set(HEAVY)))
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+        f"    print(name, *({set(HEAVY)} & sys.modules.keys()))\n"
     )
-    assert done.stdout.splitlines() == names
+    assert run_python(program).splitlines() == names
+
+
+def test_a_point_is_checked_without_a_framework() -> None:
+    program = (
+        "import sys, main, hydra\n"
+        "from profiling.session import plan_point\n"
+        "from profiling.sweep import read_config\n"
+        f"with hydra.initialize_config_dir({str(PROJECT / 'conf')!r}, version_base='1.3'):\n"
+        "    plan = plan_point(read_config(hydra.compose('config', ['results_dir=.'])))\n"
+        f"print(plan.point.model, *({set(HEAVY)} & sys.modules.keys()))\n"
+    )
+    assert run_python(program) == "qwen25vl\n"
+
+
+def test_the_parent_reaches_no_framework() -> None:
+    """The command imports only what is needed to check points; models live in the child."""
+    seen: set[str] = set()
+    waiting = ["main"]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (path := find_module(name)):
+            continue
+        seen.add(name)
+        found = set(list_imports(path, top_level_only=name == "profiling.worker"))
+        assert not {part.split(".")[0] for part in found} & HEAVY, f"{name} imports a framework"
+        waiting += [step for part in found for step in (part, part.rpartition(".")[0])]
+    assert {"profiling.worker", "profiling.sweep", "profiling.session"} <= seen
+
+
+def find_module(name: str) -> Path | None:
+    stem = PROJECT / name.replace(".", "/")
+    candidates = (stem.with_suffix(".py"), stem / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def test_only_whole_packages_are_shipped() -> None:

@@ -33,6 +33,7 @@ class Plan:
     long_words: int
     other_sizes_from_share: float
     other_sizes_rate: float
+    look_mix: Mapping[str, int]
     early_mix: Mapping[str, int]
     late_mix: Mapping[str, int]
     late_from_share: float
@@ -44,6 +45,8 @@ class Plan:
         return self.learning_rate * min(1.0, rise, fall)
 
     def mix_at(self, step: int) -> Mapping[str, int]:
+        if step < self.look_steps:
+            return self.look_mix
         return self.late_mix if step >= self.late_from_share * self.steps else self.early_mix
 
 

@@ -140,6 +140,23 @@ def draw_lookup(random: Random, *, held_out: bool) -> Scene:
     return _finish(canvas, request, str(wanted), (str(wanted),))
 
 
+def draw_page(random: Random, *, held_out: bool) -> Scene:
+    """A board crammed with single characters: many to look at in one picture, none to be read."""
+    canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
+    board, ink = random.choice(BOARDS)
+    _draw_board(canvas, random, board, ink)
+    em = random.uniform(0.22, 0.38)
+    count = int(0.92 / (0.75 * em))
+    places = [0.5 + (i - (count - 1) / 2) * 0.78 * em for i in range(count)]
+    font_name = random.choice(FONT_NAMES)
+    for y in places:
+        for x in places:
+            character = random.choice(lexicon.CHARACTERS)
+            sway = random.uniform(-0.04, 0.04) * em
+            _draw_text(canvas, font_name, character, x + sway, y + sway, em, ink)
+    return _finish(canvas, "", "", ("",))
+
+
 def label_patches(marks: tuple[Mark, ...], rows: int, columns: int) -> numpy.ndarray:
     """The class at the centre of every patch of a grid, 0 where there is nothing."""
     labels = numpy.zeros((rows, columns), dtype=numpy.int64)
@@ -155,7 +172,12 @@ TASKS: dict[str, Callable[..., Scene]] = {
     "sign": draw_sign,
     "choice": draw_choice,
 }
-STEPPING_STONES: dict[str, Callable[..., Scene]] = {"colour": draw_colour, "lookup": draw_lookup}
+STEPPING_STONES: dict[str, Callable[..., Scene]] = {
+    "colour": draw_colour,
+    "lookup": draw_lookup,
+    "page": draw_page,
+}
+FIRST_CHARACTER = _CHARACTER_CLASS
 
 
 def _finish(canvas: Canvas, request: str, answer: str, references: tuple[str, ...]) -> Scene:

@@ -20,7 +20,7 @@ from training.checkpoint import write_checkpoint
 from training.families import FAMILIES, find_family
 from training.families.family import Family
 from training.plan import Plan, read_plan
-from training.scenes import CLASS_COUNT
+from training.scenes import CLASS_COUNT, FIRST_CHARACTER
 from training.towers import copy_matching
 
 _REPORT_EVERY = 50
@@ -87,13 +87,12 @@ class Training:
     def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         if self.step < self.plan.look_steps:
             features = self.family.see(self.network, batch.pixels, batch.grid)
-            loss, hit = self._judge_patches(features, batch.patch_labels)
-            return loss, {"patches": hit}
+            return self._judge_patches(features, batch.patch_labels)
         logits, labels, ids = self._read(batch)
         answers, seen = _judge_answers(logits, labels, batch.tasks)
         features = self.family.pick_features(self.kept[0], ids)
-        patches, seen["patches"] = self._judge_patches(features, batch.patch_labels)
-        return answers + self.plan.dense_weight * patches, seen
+        patches, hits = self._judge_patches(features, batch.patch_labels)
+        return answers + self.plan.dense_weight * patches, seen | hits
 
     def _read(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         family, pad = self.family, self.family.tokenizer.pad_token_id
@@ -104,13 +103,14 @@ class Training:
         labels = pad_rows(batch.answers, IGNORED)
         return family.forward_apart(self.network, batch.pixels, ids, answers), labels, ids
 
-    def _judge_patches(self, features: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    def _judge_patches(self, features: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         scores = self.head(features).reshape(-1, CLASS_COUNT)
         labels = labels.flatten()
         loss = functional.cross_entropy(scores, labels, weight=self.class_weights)
-        things = labels > 0
-        hits = (scores.argmax(-1) == labels)[things].float().mean()
-        return loss, hits.item()
+        right = scores.argmax(-1) == labels
+        groups = {"things": labels > 0, "characters": labels >= FIRST_CHARACTER}
+        seen = {name: right[group].float().mean() for name, group in groups.items() if group.any()}
+        return loss, {name: share.item() for name, share in seen.items()}
 
 
 def _judge_answers(

@@ -15,7 +15,9 @@ from transformers import (
     BlipImageProcessorPil,
 )
 
+from profiling.models import analytic
 from profiling.models.family import Family
+from profiling.models.geometry import Geometry, blank
 
 
 class Blip2(Family):
@@ -55,3 +57,55 @@ class Blip2(Family):
     def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         height, width = inputs["pixel_values"].shape[-2:]
         return [(width, height)] * len(inputs["pixel_values"])
+
+    def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
+        width, height = geometry.sizes[0]
+        pixels = blank(geometry.batch_size, 3, height, width)
+        return {"pixel_values": pixels, **self.generate_options(height)}
+
+    def projector_inputs(self, geometry: Geometry) -> list[dict[str, Any]]:
+        (patches,) = set(geometry.patches(self.multiple))
+        batch, queries = geometry.batch_size, self.config.num_query_tokens
+        width = self.config.qformer_config.hidden_size
+        seen = blank(batch, patches + 1, self.config.vision_config.hidden_size)
+        return [
+            {"query_embeds": blank(batch, queries, width), "encoder_hidden_states": seen},
+            {"input": blank(batch, queries, width)},
+        ]
+
+    def vision_flops(self, geometry: Geometry) -> int:
+        vision = self.config.vision_config
+        stack = analytic.encoder(
+            layers=int(vision.num_hidden_layers),
+            width=int(vision.hidden_size),
+            inner_width=int(vision.intermediate_size),
+            inner_matrices=2,
+        )
+        return sum(
+            analytic.linear(patches, 3 * self.multiple**2, stack.width)
+            + stack.forward(patches + 1, patches + 1)
+            for patches in geometry.patches(self.multiple)
+        )
+
+    def projector_flops(self, geometry: Geometry) -> int:
+        qformer, queries = self.config.qformer_config, int(self.config.num_query_tokens)
+        stack = analytic.encoder(
+            layers=int(qformer.num_hidden_layers),
+            width=int(qformer.hidden_size),
+            inner_width=int(qformer.intermediate_size),
+            inner_matrices=2,
+        )
+        projection = analytic.linear(queries, stack.width, self.config.text_config.hidden_size)
+        return sum(
+            stack.forward(queries, queries) + self._looking(queries, patches + 1) + projection
+            for patches in geometry.patches(self.multiple)
+        )
+
+    def _looking(self, queries: int, seen: int) -> int:
+        """The queries' attention to the picture, in every layer that has one."""
+        qformer = self.config.qformer_config
+        width = int(qformer.hidden_size)
+        layers = -(-qformer.num_hidden_layers // qformer.cross_attention_frequency)
+        one = 2 * analytic.linear(queries, width, width)
+        one += 2 * analytic.linear(seen, qformer.encoder_hidden_size, width)
+        return int(layers * (one + analytic.attention(queries, seen, width)))

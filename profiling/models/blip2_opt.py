@@ -14,6 +14,11 @@ class Blip2Opt(Blip2):
         head="language_model.lm_head",
         text_encoder=None,
     )
+    inner_matrices = 2
+
+    @property
+    def decoder(self) -> str:
+        return "language_model.model"
 
 
 FAMILY = Blip2Opt

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
+
+from profiling.models import analytic
 from profiling.models.blip2 import Blip2
 from profiling.models.family import Parts
+from profiling.models.geometry import Geometry
 
 
 class Blip2T5(Blip2):
@@ -25,6 +30,51 @@ class Blip2T5(Blip2):
     def adapt_tokenizer(self) -> None:
         # Relative positions see padding between the picture and the prompt; behind it they do not.
         self.tokenizer.padding_side = "right"
+
+    @property
+    def decoder(self) -> str:
+        return "language_model.decoder"
+
+    @cached_property
+    def encoder_stack(self) -> analytic.Stack:
+        text = self.config.text_config
+        heads_width = int(text.num_heads * text.d_kv)
+        return analytic.Stack(
+            layers=int(text.num_layers),
+            width=int(text.d_model),
+            query_width=heads_width,
+            key_width=heads_width,
+            inner_width=int(text.d_ff),
+            inner_matrices=3 if text.is_gated_act else 2,
+        )
+
+    @cached_property
+    def decoder_stack(self) -> analytic.Stack:
+        return replace(self.encoder_stack, layers=int(self.config.text_config.num_decoder_layers))
+
+    def text_encoder_flops(self, geometry: Geometry) -> int:
+        length = geometry.prompt_tokens
+        return geometry.batch_size * self.encoder_stack.forward(length, length)
+
+    def prefill_flops(self, geometry: Geometry) -> int:
+        # The decoder takes its start token, and the keys and values of the encoder's output
+        # are made here, once for all steps.
+        stack = self.decoder_stack
+        keys = (
+            2 * stack.layers * analytic.linear(geometry.prompt_tokens, stack.width, stack.key_width)
+        )
+        return (
+            self.text_encoder_flops(geometry)
+            + geometry.batch_size * keys
+            + self.decode_step_flops(geometry, 0)
+        )
+
+    def decode_step_flops(self, geometry: Geometry, step: int) -> int:
+        stack = self.decoder_stack
+        looking = 2 * stack.layers * analytic.linear(1, stack.width, stack.query_width)
+        looking += stack.attend(1, geometry.prompt_tokens)
+        one = stack.forward(1, step + 1) + looking
+        return geometry.batch_size * one + self.head_flops(geometry)
 
 
 FAMILY = Blip2T5

@@ -14,6 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from profiling.models import analytic
+from profiling.models.geometry import Geometry
+
 # Rendered in the place of a question, to learn what a template puts before and after it.
 _MARK = "\ue000"
 
@@ -55,6 +58,7 @@ class Family(ABC):
     network_class: ClassVar[type[Any]]
     keeps_aspect_ratio: ClassVar[bool]
     encoder_decoder: ClassVar[bool] = False
+    inner_matrices: ClassVar[int] = 3  # of the decoder's feed-forward part: 3 where it is gated
 
     def __init__(self, *, config: Any, folder: Path | str, processor_options: Mapping[str, Any]):
         self.config = config
@@ -154,6 +158,61 @@ class Family(ABC):
         """Answers as text."""
         texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    # What the parts are called with, as shapes, and what that costs by arithmetic. The two are
+    # written independently of each other, since one is held against the other.
+
+    @property
+    def decoder(self) -> str:
+        """The path of the decoder without its head."""
+        return self.parts.language
+
+    @abstractmethod
+    def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
+        """What the vision part is called with."""
+
+    def projector_inputs(self, geometry: Geometry) -> list[dict[str, Any]]:
+        """What each part of the projector is called with."""
+        return []
+
+    @abstractmethod
+    def vision_flops(self, geometry: Geometry) -> int:
+        """The vision part without a projector inside of it."""
+
+    def projector_flops(self, geometry: Geometry) -> int:
+        return 0
+
+    def text_encoder_flops(self, geometry: Geometry) -> int:
+        return 0
+
+    @cached_property
+    def decoder_stack(self) -> analytic.Stack:
+        text = self.config.text_config
+        heads = int(text.num_attention_heads)
+        head_width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+        return analytic.Stack(
+            layers=int(text.num_hidden_layers),
+            width=int(text.hidden_size),
+            query_width=heads * head_width,
+            key_width=int(getattr(text, "num_key_value_heads", heads)) * head_width,
+            inner_width=int(getattr(text, "ffn_dim", None) or text.intermediate_size),
+            inner_matrices=self.inner_matrices,
+        )
+
+    def prefill_flops(self, geometry: Geometry) -> int:
+        """The first forward of the language model; its head at the last position only."""
+        length = geometry.prompt_tokens
+        one = self.decoder_stack.forward(length, length)
+        return geometry.batch_size * one + self.head_flops(geometry)
+
+    def decode_step_flops(self, geometry: Geometry, step: int) -> int:
+        """The forward that makes new token `step` + 1 out of the one before."""
+        one = self.decoder_stack.forward(1, geometry.prompt_tokens + step)
+        return geometry.batch_size * one + self.head_flops(geometry)
+
+    def head_flops(self, geometry: Geometry) -> int:
+        text = self.config.text_config
+        return analytic.linear(geometry.batch_size, int(text.hidden_size), int(text.vocab_size))
 
 
 def with_forced_option(module: nn.Module, **forced: Any) -> None:

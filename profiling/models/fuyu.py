@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, FuyuForCausalLM, FuyuImageProcessorPil, FuyuProcessor
 
+from profiling.models import analytic
 from profiling.models.family import Family, Parts
+from profiling.models.geometry import Geometry, blank
 
 
 class PictureProcessor(FuyuImageProcessorPil):  # type: ignore[misc]
@@ -36,6 +38,7 @@ class Fuyu(Family):
     )
     network_class = FuyuForCausalLM
     keeps_aspect_ratio = True
+    inner_matrices = 2
 
     def load_processor(self, folder: Path | str, options: Mapping[str, Any]) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -84,6 +87,15 @@ class Fuyu(Family):
         rows = (ids == self.processor.image_newline_id).sum(dim=1)
         columns = self.count_visual_tokens(ids) // rows
         return [(int(c) * patch, int(r) * patch) for c, r in zip(columns, rows, strict=True)]
+
+    def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
+        patches = sum(geometry.patches(self.multiple))
+        return {"input": blank(patches, self.config.num_channels * self.multiple**2)}
+
+    def vision_flops(self, geometry: Geometry) -> int:
+        patches = sum(geometry.patches(self.multiple))
+        values = self.config.num_channels * self.multiple**2
+        return analytic.linear(patches, values, self.config.text_config.hidden_size)
 
 
 FAMILY = Fuyu

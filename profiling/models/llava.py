@@ -15,7 +15,9 @@ from transformers import (
     LlavaProcessor,
 )
 
+from profiling.models import analytic
 from profiling.models.family import Family, Parts, with_forced_option
+from profiling.models.geometry import Geometry, blank
 
 
 class Llava(Family):
@@ -45,9 +47,7 @@ class Llava(Family):
 
     def adapt_network(self, network: nn.Module) -> None:
         # `generate` has no way to pass this on; at the tower's own size it changes nothing.
-        with_forced_option(
-            network.get_submodule(self.parts.vision), interpolate_pos_encoding=True
-        )
+        with_forced_option(network.get_submodule(self.parts.vision), interpolate_pos_encoding=True)
 
     def render(self, question: str) -> str:
         return f"USER: <image>\n{question} ASSISTANT:"
@@ -66,6 +66,35 @@ class Llava(Family):
     def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         height, width = inputs["pixel_values"].shape[-2:]
         return [(width, height)] * len(inputs["pixel_values"])
+
+    def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
+        width, height = geometry.sizes[0]
+        pixels = blank(geometry.batch_size, 3, height, width)
+        return {"pixel_values": pixels, "interpolate_pos_encoding": True}
+
+    def projector_inputs(self, geometry: Geometry) -> list[dict[str, Any]]:
+        (patches,) = set(geometry.patches(self.multiple))
+        width = int(self.config.vision_config.hidden_size)
+        return [{"image_features": blank(geometry.batch_size, patches, width)}]
+
+    def vision_flops(self, geometry: Geometry) -> int:
+        vision = self.config.vision_config
+        stack = analytic.encoder(
+            layers=int(vision.num_hidden_layers),
+            width=int(vision.hidden_size),
+            inner_width=int(vision.intermediate_size),
+            inner_matrices=2,
+        )
+        return sum(
+            analytic.linear(patches, 3 * self.multiple**2, stack.width)
+            + stack.forward(patches + 1, patches + 1)
+            for patches in geometry.patches(self.multiple)
+        )
+
+    def projector_flops(self, geometry: Geometry) -> int:
+        rows = sum(geometry.patches(self.multiple))
+        seen, read = self.config.vision_config.hidden_size, self.config.text_config.hidden_size
+        return analytic.linear(rows, seen, read) + analytic.linear(rows, read, read)
 
 
 FAMILY = Llava

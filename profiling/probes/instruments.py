@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ class Instruments:
     headline: str
     counters: dict[str, Counter]
     missing: dict[str, str]
+    time: Time
     find_throttling: Callable[[], tuple[str, ...]] = tuple
-    time: Time = field(default_factory=Time)
 
     def ordered(self) -> list[Counter]:
         """The headline's counter first."""
@@ -43,11 +43,11 @@ class Instruments:
 def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instruments]:
     """The counters that charge a run on this device, real ones."""
     if device.type != "cuda":
-        yield cpu_instruments(POWERCAP)
+        yield cpu_instruments(POWERCAP, Time())
         return
     with board_of(cuda_uuid(device)) as board:
         if board is None:
-            yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_NVML})
+            yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_NVML}, time=Time())
             return
         with gpu_instruments(
             board, power_sample_s=power_sample_s, powercap=POWERCAP, time=Time()
@@ -55,12 +55,13 @@ def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instrume
             yield instruments
 
 
-def cpu_instruments(powercap: Path) -> Instruments:
+def cpu_instruments(powercap: Path, time: Time) -> Instruments:
     rapl = open_rapl(powercap)
     return Instruments(
         headline=PACKAGE,
         counters=dict(rapl.counters),
         missing={BOARD: NOT_THE_GPU, **rapl.missing},
+        time=time,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from profiling.quality.metric import Answered, Judging, captions, metric
+from profiling.quality.registry import Answered, Judging, captions, metric
 from profiling.quality.words import (
     NO_REFERENCE,
     NORMALIZER,

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from profiling.quality.metric import Answered, Judging, captions, metric
+from profiling.quality.registry import Answered, Judging, captions, metric
 from profiling.quality.words import (
     NO_REFERENCE,
     NORMALIZER,

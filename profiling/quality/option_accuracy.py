@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from profiling.quality.accuracy import read_accuracy
-from profiling.quality.metric import OPTION, Answered, Judging, metric
+from profiling.quality.registry import OPTION, Answered, Judging, metric
 from profiling.quality.words import read_off
 from profiling.records import Reading
 
 OPTION_NORMALIZER = "option-1"
 
-_MARK = r"(?<![\w.,\-])(?:\d{1,2}(?!\w|[.,:/%]\d)|[A-Ja-j](?!['\w]))"
+_MARK = r"(?<![\w.,\-])(?:\d{1,2}(?![\w%]|[.,:/]\d)|[A-Ja-j](?!['\w]))"
 _STATED = re.compile(
     rf"\b(?:answer|option|choice)(?:\s+(?:number|is|would be|must be))*\s*[:=]?\s*[(\[*\"']*"
     rf"({_MARK})(?P<after>.?)",

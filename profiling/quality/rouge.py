@@ -7,7 +7,7 @@ from math import fsum
 
 from rapidfuzz.distance import LCSseq
 
-from profiling.quality.metric import Answered, Judging, captions, metric
+from profiling.quality.registry import Answered, Judging, captions, metric
 from profiling.quality.words import (
     NO_REFERENCE,
     NORMALIZER,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from profiling.quality.accuracy import read_accuracy
-from profiling.quality.metric import VQA, Answered, Judging, metric
+from profiling.quality.registry import VQA, Answered, Judging, metric
 from profiling.records import Reading
 
 VQA_NORMALIZER = "vqa-answer-1"

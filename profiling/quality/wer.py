@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jiwer
 
-from profiling.quality.metric import Answered, Judging, always, metric
+from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.quality.words import (
     NO_REFERENCE,
     NORMALIZER,

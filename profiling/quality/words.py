@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from profiling.quality.metric import FIRST, PHASE, Answered
+from profiling.quality.registry import FIRST, PHASE, Answered
 from profiling.records import MEASURED, Reading, unavailable
 
 NORMALIZER = "words-1"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from profiling.report.export import to_csv, to_json
-from profiling.report.runs import ReportError, Runs, read_runs
+from profiling.report.runs import ReportError, Run, Runs, read_runs
 
 PROGRAM = "python -m profiling.report"
 RESULTS, PAGES = "results", "pretty_results"
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
-    return write_report
+    commands = {"compare": run_compare, "gate": run_gate, "best": run_best}
+    return commands.get(arguments[0] if arguments else "", write_report)
 
 
 def write_report(arguments: Sequence[str]) -> int:
@@ -74,6 +75,79 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write only this JSON file")
     parser.add_argument("--html", type=Path, help="write only this self-contained page")
     return parser
+
+
+def run_compare(arguments: Sequence[str]) -> int:
+    """Two runs, paired; the status is 0 whatever comes out."""
+    from profiling.report.compare import write_comparison
+    from profiling.report.selection import select_run
+
+    parser = _pair_parser("compare", "A", "B", "Hold two runs against each other.")
+    options = parser.parse_args(arguments[1:])
+    runs = _read_for_selection(options.results)
+    pair = [select_run(selector, runs) for selector in (options.a, options.b)]
+    print("\n".join(write_comparison(*pair)))
+    return 0
+
+
+def run_gate(arguments: Sequence[str]) -> int:
+    """Status 0 when every metric passes, 1 when one fails, 2 when judging is refused."""
+    from profiling.report.compare import check_comparable
+    from profiling.report.gate import judge_all, parse_limit
+    from profiling.report.selection import select_run
+
+    parser = _pair_parser("gate", "BASELINE", "CANDIDATE", "Judge a run against another.")
+    parser.add_argument("--max-regression", action="append", required=True, metavar="COLUMN=LIMIT")
+    parser.add_argument("--allow-other-machine", action="store_true")
+    parser.add_argument("--allow-noisy", action="store_true")
+    options = parser.parse_args(arguments[1:])
+    limits = [parse_limit(text) for text in options.max_regression]
+    runs = _read_for_selection(options.results)
+    pair = [select_run(selector, runs) for selector in (options.a, options.b)]
+    check_comparable(
+        pair,
+        allow_other_machine=options.allow_other_machine,
+        allow_noisy=options.allow_noisy,
+    )
+    verdicts = judge_all(limits, *pair)
+    print("\n".join(verdict.line for verdict in verdicts))
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def _pair_parser(name: str, first: str, second: str, description: str) -> _Parser:
+    parser = _Parser(
+        prog=f"{PROGRAM} {name}",
+        description=description,
+        epilog="A run is a folder, the beginning of a fingerprint, or key=value,...",
+    )
+    parser.add_argument("a", metavar=first)
+    parser.add_argument("b", metavar=second)
+    parser.add_argument("--results", type=Path, default=Path(RESULTS), metavar="DIR")
+    return parser
+
+
+def _read_for_selection(results_dir: Path) -> list[Run]:
+    """The runs to select from; none where only folders are named and there is no results folder."""
+    return read_all(results_dir).runs if results_dir.is_dir() else []
+
+
+def run_best(arguments: Sequence[str]) -> int:
+    """Status 1 when no run meets the conditions."""
+    from profiling.report.best import check_objective, parse_condition, write_best
+
+    parser = _Parser(prog=f"{PROGRAM} best", description="The best run that meets conditions.")
+    objective = parser.add_mutually_exclusive_group(required=True)
+    objective.add_argument("--minimize", metavar="COLUMN")
+    objective.add_argument("--maximize", metavar="COLUMN")
+    parser.add_argument("--subject-to", action="append", default=[], metavar="CONDITION")
+    parser.add_argument("--results", type=Path, default=Path(RESULTS), metavar="DIR")
+    options = parser.parse_args(arguments[1:])
+    column = check_objective(options.minimize or options.maximize)
+    conditions = [parse_condition(text) for text in options.subject_to]
+    runs = read_all(options.results).runs
+    lines = write_best(runs, column, conditions, most=options.maximize is not None)
+    print("\n".join(lines) if lines else "no run meets all conditions")
+    return 0 if lines else 1
 
 
 def read_all(results_dir: Path) -> Runs:

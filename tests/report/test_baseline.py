@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,10 +43,8 @@ def test_agreement_is_the_share_of_equal_answers(tmp_path: Path) -> None:
         {"status": "failed"},
     ],
 )
-def test_a_run_that_differs_in_more_is_no_baseline(
-    tmp_path: Path, other: dict[str, object]
-) -> None:
-    write_run(tmp_path, **other)  # type: ignore[arg-type]
+def test_a_run_that_differs_in_more_is_no_baseline(tmp_path: Path, other: dict[str, Any]) -> None:
+    write_run(tmp_path, **other)
     write_run(tmp_path, optimization="bf16")
     run = by_optimization(tmp_path)["bf16"]
     assert run["agreement"] is None

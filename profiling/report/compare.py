@@ -1,0 +1,178 @@
+"""Hold two runs against each other: a sentence first, then every metric with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from profiling.report.baseline import identify_machine, share_of_equal
+from profiling.report.comparison import (
+    Difference,
+    ScoreDifference,
+    compare_errors,
+    compare_repeats,
+    pair_repeats,
+)
+from profiling.report.marks import mark_run
+from profiling.report.palette import PHASES
+from profiling.report.readings import read_repeats
+from profiling.report.runs import ReportError, Run, forget, read_answers
+from profiling.report.sweeps import ALL_SETTING_COLUMNS, describe_setting
+from profiling.report.units import digits, percent, quantity, unit_of
+from profiling.statistics import Interval
+
+REPEATED = {"latency_s": "total", **{f"{phase}_s": phase for phase in PHASES}}
+SINGLE = (
+    *("ttft_s", "tpot_s", "energy_j", "energy_estimate_j", "peak_memory_bytes", "flops"),
+    *("wer", "cer", "accuracy"),
+)
+
+
+def difference(column: str, before: Run, after: Run) -> Difference | None:
+    """A column that has repeats, paired; None where the runs share no repeat."""
+    if column not in REPEATED:
+        return None
+    repeats = [
+        read_repeats(run.record, metric="latency_s", phase=REPEATED[column])
+        for run in (before, after)
+    ]
+    values = pair_repeats(*repeats)
+    if not values[0] or min(min(side) for side in values) <= 0:
+        return None
+    return compare_repeats(*values)
+
+
+def error_difference(before: Run, after: Run) -> ScoreDifference | None:
+    """The word error rates of the samples that both runs answered."""
+    return compare_errors(_errors(before), _errors(after))
+
+
+def _errors(run: Run) -> dict[str, float]:
+    lines = forget(run.record).answers
+    return {str(line["id"]): float(line["wer"]) for line in lines if line.get("wer") is not None}
+
+
+def write_comparison(before: Run, after: Run) -> list[str]:
+    """Lines for a terminal: what is compared, the answer, and what it rests on."""
+    for name, run in (("A", before), ("B", after)):
+        if not run.completed:
+            raise ReportError(f"{name} ({run.short}) is {run['status']}, it has nothing to compare")
+    return [
+        *(
+            f"{name}: {run.short}{mark_run(run)}  {run['model']}, {run['weights']} weights,"
+            f" {describe_setting(run)}"
+            for name, run in (("A", before), ("B", after))
+        ),
+        *_say_cautions(before, after),
+        "",
+        _say_latency(before, after),
+        *_say_answers(before, after),
+        "",
+        *_table(before, after),
+    ]
+
+
+def _say_cautions(before: Run, after: Run) -> list[str]:
+    cautions = []
+    if identify_machine(before.record) != identify_machine(after.record):
+        cautions.append("Caution: these runs were made on different machines.")
+    for name, run in (("A", before), ("B", after)):
+        if run["noisy"]:
+            cautions.append(f"Caution: {name} is noisy: {run['noise_reason']}.")
+    differing = [key for key in ALL_SETTING_COLUMNS if before[key] != after[key]]
+    listed = ", ".join(f"{key} ({before[key]}, {after[key]})" for key in differing)
+    return [f"They differ in {listed or 'nothing that was asked for'}.", *cautions]
+
+
+def _say_latency(before: Run, after: Run) -> str:
+    found = difference("latency_s", before, after)
+    if found is None:
+        return "Latency: the runs share no repeats that could be paired."
+    times = f"({quantity(found.before, 's')} and {quantity(found.after, 's')}, {found.pairs} pairs)"
+    seen = (
+        "too few pairs to show any difference"
+        if found.detectable is None
+        else f"the smallest difference these pairs would have shown is {_share(found.detectable)}"
+    )
+    if not found.is_called:
+        return (
+            f"No difference in latency is shown {times}: B takes {signed(found.change)}"
+            f"{_bounds(found.bounds)}, {say_p(found.p_value)}; {seen}."
+        )
+    word = "longer" if found.change > 0 else "shorter"
+    return (
+        f"B takes {word} than A {times}: {signed(found.change)}{_bounds(found.bounds)},"
+        f" {say_p(found.p_value)}, quicker in {percent(found.superiority)} of all pairings; {seen}."
+    )
+
+
+def _say_answers(before: Run, after: Run) -> list[str]:
+    found = error_difference(before, after)
+    lines = []
+    if found is not None:
+        verdict = "differ" if found.is_called else "are not shown to differ"
+        low, high = found.bounds.low, found.bounds.high
+        lines.append(
+            f"Word error rates {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean"
+            f" of {found.samples} samples, {found.better} better and {found.worse} worse,"
+            f" {say_p(found.p_value)}."
+        )
+    equal = share_of_equal(read_answers(before.record), read_answers(after.record))
+    if equal is not None:
+        lines.append(f"{percent(equal)} of the answers are equal.")
+    return lines
+
+
+def _table(before: Run, after: Run) -> list[str]:
+    rows = [("metric", "A", "B", "change", "95% interval", "p")]
+    for column in (*REPEATED, *SINGLE):
+        row = _row(column, before, after)
+        if row is not None:
+            rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def _row(column: str, before: Run, after: Run) -> tuple[str, ...] | None:
+    values = [before.number(column), after.number(column)]
+    if values[0] is None or values[1] is None:
+        return None
+    shown = [quantity(value, unit_of(column)) for value in values]
+    found = difference(column, before, after)
+    if found is None:
+        change = signed(values[1] / values[0] - 1) if values[0] else ""
+        return (column, *shown, change, "", "")
+    bounds = _bounds(found.bounds).strip()
+    return (column, *shown, signed(found.change), bounds, say_p(found.p_value).removeprefix("p "))
+
+
+def signed(change: float) -> str:
+    return f"{100 * change:+.1f}%"
+
+
+def _share(change: float) -> str:
+    return f"{digits(100 * change)}%"
+
+
+def _bounds(bounds: Interval | None) -> str:
+    return "" if bounds is None else f" [{signed(bounds.low)}, {signed(bounds.high)}]"
+
+
+def say_p(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p {p_value:.3f}"
+
+
+def check_comparable(runs: Sequence[Run], *, allow_other_machine: bool, allow_noisy: bool) -> None:
+    """Refuse runs whose times say nothing about each other."""
+    for run in runs:
+        if not run.completed:
+            raise ReportError(f"{run.short} is {run['status']}; only completed runs can be judged")
+        if run["noisy"] and not allow_noisy:
+            raise ReportError(
+                f"{run.short} is noisy ({run['noise_reason']}); --allow-noisy judges it all the same"
+            )
+    machines = [identify_machine(run.record) for run in runs]
+    if any(machine != machines[0] for machine in machines) and not allow_other_machine:
+        raise ReportError(
+            f"{' and '.join(run.short for run in runs)} were made on different machines;"
+            " --allow-other-machine judges them all the same"
+        )

@@ -1,0 +1,500 @@
+"""The energy probe against simulated counters whose joules are known."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import (
+    FakeNvml,
+    Load,
+    RaplTree,
+    World,
+    nvml_opener,
+    rapl_opener,
+    watched,
+)
+
+from profiling.probes import instruments as instruments_module
+from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEnergy
+from profiling.probes.energy import EnergyProbe, Series
+from profiling.probes.energy_window import Time, Window, measure_update_period
+from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
+from profiling.probes.nvml import Board, EnergyCounter, PowerIntegral
+from profiling.probes.rapl import Zone, open_rapl
+from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
+
+PASSES_S = (0.01, 0.1, 0.37, 3.0, 10.0)
+TOLERANCE = 0.02
+SETTINGS: dict[str, Any] = {
+    "windows": 5,
+    "min_window_s": 5.0,
+    "min_updates": 50,
+    "max_total_s": 600.0,
+    "settle_s": 1.0,
+    "idle_s": 2.0,
+    "phases": False,
+    "max_relative_uncertainty": 0.1,
+    "max_idle_drift": 0.1,
+    "period_changes": 20,
+    "period_timeout_s": 5.0,
+    "power_sample_s": 0.01,
+    "estimate_s": 0.0,
+}
+
+
+class FixedEstimate:
+    """An estimator that has nothing to find out."""
+
+    def __init__(self, device: Any) -> None: ...
+
+    def measure(self, work: Callable[[], None]) -> ModelledEnergy:
+        work()
+        return ModelledEnergy(cpu_j=1.0, ram_j=1.0, gpu_j=None, source="fixed")
+
+
+def probe(opener: Any, **changed: Any) -> EnergyProbe:
+    settings = SETTINGS | changed
+    return EnergyProbe(**settings, open_instruments=opener, estimator=FixedEstimate)
+
+
+def aggregates(readings: Iterator[Reading]) -> dict[str, Reading]:
+    return {reading.metric: reading for reading in readings if reading.is_aggregate}
+
+
+def measure_simulated(nvml: FakeNvml, load: Load, **changed: Any) -> dict[str, Reading]:
+    return aggregates(probe(nvml_opener(nvml), **changed).measure(load))  # type: ignore[arg-type]
+
+
+# NVML's energy counter
+
+
+@pytest.mark.parametrize("period_s", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("pass_s", PASSES_S)
+def test_energy_counter_gives_the_known_joules(period_s: float, pass_s: float) -> None:
+    world = World()
+    load = Load(world=world, pass_s=pass_s)
+    found = measure_simulated(FakeNvml(world=world, period_s=period_s), load)
+    energy = found["energy_j"]
+    assert energy.status == MEASURED
+    assert energy.source.startswith("NVML total energy counter of Simulated Board")
+    assert energy.value == pytest.approx(load.sample_j, rel=TOLERANCE)
+    low, high = found["energy_ci_low_j"].value, found["energy_ci_high_j"].value
+    assert low is not None and high is not None
+    assert low <= energy.value <= high
+
+
+def test_net_is_gross_less_idle() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    found = measure_simulated(FakeNvml(world=world, period_s=0.05), load)
+    known = load.sample_j - world.idle_w * load.pass_s / load.batch_size
+    assert found["energy_net_j"].value == pytest.approx(known, rel=TOLERANCE)
+
+
+def test_every_component_says_how_it_was_measured() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    found = measure_simulated(FakeNvml(world=world, period_s=0.1), load)
+    assert found["energy_gpu_board_windows"].value == 5
+    assert found["energy_gpu_board_update_period_s"].value == pytest.approx(0.1, rel=0.02)
+    assert found["energy_gpu_board_updates"].value >= 50  # type: ignore[operator]
+    assert found["energy_gpu_board_window_s"].value >= 5  # type: ignore[operator]
+    assert found["energy_gpu_board_idle_before_w"].value == pytest.approx(70, rel=TOLERANCE)
+    assert found["energy_gpu_board_relative_uncertainty"].value < 0.02  # type: ignore[operator]
+    assert found["energy_cpu_package_j"].status == UNAVAILABLE
+    assert "no RAPL under" in found["energy_cpu_package_j"].source
+
+
+def test_windows_are_kept_as_raw_rows() -> None:
+    world = World()
+    readings = list(
+        probe(nvml_opener(FakeNvml(world=world, period_s=0.05))).measure(
+            Load(world=world, pass_s=0.37)  # type: ignore[arg-type]
+        )
+    )
+    raw = [r for r in readings if r.metric == "energy_j" and r.repeat is not None]
+    assert [r.repeat for r in raw] == [0, 1, 2, 3, 4]
+
+
+def test_a_counter_that_stands_still_measures_nothing() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=1e9)
+    energy = measure_simulated(nvml, Load(world=world, pass_s=0.37))["energy_j"]
+    assert (energy.value, energy.status) == (None, UNAVAILABLE)
+    assert "did not move within 5 s" in energy.source
+
+
+def test_a_board_cut_into_instances_is_not_charged_to_one_of_them() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=0.05, is_cut=True)
+    energy = measure_simulated(nvml, Load(world=world, pass_s=0.37))["energy_j"]
+    assert energy.value is None
+    assert "MIG" in energy.source
+
+
+def test_what_does_not_fit_the_budget_is_refused_before_anything_runs() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    nvml = FakeNvml(world=world, period_s=0.05)
+    energy = measure_simulated(nvml, load, max_total_s=2.0)["energy_j"]
+    assert energy.value is None
+    assert "max_total_s=2" in energy.source
+    # The one pass is the estimate's.
+    assert load.passes == 1
+
+
+def test_a_slow_counter_lengthens_the_window_beyond_the_budget() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=1.0)
+    energy = measure_simulated(
+        nvml, Load(world=world, pass_s=0.37), max_total_s=60.0, period_timeout_s=60.0
+    )["energy_j"]
+    assert energy.value is None
+    assert "windows of 50 s" in energy.source
+
+
+def test_throttling_voids_the_net_only() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=0.05, throttling=64)
+    found = measure_simulated(nvml, Load(world=world, pass_s=0.37))
+    assert found["energy_j"].status == MEASURED
+    assert found["energy_net_j"].value is None
+    assert "hardware thermal slowdown" in found["energy_net_j"].source
+
+
+def test_idle_drift_voids_the_net_only() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    run = load.run
+
+    def warming(index: int, *, max_new_tokens: int | None = None) -> None:
+        run(index, max_new_tokens=max_new_tokens)
+        world.idle_w *= 1.01
+
+    load.run = warming  # type: ignore[method-assign]
+    found = measure_simulated(FakeNvml(world=world, period_s=0.05), load)
+    assert found["energy_j"].status == MEASURED
+    assert found["energy_net_j"].value is None
+    assert "idle power drifted" in found["energy_net_j"].source
+
+
+def test_windows_that_disagree_are_no_measurement() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    run = load.run
+
+    def heating(index: int, *, max_new_tokens: int | None = None) -> None:
+        load.high_w *= 1.05
+        run(index, max_new_tokens=max_new_tokens)
+
+    load.run = heating  # type: ignore[method-assign]
+    energy = measure_simulated(FakeNvml(world=world, period_s=0.05), load)["energy_j"]
+    assert energy.value is None
+    assert "agree only within" in energy.source
+
+
+# NVML's power, integrated
+
+
+@pytest.mark.parametrize("pass_s", PASSES_S)
+def test_power_is_right_or_says_that_it_cannot_be(
+    pass_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PowerIntegral, "sampling", watched)
+    world = World()
+    load = Load(world=world, pass_s=pass_s)
+    nvml = FakeNvml(world=world, period_s=0.1, has_energy=False)
+    energy = measure_simulated(nvml, load, max_relative_uncertainty=0.03)["energy_j"]
+    if energy.value is None:
+        assert "agree only within" in energy.source
+        # A pass as long as the period of the readings is what they cannot resolve.
+        assert pass_s == 0.1
+        return
+    assert energy.source.startswith("NVML power of Simulated Board")
+    assert energy.value == pytest.approx(load.sample_j, rel=TOLERANCE)
+
+
+def test_a_board_without_energy_and_power_says_so() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=0.1, has_energy=False, has_power=False)
+    energy = measure_simulated(nvml, Load(world=world, pass_s=0.37))["energy_j"]
+    assert energy.value is None
+    assert "neither energy nor power" in energy.source
+
+
+def test_the_sampling_thread_adds_up_what_it_reads() -> None:
+    integral = PowerIntegral(read_w=lambda: 10.0, name="B", sample_s=0.001, time=Time())
+    begun_s, begun_j = integral._last_s, integral.read_j()
+    with integral.sampling():
+        time.sleep(0.05)
+    spent_j = integral.read_j()
+    assert spent_j - begun_j <= 10 * (integral._last_s - begun_s)
+    assert spent_j == pytest.approx(10 * (integral._last_s - begun_s))
+
+
+# RAPL
+
+
+def rapl_tree(root: Path, world: World, **changed: Any) -> RaplTree:
+    options = {"range_uj": 262_143_328_850, "start_uj": 0} | changed
+    return RaplTree(root=root, world=world, **options)
+
+
+def measure_cpu(tree: RaplTree, load: Load, **changed: Any) -> dict[str, Reading]:
+    return aggregates(probe(rapl_opener(tree), **changed).measure(load))  # type: ignore[arg-type]
+
+
+def cpu_load(world: World, pass_s: float) -> Load:
+    return Load(world=world, pass_s=pass_s, high_w=200.0, low_w=90.0, device_type="cpu")
+
+
+@pytest.mark.parametrize(("pass_s", "packages"), [*((pass_s, 1) for pass_s in PASSES_S), (0.37, 2)])
+def test_rapl_gives_the_known_joules(tmp_path: Path, pass_s: float, packages: int) -> None:
+    world = World()
+    tree = rapl_tree(tmp_path, world, packages=packages)
+    load = cpu_load(world, pass_s)
+    found = measure_cpu(tree, load)
+    assert found["energy_j"].status == MEASURED
+    assert found["energy_j"].source.startswith("RAPL cpu_package")
+    assert found["energy_j"].value == pytest.approx(load.sample_j, rel=TOLERANCE)
+    assert found["energy_gpu_board_j"].source == NOT_THE_GPU
+    assert "no dram domain" in found["energy_dram_j"].source
+
+
+def test_rapl_survives_a_wrap(tmp_path: Path) -> None:
+    world = World()
+    # The counter stands 500 J before its end, and a window holds about 700 J.
+    tree = rapl_tree(tmp_path, world, range_uj=20_000_000_000, start_uj=19_500_000_000)
+    load = cpu_load(world, 0.37)
+    found = measure_cpu(tree, load)
+    assert int((tree.folders[0] / "energy_uj").read_text()) < tree.start_uj
+    assert found["energy_j"].value == pytest.approx(load.sample_j, rel=TOLERANCE)
+
+
+def test_a_window_that_could_hide_two_wraps_is_refused(tmp_path: Path) -> None:
+    world = World()
+    tree = rapl_tree(tmp_path, world, range_uj=3_000_000_000)
+    energy = measure_cpu(tree, cpu_load(world, 0.37))["energy_j"]
+    assert energy.value is None
+    assert "more than one wrap" in energy.source
+
+
+def test_rapl_that_only_root_may_read_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    tree = rapl_tree(tmp_path, world)
+
+    def refuse(zone: Zone) -> int:
+        raise PermissionError(13, "Permission denied", str(zone.path))
+
+    monkeypatch.setattr(Zone, "read_uj", refuse)
+    energy = measure_cpu(tree, cpu_load(world, 0.37))["energy_j"]
+    assert energy.value is None
+    assert "sudo chmod a+r" in energy.source
+
+
+def test_dram_is_a_component_of_its_own(tmp_path: Path) -> None:
+    for folder, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:2", "dram")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "name").write_text(name)
+        (tmp_path / folder / "energy_uj").write_text("5")
+        (tmp_path / folder / "max_energy_range_uj").write_text("1000")
+    # The whole platform's domain holds the others again.
+    (tmp_path / "intel-rapl:1").mkdir()
+    (tmp_path / "intel-rapl:1" / "name").write_text("psys")
+    assert set(open_rapl(tmp_path).counters) == {"cpu_package", "dram"}
+
+
+def test_a_machine_without_rapl_says_what_to_do(tmp_path: Path) -> None:
+    found = cpu_instruments(tmp_path, Time())
+    assert found.counters == {}
+    assert "run on the bare machine" in found.missing["cpu_package"]
+
+
+def test_a_cpu_run_never_asks_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(uuid: str | None) -> None:
+        raise AssertionError("a CPU run asked NVML")
+
+    monkeypatch.setattr(instruments_module, "board_of", refuse)
+    with open_instruments(torch.device("cpu"), power_sample_s=0.01) as found:
+        assert found.headline == "cpu_package"
+        assert found.missing["gpu_board"] == NOT_THE_GPU
+
+
+@given(st.lists(st.integers(0, 999), min_size=2, max_size=30), st.integers(0, 999))
+def test_wraps_are_unrolled(steps: list[int], start: int) -> None:
+    zone = object.__new__(Zone)
+    zone.range_uj, zone._total_uj, zone._last_uj = 1000, 0, start
+    total = 0
+    for step in steps:
+        total += step
+        zone.read_uj = lambda total=total: (start + total) % 1000  # type: ignore[method-assign]
+        assert zone.advance() == total
+
+
+# Phases
+
+
+class Vision(torch.nn.Module):
+    """A vision part that costs a known time at a known power."""
+
+    def __init__(self, world: World, seconds: float) -> None:
+        super().__init__()
+        self.world, self.seconds = world, seconds
+
+    def forward(self, pixels: torch.Tensor, *, grid: int) -> torch.Tensor:
+        assert grid == 7
+        self.world.spend(self.seconds, 300.0)
+        return pixels
+
+
+class PhasedLoad(Load):
+    """A pass of vision 0.1 s at 300 W, prefill 0.2 s at 400 W, then 0.02 s a token at 150 W."""
+
+    TOKENS = 11
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world=world, pass_s=0.5)
+        vision = Vision(world, 0.1)
+        self.vision = vision
+        self.model.parts = lambda: {"vision": [vision]}
+
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
+        self.vision(torch.zeros(1), grid=7)
+        self.world.spend(0.2, 400.0)
+        self.world.spend(0.02 * ((max_new_tokens or self.TOKENS) - 1), 150.0)
+
+
+def test_joules_by_phase_are_the_known_ones() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=0.05)
+    found = measure_simulated(nvml, PhasedLoad(world), phases=True)
+    known = {"vision": 0.1 * 300 / 4, "prefill": 0.2 * 400 / 4, "decode": 0.2 * 150 / 4}
+    for phase, joules in known.items():
+        assert found[f"{phase}_energy_j"].value == pytest.approx(joules, rel=0.03), phase
+    parts = sum(found[f"{phase}_energy_j"].value for phase in known)  # type: ignore[misc]
+    assert parts == pytest.approx(found["energy_j"].value)
+
+
+def test_phases_that_do_not_fit_leave_the_whole_standing() -> None:
+    world = World()
+    nvml = FakeNvml(world=world, period_s=0.05)
+    found = measure_simulated(nvml, PhasedLoad(world), phases=True, max_total_s=50.0)
+    assert found["energy_j"].status == MEASURED
+    assert found["decode_energy_j"].value is None
+    assert "do not fit" in found["decode_energy_j"].source
+
+
+# Laws and parts
+
+
+@given(st.floats(1e-3, 1e6), st.integers(1, 10_000), st.floats(1e-3, 1e3))
+def test_joules_a_sample_times_samples_are_the_windows(
+    joules: float, samples: int, duration_s: float
+) -> None:
+    window = Window(joules={"x": joules}, duration_s=duration_s, samples=samples)
+    assert window.per_sample_j("x") * samples == pytest.approx(joules)
+    series = Series(windows=[window, window])
+    assert series.sample_s * 2 * samples == pytest.approx(2 * duration_s)
+
+
+@pytest.mark.parametrize("period_s", [0.02, 0.05, 0.1])
+def test_the_update_period_is_found(period_s: float) -> None:
+    world = World()
+    board = Board(nvml=FakeNvml(world=world, period_s=period_s), uuid="GPU-0")
+    found = measure_update_period(
+        EnergyCounter(board=board), changes=20, timeout_s=10.0, time=world.time
+    )
+    assert found == pytest.approx(period_s, rel=0.02)
+
+
+# CodeCarbon
+
+
+class Spinning:
+    """A real load, to be estimated."""
+
+    batch_size = 2
+
+    def __init__(self) -> None:
+        self.model = SimpleNamespace(device=torch.device("cpu"), synchronize=lambda: None)
+
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
+        sum(i * i for i in range(20_000))
+
+
+@contextmanager
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    tried: list[Any] = []
+
+    def refuse(_socket: socket.socket, address: Any) -> None:
+        tried.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield tried
+
+
+def test_the_estimate_is_labelled_offline_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CODECARBON_PUE", "7")
+    monkeypatch.setenv("CODECARBON_EMISSIONS_ENDPOINT", "http://192.0.2.1/emissions")
+    energy = EnergyProbe(**SETTINGS | {"estimate_s": 0.2})
+    with no_network(monkeypatch) as tried:
+        found = aggregates(energy.measure(Spinning()))  # type: ignore[arg-type]
+    assert tried == []
+    assert list(tmp_path.iterdir()) == []
+    estimate = found["energy_estimate_j"]
+    assert estimate.status == ESTIMATED
+    assert "CodeCarbon" in estimate.source
+    parts = [found[f"energy_estimate_{part}_j"].value for part in ("cpu", "ram")]
+    assert estimate.value == pytest.approx(sum(parts))  # type: ignore[arg-type]
+    assert all(part is not None and part > 0 for part in parts)
+    assert "energy_estimate_gpu_j" not in found
+
+
+def test_a_cpu_estimate_leaves_the_gpus_of_the_machine_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joule_kwh = 1 / 3.6e6
+    data = SimpleNamespace(cpu_energy=joule_kwh, ram_energy=2 * joule_kwh, gpu_energy=99.0)
+    tracker = SimpleNamespace(start_task=lambda: None, stop_task=lambda: data)
+    monkeypatch.setattr(CodeCarbonEstimate, "_tracker", lambda self: tracker)
+    on_cpu = CodeCarbonEstimate(gpu_uuid=None).measure(lambda: None)
+    on_gpu = CodeCarbonEstimate(gpu_uuid="GPU-0").measure(lambda: None)
+    assert on_cpu.total_j == pytest.approx(3.0)
+    assert on_gpu.total_j == pytest.approx(3.0 + 99.0 * 3.6e6)
+
+
+def test_without_codecarbon_the_estimate_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CodeCarbonEstimate, "is_installed", staticmethod(lambda: False))
+    found = aggregates(EnergyProbe(**SETTINGS).measure(Spinning()))  # type: ignore[arg-type]
+    assert found["energy_estimate_j"].value is None
+    assert "pip install codecarbon" in found["energy_estimate_j"].source
+
+
+def test_importing_the_probe_starts_nothing_slow() -> None:
+    code = (
+        "import json, sys, profiling.probes.energy as _;"
+        "print(json.dumps([m for m in ('codecarbon', 'pynvml', 'torch') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
