@@ -6,7 +6,7 @@ RESULTS ?= results
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP    := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help

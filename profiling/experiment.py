@@ -80,9 +80,7 @@ def measure(
     readings.extend(_mean_counts(answers))
     readings.extend(_judge(point, samples, answers))
     dtype = str(loaded.model.dtype).removeprefix("torch.")
-    return Findings(
-        readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None
-    )
+    return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
 
 
 @contextmanager
@@ -157,9 +155,7 @@ def _answer_batch(
             "prompt": item.prompt,
             "references": list(references),
             "answer": text,
-            "wer": None
-            if text is None
-            else sample_wer(text, references, point.headline_reference),
+            "wer": None if text is None else sample_wer(text, references, point.headline_reference),
             "num_question_tokens": len(model.family.question_token_ends(item.question)),
             "num_prompt_tokens": prompt_counts[row],
             "num_visual_tokens": visual_counts[row],

@@ -123,7 +123,7 @@ aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2 a
 aten::_upsample_bicubic2d_aa aten::all aten::any aten::arange aten::argmax aten::argsort
 aten::as_strided aten::bincount aten::bucketize aten::cat aten::clone aten::constant_pad_nd
 aten::copy_ aten::cumsum aten::detach_ aten::embedding aten::empty aten::empty_like
-aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip aten::full aten::full_like
+aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip aten::floor_divide aten::full aten::full_like
 aten::gather aten::index aten::index_add aten::index_add_ aten::index_copy aten::index_copy_
 aten::index_put aten::index_put_ aten::index_select aten::is_same_size aten::isin aten::item
 aten::lift_fresh aten::linspace aten::masked_scatter aten::masked_scatter_ aten::max aten::min

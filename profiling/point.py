@@ -29,6 +29,7 @@ ROOT_KEYS = (
     "max_new_tokens",
     "num_samples",
     "seed",
+    "round",
     "device",
     "threads",
     "preload",
@@ -36,6 +37,7 @@ ROOT_KEYS = (
     "results_dir",
     "resume",
     "strict",
+    "dry",
 )
 
 
@@ -76,6 +78,7 @@ class Point:
     max_new_tokens: int
     num_samples: int | None
     seed: int
+    round: int
     device: str
     threads: int
     preload: bool
@@ -122,6 +125,7 @@ class Point:
             "max_new_tokens": self.max_new_tokens,
             "num_samples": self.num_samples,
             "seed": self.seed,
+            "round": self.round,
             "device": self.device,
             "threads": self.threads,
             "preload": self.preload,
@@ -136,6 +140,8 @@ class Point:
         parts = [self.model, "+".join(self.optimization), self.dataset, f"img_size={self.img_size}"]
         if self.prompt_len is not None:
             parts.append(f"prompt_len={self.prompt_len}")
+        if self.round > 1:
+            parts.append(f"round={self.round}")
         return " ".join([*parts, f"batch_size={self.batch_size}"])
 
     def fingerprint(
@@ -192,6 +198,7 @@ def digest_code() -> str:
 def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
     """Check a composed configuration, all but its samples, and make it a Point."""
     _check_keys(config)
+    _flag(config, "dry")
     model, weights = config["model"], config["weights"]["name"]
     optimization = _read_stack(config["optimization"])
     prompt_len = _whole(
@@ -216,6 +223,7 @@ def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
         max_new_tokens=_whole_given(config, "max_new_tokens", at_least=1),
         num_samples=_number_of_samples(config),
         seed=_whole_given(config, "seed", at_least=0),
+        round=_whole_given(config, "round", at_least=1),
         device=device,
         threads=_threads(config, weights, cores),
         preload=_flag(config, "preload"),
@@ -341,7 +349,9 @@ def _read_profiler(profiler: Mapping[str, Any]) -> dict[str, Any]:
     _whole(profiler, "repeats", at_least=1, null="until the interval is narrow", prefix="profiler.")
     budget = profiler["time_budget_s"]
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
-        raise ConfigError("profiler.time_budget_s", budget, "allowed is a number of seconds above 0")
+        raise ConfigError(
+            "profiler.time_budget_s", budget, "allowed is a number of seconds above 0"
+        )
     return dict(profiler)
 
 
@@ -393,8 +403,14 @@ def _text(value: object, key: str) -> str:
 
 
 def order_for_loading(points: Sequence[Point]) -> list[int]:
-    """Positions of the points, arranged so that one loaded model serves all that need it."""
+    """Positions of the points, arranged so that one loaded model serves all that need it.
+
+    Rounds come one after another all the same: what they are for is that a machine which slowly
+    changes does so for every point alike.
+    """
     first_seen: dict[tuple[object, ...], int] = {}
     for position, point in enumerate(points):
         first_seen.setdefault(point.load_key, position)
-    return sorted(range(len(points)), key=lambda i: (first_seen[points[i].load_key], i))
+    return sorted(
+        range(len(points)), key=lambda i: (points[i].round, first_seen[points[i].load_key], i)
+    )

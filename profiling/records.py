@@ -28,20 +28,74 @@ MEASURED, ESTIMATED, DERIVED, UNAVAILABLE = ("measured", "estimated", "derived",
 KEPT_STATUSES = (COMPLETED, UNSUPPORTED, OUT_OF_MEMORY)
 
 SUMMARY_COLUMNS: tuple[str, ...] = tuple(
-    """
-    fingerprint status model weights dataset optimization img_size prompt_len batch_size
-    max_new_tokens device dtype num_samples num_repeats
-    latency_s latency_mean_s latency_std_s latency_min_s latency_max_s latency_p95_s
-    latency_ci_low_s latency_ci_high_s preprocess_s transfer_s vision_s projector_s prefill_s
-    decode_s other_s ttft_s tpot_s samples_per_s tokens_per_s
-    energy_j energy_source energy_ci_low_j energy_ci_high_j energy_estimate_j
-    energy_estimate_source
-    flops flops_vision flops_projector flops_prefill flops_decode mfu_prefill mbu_decode
-    peak_memory_bytes peak_memory_source cpu_memory_delta_bytes cpu_memory_peak_bytes
-    gpu_memory_delta_bytes gpu_memory_peak_bytes model_bytes load_s
-    wer cer accuracy accuracy_name agreement speedup
-    num_question_tokens num_prompt_tokens num_visual_tokens num_new_tokens noisy noise_reason
-    """.split()
+    [
+        "fingerprint",
+        "status",
+        "model",
+        "weights",
+        "dataset",
+        "optimization",
+        "img_size",
+        "prompt_len",
+        "batch_size",
+        "max_new_tokens",
+        "device",
+        "dtype",
+        "num_samples",
+        "num_repeats",
+        "latency_s",
+        "latency_mean_s",
+        "latency_std_s",
+        "latency_min_s",
+        "latency_max_s",
+        "latency_p95_s",
+        "latency_ci_low_s",
+        "latency_ci_high_s",
+        "preprocess_s",
+        "transfer_s",
+        "vision_s",
+        "projector_s",
+        "prefill_s",
+        "decode_s",
+        "other_s",
+        "ttft_s",
+        "tpot_s",
+        "samples_per_s",
+        "tokens_per_s",
+        "energy_j",
+        "energy_source",
+        "energy_ci_low_j",
+        "energy_ci_high_j",
+        "energy_estimate_j",
+        "energy_estimate_source",
+        "flops",
+        "flops_vision",
+        "flops_projector",
+        "flops_prefill",
+        "flops_decode",
+        "mfu_prefill",
+        "mbu_decode",
+        "peak_memory_bytes",
+        "peak_memory_source",
+        "cpu_memory_delta_bytes",
+        "cpu_memory_peak_bytes",
+        "gpu_memory_delta_bytes",
+        "gpu_memory_peak_bytes",
+        "model_bytes",
+        "load_s",
+        "wer",
+        "cer",
+        "accuracy",
+        "accuracy_name",
+        "agreement",
+        "speedup",
+        "num_question_tokens",
+        "num_prompt_tokens",
+        "num_visual_tokens",
+        "num_new_tokens",
+        "noisy",
+        "noise_reason",
+    ]
 )
 AT_READING = ("agreement", "speedup")
 ANSWER_FIELDS = (
@@ -315,7 +369,9 @@ def _check_run(path: Path, run: Any) -> None:
     if not re.fullmatch(r"[0-9A-Za-z_.-]+", run["fingerprint"]):
         raise BrokenRecord(f"{path}: fingerprint {run['fingerprint']!r} is not one")
     for name, value in run["summary"].items():
-        if isinstance(value, (dict, list)) or (isinstance(value, float) and not math.isfinite(value)):
+        if isinstance(value, (dict, list)) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             raise BrokenRecord(f"{path}: summary.{name} is not a finite number or a text")
 
 

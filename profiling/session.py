@@ -80,6 +80,12 @@ def _check_results_dir(folder: Path) -> None:
         raise ConfigError("results_dir", folder, reason) from None
 
 
+def is_kept(plan: Plan) -> bool:
+    """Whether a record of the point is there already, which need not be measured again."""
+    folder = Path(plan.point.results_dir) / plan.fingerprint
+    return plan.point.resume and finished_status(folder) in KEPT_STATUSES
+
+
 class Session:
     """Runs checked points and keeps count."""
 
@@ -120,9 +126,7 @@ class Session:
         return self._measure(plan, folder)
 
     def _measure(self, plan: Plan, folder: Path) -> Outcome:
-        job = Job(
-            point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan)
-        )
+        job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))
         outcome = self._keeper.run(job, self.progress.phase)
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
         return outcome

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -14,6 +16,7 @@ from hydra.errors import OverrideParseException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
+from profiling.forecast import Forecast
 from profiling.models.weights import describe_weights
 from profiling.point import (
     GROUPS,
@@ -23,7 +26,8 @@ from profiling.point import (
     keys_beside,
     order_for_loading,
 )
-from profiling.session import Plan, Session, plan_point
+from profiling.progress import show_duration
+from profiling.session import Plan, Session, is_kept, plan_point
 
 INTERRUPTED = 130
 WRONG_CONFIGURATION = 2
@@ -54,6 +58,8 @@ def run_sweep(
     order = order_for_loading([plan.point for plan in plans])
     ordered = [plans[i] for i in order]
     announce(ordered)
+    if configs[0]["dry"]:
+        return list_points(ordered)
     with _session(total=len(jobs)) as session:
         results = launcher.launch([jobs[i] for i in order], initial_job_idx=0)
         _take_over(session, results)
@@ -77,7 +83,7 @@ def run_job(config: DictConfig) -> str:
         raise SystemExit(WRONG_CONFIGURATION) from None
     if _current.session is not None:
         return _current.session.run(plan).status
-    return _run_alone(plan, in_sweep=_is_sweep())
+    return _run_alone(plan, in_sweep=_is_sweep(), dry=bool(config.dry))
 
 
 def _is_sweep() -> bool:
@@ -87,11 +93,13 @@ def _is_sweep() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def _run_alone(plan: Plan, *, in_sweep: bool) -> str:
+def _run_alone(plan: Plan, *, in_sweep: bool, dry: bool) -> str:
     if in_sweep:
         with _session(total=1) as session:
             return session.run(plan).status
     announce([plan])
+    if dry:
+        raise SystemExit(list_points([plan]))
     with _session(total=1) as session:
         session.run(plan)
     conclude([plan], session)
@@ -125,8 +133,31 @@ def _interrupt(*_: object) -> None:
 
 
 def announce(plans: Sequence[Plan]) -> None:
+    """What is about to run, how much of it is there already, and how long the rest will take."""
     for line in _weights_lines(plans):
         print(line, flush=True)
+    if len(plans) > 1:
+        missing = [plan.point for plan in plans if not is_kept(plan)]
+        kept = len(plans) - len(missing)
+        line = f"{len(plans)} points, {kept} of them there already"
+        expected_s = _forecast(plans).expect_all_s(missing)
+        if expected_s is not None:
+            line += f", the rest about {show_duration(expected_s)} (from the records at hand)"
+        print(line, flush=True)
+
+
+def list_points(plans: Sequence[Plan]) -> int:
+    """The points in the order in which they would run; nothing is measured."""
+    forecast = _forecast(plans)
+    for plan in plans:
+        expected_s = forecast.expect_s(plan.point)
+        time = "time unknown" if expected_s is None else f"about {show_duration(expected_s)}"
+        print(f"{plan.fingerprint} {plan.point.label()}: {'there' if is_kept(plan) else time}")
+    return 0
+
+
+def _forecast(plans: Sequence[Plan]) -> Forecast:
+    return Forecast(sorted({Path(plan.point.results_dir) for plan in plans}))
 
 
 def conclude(plans: Sequence[Plan], session: Session) -> None:
@@ -151,7 +182,9 @@ def check_overrides(arguments: Sequence[str]) -> None:
             continue
         if inner == "name":
             raise ConfigError(key, value, f"choose it with {group}={value}")
-        if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
+        if not inner and (
+            value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)
+        ):
             raise ConfigError(key, value, describe_options(group))
 
 
@@ -161,10 +194,9 @@ def explain(error: Exception) -> str:
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read: {text}"
-    if "Could not find '" in text:
-        group, _, value = text.partition("Could not find '")[2].rstrip("'").rpartition("/")
-        options = [line for line in lines[1:] if "/" not in line and ":" not in line]
-        return f"{group}={value}: allowed are {', '.join(options)}"
+    unknown = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
+    if unknown:
+        return f"{unknown[1]}={unknown[2]}: {describe_options(unknown[1])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
         typed = next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -268,6 +267,7 @@ class Bench:
         self._notify("starting")
         # Imported here, in the child alone: the parent never pays for torch.
         from profiling import experiment
+
         try:
             import torch
 
@@ -277,7 +277,7 @@ class Bench:
                 self._notify("loading")
                 self._loaded = experiment.load(job.point)
             found = experiment.measure(job.point, job.samples, self._loaded, self._notify)
-        except Exception as problem:  # noqa: BLE001 (whatever went wrong is the point's outcome)
+        except Exception as problem:
             return self._fail(job, problem)
         if found.noise and job.point.strict:
             error = f"refused because strict=true and the machine was busy: {found.noise}"

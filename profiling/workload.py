@@ -69,6 +69,4 @@ class Workload:
         self, inputs: dict[str, Tensor], max_new_tokens: int | None, **options: Any
     ) -> Tensor:
         length = max_new_tokens or self.max_new_tokens
-        return self.model.generate(
-            inputs, side=self.img_size, length=length, exact=True, **options
-        )
+        return self.model.generate(inputs, side=self.img_size, length=length, exact=True, **options)

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,23 @@ def test_only_whole_packages_are_shipped() -> None:
 def test_every_folder_of_code_is_a_package() -> None:
     folders = {path.parent for path in python_files("profiling", "training")}
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+# Not imported by name: transformers does it when it places a network or renders a chat template.
+BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2"})
+
+
+def test_what_is_imported_is_what_is_required() -> None:
+    text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
+    required = {
+        line.split("==")[0].lower() for line in text.splitlines() if line and line[0] != "#"
+    }
+    own = {"profiling", "training", *sys.stdlib_module_names}
+    paths = [*MODULES, *python_files("training")]
+    imported = {name.split(".")[0] for path in paths for name in list_imports(path)} - own
+    shipped_by = packages_distributions()
+    packages = {package.lower() for name in imported for package in shipped_by.get(name, [name])}
+    assert packages | BEHIND_THE_SCENES == required
 
 
 def test_sample_folders_hold_no_code() -> None:

@@ -36,7 +36,7 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     random = Random(f"{seed}/{step}")
     share = step / plan.steps
     long = share >= plan.long_from_share and random.random() < plan.long_rate
-    size = plan.long_batch_size if long else plan.batch_size
+    size = plan.long_batch_size if long else plan.size_at(step)
     tasks = _choose_tasks(random, plan, step, size)
     scenes = [_DRAW[task](random, held_out=False) for task in tasks]
     grid = _choose_grid(random, family, plan, share)

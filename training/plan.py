@@ -19,6 +19,7 @@ class Plan:
     steps: int
     look_steps: int
     batch_size: int
+    look_batch_size: int
     learning_rate: float
     weight_decay: float
     clip_norm: float
@@ -43,6 +44,9 @@ class Plan:
         rise = (step + 1) / self.warmup_steps
         fall = (self.steps - step) / (self.cooldown_share * self.steps)
         return self.learning_rate * min(1.0, rise, fall)
+
+    def size_at(self, step: int) -> int:
+        return self.look_batch_size if step < self.look_steps else self.batch_size
 
     def mix_at(self, step: int) -> Mapping[str, int]:
         if step < self.look_steps:

@@ -98,9 +98,9 @@ def _say_latency(before: Run, after: Run) -> str:
             f"No difference in latency is shown {times}: B takes {signed(found.change)}"
             f"{_bounds(found.bounds)}, {say_p(found.p_value)}; {seen}."
         )
-    word = "longer" if found.change > 0 else "shorter"
+    word = "more" if found.change > 0 else "less"
     return (
-        f"B takes {word} than A {times}: {signed(found.change)}{_bounds(found.bounds)},"
+        f"B takes {word} time than A {times}: {signed(found.change)}{_bounds(found.bounds)},"
         f" {say_p(found.p_value)}, quicker in {percent(found.superiority)} of all pairings; {seen}."
     )
 
@@ -123,7 +123,7 @@ def _say_answers(before: Run, after: Run) -> list[str]:
 
 
 def _table(before: Run, after: Run) -> list[str]:
-    rows = [("metric", "A", "B", "change", "95% interval", "p")]
+    rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "p")]
     for column in (*REPEATED, *SINGLE):
         row = _row(column, before, after)
         if row is not None:
@@ -168,11 +168,11 @@ def check_comparable(runs: Sequence[Run], *, allow_other_machine: bool, allow_no
             raise ReportError(f"{run.short} is {run['status']}; only completed runs can be judged")
         if run["noisy"] and not allow_noisy:
             raise ReportError(
-                f"{run.short} is noisy ({run['noise_reason']}); --allow-noisy judges it all the same"
+                f"{run.short} is noisy ({run['noise_reason']}); --allow-noisy lifts this"
             )
     machines = [identify_machine(run.record) for run in runs]
     if any(machine != machines[0] for machine in machines) and not allow_other_machine:
         raise ReportError(
             f"{' and '.join(run.short for run in runs)} were made on different machines;"
-            " --allow-other-machine judges them all the same"
+            " --allow-other-machine lifts this"
         )

@@ -98,6 +98,8 @@ def thin(values: Sequence[float]) -> list[float]:
 
 def measure_widening(values: Sequence[float]) -> float:
     """By how much the error of a mean grows because successive values are alike; 1 if not."""
+    if len(set(values)) < 2:
+        return 1.0
     alike = min(MOST_ALIKE, max(0.0, estimate_likeness(values)))
     return math.sqrt((1 + alike) / (1 - alike))
 

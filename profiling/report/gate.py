@@ -14,13 +14,8 @@ from profiling.report.units import quantity, unit_of
 
 HIGHER_IS_BETTER = frozenset(
     {
-        "samples_per_s",
-        "tokens_per_s",
-        "accuracy",
-        "agreement",
-        "speedup",
-        "mfu_prefill",
-        "mbu_decode",
+        *("samples_per_s", "tokens_per_s", "accuracy", "agreement", "speedup"),
+        *("mfu_prefill", "mbu_decode"),
     }
 )
 

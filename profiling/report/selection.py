@@ -104,5 +104,6 @@ def _only(selector: str, matching: Sequence[Run]) -> Run:
         for key in differing
     )
     raise ReportError(
-        f"{selector}: {len(points)} runs match; narrow it down by {choices or 'a longer fingerprint'}"
+        f"{selector}: {len(points)} runs match; narrow it down by"
+        f" {choices or 'more of the fingerprint'}"
     )

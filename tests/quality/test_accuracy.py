@@ -62,6 +62,7 @@ def test_the_short_form_is_the_leave_one_out_mean(people: int, agreeing: int) ->
         ("it's", "it 's"),
         ("line\nbreak\tand tab", "line break and tab"),
         ("(stop)", "stop"),
+        ("up-on;-off", "up on off"),
         ("why?", "why"),
     ],
 )

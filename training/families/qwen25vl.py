@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import (
     PreTrainedModel,
     ProcessorMixin,
@@ -107,6 +108,11 @@ class FAMILY(Family):
 
         network.model.visual.register_forward_hook(keep)
         return kept
+
+    def lighten(self, network: PreTrainedModel) -> None:
+        # Every patch is one whole window of the convolution, so it is a matrix product.
+        embed = network.model.visual.patch_embed
+        embed.forward = lambda patches: functional.linear(patches, embed.proj.weight.flatten(1))
 
     def order_labels(self, labels: numpy.ndarray) -> Tensor:
         pictures, rows, columns = labels.shape
