@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from profiling.models.loading import find_family
@@ -56,7 +57,7 @@ def load(point: Point) -> LoadedModel:
 def measure(
     point: Point, samples: Sequence[Sample], loaded: LoadedModel, notify: Notify
 ) -> Findings:
-    """All probes, one after the other and each with passes of its own, then the answers."""
+    """The answers, then all probes, one after the other and each with passes of its own."""
     notify("preparing samples")
     workload = Workload(
         model=loaded.model,
@@ -66,21 +67,31 @@ def measure(
         max_new_tokens=point.max_new_tokens,
         preload=point.preload,
     )
-    readings = list(_describe(loaded))
+    probes = {
+        name: import_module(f"profiling.probes.{name}").PROBE(**settings)
+        for name, settings in point.profiler["probes"].items()
+    }
+    preparing = [_prepare(probe, loaded.model) for probe in probes.values()]
+    notify("answering")
+    answers = list(answer(point, samples, loaded.model))
+    readings = [*_describe(loaded), *_mean_counts(answers), *_judge(point, samples, answers)]
+    for thread in filter(None, preparing):
+        thread.join()
     noise: list[str] = []
-    for name, settings in point.profiler["probes"].items():
+    for name, probe in probes.items():
         notify(f"measuring {name}")
-        probe = import_module(f"profiling.probes.{name}").PROBE(**settings)
         with _gate(point, loaded.model, timed=getattr(probe, "timed", False)) as gate:
             readings.extend(probe.measure(workload))
         readings.extend(gate.readings())
         noise.extend([gate.reason] if gate.reason else [])
-    notify("answering")
-    answers = list(answer(point, samples, loaded.model))
-    readings.extend(_mean_counts(answers))
-    readings.extend(_judge(point, samples, answers))
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
+
+
+def _prepare(probe: Any, model: Model) -> Thread | None:
+    """Have a probe that is slow to start do so while nothing is timed."""
+    prepare = getattr(probe, "prepare", None)
+    return prepare(model.device) if prepare else None
 
 
 @contextmanager

@@ -118,18 +118,19 @@ FORMULAS: dict[str, Formula] = {
 
 # Operators without a product in them that no tag of the library marks as such.
 _LISTED = """
-aten::_assert_async aten::_fused_rms_norm aten::_local_scalar_dense aten::_log_softmax
-aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2 aten::_unsafe_index aten::_unsafe_view
-aten::_upsample_bicubic2d_aa aten::all aten::any aten::arange aten::argmax aten::argsort
-aten::as_strided aten::bincount aten::bucketize aten::cat aten::clone aten::constant_pad_nd
-aten::copy_ aten::cumsum aten::detach_ aten::embedding aten::empty aten::empty_like
-aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip aten::floor_divide aten::full aten::full_like
-aten::gather aten::index aten::index_add aten::index_add_ aten::index_copy aten::index_copy_
-aten::index_put aten::index_put_ aten::index_select aten::is_same_size aten::isin aten::item
-aten::lift_fresh aten::linspace aten::masked_scatter aten::masked_scatter_ aten::max aten::min
-aten::multinomial aten::native_group_norm aten::native_layer_norm aten::new_empty aten::new_full
-aten::new_ones aten::new_zeros aten::nonzero aten::norm aten::normal_ aten::ones aten::ones_like
-aten::pad aten::rand aten::rand_like aten::randint aten::randn aten::record_stream aten::repeat
+aten::_assert_async aten::_fused_rms_norm aten::_is_all_true aten::_local_scalar_dense
+aten::_log_softmax aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2
+aten::_unsafe_index aten::_unsafe_view aten::_upsample_bicubic2d_aa aten::all aten::any
+aten::arange aten::argmax aten::argsort aten::as_strided aten::bincount aten::bucketize aten::cat
+aten::clone aten::constant_pad_nd aten::copy_ aten::cumsum aten::detach_ aten::embedding
+aten::empty aten::empty_like aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip
+aten::floor_divide aten::full aten::full_like aten::gather aten::index aten::index_add
+aten::index_add_ aten::index_copy aten::index_copy_ aten::index_put aten::index_put_
+aten::index_select aten::is_same_size aten::isin aten::item aten::lift_fresh aten::linspace
+aten::masked_scatter aten::masked_scatter_ aten::max aten::min aten::multinomial
+aten::native_group_norm aten::native_layer_norm aten::new_empty aten::new_full aten::new_ones
+aten::new_zeros aten::nonzero aten::norm aten::normal_ aten::ones aten::ones_like aten::pad
+aten::rand aten::rand_like aten::randint aten::randn aten::record_stream aten::repeat
 aten::repeat_interleave aten::resize_ aten::rms_norm aten::roll aten::scalar_tensor aten::scatter
 aten::scatter_ aten::scatter_add aten::scatter_add_ aten::select_scatter aten::set_
 aten::slice_scatter aten::sort aten::stack aten::sym_size aten::topk aten::tril aten::tril_indices

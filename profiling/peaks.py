@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -233,7 +234,7 @@ def _digest(key: Mapping[str, Any]) -> str:
 def _read(path: Path, key: Mapping[str, Any]) -> Peaks | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, json.JSONDecodeError):
         return None
     return Peaks(**kept["peaks"]) if kept.get("key") == key else None
 
@@ -247,7 +248,8 @@ def _keep(path: Path, key: Mapping[str, Any], peaks: Peaks) -> None:
         temporary.replace(path)
     except OSError:
         # A home that cannot be written costs a second of measuring a run, nothing else.
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _device_name(device: Any) -> str:

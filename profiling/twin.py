@@ -40,6 +40,18 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheShape:
+    """How many numbers a row of the batch keeps of each token."""
+
+    elements: int  # of a token that went through the decoder
+    encoded_elements: int  # of a token that the text encoder read; 0 where there is none
+
+    def length(self, geometry: Geometry, step: int) -> int:
+        """The tokens that have been through the decoder before a step of decoding."""
+        return step if self.encoded_elements else geometry.prompt_tokens + step - 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Costs:
     """What a batch costs, phase by phase."""
 
@@ -48,8 +60,7 @@ class Costs:
     projector: Tally | None
     prefill: Tally
     steps: Mapping[int, Tally]  # of decoding: the first, the last, and any others asked for
-    cache_elements: int  # that a row keeps of a token
-    encoded_cache_elements: int  # that a row keeps of a token of the text encoder's output
+    cache: CacheShape
 
     @property
     def decode_flops(self) -> int:
@@ -95,7 +106,8 @@ class Twin:
                 dtype=torch.get_default_dtype(),
                 attn_implementation=attention,
             )
-        self.network.tie_weights()
+            self.network.tie_weights()
+            family.untie(self.network)
         self.network.eval().requires_grad_(False)
         family.adapt_network(self.network)
 
@@ -114,15 +126,14 @@ class Twin:
         asked = sorted({*steps, 1, last} if last else set())
         cache = self.new_cache()
         prefill = self._tally(self.prefill(geometry, cache))
-        own, encoded = _cache_elements(cache)
+        shape = _cache_shape(cache)
         return Costs(
             geometry=geometry,
             vision=self._count_vision(geometry),
             projector=self._count_projector(geometry),
             prefill=prefill,
             steps={step: self._tally(self.step(geometry, step, cache)) for step in asked},
-            cache_elements=own,
-            encoded_cache_elements=encoded,
+            cache=shape,
         )
 
     # The forwards of each phase
@@ -149,8 +160,7 @@ class Twin:
 
     def step(self, geometry: Geometry, step: int, cache: Any) -> list[Forward]:
         """The forward that makes new token `step` + 1, with a cache that has been through fewer."""
-        before = step + (geometry.prompt_tokens - 1 if self._decoder_only else 0)
-        _grow(cache, before)
+        _grow(cache, _cache_shape(cache).length(geometry, step))
         inputs = {"inputs_embeds": self._embeddings(geometry, 1)}
         if not self._decoder_only:
             prompt = self._embeddings(geometry, geometry.prompt_tokens)
@@ -236,10 +246,10 @@ def _grow(cache: Any, length: int) -> None:
         own.update(more, more, index)
 
 
-def _cache_elements(cache: Any) -> tuple[int, int]:
-    """What a row keeps of a token: of the decoder's own, and of the encoder's output."""
+def _cache_shape(cache: Any) -> CacheShape:
     own = _own_cache(cache)
-    return _elements(own), _elements(cache.cross_attention_cache) if own is not cache else 0
+    encoded = 0 if own is cache else _elements(cache.cross_attention_cache)
+    return CacheShape(elements=_elements(own), encoded_elements=encoded)
 
 
 def _elements(cache: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from profiling.point import Point, read_point
@@ -91,11 +92,22 @@ def test_the_probes_that_a_profiler_names_can_be_built(profiler: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
-def test_every_experiment_names_known_keys(experiment: str) -> None:
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        config = compose("config", [f"+experiment={experiment}"], return_hydra_config=True)
+def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
+    config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+    assert config.hydra.mode == RunMode.MULTIRUN
     swept = config.hydra.sweeper.params
     assert swept
     for key, values in swept.items():
         for value in str(values).split(","):
             compose_point(f"{key}={value}")
+
+
+def test_experiments_cover_every_option() -> None:
+    for experiment, group in (("models", "model"), ("optimizations", "optimization")):
+        config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+        assert sorted(config.hydra.sweeper.params[group].split(",")) == options(group)
+
+
+def test_the_named_experiments_are_there() -> None:
+    named = {"image_size", "prompt_length", "batch_size", "optimizations", "models"}
+    assert named <= set(options("experiment"))

@@ -528,7 +528,7 @@ def test_the_simulation_exposes_a_rule_that_looks_after_every_repeat() -> None:
 @pytest.mark.parametrize("likeness", [0.0, 0.3, 0.5, 0.7])
 def test_coverage_with_many_trials(likeness: float, noise: float) -> None:
     rows = make_series(4000, 320, likeness, noise, seed=11)
-    assert 0.935 <= measure_coverage(rows) <= (0.985 if likeness == 0 else 0.992)
+    assert 0.935 <= measure_coverage(rows) <= 0.99
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ class Training:
         torch.manual_seed(seed)
         self.family, self.plan, self.seed = family, plan, seed
         self.network: PreTrainedModel = family.build_network().train()
-        family.lighten(self.network)
+        family.get_ready(self.network)
         self.kept = family.watch(self.network)
         # Says what stands in every patch; it is thrown away in the end.
         self.head = nn.Linear(family.feature_width, family.labels_per_token * CLASS_COUNT)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
 
 from profiling.models import analytic
 from profiling.models.blip2 import Blip2
@@ -21,11 +25,12 @@ class Blip2T5(Blip2):
     )
     encoder_decoder = True
 
-    def adapt_config(self) -> None:
-        # The library ties every T5; flan-T5's output head has weights of its own, which its
+    def untie(self, network: Any) -> None:
+        # The library ties every T5's head to its embedding. flan-T5's is its own, which its
         # config.json says through the option that the library reads as "do not scale".
-        text = self.config.text_config
-        text.tie_word_embeddings = text.scale_decoder_outputs
+        if not self.config.text_config.scale_decoder_outputs:
+            head = network.get_submodule(self.parts.head)
+            head.weight = nn.Parameter(torch.empty_like(head.weight))
 
     def adapt_tokenizer(self) -> None:
         # Relative positions see padding between the picture and the prompt; behind it they do not.

@@ -62,7 +62,6 @@ class Family(ABC):
 
     def __init__(self, *, config: Any, folder: Path | str, processor_options: Mapping[str, Any]):
         self.config = config
-        self.adapt_config()
         self.processor = self.load_processor(folder, processor_options)
         self.tokenizer = self.processor.tokenizer
         self.adapt_tokenizer()
@@ -88,13 +87,13 @@ class Family(ABC):
     def image_token_id(self) -> int:
         return int(self.config.image_token_id)
 
-    def adapt_config(self) -> None:
-        """Undo what the library assumes of a configuration and the real checkpoints are not."""
+    def untie(self, network: Any) -> None:  # noqa: B027
+        """Give weights of their own to what the library ties and real checkpoints do not."""
 
     def adapt_tokenizer(self) -> None:
         self.tokenizer.padding_side = "left"
 
-    def adapt_network(self, network: nn.Module) -> None:
+    def adapt_network(self, network: nn.Module) -> None:  # noqa: B027
         """Prepare a freshly loaded network for pictures of other sizes than its own."""
 
     def generate_options(self, side: int) -> dict[str, Any]:

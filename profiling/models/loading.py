@@ -54,7 +54,8 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         network=network,
         family=family,
         device=device,
-        dtype=network.dtype,
+        # The first parameter's may be another: some are kept in single precision whatever is asked.
+        dtype=network.get_input_embeddings().weight.dtype,
         stored_values=source.values == "stored",
     )
 
@@ -90,6 +91,8 @@ def _random_network(
         network = family.network_class._from_config(
             copy.deepcopy(family.config), dtype=dtype, **plan.options
         )
+        network.tie_weights()
+        family.untie(network)
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

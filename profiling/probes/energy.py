@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -91,6 +92,12 @@ class EnergyProbe(EnergySettings):
 
     open_instruments: OpenInstruments = open_instruments
     estimator: Callable[[Any], Estimator] = estimator_of
+
+    def prepare(self, device: Any) -> threading.Thread | None:
+        """Start the slow part of the estimate's start in the background, while nothing is timed."""
+        if not CodeCarbonEstimate.is_installed():
+            return None
+        return CodeCarbonEstimate(gpu_uuid=cuda_uuid(device)).prepare()
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
         device, sample_s = workload.model.device, self.power_sample_s

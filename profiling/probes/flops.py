@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from profiling.fvcore_counting import count_with_fvcore
 from profiling.models.geometry import Geometry
 from profiling.records import DERIVED, Reading, unavailable
-from profiling.twin import Costs, analytic_by_phase, count
+from profiling.twin import Costs, analytic_by_phase
+from profiling.twin import count as count_costs
 from profiling.workload import Workload
 
 ANALYTIC_TOLERANCE = 0.001
@@ -59,7 +60,7 @@ class FlopsProbe:
     def measure(self, workload: Workload) -> Iterator[Reading]:
         family = workload.model.family
         geometry = geometry_of(workload)
-        costs = count(family, geometry)
+        costs = count_costs(family, geometry)
         fvcore = dict(count_with_fvcore(family, geometry)) if self.cross_check else {}
         analytic = analytic_by_phase(family, geometry)
         counts = [

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 
 if TYPE_CHECKING:
+    from profiling.models.model import Model
     from profiling.workload import Workload
 
 SELF = Path("/proc/self")
@@ -54,6 +55,7 @@ class MemoryProbe:
         yield from cpu.readings()
         yield from gpu.readings()
         yield from read_cache(workload)
+        yield from read_weights(workload.model)
 
 
 def _headline(cpu: PeakWatch, gpu: GpuPeak | NoGpu) -> Iterator[Reading]:
@@ -292,3 +294,32 @@ def _cache_bytes(cache: Any) -> int:
 
 
 PROBE = MemoryProbe
+
+
+# Weights
+
+
+def read_weights(model: Model) -> Iterator[Reading]:
+    """Bytes of parameters and buffers by part; what two parts share belongs to the first."""
+    counted: set[int] = set()
+    parts: dict[str, list[Any]] = dict(model.parts())
+    # A projector may lie inside of the vision part, and everything inside of the network.
+    order = ["projector", *(name for name in parts if name != "projector")]
+    for name in order:
+        yield _weights(f"weights_{name}_bytes", parts[name], counted)
+    yield _weights("weights_other_bytes", [model.network], counted)
+
+
+def _weights(metric: str, modules: Sequence[Any], counted: set[int]) -> Reading:
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    fresh = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+    value = sum(size for place, size in fresh.items() if place not in counted)
+    counted.update(fresh)
+    return Reading(
+        phase="run",
+        metric=metric,
+        value=value,
+        unit="bytes",
+        status=DERIVED,
+        source="parameters and buffers of the part, shared ones once",
+    )

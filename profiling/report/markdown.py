@@ -167,9 +167,12 @@ def estimate_mark(run: Run, column: str) -> str:
 
 
 def noise_mark(run: Run, column: str) -> str:
+    return mark_noise(run) if is_timed_column(column) else ""
+
+
+def is_timed_column(column: str) -> bool:
     """Noise spoils times, and what is made from times."""
-    timed = column.endswith(("_s", "_j")) or column in ("speedup", "mfu_prefill", "mbu_decode")
-    return mark_noise(run) if timed else ""
+    return column.endswith(("_s", "_j")) or column in ("speedup", "mfu_prefill", "mbu_decode")
 
 
 def name_of(column: str) -> str:

@@ -24,7 +24,6 @@ from profiling.report.sections import (
     show_all,
     show_compute,
     show_examples,
-    show_machine,
     show_marks,
     show_quality,
     show_sweep,
@@ -78,7 +77,7 @@ def write_model_page(paper: Paper, runs: Sequence[Run], command: str) -> list[st
     return [
         *lines,
         *show_unfinished(runs),
-        *section("What was measured", show_machine(runs)),
+        *section("What was measured", list_origin(runs)),
         *show_all(runs),
         *show_marks(runs, command),
     ]
@@ -126,9 +125,13 @@ def write_index(paper: Paper, found: Runs, models: Sequence[str], command: str) 
         *section("Best trade-offs", show_fronts(paper, [run for run in runs if is_timed(run)])),
         *section("Pages", [_link(model, runs) for model in models]),
         *show_unfinished(runs),
-        *section("What was measured", show_machine(found.runs)),
+        *section("What was measured", list_origin(found.runs)),
         *show_marks(found.runs, command),
     ]
+
+
+def list_origin(runs: Sequence[Run]) -> list[str]:
+    return [f"- {sentence}" for sentence in (words.say_outcomes(runs), *words.say_origin(runs))]
 
 
 def _link(model: str, runs: Sequence[Run]) -> str:

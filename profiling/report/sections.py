@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiling.report import escape, words
-from profiling.report.baseline import BASELINE, identify_machine
+from profiling.report.baseline import BASELINE
 from profiling.report.figures import Bar, draw_stacks
 from profiling.report.growth import Growth, describe
 from profiling.report.markdown import (
@@ -24,7 +24,7 @@ from profiling.report.marks import explain, mark_run, mark_weights
 from profiling.report.palette import COUNTED_PHASES, PHASES
 from profiling.report.pictures import copy_picture, find_pictures
 from profiling.report.readings import read_phase_repeats
-from profiling.report.runs import Run, forget, values_of
+from profiling.report.runs import Run, forget
 from profiling.report.sweeps import SETTING_COLUMNS, Sweep, describe_setting
 from profiling.report.units import NOTHING, digits, is_number, quantity
 from profiling.statistics import bound_median
@@ -220,29 +220,6 @@ def _growth_columns(sweep: Sweep) -> list[Column]:
         Column(head="fixed part", cells=fixed, is_text=False),
         Column(head="and a power [95% interval]", cells=powers, is_text=True),
     ]
-
-
-def show_machine(runs: Sequence[Run]) -> list[str]:
-    """What the numbers were measured on and with."""
-    lines = [f"- {words.say_outcomes(runs)}"]
-    machines = sorted({_name_machine(run) for run in runs})
-    lines.append(f"- On {'; '.join(map(escape.markdown, machines))}.")
-    for package in ("torch", "transformers"):
-        versions = sorted(
-            {str((run.record.run.get("versions") or {}).get(package)) for run in runs}
-        )
-        lines.append(f"- {package} {escape.markdown(', '.join(versions))}.")
-    for column in ("weights", "dataset", "device", "dtype", "max_new_tokens"):
-        found = [str(value) for value in values_of(runs, column) if value is not None]
-        if found:
-            lines.append(f"- {column}: {escape.markdown(', '.join(found))}.")
-    return lines
-
-
-def _name_machine(run: Run) -> str:
-    machine = identify_machine(run.record)
-    named = [str(machine["cpu_model"]), *map(str, machine["gpu_models"])]
-    return f"{' with '.join(named)}, {machine['operating_system']}"
 
 
 def show_compute(paper: Paper, sweep: Sweep | None, runs: Sequence[Run]) -> list[str]:

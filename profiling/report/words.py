@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from profiling.report import escape
-from profiling.report.baseline import BASELINE
+from profiling.report.baseline import BASELINE, identify_machine
 from profiling.report.growth import Growth, describe, find_crossing, fit_growth
 from profiling.report.marks import mark_run
 from profiling.report.palette import PHASES
-from profiling.report.runs import Run
+from profiling.report.runs import Run, values_of
 from profiling.report.sweeps import Sweep, describe_setting, tokens_of
 from profiling.report.units import digits, interval, is_number, percent, quantity, times
 
@@ -161,6 +161,25 @@ def _count_outcomes(total: int, counts: Mapping[str, int]) -> str:
         f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items())
     )
     return f"{total} runs: {parts}."
+
+
+def say_origin(runs: Sequence[Run]) -> list[str]:
+    """What the runs were measured on, with what, and on which samples."""
+    said = [f"On {escape.markdown('; '.join(sorted({_name_machine(run) for run in runs})))}."]
+    for package in ("torch", "transformers"):
+        versions = {str((run.record.run.get("versions") or {}).get(package)) for run in runs}
+        said.append(f"{package} {escape.markdown(', '.join(sorted(versions)))}.")
+    for column in ("weights", "dataset", "device", "dtype", "max_new_tokens", "num_samples"):
+        found = [str(value) for value in values_of(runs, column) if value is not None]
+        if found:
+            said.append(f"{column}: {escape.markdown(', '.join(found))}.")
+    return said
+
+
+def _name_machine(run: Run) -> str:
+    machine = identify_machine(run.record)
+    named = [str(machine["cpu_model"]), *map(str, machine["gpu_models"])]
+    return f"{' with '.join(named)}, {machine['operating_system']}"
 
 
 def say_ranking(runs: Sequence[Run]) -> str:

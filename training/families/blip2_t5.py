@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, T5Config
 
 from training.families.blip2 import Blip2Family
@@ -42,6 +42,14 @@ class FAMILY(Blip2Family):
             eos_token_id=1,
             pad_token_id=0,
         )
+
+    def build_network(self) -> PreTrainedModel:
+        network = super().build_network()
+        # The library ties every T5's head to the embedding; flan-T5's head is its own.
+        head = network.language_model.lm_head
+        head.weight = nn.Parameter(torch.randn_like(head.weight) * 0.05)
+        network.config.text_config.tie_word_embeddings = False
+        return network
 
     def cut_prompt(self, made: Tensor, inputs: Any) -> Tensor:
         return made

@@ -81,8 +81,8 @@ class Family(ABC):
     def accept_any_size(self, network: PreTrainedModel) -> None:  # noqa: B027
         """Let `generate` take pictures of other than the native size."""
 
-    def lighten(self, network: PreTrainedModel) -> None:  # noqa: B027
-        """For training alone: the same sums done in a cheaper way."""
+    def get_ready(self, network: PreTrainedModel) -> None:  # noqa: B027
+        """Before training: the same sums in a cheaper way, and every size allowed."""
 
     def label_grid(self, grid: Size) -> Size:
         """The grid on which features say what stands where."""

@@ -83,6 +83,9 @@ class FAMILY(Family):
         )
         return dict(made)
 
+    def get_ready(self, network: PreTrainedModel) -> None:
+        self.accept_any_size(network)
+
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
         return self.processor(
             images=[self.resize(picture, grid) for picture in pictures],
@@ -99,18 +102,11 @@ class FAMILY(Family):
         tower.forward = partial(tower.forward, interpolate_pos_encoding=True)
 
     def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
-        seen = network.model.get_image_features(**pixels, interpolate_pos_encoding=True)
+        seen = network.model.get_image_features(**pixels)
         return torch.cat(list(seen.pooler_output))
 
     def watch(self, network: PreTrainedModel) -> list[Tensor]:
         return keep_output(network.model.multi_modal_projector)
-
-    def forward(
-        self, network: PreTrainedModel, pixels: dict[str, Tensor], ids: Tensor, grid: Size
-    ) -> Tensor:
-        return network(
-            input_ids=ids, use_cache=False, interpolate_pos_encoding=True, **pixels
-        ).logits
 
     def _configuration(self) -> LlavaConfig:
         vision = CLIPVisionConfig(

@@ -109,7 +109,7 @@ class FAMILY(Family):
         network.model.visual.register_forward_hook(keep)
         return kept
 
-    def lighten(self, network: PreTrainedModel) -> None:
+    def get_ready(self, network: PreTrainedModel) -> None:
         # Every patch is one whole window of the convolution, so it is a matrix product.
         embed = network.model.visual.patch_embed
         embed.forward = lambda patches: functional.linear(patches, embed.proj.weight.flatten(1))

@@ -1,0 +1,112 @@
+"""Training: the loss falls, a stop changes nothing, a checkpoint loads as public ones do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from training.checkpoint import write_checkpoint
+from training.evaluate import evaluate, load_network, score
+from training.families import FAMILIES, find_family
+from training.plan import Plan, read_plan
+from training.scenes import draw_sign
+from training.train import Training
+
+SMALL = {
+    "steps": 40,
+    "look_steps": 1,
+    "batch_size": 2,
+    "look_batch_size": 1,
+    "warmup_steps": 4,
+    "other_sizes_from_share": 0.0,
+    "long_from_share": 2.0,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _start(name: str, **changes) -> Training:
+    plan: Plan = read_plan(name, SMALL | changes)
+    return Training(family=find_family(name), plan=plan, seed=0)
+
+
+def _go(training: Training, steps: int) -> None:
+    for _ in range(steps):
+        training.advance()
+
+
+def _same(one: Training, other: Training) -> bool:
+    pairs = zip(one.parameters, other.parameters, strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_stop_in_between_changes_no_bit(name, tmp_path):
+    whole = _start(name)
+    _go(whole, 3)
+    first = _start(name)
+    _go(first, 2)
+    first.save(tmp_path / "state.pt")
+    second = _start(name)
+    second.load(tmp_path / "state.pt")
+    assert not _same(first, whole)
+    _go(second, 1)
+    assert _same(second, whole)
+
+
+def test_loss_falls():
+    training = _start("qwen25vl", look_steps=0, batch_size=4)
+    losses = [training.advance()["loss"] for _ in range(12)]
+    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+
+
+def test_learning_rate_rises_and_falls_to_nothing():
+    plan = read_plan("llava", SMALL)
+    rates = [plan.rate_at(step) for step in range(plan.steps)]
+    assert rates[0] < max(rates) == plan.learning_rate
+    assert 0 < rates[-1] < 0.2 * plan.learning_rate
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_checkpoint_is_half_precision_that_loads_as_float32(name, tmp_path):
+    training = _start(name)
+    write_checkpoint(tmp_path, training.family, training.network)
+    network = load_network(tmp_path, "auto")
+    assert network.dtype == torch.float32
+    for key, value in training.network.state_dict().items():
+        assert torch.equal(network.state_dict()[key], value.half().float())
+    assert (tmp_path / "model.safetensors").stat().st_size <= 8e6
+
+
+def test_evaluation_of_an_untrained_model_is_near_chance(tmp_path):
+    training = _start("llava")
+    results = evaluate(
+        training.family, training.network.eval(), seed=1, count=6, grid=(8, 8), filler=0
+    )
+    assert results["sign_wer"] >= 0.9 and results["caption_wer"] >= 0.9
+
+
+def test_score_of_right_and_wrong_answers():
+    scenes = [draw_sign(Random(i), held_out=True) for i in range(20)]
+    right = score("sign", scenes, [scene.answer.lower() for scene in scenes])
+    assert right["sign_wer"] == 0 and right["sign_exact"] < 0.5
+    wrong = score("sign", scenes, ["?" for _ in scenes])
+    assert wrong["sign_wer"] == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shipped_checkpoints_are_small_and_complete(name):
+    folder = Path(__file__).parents[2] / "checkpoints" / "tiny" / name
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors"} <= names
+    assert {"preprocessor_config.json", "processor_config.json", "tokenizer.json"} <= names
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 8e6
