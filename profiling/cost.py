@@ -82,12 +82,12 @@ def describe(point: Point) -> Iterator[str]:
     )
     counts = {name: p.numel() for name, p in twin.network.named_parameters()}
     sizes = {name: elements * dtype.itemsize for name, elements in counts.items()}
-    yield from _describe_shape(point, geometry_of(workload), sum(counts.values()), dtype)
-    costs = count(family, geometry_of(workload))
-    yield from _describe_phases(
-        workload, moved_bytes(costs, sizes, cache_element_bytes=dtype.itemsize)
-    )
-    yield from _describe_parts(family, counts, dtype.itemsize)
+    geometry = geometry_of(workload)
+    costs = count(family, geometry)
+    moved = moved_bytes(costs, sizes, cache_element_bytes=dtype.itemsize)
+    yield from _describe_shape(point, geometry, sum(counts.values()), dtype)
+    yield from _describe_phases(workload, moved)
+    yield from _describe_parts(twin, costs, counts, dtype.itemsize)
     yield from _describe_cache(costs, dtype.itemsize)
 
 
@@ -142,25 +142,28 @@ def _phase_line(reading: Reading, moved: int | None) -> str:
     return line + f"{moved / GIGA:>12,.3f}{reading.value / moved:>12,.1f}"
 
 
-def _describe_parts(family: Family, sizes: Mapping[str, int], element_bytes: int) -> Iterator[str]:
+def _describe_parts(
+    twin: Twin, costs: Costs, counts: Mapping[str, int], element_bytes: int
+) -> Iterator[str]:
     by_part: Counter[str] = Counter()
-    for name, elements in sizes.items():
-        by_part[_part_of(family, name)] += elements
+    for name, elements in counts.items():
+        by_part[_part_of(twin, costs, name)] += elements
     yield ""
     yield f"{'part':<12}{'parameters':>16}{'GB':>12}"
     for part, elements in [*by_part.items(), ("total", by_part.total())]:
         yield f"{part:<12}{elements:>16,}{elements * element_bytes / GIGA:>12,.3f}"
 
 
-def _part_of(family: Family, name: str) -> str:
-    parts = family.parts
+def _part_of(twin: Twin, costs: Costs, name: str) -> str:
+    parts = twin.family.parts
+    # A head that is tied to the embedding goes by the embedding's name.
+    if name in {twin.names[id(weight)] for weight in twin.part(parts.head).parameters()}:
+        return "head"
     places = [
         *(("projector", path) for path in parts.projector),
         ("vision", parts.vision),
         *((("text encoder", parts.text_encoder),) if parts.text_encoder else ()),
-        ("head", parts.head),
-        ("decoder", family.decoder),
-        ("embeddings", parts.language),
+        ("decoder" if name in costs.prefill.weights else "embeddings", parts.language),
     ]
     return next((part for part, path in places if name.startswith(path + ".")), "other")
 

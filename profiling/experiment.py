@@ -18,6 +18,7 @@ from profiling.point import Point
 from profiling.probes.nvml import board_of, cuda_uuid
 from profiling.quality import Answered, sample_wer, score
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.roofline import place_phases
 from profiling.samples import Sample, batches, full_batches
 from profiling.workload import Workload
 
@@ -84,6 +85,8 @@ def measure(
             readings.extend(probe.measure(workload))
         readings.extend(gate.readings())
         noise.extend([gate.reason] if gate.reason else [])
+    notify("placing phases under the roofline")
+    readings.extend(place_phases(workload, readings, **point.profiler["roofline"]))
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
 

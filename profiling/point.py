@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
 from profiling import PROJECT
 
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
+# What torch takes.
+LARGEST_SEED = 2**63 - 1
+_LONGEST_SHOWN = 200
 DTYPES = ("float32", "float16", "bfloat16")
 SINGLE_GROUPS = ("model", "weights", "dataset", "profiler")
 GROUPS = (*SINGLE_GROUPS, "optimization")
@@ -45,7 +49,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}={_show(value)}: {allowed}")
+        super().__init__(_one_line(f"{key}={_show(value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,8 +57,14 @@ class ConfigError(ValueError):
 
 
 def _show(value: object) -> str:
-    text = "null" if value is None else str(value)
-    return " ".join(text.split())
+    """As it is typed, shortened in the middle where it would bury the rest of the line."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
+
+
+def _one_line(text: str) -> str:
+    """Without what would break the line or steer the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +232,7 @@ def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
         batch_size=_whole_given(config, "batch_size", at_least=1),
         max_new_tokens=_whole_given(config, "max_new_tokens", at_least=1),
         num_samples=_number_of_samples(config),
-        seed=_whole_given(config, "seed", at_least=0),
+        seed=_whole_given(config, "seed", at_least=0, at_most=LARGEST_SEED),
         round=_whole_given(config, "round", at_least=1),
         device=device,
         threads=_threads(config, weights, cores),
@@ -243,9 +253,24 @@ def _check_keys(config: Mapping[str, Any]) -> None:
             raise ConfigError(group, chosen, describe_options(group))
         _compare_shape(f"{group}.", chosen, _read_option(group, str(chosen.get("name"))))
     for name, settings in _stacked(config).items():
-        _compare_shape(f"optimization.{name}.", settings, _read_option("optimization", name)[name])
-    if config["model"]["dtype"] not in DTYPES:
-        raise ConfigError("model.dtype", config["model"]["dtype"], f"allowed: {', '.join(DTYPES)}")
+        shipped = _read_option("optimization", name)[name]
+        _compare_shape(f"optimization.{name}.", settings, shipped)
+        for key in ("kind", "order"):
+            _one_of(f"optimization.{name}.{key}", settings[key], [shipped[key]])
+    _one_of("model.dtype", config["model"]["dtype"], DTYPES)
+    for key in ("headline_reference", "accuracy"):
+        _one_of(f"dataset.{key}", config["dataset"][key], _used_by_datasets(key))
+
+
+def _one_of(key: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        listed = ", ".join("null" if one is None else str(one) for one in allowed)
+        raise ConfigError(key, value, f"allowed is {listed}")
+
+
+@cache
+def _used_by_datasets(key: str) -> list[object]:
+    return list(dict.fromkeys(_read_option("dataset", name)[key] for name in _options("dataset")))
 
 
 def _stacked(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -286,6 +311,27 @@ def _compare_shape(prefix: str, found: Mapping[str, Any], known: Mapping[str, An
                 allowed = f"allowed are values for {', '.join(example)}, as {prefix}{key}.<key>=…"
                 raise ConfigError(prefix + key, found[key], allowed)
             _compare_shape(f"{prefix}{key}.", found[key], example)
+        else:
+            _compare_kind(prefix + key, found[key], example)
+
+
+def _compare_kind(key: str, value: object, example: object) -> None:
+    """A value has to be of the kind that stands in the yaml, where that is not null."""
+    if isinstance(example, (int, float)) and not isinstance(example, bool):
+        # Seconds are shipped as whole numbers here and there, and need not be.
+        whole = isinstance(example, int) and not key.endswith("_s")
+        if not _is_number(value) or value < 0 or (whole and not isinstance(value, int)):
+            kind = "a whole number" if whole else "a number"
+            raise ConfigError(key, value, f"allowed is {kind} from 0")
+    written = isinstance(example, str) and not example.startswith("${")
+    if written and not isinstance(value, (str, type(None))):
+        raise ConfigError(key, value, "allowed is a text")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def keys_beside(key: str) -> list[str]:
@@ -319,7 +365,19 @@ def _image_side(config: Mapping[str, Any]) -> int:
         at_most=model["largest_img_size"],
         null="the native size",
     )
-    return model["native_img_size"][config["weights"]["name"]] if side is None else side
+    if side is not None:
+        return side
+    native = config["weights"]["name"]
+    number = _whole(
+        model["native_img_size"],
+        native,
+        at_least=model["smallest_img_size"],
+        at_most=model["largest_img_size"],
+        null="",
+        prefix="model.native_img_size.",
+    )
+    assert number is not None
+    return number
 
 
 def _read_stack(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -342,24 +400,31 @@ def _read_stack(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
 def _dataset_folder(dataset: Mapping[str, Any]) -> str:
     if dataset["folder"] is None:
         return str(PROJECT / "datasets" / dataset["name"])
-    return str(Path(_text(dataset["folder"], "dataset.folder")).expanduser().absolute())
+    written = _text(dataset["folder"], "dataset.folder")
+    try:
+        return str(Path(written).expanduser().absolute())
+    except RuntimeError:
+        raise ConfigError("dataset.folder", written, "there is no such user") from None
 
 
 def _read_profiler(profiler: Mapping[str, Any]) -> dict[str, Any]:
     _whole(profiler, "repeats", at_least=1, null="until the interval is narrow", prefix="profiler.")
+    _whole(profiler, "num_samples", at_least=1, null="all of them", prefix="profiler.")
     budget = profiler["time_budget_s"]
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
+    if not _is_number(budget) or not budget > 0:
         raise ConfigError(
             "profiler.time_budget_s", budget, "allowed is a number of seconds above 0"
         )
     return dict(profiler)
 
 
-def _whole_given(config: Mapping[str, Any], key: str, *, at_least: int) -> int:
+def _whole_given(
+    config: Mapping[str, Any], key: str, *, at_least: int, at_most: int | None = None
+) -> int:
     value = config[key]
     if value is None:
         raise ConfigError(key, value, f"allowed is a whole number from {at_least}")
-    number = _whole(config, key, at_least=at_least, null="")
+    number = _whole(config, key, at_least=at_least, at_most=at_most, null="")
     assert number is not None
     return number
 

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn
 from hydra.errors import OverrideParseException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from profiling.forecast import Forecast
 from profiling.models.weights import describe_weights
 from profiling.point import (
     GROUPS,
+    ROOT_KEYS,
     SINGLE_GROUPS,
     ConfigError,
     describe_options,
@@ -31,6 +34,7 @@ from profiling.session import Plan, Session, is_kept, plan_point
 
 INTERRUPTED = 130
 WRONG_CONFIGURATION = 2
+_QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
 @dataclass(kw_only=True)
@@ -45,7 +49,7 @@ _current = _Sweep()
 
 def read_config(config: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain values, without Hydra's own part."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items() if key not in ("hydra", "experiment")}
 
@@ -77,9 +81,9 @@ def run_job(config: DictConfig) -> str:
     """What Hydra calls for each point; the status of the point is what the job returns."""
     try:
         plan = plan_point(read_config(config))
-    except ConfigError as error:
+    except (ConfigError, OmegaConfBaseException) as error:
         # As an exception it would pass through Hydra, which adds lines of its own.
-        print(error, file=sys.stderr)
+        print(error if isinstance(error, ConfigError) else explain(error), file=sys.stderr)
         raise SystemExit(WRONG_CONFIGURATION) from None
     if _current.session is not None:
         return _current.session.run(plan).status
@@ -177,6 +181,10 @@ def check_overrides(arguments: Sequence[str]) -> None:
     """Refuse what Hydra would take without a word, or break on: two models in one, no model."""
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key.startswith("--"):
+            _check_flag(key)
+        if not key.lstrip("+~"):
+            raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
         group, _, inner = key.partition(".")
         if group not in GROUPS:
             continue
@@ -188,17 +196,36 @@ def check_overrides(arguments: Sequence[str]) -> None:
             raise ConfigError(key, value, describe_options(group))
 
 
+def _check_flag(flag: str) -> None:
+    known = [one for one in get_args_parser()._option_string_actions if one.startswith("--")]
+    if not any(one.startswith(flag) for one in known):
+        raise ConfigError(flag, "", f"unknown; allowed are {', '.join(known)}")
+
+
 def explain(error: Exception) -> str:
     """Hydra's complaint as one line that names the key, the value and what is allowed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read: {text}"
-    unknown = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
+        return f"{error.override}: cannot be read: {text}; {_QUOTING}"
+    unknown = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if unknown:
-        return f"{unknown[1]}={unknown[2]}: {describe_options(unknown[1])}"
+        group, value = unknown.groups()
+        return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        typed = next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key)
-        return f"{typed}: unknown key; allowed are {', '.join(keys_beside(key))}"
+        return f"{_as_typed(key)}: unknown key; allowed are {', '.join(keys_beside(key))}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
     return " ".join(lines)
+
+
+def _as_typed(key: str) -> str:
+    return next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key)
+
+
+def _describe_choices(group: str, available: Sequence[str]) -> str:
+    if group in (*GROUPS, "experiment"):
+        return describe_options(group)
+    listed = [line for line in available if re.fullmatch(r"\w+", line)]
+    return f"allowed is one of {', '.join(listed)}"

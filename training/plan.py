@@ -18,6 +18,7 @@ class Plan:
 
     steps: int
     look_steps: int
+    look_every: int
     batch_size: int
     look_batch_size: int
     learning_rate: float
@@ -45,11 +46,15 @@ class Plan:
         fall = (self.steps - step) / (self.cooldown_share * self.steps)
         return self.learning_rate * min(1.0, rise, fall)
 
+    def looks_at(self, step: int) -> bool:
+        """Whether a step only learns what stands where: all at first, then a few."""
+        return step < self.look_steps or step % self.look_every == 0
+
     def size_at(self, step: int) -> int:
-        return self.look_batch_size if step < self.look_steps else self.batch_size
+        return self.look_batch_size if self.looks_at(step) else self.batch_size
 
     def mix_at(self, step: int) -> Mapping[str, int]:
-        if step < self.look_steps:
+        if self.looks_at(step):
             return self.look_mix
         return self.late_mix if step >= self.late_from_share * self.steps else self.early_mix
 

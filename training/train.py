@@ -86,7 +86,7 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        if self.step < self.plan.look_steps:
+        if self.plan.looks_at(self.step):
             features = self.family.see(self.network, batch.pixels, batch.grid)
             return self._judge_patches(features, batch.patch_labels)
         logits, labels, ids = self._read(batch)

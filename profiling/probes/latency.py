@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import random
 import statistics as plain
 import time
 from collections.abc import Iterator
 
 from profiling.phases import PHASES, PhaseHooks, Timing
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.statistics import Repeats, Settling, Summary, summarize
+from profiling.statistics import Repeats, Settling, Summary, describe_interval, summarize
 from profiling.workload import Workload
 
 _HOST = "perf_counter_ns around the batch, hooks on the parts"
@@ -47,7 +48,7 @@ class LatencyProbe:
             warm = self._warm_up(workload, hooks)
             timings = self._repeat(workload, hooks)
         source = _EVENTS if workload.model.device.type == "cuda" else _HOST
-        yield from _raw(timings, len(workload.batches), source)
+        yield from _raw(timings, _shuffled(len(workload.batches)), source)
         yield from _aggregate(timings, workload, hooks.expected, source)
         hit = ", cut off at the cap" if self._warmup.hit_cap else ""
         yield _derived("run", "num_warmup", len(warm), "1", f"until the medians settled{hit}")
@@ -66,14 +67,20 @@ class LatencyProbe:
         gc.freeze()
         begun = time.perf_counter()
         values: list[float] = []
+        order = _shuffled(len(workload.batches))
         while self._rule.wants_more(values, time.perf_counter() - begun):
-            timings.append(workload.run_timed(len(timings), hooks))
+            timings.append(workload.run_timed(order[len(timings) % len(order)], hooks))
             values.append(timings[-1].latency_s)
         gc.unfreeze()
         return timings
 
 
-def _raw(timings: list[Timing], num_batches: int, source: str) -> Iterator[Reading]:
+def _shuffled(num_batches: int) -> list[int]:
+    """An order in which any first few batches are a fair sample of all; always the same one."""
+    return random.Random(0).sample(range(num_batches), num_batches)
+
+
+def _raw(timings: list[Timing], order: list[int], source: str) -> Iterator[Reading]:
     for repeat, timing in enumerate(timings):
         values = {"total": timing.latency_s, **timing.phases_s}
         for phase, value in values.items():
@@ -85,7 +92,7 @@ def _raw(timings: list[Timing], num_batches: int, source: str) -> Iterator[Readi
                 status=DERIVED if phase == "other" else MEASURED,
                 source=source,
                 repeat=repeat,
-                batch=repeat % num_batches,
+                batch=order[repeat % len(order)],
             )
 
 
@@ -127,7 +134,8 @@ def _spread(whole: Summary, source: str) -> Iterator[Reading]:
         if value is None:
             yield unavailable("total", metric, "s", whole.missing[name])
         else:
-            yield _measured("total", metric, value, "s", f"{name} of repeats; {source}")
+            what = describe_interval(whole) if name in ("low", "high") else f"{name} of repeats"
+            yield _measured("total", metric, value, "s", f"{what}; {source}")
 
 
 def _rates(latency_s: float, num_tokens: int, batch_size: int) -> Iterator[Reading]:

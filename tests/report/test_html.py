@@ -241,7 +241,6 @@ def test_two_thousand_runs_in_a_browser(tmp_path: Path) -> None:
     said.drawn = document.querySelectorAll('#runs tbody tr').length;
     """
     said = browse(page, script + SAY, tmp_path, width=1200)
-    print(said)
     assert said["rows"] == len(
         {run.record.run["fingerprint"] for run in read_runs(tmp_path / "results").runs}
     )

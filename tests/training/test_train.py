@@ -18,6 +18,7 @@ from training.train import Training
 SMALL = {
     "steps": 40,
     "look_steps": 1,
+    "look_every": 1000,
     "batch_size": 2,
     "look_batch_size": 1,
     "warmup_steps": 4,

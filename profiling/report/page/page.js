@@ -231,7 +231,7 @@ function choose(run, wanted) {
 // One run, and two
 
 function open(...children) {
-  $("content").replaceChildren(...children);
+  $("content").replaceChildren(...children.filter((child) => child !== null));
   if (!$("panel").open) $("panel").showModal();
   $("panel").scrollTop = 0;
 }
@@ -248,7 +248,7 @@ function openRun(run) {
   );
 }
 
-function phasesOf(run) {
+function phasesOf(run, longest = 0) {
   const parts = data.phases.map((phase) => ({ ...phase, size: value(run, `${phase.name}_s`) }))
     .filter(({ size }) => size !== null && size > 0);
   const total = parts.reduce((sum, { size }) => sum + size, 0);
@@ -259,7 +259,7 @@ function phasesOf(run) {
   };
   const bars = parts.map((part) => {
     const bar = colour(make("div", { title: part.name }), part);
-    bar.style.width = `${(100 * part.size) / total}%`;
+    bar.style.width = `${(100 * part.size) / Math.max(total, longest)}%`;
     return bar;
   });
   const legend = parts.map((part) => make("li", {},
@@ -300,7 +300,8 @@ function openDifference() {
     return [column.name, show(a, column.name), show(b, column.name), text];
   });
   const title = [a, b].map((run) => `${nameOf(run)} ${value(run, "model")}`).join(" and ");
-  open(make("h2", {}, title), ...phasesOf(a), ...phasesOf(b),
+  const longest = Math.max(value(a, "latency_s") ?? 0, value(b, "latency_s") ?? 0);
+  open(make("h2", {}, title), ...phasesOf(a, longest), ...phasesOf(b, longest),
     make("h3", {}, "What differs"), table(["column", nameOf(a), nameOf(b), "change"], rows));
 }
 

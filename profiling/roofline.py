@@ -1,0 +1,63 @@
+"""How far each phase is from what its device could do: readings made from other readings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from profiling.peaks import Placement, cache_folder, find_peaks
+from profiling.probes.flops import geometry_of
+from profiling.records import DERIVED, Reading, unavailable
+from profiling.traffic import moved_bytes, weight_sizes
+from profiling.twin import count
+from profiling.workload import Workload
+
+_PLACED = ("vision", "projector", "prefill", "decode")
+
+
+def place_phases(
+    workload: Workload, readings: Iterable[Reading], *, target_s: float, copy_bytes: int
+) -> Iterator[Reading]:
+    """Utilization, intensity and least time of every phase whose time and FLOPs are known."""
+    model = workload.model
+    peaks = find_peaks(
+        model.device, model.dtype, folder=cache_folder(), target_s=target_s, copy_bytes=copy_bytes
+    )
+    yield from peaks.readings()
+    known = {r.metric: r.value for r in readings if r.is_aggregate}
+    moved = moved_bytes(
+        count(model.family, geometry_of(workload)),
+        weight_sizes(model.network),
+        cache_element_bytes=model.dtype.itemsize,
+    )
+    for phase in _PLACED:
+        flops, time_s = known.get(f"flops_{phase}"), known.get(f"{phase}_s")
+        if flops is None or time_s is None or moved[phase] is None:
+            yield from _unplaced(phase)
+            continue
+        placement = Placement(
+            flops=flops, moved_bytes=float(moved[phase] or 0), duration_s=time_s, peaks=peaks
+        )
+        yield from _readings(phase, placement)
+
+
+def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
+    roof = (
+        f"bound by {placement.bound_by}; peaks measured on this device in {placement.peaks.dtype}"
+    )
+    values = {
+        f"mfu_{phase}": (placement.flops_utilization, "1"),
+        f"mbu_{phase}": (placement.bandwidth_utilization, "1"),
+        f"intensity_{phase}": (placement.intensity, "FLOP/byte"),
+        f"least_{phase}_s": (placement.lower_bound_s, "s"),
+        f"moved_{phase}_bytes": (placement.moved_bytes, "bytes"),
+    }
+    for metric, (value, unit) in values.items():
+        yield Reading(
+            phase=phase, metric=metric, value=value, unit=unit, status=DERIVED, source=roof
+        )
+
+
+def _unplaced(phase: str) -> Iterator[Reading]:
+    reason = "needs the phase's time, its FLOPs and the size of its weights"
+    for metric in (f"mfu_{phase}", f"mbu_{phase}"):
+        yield unavailable(phase, metric, "1", reason)

@@ -1,0 +1,207 @@
+"""A question is exactly as long as was asked for, and nothing in it is taken for a command."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiling.models.loading import load_family
+from profiling.models.model import Model
+from profiling.models.weights import locate
+from tests.tiny_models import (
+    FAMILIES,
+    ask,
+    compose_point,
+    encode,
+    first_logits,
+    load,
+    make_picture,
+    row_ids,
+)
+
+SIDE = 112
+LENGTHS = (1, 2, 3, 4, 5, 7, 12, 31, 50, 64, 100, 200, 333, 511, 512)
+LONG = "what does the large yellow sign next to the red square say, and which bar is the tallest? " * 9
+NASTY = {
+    "emoji": "what is 🙂🚀👩‍👩‍👧?",
+    "combining": "cafe\u0301 n\u0303 a\u0300\u0301\u0302?",
+    "cjk": "这个标志写着什么？東京",
+    "newlines": "what\n\ndoes\r\nthe\tsign\n say?",
+    "blanks around": "   what does it say?   ",
+    "newlines around": "\n\nwhat?\n\n",
+    "one character": "?",
+    "one letter": "x",
+    "one strange character": "é",
+    "digits": "2+2=4?",
+    "right to left": "مرحبا ما هذا؟",
+    "control": "a\x00b\x07c\x1bd?",
+    "zero width": "\u200bwhat\u200d?\ufeff",
+    "private use": "\ue000what\ue000?",
+    "mathematical": "𝕨𝕙𝕒𝕥 𝕚𝕤?",
+    "braces": "{question} {0} %s {{x}}",
+}
+SPECIAL = (
+    "<image>",
+    "<|image_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|video_pad|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "|SPEAKER|",
+    "|NEWLINE|",
+    "|ENDOFTEXT|",
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<unk>",
+    "<0x04>",
+    "<0x00>1, 2, 3<0x01>",
+    "<box>1, 2, 3</box>",
+    "<point>1</point>",
+)
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return load(request.param)
+
+
+def ids_of(model: Model, question: str, length: int | None = None) -> list[int]:
+    """The prompt as the processor tokenizes it, picture and all."""
+    asked = ask(model, question, make_picture(SIDE, SIDE), length)
+    return row_ids(encode(model, [asked], SIDE), 0)
+
+
+@cache
+def frame_ids(family: str) -> tuple[list[int], list[int]]:
+    """The tokens before and after the question, found by what two prompts have in common."""
+    one, other = (ids_of(load(family), word) for word in ("red", "what"))
+    before = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    turned = zip(reversed(one), reversed(other), strict=False)
+    after = next(i for i, (a, b) in enumerate(turned) if a != b)
+    return one[:before], one[len(one) - after :]
+
+
+def check_frame(model: Model, ids: list[int], length: int) -> None:
+    """The template stands untouched around exactly so many tokens."""
+    before, after = frame_ids(type(model.family).__module__.rpartition(".")[2])
+    assert ids[: len(before)] == before
+    assert ids[len(ids) - len(after) :] == after
+    assert len(ids) - len(before) - len(after) == length
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_question_has_the_length_that_was_asked_for(model: Model, length: int) -> None:
+    for question in ("what does the sign say?", LONG):
+        check_frame(model, ids_of(model, question, length), length)
+
+
+@pytest.mark.slow
+def test_every_length_can_be_had(model: Model) -> None:
+    for length in range(1, 513):
+        for question in ("which bar is the tallest?", LONG):
+            asked = ask(model, question, make_picture(SIDE, SIDE), length)
+            assert len(model.family.question_token_ends(asked.question)) == length
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_strange_questions_have_the_length_too(model: Model, name: str) -> None:
+    picture = make_picture(SIDE, SIDE)
+    placeholders = count_placeholders(model, "what?")
+    for length in (None, 1, 2, 3, 5, 8, 20, 100):
+        asked = ask(model, NASTY[name], picture, length)
+        inputs = encode(model, [asked], SIDE)
+        assert int(model.family.count_visual_tokens(inputs["input_ids"])) == placeholders
+        if length is not None:
+            assert len(model.family.question_token_ends(asked.question)) == length
+            check_frame(model, row_ids(inputs, 0), length)
+
+
+def count_placeholders(model: Model, question: str) -> int:
+    inputs = encode(model, [ask(model, question, make_picture(SIDE, SIDE))], SIDE)
+    return int(model.family.count_visual_tokens(inputs["input_ids"]))
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_special_tokens_in_a_question_are_words(model: Model, text: str) -> None:
+    """None of them adds a placeholder, ends the prompt or stops the processor."""
+    placeholders = count_placeholders(model, "what?")
+    before, after = frame_ids(type(model.family).__module__.rpartition(".")[2])
+    for question in (text, f"what {text}{text} is {text}", text + "?"):
+        ids = ids_of(model, question)
+        inner = ids[len(before) : len(ids) - len(after)]
+        assert not set(inner) & special_ids(model)
+        assert count_placeholders(model, question) == placeholders
+        check_frame(model, ids_of(model, question, 9), 9)
+
+
+def special_ids(model: Model) -> set[int]:
+    """What has a meaning to the processor or the network; the unknown is only unknown."""
+    tokenizer = model.family.tokenizer
+    named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
+    vocabulary = tokenizer.get_vocab()
+    ids = {vocabulary[name] for name in named if name in vocabulary} | set(
+        tokenizer.added_tokens_decoder
+    )
+    return ids - {tokenizer.unk_token_id}
+
+
+def test_special_tokens_cannot_be_put_together_by_taking_one_apart(model: Model) -> None:
+    placeholders = count_placeholders(model, "what?")
+    for question in ("<im<image>age>", "<|ima<|image_pad|>ge_pad|>", "|SPE|SPEAKER|AKER|"):
+        assert count_placeholders(model, question) == placeholders
+
+
+def test_a_batch_of_strange_questions_can_be_answered(model: Model) -> None:
+    asked = [ask(model, question, make_picture(SIDE, SIDE)) for question in NASTY.values()]
+    logits = first_logits(model, encode(model, asked, SIDE), SIDE)
+    assert logits.shape[0] == len(NASTY)
+    assert logits.isfinite().all()
+
+
+def test_a_question_that_fits_is_left_as_it_is(model: Model) -> None:
+    question = "what does the sign say?"
+    count = len(model.family.question_token_ends(question))
+    asked = ask(model, question, make_picture(SIDE, SIDE), count)
+    assert asked.question == question
+
+
+def test_a_short_question_is_filled_up_before_it_and_a_long_one_cut_behind(model: Model) -> None:
+    picture = make_picture(SIDE, SIDE)
+    filled = ask(model, "what does the sign say?", picture, 40).question
+    assert filled.endswith("what does the sign say?")
+    cut = ask(model, LONG, picture, 12).question
+    assert LONG.startswith(cut)
+
+
+def test_the_template_holds_the_question_as_it_is(model: Model) -> None:
+    question = "  what {x} \n 🙂 is it?  "
+    asked = ask(model, question, make_picture(SIDE, SIDE))
+    assert asked.question == question
+    assert question in asked.prompt
+
+
+@settings(max_examples=25, deadline=None)
+@given(question=st.text(min_size=1, max_size=40), length=st.integers(1, 80))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_text_has_any_length(family: str, question: str, length: int) -> None:
+    model = load(family)
+    asked = ask(model, question, make_picture(SIDE, SIDE), length)
+    assert len(model.family.question_token_ends(asked.question)) == length
+    assert len(ids_of(model, question, length)) == len(ids_of(model, "what", 1)) + length - 1
+
+
+def test_full_size_models_write_their_prompts_with_the_embedded_tokenizers(tmp_path: Path) -> None:
+    """All tokens that a prompt can hold are within the full-size network's vocabulary."""
+    for family in FAMILIES:
+        point = compose_point(f"model={family}", "weights=random")
+        kind = load_family(point, locate(point))
+        vocabulary = kind.config.text_config.vocab_size
+        assert max(kind.tokenizer.get_vocab().values()) < vocabulary
+        assert kind.image_token_id < vocabulary

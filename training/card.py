@@ -1,0 +1,113 @@
+"""Measures a checkpoint and writes its model card: `python -m training.card --model M FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from profiling.machine import describe_machine
+from training.evaluate import evaluate, load_network
+from training.families import FAMILIES, find_family
+from training.families.family import Family, Size
+from training.plan import read_plan
+
+_CARD = """# {model}, tiny
+
+A {parameters:.1f} M-parameter stand-in with the architecture of the public model, trained on drawn
+pictures alone. It is here so that a run without a model hub has answers that mean something; it
+says nothing about the public checkpoint's quality.
+
+- **Class**: `{network_class}`, loaded as a public folder is; half precision on disk, float32 in
+  `config.json`.
+- **Data**: pictures drawn by `training/scenes.py`: captions of one to three shapes, signs to be
+  read character by character, options to be chosen over a chart or a diagram. Words, arrangements
+  and colour orders of the test world are never drawn in training.
+- **Training**: {steps} steps, seed {seed}, {minutes:.0f} minutes of wall time in one thread on
+  {machine}{beside}. Command: `{command}`
+- **Values at the start**: {origin}
+
+## Held-out results
+
+{count} samples a task, seed {test_seed} of the generator's test world, float32, greedy decoding
+through the real processor and `generate`. WER is corpus WER on lower-cased words.
+
+{table}
+
+Signs mix words seen in training, words never seen ("unseen words" counts the signs that hold one)
+and numbers. `python -m training.evaluate --model {model} FOLDER` makes these numbers again.
+"""
+
+_COLUMNS = {
+    "caption_wer": "caption WER",
+    "sign_wer": "sign WER",
+    "sign_wer_unseen_words": "sign WER, unseen words",
+    "choice_accuracy": "option accuracy",
+}
+
+
+def measure_sizes(
+    family: Family, folder: Path, *, seed: int, count: int, grids: list[Size]
+) -> dict[Size, dict[str, float]]:
+    """Held-out results at each size."""
+    network = load_network(folder, "auto")
+    family.accept_any_size(network)
+    return {
+        grid: evaluate(family, network, seed=seed, count=count, grid=grid, filler=0)
+        for grid in grids
+    }
+
+
+def tabulate(results: dict[Size, dict[str, float]], patch: int) -> str:
+    """A markdown table with a row a size."""
+    lines = ["| picture, px | " + " | ".join(_COLUMNS.values()) + " |", "|---" * 5 + "|"]
+    for (rows, columns), measured in results.items():
+        cells = [f"{measured[name]:.3f}" for name in _COLUMNS]
+        lines.append(f"| {columns * patch} x {rows * patch} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    arguments = _parse_arguments()
+    torch.set_num_threads(1)
+    family = find_family(arguments.model)
+    grids = [family.native, *(g for g in family.smaller if g[0] == g[1])]
+    results = measure_sizes(
+        family, arguments.checkpoint, seed=arguments.seed, count=arguments.count, grids=grids
+    )
+    network = load_network(arguments.checkpoint, "auto")
+    state = torch.load(arguments.state / f"{arguments.model}.pt", weights_only=True)
+    text = _CARD.format(
+        model=arguments.model,
+        parameters=sum(p.numel() for p in network.parameters()) / 1e6,
+        network_class=type(network).__name__,
+        steps=f"{state['step']} of {read_plan(arguments.model, {}).steps}",
+        seed=0,
+        minutes=state["seconds"] / 60,
+        machine=describe_machine().cpu_model,
+        beside=f" ({arguments.beside})" if arguments.beside else "",
+        command=f"python -m training.train --model {arguments.model} --state DIR --output DIR",
+        origin=arguments.origin,
+        count=arguments.count,
+        test_seed=arguments.seed,
+        table=tabulate(results, family.patch),
+    )
+    (arguments.checkpoint / "README.md").write_text(text, encoding="utf-8")
+    print(tabulate(results, family.patch))
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--model", choices=FAMILIES, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=31337)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--beside", default="", help="what else the machine was doing")
+    parser.add_argument("--origin", default="random.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
