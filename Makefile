@@ -24,7 +24,8 @@ help:
 demo: $(VENV)/.user
 	$(PY) main.py -m model=qwen25vl,llava img_size=112,224 profiler=quick results_dir=demo/results
 	$(PY) -m profiling.report demo/results --output demo/report
-	@echo "The report is $(CURDIR)/demo/report/index.md"
+	$(PY) -m profiling.report demo/results --html demo/report.html
+	@echo "The report: $(CURDIR)/demo/report/index.md and, for a browser, $(CURDIR)/demo/report.html"
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not gpu"

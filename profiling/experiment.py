@@ -15,6 +15,7 @@ from profiling.models.model import Model, Prepared
 from profiling.noise import NoiseGate, NoiseLimits
 from profiling.optimizations.optimization import build_model
 from profiling.point import Point
+from profiling.probes.memory import SELF, PeakWatch
 from profiling.probes.nvml import board_of, cuda_uuid
 from profiling.quality import Answered, sample_wer, score
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
@@ -25,6 +26,7 @@ from profiling.workload import Workload
 Notify = Callable[[str], None]
 
 _NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
+_LOAD_SAMPLE_S = 0.01
 _TEXT_METRICS = ("wer", "cer", "accuracy")
 
 
@@ -34,6 +36,8 @@ class LoadedModel:
 
     model: Model
     load_s: float
+    load_peak_bytes: int
+    load_peak_source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +53,17 @@ class Findings:
 def load(point: Point) -> LoadedModel:
     """Load a model; importing the libraries that it takes is no part of its loading time."""
     find_family(point.model)
-    begun = time.perf_counter()
-    model = build_model(point)
-    model.synchronize()
-    return LoadedModel(model=model, load_s=time.perf_counter() - begun)
+    with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S, proc=SELF) as peak:
+        begun = time.perf_counter()
+        model = build_model(point)
+        model.synchronize()
+        load_s = time.perf_counter() - begun
+    return LoadedModel(
+        model=model,
+        load_s=load_s,
+        load_peak_bytes=peak.peak_bytes - peak.before_bytes,
+        load_peak_source=peak.source,
+    )
 
 
 def measure(
@@ -136,6 +147,23 @@ def _describe(loaded: LoadedModel) -> Iterator[Reading]:
         unit="bytes",
         status=DERIVED,
         source="parameters and buffers, shared ones once",
+    )
+    for part, part_bytes in model.part_bytes().items():
+        yield Reading(
+            phase=part,
+            metric=f"model_{part}_bytes",
+            value=part_bytes,
+            unit="bytes",
+            status=DERIVED,
+            source="parameters of the part",
+        )
+    yield Reading(
+        phase="run",
+        metric="load_peak_bytes",
+        value=loaded.load_peak_bytes,
+        unit="bytes",
+        status=MEASURED,
+        source=f"{loaded.load_peak_source}; above resident memory before loading",
     )
 
 

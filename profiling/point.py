@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import yaml
@@ -401,10 +401,8 @@ def _dataset_folder(dataset: Mapping[str, Any]) -> str:
     if dataset["folder"] is None:
         return str(PROJECT / "datasets" / dataset["name"])
     written = _text(dataset["folder"], "dataset.folder")
-    try:
-        return str(Path(written).expanduser().absolute())
-    except RuntimeError:
-        raise ConfigError("dataset.folder", written, "there is no such user") from None
+    # Unlike Path.expanduser this leaves the home of an unknown user as a folder that is not there.
+    return os.path.abspath(os.path.expanduser(written))
 
 
 def _read_profiler(profiler: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,6 +176,8 @@ def write_record(
 ) -> None:
     """Write a record so that it is either there whole or not there: run.json comes last."""
     if folder.exists():
+        # First, so that what is left of it after a kill is not taken for the old record.
+        (folder / "run.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     with _durable(folder / "readings.csv") as stream:
@@ -220,7 +222,8 @@ def _sync_folder(folder: Path) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    # A lone carriage return would not be quoted, and read back as the end of a row.
+    return repr(value) if isinstance(value, float) else str(value).replace("\r", " ")
 
 
 def folder_for(results_dir: Path, fingerprint: str, *, resume: bool) -> Path:
@@ -282,7 +285,11 @@ class Record:
     def readings(self) -> pandas.DataFrame:
         import pandas
 
-        return pandas.read_csv(self.folder / "readings.csv")
+        path = self.folder / "readings.csv"
+        try:
+            return pandas.read_csv(path, float_precision="round_trip")
+        except (OSError, ValueError) as error:
+            raise BrokenRecord(f"{path}: cannot be read: {error}") from None
 
     @cached_property
     def answers(self) -> list[dict[str, Any]]:
@@ -400,11 +407,11 @@ def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 answer = json.loads(line, parse_constant=_refuse_constant)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BrokenRecord(f"{path}: line {number}: not valid JSON: {error}") from None
             if not isinstance(answer, dict):
                 raise BrokenRecord(f"{path}: line {number}: not an object")

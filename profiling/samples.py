@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def read_picture(path: Path) -> Image.Image:
     """A picture as a person sees it: upright, opaque, eight bits of red, green and blue."""
     try:
         with warnings.catch_warnings():
+            # What Pillow only warns of either stops the reading too or does not change the pixels.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as check:
                 check.verify()
@@ -113,7 +116,7 @@ def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
 
 def _read_index(folder: Path) -> list[Any]:
     path = folder / "samples.json"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError("dataset.folder", folder, "there is no such folder")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))

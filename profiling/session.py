@@ -26,6 +26,9 @@ from profiling.samples import Sample, check_pictures, digest_samples, load_sampl
 from profiling.worker import Job, Outcome, WorkerKeeper, now
 
 
+_LOCKS = ".locks"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A point that has been checked in full: it can run."""
@@ -74,9 +77,9 @@ def _weights_digest(point: Point) -> str:
 
 def _check_results_dir(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = f"cannot be made a folder: {error.strerror}"
+        reason = f"cannot be made a folder to write to: {error.strerror}"
         raise ConfigError("results_dir", folder, reason) from None
 
 
@@ -99,9 +102,7 @@ class Session:
         """One point, unless a record of it is there already."""
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
-        locks = results_dir / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / plan.fingerprint)
+        lock = FileLock(results_dir / _LOCKS / plan.fingerprint)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -109,6 +110,8 @@ class Session:
             lock.acquire(poll_interval=0.5)
         try:
             outcome = self._run_locked(plan, results_dir)
+        except OSError as error:
+            outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
         finally:
             lock.release()
         self.statuses.append(outcome.status)
@@ -124,6 +127,11 @@ class Session:
         if folder.exists():
             self.progress.note(f"{folder} holds a failed or torn run, which is replaced")
         return self._measure(plan, folder)
+
+    def _give_up(self, error: str) -> Outcome:
+        outcome = Outcome(status=FAILED, error=error, loaded=False, summary={})
+        self.progress.end(f"{FAILED}: {error}", measured=False)
+        return outcome
 
     def _measure(self, plan: Plan, folder: Path) -> Outcome:
         job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))

@@ -72,9 +72,10 @@ def run_sweep(
 
 
 def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
-    """Statuses of jobs that a launcher ran in other processes."""
+    """Statuses of jobs that a launcher ran in other processes; a job that broke raises here."""
+    statuses = [str(result.return_value) for result in results]
     if not session.statuses:
-        session.statuses = [str(result.return_value) for result in results]
+        session.statuses = statuses
 
 
 def run_job(config: DictConfig) -> str:

@@ -32,10 +32,17 @@ from profiling.records import (
 from profiling.samples import Sample
 
 if TYPE_CHECKING:
-    from profiling.experiment import LoadedModel
+    from profiling.experiment import Findings, LoadedModel
 
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS = 300
+# What allocators say where they raise nothing more telling than a RuntimeError.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,10 @@ class Worker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def run(self, job: Job, on_event: Callable[[str], None]) -> Outcome:
         """Run a job to its end; a worker that dies on the way is an outcome too."""
@@ -163,10 +174,11 @@ class WorkerKeeper:
         self.num_loaded = 0
 
     def run(self, job: Job, on_event: Callable[[str], None]) -> Outcome:
-        if self._worker is None or self._key != job.point.load_key:
+        key = job.point.load_key
+        if self._worker is None or not self._worker.is_alive or self._key != key:
             self.close()
             self._worker = Worker(threads=job.point.threads)
-            self._key = job.point.load_key
+            self._key = key
         outcome = self._worker.run(job, on_event)
         self.num_loaded += outcome.loaded
         if outcome.status != COMPLETED:
@@ -277,8 +289,11 @@ class Bench:
                 self._notify("loading")
                 self._loaded = experiment.load(job.point)
             found = experiment.measure(job.point, job.samples, self._loaded, self._notify)
+            return self._keep(job, found)
         except Exception as problem:
             return self._fail(job, problem)
+
+    def _keep(self, job: Job, found: Findings) -> tuple[str, str | None, dict[str, Any]]:
         if found.noise and job.point.strict:
             error = f"refused because strict=true and the machine was busy: {found.noise}"
             return self._close_off(job, FAILED, error)
@@ -315,7 +330,7 @@ def classify(problem: Exception) -> str:
     if isinstance(problem, Unsupported):
         return UNSUPPORTED
     text = str(problem).lower()
-    refused = isinstance(problem, RuntimeError) and "not enough memory" in text
+    refused = isinstance(problem, RuntimeError) and any(words in text for words in _NO_MEMORY)
     if refused or isinstance(problem, (MemoryError, torch.OutOfMemoryError)):
         return OUT_OF_MEMORY
     return FAILED

@@ -1,8 +1,12 @@
-"""Settings that every test runs under: one thread, no hub, no chatter."""
+"""Settings that every test runs under: one thread, no hub, no chatter, and GPU tests where there is one."""
 
 from __future__ import annotations
 
 import os
+
+import pytest
+
+from profiling.machine import available_devices
 
 # before torch and transformers are imported, by this process or by one that a test starts
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -10,3 +14,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(device.startswith("cuda") for device in available_devices()):
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))

@@ -27,6 +27,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"optimizations"}),
     frozenset({"phases", "workload", "flop_counting", "twin", "fvcore_counting", "traffic"}),
     frozenset({"probes", "quality"}),
+    frozenset({"roofline"}),
     frozenset({"experiment"}),
     frozenset({"worker"}),
     frozenset({"session", "forecast"}),

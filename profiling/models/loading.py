@@ -72,7 +72,7 @@ def _stored_network(
     family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
-    return family.network_class.from_pretrained(
+    network = family.network_class.from_pretrained(
         source.config,
         config=copy.deepcopy(family.config),
         dtype=plan.dtype or "auto",
@@ -81,6 +81,9 @@ def _stored_network(
         **source.options,
         **plan.options,
     )
+    # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
+    vars(network).pop("hf_device_map", None)
+    return network
 
 
 def _random_network(

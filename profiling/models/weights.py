@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ def locate(point: Point) -> WeightsSource:
 
 def _pretrained(point: Point) -> WeightsSource:
     assert point.checkpoint is not None
-    folder = Path(point.checkpoint).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(point.checkpoint))
+    if os.path.isdir(folder):
         _check_folder(folder, point)
         options: dict[str, Any] = {"local_files_only": True}
         name, digest = str(folder.absolute()), _digest_folder(folder)

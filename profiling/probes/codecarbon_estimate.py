@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from profiling.probes.nvml import board_of
+
 JOULES_PER_KWH = 3.6e6
 # Only grams of CO2 depend on the country, and those are not used.
 COUNTRY = "USA"
 MISSING = "codecarbon is not installed: pip install codecarbon"
+
+
+class NoEstimate(Exception):
+    """There is no estimate; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,8 @@ class CodeCarbonEstimate:
             work()
         finally:
             data = tracker.stop_task()
+        if self.gpu_uuid and not data.gpu_energy:
+            raise NoEstimate("CodeCarbon read no energy from the GPU that ran")
         return ModelledEnergy(
             cpu_j=data.cpu_energy * JOULES_PER_KWH,
             ram_j=data.ram_energy * JOULES_PER_KWH,
@@ -96,7 +104,7 @@ def _start_tracker(gpu_uuid: str | None) -> Any:
         emissions_endpoint=False,
         electricitymaps_api_token=False,
         tracking_mode="machine",
-        gpu_ids=[gpu_uuid] if gpu_uuid else None,
+        gpu_ids=_indices(gpu_uuid),
         pue=1.0,
         allow_multiple_runs=True,
         log_level="error",
@@ -105,3 +113,9 @@ def _start_tracker(gpu_uuid: str | None) -> Any:
     tracker.start_task()
     tracker.stop_task()
     return tracker
+
+
+def _indices(gpu_uuid: str | None) -> list[int] | None:
+    """CodeCarbon cuts the first letter off a UUID and then finds no board of that name."""
+    with board_of(gpu_uuid) as board:
+        return [board.index] if board is not None else None

@@ -10,7 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from profiling.probes.codecarbon_estimate import MISSING, CodeCarbonEstimate, ModelledEnergy
+from profiling.probes.codecarbon_estimate import (
+    MISSING,
+    CodeCarbonEstimate,
+    ModelledEnergy,
+    NoEstimate,
+)
 from profiling.probes.energy_window import Counter, Meter, Time, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments, open_instruments
 from profiling.probes.nvml import POWER_PERIOD_S, PowerIntegral, cuda_uuid
@@ -125,7 +130,11 @@ class EnergyProbe(EnergySettings):
             nonlocal samples
             samples = _fill(workload, at_least_s=self.estimate_s, time=Time())
 
-        modelled = self.estimator(workload.model.device).measure(fill)
+        try:
+            modelled = self.estimator(workload.model.device).measure(fill)
+        except NoEstimate as reason:
+            yield unavailable("total", "energy_estimate_j", "J", str(reason))
+            return
         yield from _estimate_readings(modelled, samples)
 
 

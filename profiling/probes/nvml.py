@@ -40,6 +40,11 @@ class Board:
         name = nvml.nvmlDeviceGetName(self.handle)
         self.name = name.decode() if isinstance(name, bytes) else name
 
+    @property
+    def index(self) -> int:
+        """NVML's own number of the board, which CUDA_VISIBLE_DEVICES does not change."""
+        return int(self.nvml.nvmlDeviceGetIndex(self.handle))
+
     def read_energy_j(self) -> float:
         return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) * MILLI
 

@@ -27,6 +27,7 @@ from simulated import (
     watched,
 )
 
+from profiling.probes import codecarbon_estimate
 from profiling.probes import instruments as instruments_module
 from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEnergy
 from profiling.probes.energy import EnergyProbe, Series
@@ -481,6 +482,28 @@ def test_a_cpu_estimate_leaves_the_gpus_of_the_machine_out(
     on_gpu = CodeCarbonEstimate(gpu_uuid="GPU-0").measure(lambda: None)
     assert on_cpu.total_j == pytest.approx(3.0)
     assert on_gpu.total_j == pytest.approx(3.0 + 99.0 * 3.6e6)
+
+
+def test_a_gpu_that_codecarbon_does_not_see_is_no_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = SimpleNamespace(cpu_energy=1.0, ram_energy=1.0, gpu_energy=0.0)
+    tracker = SimpleNamespace(start_task=lambda: None, stop_task=lambda: data)
+    monkeypatch.setattr(CodeCarbonEstimate, "_tracker", lambda self: tracker)
+    unseen = EnergyProbe(**SETTINGS, estimator=lambda device: CodeCarbonEstimate(gpu_uuid="GPU-0"))
+    estimate = aggregates(unseen.measure(Spinning()))["energy_estimate_j"]  # type: ignore[arg-type]
+    assert (estimate.value, estimate.status) == (None, UNAVAILABLE)
+    assert "no energy from the GPU" in estimate.source
+
+
+def test_codecarbon_is_told_the_boards_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def second_board(uuid: str | None) -> Iterator[Any]:
+        yield SimpleNamespace(index=1) if uuid else None
+
+    monkeypatch.setattr(codecarbon_estimate, "board_of", second_board)
+    assert codecarbon_estimate._indices("GPU-0") == [1]
+    assert codecarbon_estimate._indices(None) is None
 
 
 def test_without_codecarbon_the_estimate_says_what_to_install(
