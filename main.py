@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling.point import ConfigError
-from profiling.sweep import WRONG_CONFIGURATION, check_overrides, explain, run_job
+from profiling.sweep import INTERRUPTED, WRONG_CONFIGURATION, check_overrides, explain, run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -27,6 +27,8 @@ def main() -> None:
         run()
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refuse(explain(error)))
 

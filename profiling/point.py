@@ -41,6 +41,7 @@ ROOT_KEYS = (
     "results_dir",
     "resume",
     "strict",
+    "share_device",
     "dry",
 )
 
@@ -96,6 +97,7 @@ class Point:
     results_dir: str = field(compare=False)
     resume: bool = field(compare=False)
     strict: bool = field(compare=False)
+    share_device: bool = field(compare=False)
 
     @property
     def load_key(self) -> tuple[object, ...]:
@@ -143,6 +145,7 @@ class Point:
             "results_dir": self.results_dir,
             "resume": self.resume,
             "strict": self.strict,
+            "share_device": self.share_device,
         }
 
     def label(self) -> str:
@@ -168,7 +171,7 @@ class Point:
         moved, or a sample folder that was copied, leaves the address as it is.
         """
         config = self.as_config()
-        for name in ("results_dir", "resume", "strict"):
+        for name in ("results_dir", "resume", "strict", "share_device"):
             del config[name]
         config["model"] = {"name": self.model, "weights": weights_digest}
         config["dataset"] = {**config["dataset"], "folder": samples_digest}
@@ -241,6 +244,7 @@ def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
         results_dir=_text(config["results_dir"], "results_dir"),
         resume=_flag(config, "resume"),
         strict=_flag(config, "strict"),
+        share_device=_flag(config, "share_device"),
     )
 
 

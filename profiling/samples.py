@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy
 from PIL import Image, ImageOps
@@ -133,11 +133,13 @@ def _read_entry(folder: Path, root: Path, position: int, entry: Any) -> Sample:
     name = str(position)
     if not isinstance(entry, dict):
         raise _broken(folder, name, "not an object")
-    if isinstance(entry.get("id"), (str, int)) and str(entry["id"]):
+    if isinstance(entry.get("id"), (str, int)) and _is_text(str(entry["id"])):
         name = str(entry["id"])
     request = entry.get("request")
-    if not isinstance(request, str) or not request.strip():
-        raise _broken(folder, name, f"request is {request!r}; allowed is a text that is not empty")
+    if not _is_text(request) or not request.strip():
+        raise _broken(
+            folder, name, f"request is {request!r:.60}; allowed is a text that is not empty"
+        )
     return Sample(
         id=name,
         picture=_picture_path(folder, root, name, entry.get("image_path")),
@@ -147,23 +149,37 @@ def _read_entry(folder: Path, root: Path, position: int, entry: Any) -> Sample:
 
 
 def _picture_path(folder: Path, root: Path, name: str, written: Any) -> Path:
-    if not isinstance(written, str) or not written or "\0" in written:
-        raise _broken(folder, name, f"image_path is {written!r}; allowed is a path in the folder")
+    if not _is_text(written) or "\0" in written:
+        raise _broken(
+            folder, name, f"image_path is {written!r:.60}; allowed is a path in the folder"
+        )
     path = folder / written
-    if Path(written).is_absolute() or not path.resolve().is_relative_to(root):
+    inside = Path(os.path.realpath(path)).is_relative_to(root)
+    if Path(written).is_absolute() or not inside:
         raise _broken(folder, name, f"image_path {written} leaves the folder")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise _broken(folder, name, f"{path}: there is no such file")
     return path
 
 
 def _references(folder: Path, name: str, response: Any) -> tuple[str, ...]:
     listed = [response] if isinstance(response, str) else response
-    if not isinstance(listed, list) or not listed or not all(isinstance(r, str) for r in listed):
+    if not isinstance(listed, list) or not listed or not all(_is_reference(r) for r in listed):
         raise _broken(
             folder, name, f"response is {response!r:.60}; allowed is a text or a list of texts"
         )
     return tuple(listed)
+
+
+def _is_reference(value: Any) -> bool:
+    return value == "" or _is_text(value)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Half of a surrogate pair gets through JSON, and then cannot be written anywhere."""
+    if not isinstance(value, str) or not value:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _refuse_twins(folder: Path, samples: Sequence[Sample]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +27,6 @@ from profiling.progress import Progress
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
 from profiling.samples import Sample, check_pictures, digest_samples, load_samples
 from profiling.worker import Job, Outcome, WorkerKeeper, now
-
 
 _LOCKS = ".locks"
 
@@ -102,20 +104,28 @@ class Session:
         """One point, unless a record of it is there already."""
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
-        lock = FileLock(results_dir / _LOCKS / plan.fingerprint)
+        lock = results_dir / _LOCKS / plan.fingerprint
+        with self._hold(lock, "another process is running this very point"):
+            try:
+                outcome = self._run_locked(plan, results_dir)
+            except OSError as error:
+                outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
+        self.statuses.append(outcome.status)
+        return outcome
+
+    @contextmanager
+    def _hold(self, path: Path, meanwhile: str) -> Iterator[None]:
+        """A lock that ends with the process that holds it, however that process ends."""
+        lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.progress.phase("waiting, since another process is running this very point")
+            self.progress.phase(f"waiting, since {meanwhile}")
             lock.acquire(poll_interval=0.5)
         try:
-            outcome = self._run_locked(plan, results_dir)
-        except OSError as error:
-            outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
+            yield
         finally:
             lock.release()
-        self.statuses.append(outcome.status)
-        return outcome
 
     def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
         folder = folder_for(results_dir, plan.fingerprint, resume=plan.point.resume)
@@ -135,9 +145,16 @@ class Session:
 
     def _measure(self, plan: Plan, folder: Path) -> Outcome:
         job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))
-        outcome = self._keeper.run(job, self.progress.phase)
+        with self._hold_device(plan.point):
+            outcome = self._keeper.run(job, self.progress.phase)
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
         return outcome
+
+    def _hold_device(self, point: Point) -> AbstractContextManager[None]:
+        """Runs that share a device measure each other."""
+        if point.share_device:
+            return nullcontext()
+        return self._hold(_device_lock(point.device), f"another run is measuring on {point.device}")
 
     def close(self) -> None:
         self._keeper.close()
@@ -157,6 +174,13 @@ class Session:
         if single:
             return 0 if self.statuses == [COMPLETED] else 1
         return 1 if FAILED in self.statuses else 0
+
+
+def _device_lock(device: str) -> Path:
+    """One lock a physical device and user, whatever the folder that the runs write into."""
+    kind, _, number = device.partition(":")
+    name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
+    return Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-{name}.lock"
 
 
 def _gather_facts(plan: Plan) -> dict[str, Any]:

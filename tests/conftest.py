@@ -1,8 +1,9 @@
-"""Settings that every test runs under: one thread, no hub, no chatter, and GPU tests where there is one."""
+"""Settings that every test runs under: one thread, no hub, no chatter, GPU tests on GPUs only."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -14,6 +15,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
+# a test neither waits for a device that somebody is measuring on, nor leaves peaks in a home
+_OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
+os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name
+tempfile.tempdir = _OWN.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

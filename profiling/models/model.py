@@ -87,7 +87,7 @@ class Model:
         return torch.where(reached, first, tokens.shape[1]).tolist()  # type: ignore[no-any-return]
 
     def part_bytes(self) -> dict[str, int]:
-        """What the weights of each part take; language is all that is neither seeing nor joining."""
+        """What the weights of each part take; language is all that is left."""
         parts = self.parts()
         projector = _sizes(parts["projector"])
         vision = {

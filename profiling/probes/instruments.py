@@ -11,7 +11,7 @@ from typing import Any
 from profiling.probes.energy_window import Counter, Time
 from profiling.probes.nvml import (
     BOARD,
-    NO_NVML,
+    NO_BOARD,
     Board,
     NoBoardEnergy,
     PowerIntegral,
@@ -47,7 +47,7 @@ def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instrume
         return
     with board_of(cuda_uuid(device)) as board:
         if board is None:
-            yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_NVML}, time=Time())
+            yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_BOARD}, time=Time())
             return
         with gpu_instruments(
             board, power_sample_s=power_sample_s, powercap=POWERCAP, time=Time()

@@ -12,7 +12,10 @@ from profiling.machine import nvidia_driver_present
 from profiling.probes.energy_window import Time
 
 BOARD = "gpu_board"
-NO_NVML = "no NVIDIA driver that NVML can ask, or its package is missing: nvidia-ml-py"
+NO_BOARD = (
+    "NVML knows no board for this device: there is no driver to ask, the package nvidia-ml-py is "
+    "missing, or the device is one instance of a board (MIG), which counts for the whole board only"
+)
 MILLI = 1e-3
 # What some boards document as the time between two power readings, where none can be observed.
 POWER_PERIOD_S = 0.1
@@ -153,7 +156,7 @@ def cuda_uuid(device: Any) -> str | None:
 
 @contextmanager
 def board_of(uuid: str | None) -> Iterator[Board | None]:
-    """The board of that UUID while NVML is open; None where there is none to ask."""
+    """The board of that UUID while NVML is open; None where it knows none."""
     if uuid is None or not nvidia_driver_present():
         yield None
         return
@@ -161,9 +164,16 @@ def board_of(uuid: str | None) -> Iterator[Board | None]:
 
     pynvml.nvmlInit()
     try:
-        yield Board(nvml=pynvml, uuid=uuid)
+        yield find_board(pynvml, uuid)
     finally:
         pynvml.nvmlShutdown()
+
+
+def find_board(nvml: Any, uuid: str) -> Board | None:
+    try:
+        return Board(nvml=nvml, uuid=uuid)
+    except nvml.NVMLError_NotFound:
+        return None
 
 
 def open_counter(board: Board, *, sample_s: float, time: Time) -> EnergyCounter | PowerIntegral:

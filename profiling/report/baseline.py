@@ -28,14 +28,14 @@ NOTHING_TO_HOLD_AGAINST = Against(baseline=None, agreement=None, speedup=None)
 
 def hold_against_baselines(records: Sequence[Record], answers: Sequence[Answers]) -> list[Against]:
     """For each record, its agreement with and its speed-up over its own baseline."""
-    keys = [identify_setting(record, without="optimization") for record in records]
+    keys = [identify_setting(record, "optimization") for record in records]
     newest = _newest_baselines(records, keys)
     return [_hold(records, answers, position, newest.get(key)) for position, key in enumerate(keys)]
 
 
-def identify_setting(record: Record, *, without: str) -> str:
-    """Everything that two runs must share to differ by one key of the configuration alone."""
-    config = {k: v for k, v in record.config.items() if k not in (*_NOT_MEASURED, without)}
+def identify_setting(record: Record, *without: str) -> str:
+    """Everything that two runs must share to differ by some keys of the configuration alone."""
+    config = {k: v for k, v in record.config.items() if k not in (*_NOT_MEASURED, *without)}
     facts = [
         config,
         identify_machine(record),

@@ -33,6 +33,7 @@ from profiling.report.sections import (
 from profiling.report.sweeps import (
     ALL_SETTING_COLUMNS,
     GROWING_KEYS,
+    ROUND,
     Sweep,
     describe_setting,
     find_sweeps,
@@ -119,15 +120,26 @@ def write_index(paper: Paper, found: Runs, models: Sequence[str], command: str) 
         "# Comparison",
         "",
         *paragraph(words.say_ranking(compared)),
-        *paragraph(words.say_outcomes(found.runs)),
+        *_say_models(runs, models),
+        *paragraph(" ".join((words.say_outcomes(found.runs), *words.say_origin(found.runs)))),
         *section("Models side by side", compare_models(paper, compared)),
         *section("How cost grows", grow_models(paper, [run for run in runs if is_timed(run)])),
         *section("Best trade-offs", show_fronts(paper, [run for run in runs if is_timed(run)])),
         *section("Pages", [_link(model, runs) for model in models]),
         *show_unfinished(runs),
-        *section("What was measured", list_origin(found.runs)),
         *show_marks(found.runs, command),
     ]
+
+
+def _say_models(runs: Sequence[Run], models: Sequence[str]) -> list[str]:
+    """What dominates in each model, at the setting that is plainest for it."""
+    lines = []
+    for model in models:
+        own = [run for run in runs if run["model"] == model and is_timed(run)]
+        if own:
+            name = f"[{escape.markdown(model)}]({model}.md)"
+            lines.append(f"- {name}: {words.say_latency(pick_reference(own))}")
+    return [*lines, ""]
 
 
 def list_origin(runs: Sequence[Run]) -> list[str]:
@@ -140,10 +152,16 @@ def _link(model: str, runs: Sequence[Run]) -> str:
 
 
 def pick_comparison(timed: Sequence[Run]) -> list[Run]:
-    """One run a model, all at the same setting: the setting that most models share."""
+    """One run a model, all at the setting that most models share; sizes may be their own."""
+    shared = _share_setting(timed, "model")
+    own_sizes = _share_setting(timed, "model", "img_size")
+    return own_sizes if len(own_sizes) > len(shared) else shared
+
+
+def _share_setting(timed: Sequence[Run], *without: str) -> list[Run]:
     groups: dict[str, dict[str, Run]] = defaultdict(dict)
-    for run in timed:
-        groups[identify_setting(run.record, without="model")][run["model"]] = run
+    for run in sorted(timed, key=plainness, reverse=True):
+        groups[identify_setting(run.record, ROUND, *without)][run["model"]] = run
     if not groups:
         return []
     best = min(groups.values(), key=lambda g: (-len(g), min(plainness(run) for run in g.values())))
@@ -153,17 +171,18 @@ def pick_comparison(timed: Sequence[Run]) -> list[Run]:
 def compare_models(paper: Paper, compared: Sequence[Run]) -> list[str]:
     if len(compared) < 2:
         return []
+    own = [key for key in ("img_size",) if len(values_of(compared, key)) > 1]
     draw_stacks(
         paper.figure("models"),
         [stack_phases(run, label=run["model"] + mark_run(run)) for run in compared],
-        title=f"One batch by phase, {describe_setting(compared[0])}",
+        title=f"One batch by phase, {describe_setting(compared[0], without=own)}",
         x_name="",
         y_name="latency",
         unit="s",
     )
-    setting = escape.markdown(describe_setting(compared[0]))
+    setting = escape.markdown(describe_setting(compared[0], without=own))
     costs = ["latency_s", *(c for c in OVERVIEW if c not in ("latency_s", "agreement", "speedup"))]
-    name = setting_column(compared, "model")
+    names = [setting_column(compared, key) for key in ("model", *own)]
     return [
         f"All at {setting}.",
         "",
@@ -171,13 +190,13 @@ def compare_models(paper: Paper, compared: Sequence[Run]) -> list[str]:
         *table(
             [
                 run_column(compared),
-                name,
+                *names,
                 *number_columns(compared, ["latency_s"]),
                 *phase_columns(compared),
             ]
         ),
         "",
-        *table([run_column(compared), name, *number_columns(compared, costs[1:])]),
+        *table([run_column(compared), *names, *number_columns(compared, costs[1:])]),
     ]
 
 

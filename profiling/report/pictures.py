@@ -1,9 +1,10 @@
-"""Find the pictures that a run's samples were asked about, where they can still be reached."""
+"""Find the pictures and questions of a run's samples, where they can still be reached."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,32 @@ LARGEST_BYTES = 200_000
 KINDS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
 
 
-def find_pictures(record: Record) -> dict[str, Path]:
-    """The picture of each sample id; only small ones, and none from outside the folder."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person would show of a sample: its picture, and the question without a template."""
+
+    picture: Path | None
+    request: str | None
+
+
+NOT_REACHED = Asked(picture=None, request=None)
+
+
+def find_asked(record: Record) -> dict[str, Asked]:
+    """What each sample id asked; only small pictures, and none from outside the folder."""
     dataset = record.config.get("dataset")
     folder = dataset.get("folder") if isinstance(dataset, dict) else None
     if not isinstance(folder, str) or not (Path(folder) / "samples.json").is_file():
         return {}
     entries = _read_entries(Path(folder) / "samples.json")
-    found = {}
-    for position, entry in enumerate(entries):
-        if isinstance(entry, dict):
-            path = _picture(Path(folder), entry.get("image_path"))
-            if path is not None:
-                found[str(entry.get("id") or position)] = path
-    return found
+    return {
+        str(entry.get("id") or position): Asked(
+            picture=_picture(Path(folder), entry.get("image_path")),
+            request=entry["request"] if isinstance(entry.get("request"), str) else None,
+        )
+        for position, entry in enumerate(entries)
+        if isinstance(entry, dict)
+    }
 
 
 def _read_entries(index: Path) -> list[Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from profiling.report.baseline import BASELINE, identify_setting, started
 from profiling.report.runs import Run, order_of
 
+# A round measures the same point again, after the other points had their turn.
+ROUND = "round"
 GROWING_KEYS = ("img_size", "prompt_len", "batch_size", "max_new_tokens")
 SETTING_COLUMNS = ("dataset", "optimization", "img_size", "prompt_len", "batch_size")
 _WEIGHTS_ORDER = {"pretrained": 0, "random": 1, "tiny": 2}
@@ -32,7 +34,7 @@ def find_sweeps(runs: Sequence[Run], key: str) -> list[Sweep]:
     """Every group with at least two values of the key; of repeated points the newest counts."""
     groups: dict[str, dict[Any, Run]] = defaultdict(dict)
     for run in sorted(filter(is_timed, runs), key=lambda run: started(run.record)):
-        groups[identify_setting(run.record, without=key)][run[key]] = run
+        groups[identify_setting(run.record, key, ROUND)][run[key]] = run
     sweeps = [
         Sweep(key=key, runs=tuple(group[value] for value in sorted(group, key=order_of)))
         for group in groups.values()
@@ -73,11 +75,25 @@ def pick_reference(runs: Sequence[Run]) -> Run:
 
 
 def newest(runs: Sequence[Run]) -> list[Run]:
-    """One run a point, the newest, in the order of the settings."""
+    """One run a point, the newest of its rounds and repetitions, in the order of the settings."""
     points: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: started(run.record)):
-        points[identify_setting(run.record, without="")] = run
+        points[identify_setting(run.record, ROUND)] = run
     return sorted(points.values(), key=setting_order)
+
+
+def find_rounds(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The completed rounds of a run's point, one run a round, in order."""
+    point = identify_setting(run.record, ROUND)
+    rounds: dict[int, Run] = {}
+    for other in sorted(runs, key=lambda other: started(other.record)):
+        if other.completed and identify_setting(other.record, ROUND) == point:
+            rounds[round_of(other)] = other
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def round_of(run: Run) -> int:
+    return int(run.record.config.get(ROUND) or 1)
 
 
 def setting_order(run: Run) -> tuple[Any, ...]:

@@ -109,6 +109,10 @@ class NotSupported(NVMLError):
     pass
 
 
+class NotFound(NVMLError):
+    pass
+
+
 @dataclass
 class FakeNvml:
     """NVML as far as the probe asks it, over a world."""
@@ -123,6 +127,7 @@ class FakeNvml:
 
     NVMLError = NVMLError
     NVMLError_NotSupported = NotSupported
+    NVMLError_NotFound = NotFound
     NVML_DEVICE_MIG_ENABLE = 1
     NVML_CLOCK_SM = 1
     nvmlClocksEventReasonHwSlowdown = 8
@@ -131,6 +136,8 @@ class FakeNvml:
     nvmlClocksEventReasonSwThermalSlowdown = 32
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid != "GPU-0":
+            raise NotFound
         return uuid
 
     def nvmlDeviceGetName(self, handle: str) -> str:

@@ -33,7 +33,7 @@ from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEne
 from profiling.probes.energy import EnergyProbe, Series
 from profiling.probes.energy_window import Time, Window, measure_update_period
 from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
-from profiling.probes.nvml import Board, EnergyCounter, PowerIntegral
+from profiling.probes.nvml import NO_BOARD, Board, EnergyCounter, PowerIntegral, find_board
 from profiling.probes.rapl import Zone, open_rapl
 from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
 
@@ -144,6 +144,25 @@ def test_a_board_cut_into_instances_is_not_charged_to_one_of_them() -> None:
     energy = measure_simulated(nvml, Load(world=world, pass_s=0.37))["energy_j"]
     assert energy.value is None
     assert "MIG" in energy.source
+
+
+def test_a_device_that_nvml_does_not_know_has_no_board() -> None:
+    nvml = FakeNvml(world=World(), period_s=0.1)
+    assert find_board(nvml, "GPU-instance") is None
+    board = find_board(nvml, "GPU-0")
+    assert board is not None
+    assert board.name == "Simulated Board"
+
+
+def test_without_a_board_a_gpu_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def none(uuid: str | None) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(instruments_module, "board_of", none)
+    monkeypatch.setattr(instruments_module, "cuda_uuid", lambda device: "GPU-0")
+    with open_instruments(SimpleNamespace(type="cuda"), power_sample_s=0.01) as found:
+        assert found.missing == {"gpu_board": NO_BOARD}
 
 
 def test_what_does_not_fit_the_budget_is_refused_before_anything_runs() -> None:
@@ -522,3 +541,33 @@ def test_importing_the_probe_starts_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+# A real board
+
+
+class Multiplying(Spinning):
+    """Matrix products on the GPU, about a tenth of a second a pass."""
+
+    def __init__(self) -> None:
+        device = torch.device("cuda:0")
+        self.model = SimpleNamespace(device=device, synchronize=torch.cuda.synchronize)
+        self.square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
+        for _ in range(40):
+            torch.matmul(self.square, self.square)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_real_board_draws_what_a_board_can_draw() -> None:
+    found = aggregates(EnergyProbe(**SETTINGS).measure(Multiplying()))  # type: ignore[arg-type]
+    energy, window_s = found["energy_j"], found["energy_gpu_board_window_s"]
+    assert energy.status == MEASURED, energy.source
+    assert window_s.value >= 5  # type: ignore[operator]
+    idle_w = found["energy_gpu_board_idle_before_w"].value
+    assert idle_w is not None
+    assert 5 < idle_w < 400
+    assert found["energy_net_j"].value is None or found["energy_net_j"].value < energy.value  # type: ignore[operator]
+    assert found["energy_estimate_j"].status == ESTIMATED

@@ -214,6 +214,17 @@ def test_on_a_gpu_the_headline_is_what_tensors_took(monkeypatch: pytest.MonkeyPa
     assert "torch.cuda.max_memory_allocated" in found["peak_memory_bytes"].source
 
 
+@pytest.mark.gpu
+def test_a_real_gpu_counts_a_known_tensor() -> None:
+    device = torch.device("cuda:0")
+    gpu = GpuPeak(accelerator=torch.cuda, device=device)
+    torch.ones(3 * BIG, dtype=torch.uint8, device=device)
+    gpu.reset()
+    torch.ones(BIG, dtype=torch.uint8, device=device)
+    gpu.read()
+    assert gpu.peak_bytes - gpu.before_bytes == BIG
+
+
 # Cache and weights
 
 

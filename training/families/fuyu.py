@@ -78,14 +78,19 @@ class FAMILY(Family):
     def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
         # The decoder itself is what sees, so it is given the picture's tokens and nothing else.
         ids = torch.tensor([self._picture_ids(grid)] * len(pixels["pixel_values"]))
-        seen = network.model(input_ids=ids, use_cache=False, output_hidden_states=True, **pixels)
-        return self.pick_features(seen.hidden_states[_WATCHED_LAYER + 1].flatten(0, -2), ids)
+        decoder = network.model.language_model
+        layers = decoder.layers
+        decoder.layers = layers[: _WATCHED_LAYER + 1]
+        network.model(input_ids=ids, use_cache=False, **pixels)
+        decoder.layers = layers
+        return self.pick_features(self._kept[0], ids)
 
     def pick_features(self, kept: Tensor, ids: Tensor) -> Tensor:
         return kept[(ids == self.tokenizer.convert_tokens_to_ids("|SPEAKER|")).flatten()]
 
     def watch(self, network: PreTrainedModel) -> list[Tensor]:
-        return keep_output(network.model.language_model.layers[_WATCHED_LAYER])
+        self._kept = keep_output(network.model.language_model.layers[_WATCHED_LAYER])
+        return self._kept
 
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
         size = {"height": grid[0] * self.patch, "width": grid[1] * self.patch}

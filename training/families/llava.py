@@ -85,6 +85,8 @@ class FAMILY(Family):
 
     def get_ready(self, network: PreTrainedModel) -> None:
         self.accept_any_size(network)
+        # The features are taken before the last layer, as in the public model: it is never heard.
+        network.model.vision_tower.encoder.layers[-1].forward = _pass_on
 
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
         return self.processor(
@@ -141,3 +143,7 @@ class FAMILY(Family):
             pad_token_id=3,
             dtype="float32",
         )
+
+
+def _pass_on(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+    return hidden
