@@ -35,7 +35,7 @@ class PatchProduct(nn.Module):
     def __init__(self, *, convolution: nn.Module) -> None:
         super().__init__()
         self.weight: Tensor = convolution.weight  # type: ignore[assignment]
-        self.bias = convolution.bias
+        self.bias: Tensor | None = convolution.bias  # type: ignore[assignment]
         self.kernel: tuple[int, ...] = convolution.kernel_size  # type: ignore[assignment]
 
     def forward(self, values: Tensor) -> Tensor:  # [B, C, *sides] -> [B, C', *grid]

@@ -56,7 +56,7 @@ class CpuTimes:
 class Snapshot:
     wall_s: float
     process_s: float
-    cpu: CpuTimes
+    cpu: CpuTimes | None
     load: float
     pressure_s: float | None
     involuntary_switches: int
@@ -136,7 +136,7 @@ class NoiseGate:
             wall_s=self.now_s(),
             process_s=time.process_time(),
             cpu=read_cpu_times(self.proc),
-            load=float((self.proc / "loadavg").read_text(encoding="ascii").split()[0]),
+            load=os.getloadavg()[0],
             pressure_s=read_pressure_s(self.proc),
             involuntary_switches=usage.ru_nivcsw,
         )
@@ -201,31 +201,42 @@ def _unit(name: str) -> str:
 def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
     """Figures of the stretch between two snapshots; one that the kernel does not give is absent."""
     wall_s = after.wall_s - before.wall_s
-    total_s = after.cpu.total_s - before.cpu.total_s
-    own_s = after.cpu.own_s - before.cpu.own_s
     process_s = after.process_s - before.process_s
-    foreign_s = after.cpu.busy_s - before.cpu.busy_s - own_s
     switches = after.involuntary_switches - before.involuntary_switches
     figures = {
         "load_per_core": max(before.load, after.load) / _cores(),
         "involuntary_switches_per_s": switches / wall_s,
         "waiting_share": max(0.0, 1 - process_s / wall_s),
     }
-    # The kernel counts in ticks: a stretch of a few says nothing.
-    if total_s > 0:
-        figures["foreign_share"] = max(0.0, foreign_s / total_s)
-        figures["steal_share"] = (after.cpu.steal_s - before.cpu.steal_s) / total_s
+    if before.cpu is not None and after.cpu is not None:
+        figures |= compare_cpu(before.cpu, after.cpu)
     if before.pressure_s is not None and after.pressure_s is not None:
         figures["pressure_share"] = (after.pressure_s - before.pressure_s) / wall_s
     return figures
+
+
+def compare_cpu(before: CpuTimes, after: CpuTimes) -> dict[str, float]:
+    """What others took of all cores' time; nothing for a stretch shorter than a kernel's tick."""
+    total_s = after.total_s - before.total_s
+    if total_s <= 0:
+        return {}
+    foreign_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    return {
+        "foreign_share": max(0.0, foreign_s / total_s),
+        "steal_share": (after.steal_s - before.steal_s) / total_s,
+    }
 
 
 def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def read_cpu_times(proc: Path) -> CpuTimes:
-    line = (proc / "stat").read_text(encoding="ascii").splitlines()[0]
+def read_cpu_times(proc: Path) -> CpuTimes | None:
+    """Times of all cores together; None where the system is not Linux."""
+    try:
+        line = (proc / "stat").read_text(encoding="ascii").splitlines()[0]
+    except FileNotFoundError:
+        return None
     ticks = [int(part) for part in line.split()[1:]]
     per_s = os.sysconf("SC_CLK_TCK")
     # user nice system idle iowait irq softirq steal; guest time is in user already.

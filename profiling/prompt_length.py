@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 # The first is repeated; the others close a gap that it does not fit into.
 NEUTRAL_WORDS = ("please", "now", "well", "so", "then", "just", "and", "here", ",", ".", "-", "!")
+
+# How many characters around a cut are tried before the gap is filled up instead.
+_REACH = 24
 
 TokenEnds = Callable[[str], list[int]]
 """Where each token of a question ends, counted in characters from the question's beginning."""
@@ -18,43 +22,50 @@ class NoSuchLength(ValueError):
 def fit_question(question: str, length: int, token_ends: TokenEnds) -> str:
     """The question cut, or filled up with neutral words before it, to exactly `length` tokens."""
     count = len(token_ends(question))
-    if count > length:
-        return _cut(question, length, token_ends)
-    return _fill(question, length, token_ends) if count < length else question
+    if count == length:
+        return question
+    pieces = _cuts(question, length, token_ends) if count > length else iter([question])
+    for piece in chain(pieces, NEUTRAL_WORDS):
+        filled = _fill(piece, length, token_ends)
+        if filled is not None:
+            return filled
+    raise NoSuchLength(f"neither cut nor filled up has {question!r:.60} {length} tokens")
 
 
-def _cut(question: str, length: int, token_ends: TokenEnds) -> str:
+def _cuts(question: str, length: int, token_ends: TokenEnds) -> Iterator[str]:
+    """Beginnings of a question that is too long: of the very length, and then ever shorter ones."""
     end = token_ends(question)[length - 1]
     # Alone, the last kept token may split differently than before its neighbour was cut away.
-    nearby = sorted(range(1, len(question)), key=lambda position: abs(position - end))
-    for position in [end, *nearby]:
+    around = range(max(1, end - _REACH), min(len(question), end + _REACH))
+    for position in (end, *sorted(around, key=lambda position: abs(position - end))):
         kept = question[:position]
         if kept.strip() and len(token_ends(kept)) == length:
-            return kept
-    return _fill(question[:1], length, token_ends)
+            yield kept
+    # A character that takes several tokens cannot be cut in two: words close the gap.
+    yield from (kept for p in range(end, 0, -1) if (kept := question[:p]).strip())
 
 
-def _fill(question: str, length: int, token_ends: TokenEnds) -> str:
+def _fill(question: str, length: int, token_ends: TokenEnds) -> str | None:
     filled = _fill_in_bulk(question, length, token_ends)
-    while (count := len(token_ends(filled))) < length:
+    while filled is not None and (count := len(token_ends(filled))) < length:
         filled = _add_one_word(filled, count, length, token_ends)
-    if count > length:
-        raise NoSuchLength(f"no filling of {question!r} has {length} tokens")
     return filled
 
 
-def _fill_in_bulk(question: str, length: int, token_ends: TokenEnds) -> str:
+def _fill_in_bulk(question: str, length: int, token_ends: TokenEnds) -> str | None:
+    """The question after as many of the first word as fit; None where it is too long itself."""
     word = NEUTRAL_WORDS[0] + " "
     few, more = (len(token_ends(word * n + question)) for n in (4, 8))
-    missing = length - few
-    if more <= few or missing <= 0:
-        return question
-    return word * (4 + int(missing * 4 / (more - few))) + question
+    number = 4 + (length - few) * 4 // max(1, more - few)
+    while number > 0 and len(token_ends(word * number + question)) > length:
+        number -= 1
+    filled = word * max(0, number) + question
+    return filled if len(token_ends(filled)) <= length else None
 
 
-def _add_one_word(filled: str, count: int, length: int, token_ends: TokenEnds) -> str:
+def _add_one_word(filled: str, count: int, length: int, token_ends: TokenEnds) -> str | None:
     for word in NEUTRAL_WORDS:
         for longer in (f"{word} {filled}", f"{word}{filled}"):
             if count < len(token_ends(longer)) <= length:
                 return longer
-    raise NoSuchLength(f"no neutral word brings {count} tokens nearer to {length}")
+    return None

@@ -287,7 +287,7 @@ class Record:
 
         path = self.folder / "readings.csv"
         try:
-            return pandas.read_csv(path, float_precision="round_trip")
+            return pandas.read_csv(path)
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{path}: cannot be read: {error}") from None
 

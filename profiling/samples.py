@@ -90,7 +90,7 @@ def read_picture(path: Path) -> Image.Image:
         raise PictureError("there is no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
         raise PictureError(f"not a whole picture: {' '.join(str(error).split())}") from None
 
 

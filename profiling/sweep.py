@@ -49,9 +49,11 @@ _current = _Sweep()
 
 def read_config(config: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain values, without Hydra's own part."""
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    names = [str(name) for name in config if name not in ("hydra", "experiment")]
+    own = OmegaConf.masked_copy(config, names)
+    plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key not in ("hydra", "experiment")}
+    return {str(key): value for key, value in plain.items()}
 
 
 def run_sweep(

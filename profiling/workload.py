@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from profiling.models.model import Model, Prepared
-from profiling.phases import PhaseHooks, Timing, Trace, clock_for, token_marks
+from profiling.phases import Clock, PhaseHooks, Timing, Trace, clock_for, token_marks
 from profiling.samples import Sample
 
 
@@ -49,9 +49,12 @@ class Workload:
         """One whole pass: preprocess, transfer, generate."""
         return self._generate(self.model.place(self.encode(index)), max_new_tokens)
 
+    def new_clock(self) -> Clock:
+        return clock_for(self.model.device)
+
     def run_timed(self, index: int, hooks: PhaseHooks) -> Timing:
         """The same pass with its moments marked."""
-        clock = clock_for(self.model.device)
+        clock = self.new_clock()
         trace = Trace(clock=clock)
         hooks.follow(trace)
         begun = clock.mark()

@@ -11,16 +11,18 @@ import pytest
 
 from profiling.cost import describe, main, read_arguments
 from profiling.probes.flops import FlopsProbe
+from tests.published_sizes import PARAMETERS
 from tests.tiny_models import FAMILIES, load, make_workload
-from tests.test_twin import PARAMETERS
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def table(*arguments: str) -> dict[str, list[str]]:
-    """The lines by their first word."""
-    lines = [line.split() for line in describe(read_arguments(arguments)) if line]
-    return {words[0]: words[1:] for words in lines}
+    """The columns of each phase."""
+    lines = list(describe(read_arguments(arguments)))
+    start = next(i for i, line in enumerate(lines) if line.startswith("phase"))
+    end = lines.index("", start)
+    return {words[0]: words[1:] for words in map(str.split, lines[start + 1 : end])}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -104,6 +104,29 @@ def test_flash_attention_by_rows_and_by_segments() -> None:
     assert formula(packed, rows) == 4 * 4 * 8 * (5 * 5 + 15 * 15)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        ("_scaled_dot_product_flash_attention", ()),
+        ("_scaled_dot_product_efficient_attention", (None, False)),
+        ("_scaled_dot_product_cudnn_attention", (None, False)),
+    ],
+)
+def test_attention_kernels_of_a_gpu_have_formulas(kernel: str, options: tuple[object, ...]) -> None:
+    query = torch.empty(2, 4, 10, 8, device="meta", dtype=torch.bfloat16)
+    operator = getattr(torch.ops.aten, kernel)
+    assert count(lambda: operator(query, query, query, *options)).flops == 4 * 2 * 4 * 10 * 10 * 8
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_attention_on_a_gpu_costs_what_it_does_on_a_cpu(context: Context) -> None:
+    query = torch.zeros(2, 4, 64, 64, device="cuda", dtype=torch.bfloat16)
+    counter = count(lambda: functional.scaled_dot_product_attention(query, query, query), context)
+    assert counter.flops == 4 * 2 * 4 * 64 * 64 * 64
+    assert not counter.unknown
+
+
 def test_int8_products_are_counted_as_dense_ones() -> None:
     left = torch.zeros(24, 32, dtype=torch.int8)
     right = torch.zeros(32, 16, dtype=torch.int8)

@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"worker"}),
     frozenset({"session", "forecast"}),
     frozenset({"sweep"}),
-    frozenset({"main", "cost", "hydra_plugins"}),
+    frozenset({"main", "cost", "selfcheck", "hydra_plugins"}),
 )
 REPORT_READS = frozenset({"records", "statistics", "report"})
 LIGHT = ("point", "records", "machine", "statistics", "samples", "quality", "report")

@@ -81,6 +81,7 @@ def test_a_quiet_stretch_is_not_noisy() -> None:
 
 
 def changed_cpu(**changed: float) -> Snapshot:
+    assert AFTER.cpu is not None
     return replace(AFTER, cpu=replace(AFTER.cpu, **changed))
 
 
@@ -119,6 +120,13 @@ def test_a_kernel_without_pressure_gives_no_figure() -> None:
     assert "pressure_share" not in compare(BEFORE, replace(AFTER, pressure_s=None))
 
 
+def test_a_system_that_is_not_linux_gives_what_it_has(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_load_per_core=1e9, max_waiting_share=1.0)
+    with NoiseGate(limits=limits, board=None, cpu_bound=True, proc=tmp_path) as gate:
+        time.sleep(0.01)
+    assert set(gate.figures) == {"load_per_core", "involuntary_switches_per_s", "waiting_share"}
+
+
 def test_kernel_files_are_read(tmp_path: Path) -> None:
     per_s = os.sysconf("SC_CLK_TCK")
     ticks = [1, 2, 3, 10, 4, 5, 6, 7, 99, 99]
@@ -130,6 +138,7 @@ def test_kernel_files_are_read(tmp_path: Path) -> None:
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
     )
     times = read_cpu_times(tmp_path)
+    assert times is not None
     # Guest time, the last two, is part of user time.
     assert (times.total_s, times.busy_s, times.steal_s) == (38.0, 17.0, 7.0)
     assert read_pressure_s(tmp_path) == 2.5

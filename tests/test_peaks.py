@@ -32,6 +32,12 @@ ROOF = Peaks(
 )
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether others are at work is left to the test that is about it."""
+    monkeypatch.setattr(peaks_module, "QUIET_SHARE", 0.0)
+
+
 def quick(folder: Path) -> Peaks:
     return find_peaks(CPU, torch.float32, folder=folder, target_s=0.002, copy_bytes=2**20)
 
@@ -62,6 +68,14 @@ def test_peaks_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(peaks_module, "measure_peaks", refuse)
     assert quick(tmp_path) == first
+
+
+def test_a_peak_from_a_busy_machine_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peaks_module, "QUIET_SHARE", 1.1)
+    assert quick(tmp_path).flops_per_s > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_dtype_is_another_peak(tmp_path: Path) -> None:

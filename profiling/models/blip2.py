@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
 from transformers import (
     AutoTokenizer,
     Blip2ForConditionalGeneration,
@@ -16,13 +14,12 @@ from transformers import (
 )
 
 from profiling.models import analytic
-from profiling.models.family import Family
 from profiling.models.geometry import Geometry, blank
+from profiling.models.square import SquareFamily
 
 
-class Blip2(Family):
+class Blip2(SquareFamily):
     network_class = Blip2ForConditionalGeneration
-    keeps_aspect_ratio = False
 
     def load_processor(self, folder: Path | str, options: Mapping[str, Any]) -> Any:
         # Without the number of queries the processor writes no placeholder, and the picture
@@ -33,30 +30,15 @@ class Blip2(Family):
             num_query_tokens=self.config.num_query_tokens,
         )
 
-    @property
-    def multiple(self) -> int:
-        return int(self.config.vision_config.patch_size)
-
     def render(self, question: str) -> str:
         return f"Question: {question} Answer:"
+
+    def sizing(self, side: int) -> dict[str, Any]:
+        return {"size": {"height": side, "width": side}}
 
     def generate_options(self, side: int) -> dict[str, Any]:
         own = self.config.vision_config.image_size
         return {"interpolate_pos_encoding": self.seen_side(side) != own}
-
-    def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
-        seen = self.seen_side(side)
-        return self.processor(
-            images=list(pictures),
-            text=list(texts),
-            size={"height": seen, "width": seen},
-            padding=True,
-            return_tensors="pt",
-        )
-
-    def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
-        height, width = inputs["pixel_values"].shape[-2:]
-        return [(width, height)] * len(inputs["pixel_values"])
 
     def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
         width, height = geometry.sizes[0]
@@ -72,20 +54,6 @@ class Blip2(Family):
             {"query_embeds": blank(batch, queries, width), "encoder_hidden_states": seen},
             {"input": blank(batch, queries, width)},
         ]
-
-    def vision_flops(self, geometry: Geometry) -> int:
-        vision = self.config.vision_config
-        stack = analytic.encoder(
-            layers=int(vision.num_hidden_layers),
-            width=int(vision.hidden_size),
-            inner_width=int(vision.intermediate_size),
-            inner_matrices=2,
-        )
-        return sum(
-            analytic.linear(patches, 3 * self.multiple**2, stack.width)
-            + stack.forward(patches + 1, patches + 1)
-            for patches in geometry.patches(self.multiple)
-        )
 
     def projector_flops(self, geometry: Geometry) -> int:
         qformer, queries = self.config.qformer_config, int(self.config.num_query_tokens)

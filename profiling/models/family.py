@@ -115,6 +115,11 @@ class Family(ABC):
         )
         return width, height
 
+    def resize(self, pictures: Sequence[Image.Image], side: int) -> list[Image.Image]:
+        """The pictures in the sizes that the network is made to see, by the processor's filter."""
+        resample = self.processor.image_processor.resample
+        return [p.resize(self.size_for(p, side), resample=resample) for p in pictures]
+
     @abstractmethod
     def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         """Width and height of each picture, read off the tensors that the network gets."""

@@ -60,15 +60,15 @@ class Fuyu(Family):
     @cached_property
     def reserved_texts(self) -> tuple[str, ...]:
         # Ordinary pieces to the tokenizer, but the processor gives them a meaning of their own.
-        tags = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>", "<box>", "</box>", "<point>", "</point>")
-        return tuple(sorted({*super().reserved_texts, *tags}))
+        tags = ("|SPEAKER|", "|NEWLINE|", "<s>", "<box>", "</box>", "<point>", "</point>")
+        codes = (f"<0x0{code}>" for code in range(5))
+        return tuple(sorted({*super().reserved_texts, *tags, *codes}))
 
     def render(self, question: str) -> str:
         return f"{question}\n"
 
     def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
-        resample = self.processor.image_processor.resample
-        sized = [p.resize(self.size_for(p, side), resample=resample) for p in pictures]
+        sized = self.resize(pictures, side)
         # The canvas that everything is padded to; the padding is cut off again patch by patch.
         canvas = {
             "height": max(picture.height for picture in sized),

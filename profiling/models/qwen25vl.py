@@ -65,8 +65,7 @@ class Qwen25VL(Family):
         )
 
     def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
-        resample = self.processor.image_processor.resample
-        sized = [p.resize(self.size_for(p, side), resample=resample) for p in pictures]
+        sized = self.resize(pictures, side)
         return self.processor(
             images=sized, text=list(texts), do_resize=False, padding=True, return_tensors="pt"
         )

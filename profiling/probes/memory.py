@@ -149,8 +149,18 @@ def reset_high_water_mark(proc: Path) -> bool:
 
 
 def read_resident_bytes(proc: Path) -> int:
-    pages = (proc / "statm").read_text(encoding="ascii").split()[1]
+    try:
+        pages = (proc / "statm").read_text(encoding="ascii").split()[1]
+    except FileNotFoundError:
+        return _ask_psutil()
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _ask_psutil() -> int:
+    """Resident memory where the system is not Linux; slower, and thus not asked elsewhere."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def read_high_water_bytes(proc: Path) -> int:

@@ -80,12 +80,12 @@ def _report_parser() -> argparse.ArgumentParser:
 def run_compare(arguments: Sequence[str]) -> int:
     """Two runs, paired; the status is 0 whatever comes out."""
     from profiling.report.compare import write_comparison
-    from profiling.report.selection import select_run
+    from profiling.report.selection import select_rounds
 
     parser = _pair_parser("compare", "A", "B", "Hold two runs against each other.")
     options = parser.parse_args(arguments[1:])
     runs = _read_for_selection(options.results)
-    pair = [select_run(selector, runs) for selector in (options.a, options.b)]
+    pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]
     print("\n".join(write_comparison(*pair)))
     return 0
 
@@ -94,7 +94,7 @@ def run_gate(arguments: Sequence[str]) -> int:
     """Status 0 when every metric passes, 1 when one fails, 2 when judging is refused."""
     from profiling.report.compare import check_comparable
     from profiling.report.gate import judge_all, parse_limit
-    from profiling.report.selection import select_run
+    from profiling.report.selection import select_rounds
 
     parser = _pair_parser("gate", "BASELINE", "CANDIDATE", "Judge a run against another.")
     parser.add_argument("--max-regression", action="append", required=True, metavar="COLUMN=LIMIT")
@@ -103,9 +103,9 @@ def run_gate(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments[1:])
     limits = [parse_limit(text) for text in options.max_regression]
     runs = _read_for_selection(options.results)
-    pair = [select_run(selector, runs) for selector in (options.a, options.b)]
+    pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]
     check_comparable(
-        pair,
+        [run for rounds in pair for run in rounds],
         allow_other_machine=options.allow_other_machine,
         allow_noisy=options.allow_noisy,
     )
@@ -127,8 +127,8 @@ def _pair_parser(name: str, first: str, second: str, description: str) -> _Parse
 
 
 def _read_for_selection(results_dir: Path) -> list[Run]:
-    """The runs to select from; none where only folders are named and there is no results folder."""
-    return read_all(results_dir).runs if results_dir.is_dir() else []
+    """The runs to select from, which may be none where folders are named."""
+    return _read_and_tell(results_dir).runs if results_dir.is_dir() else []
 
 
 def run_best(arguments: Sequence[str]) -> int:
@@ -154,11 +154,16 @@ def read_all(results_dir: Path) -> Runs:
     """Every run of a folder; what had to be left out is named on the error stream."""
     if not results_dir.is_dir():
         raise ReportError(f"{results_dir}: there is no such results folder")
+    found = _read_and_tell(results_dir)
+    if not found.runs:
+        raise ReportError(f"{results_dir}: holds no run that can be read")
+    return found
+
+
+def _read_and_tell(results_dir: Path) -> Runs:
     found = read_runs(results_dir)
     for problem in found.problems:
         print(" ".join(problem.split()), file=sys.stderr)
-    if not found.runs:
-        raise ReportError(f"{results_dir}: holds no run that can be read")
     return found
 
 

@@ -16,10 +16,11 @@ from profiling.report.marks import mark_run
 from profiling.report.palette import PHASES
 from profiling.report.readings import read_repeats
 from profiling.report.runs import ReportError, Run, forget, read_answers
-from profiling.report.sweeps import ALL_SETTING_COLUMNS, describe_setting
+from profiling.report.sweeps import ALL_SETTING_COLUMNS, describe_setting, round_of
 from profiling.report.units import digits, percent, quantity, unit_of
 from profiling.statistics import Interval
 
+Rounds = Sequence[Run]
 REPEATED = {"latency_s": "total", **{f"{phase}_s": phase for phase in PHASES}}
 SINGLE = (
     *("ttft_s", "tpot_s", "energy_j", "energy_estimate_j", "peak_memory_bytes", "flops"),
@@ -27,18 +28,30 @@ SINGLE = (
 )
 
 
-def difference(column: str, before: Run, after: Run) -> Difference | None:
-    """A column that has repeats, paired; None where the runs share no repeat."""
+def difference(column: str, before: Rounds, after: Rounds) -> Difference | None:
+    """A column that has repeats, paired within rounds; None where no repeat is shared."""
     if column not in REPEATED:
         return None
-    repeats = [
-        read_repeats(run.record, metric="latency_s", phase=REPEATED[column])
-        for run in (before, after)
-    ]
-    values = pair_repeats(*repeats)
-    if not values[0] or min(min(side) for side in values) <= 0:
+    mine: list[float] = []
+    its: list[float] = []
+    for run, other in pair_rounds(before, after):
+        repeats = [
+            read_repeats(side.record, metric="latency_s", phase=REPEATED[column])
+            for side in (run, other)
+        ]
+        values = pair_repeats(*repeats)
+        mine += values[0]
+        its += values[1]
+    if not mine or min(*mine, *its) <= 0:
         return None
-    return compare_repeats(*values)
+    return compare_repeats(mine, its)
+
+
+def pair_rounds(before: Rounds, after: Rounds) -> list[tuple[Run, Run]]:
+    """The rounds that both have, which were measured in turn; else the newest of each."""
+    others = {round_of(run): run for run in after}
+    pairs = [(run, others[round_of(run)]) for run in before if round_of(run) in others]
+    return pairs or [(before[-1], after[-1])]
 
 
 def error_difference(before: Run, after: Run) -> ScoreDifference | None:
@@ -51,8 +64,9 @@ def _errors(run: Run) -> dict[str, float]:
     return {str(line["id"]): float(line["wer"]) for line in lines if line.get("wer") is not None}
 
 
-def write_comparison(before: Run, after: Run) -> list[str]:
+def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
     """Lines for a terminal: what is compared, the answer, and what it rests on."""
+    before, after = befores[-1], afters[-1]
     for name, run in (("A", before), ("B", after)):
         if not run.completed:
             raise ReportError(f"{name} ({run.short}) is {run['status']}, it has nothing to compare")
@@ -64,10 +78,10 @@ def write_comparison(before: Run, after: Run) -> list[str]:
         ),
         *_say_cautions(before, after),
         "",
-        _say_latency(before, after),
+        _say_latency(befores, afters),
         *_say_answers(before, after),
         "",
-        *_table(before, after),
+        *_table(befores, afters),
     ]
 
 
@@ -83,11 +97,14 @@ def _say_cautions(before: Run, after: Run) -> list[str]:
     return [f"They differ in {listed or 'nothing that was asked for'}.", *cautions]
 
 
-def _say_latency(before: Run, after: Run) -> str:
+def _say_latency(before: Rounds, after: Rounds) -> str:
     found = difference("latency_s", before, after)
     if found is None:
         return "Latency: the runs share no repeats that could be paired."
-    times = f"({quantity(found.before, 's')} and {quantity(found.after, 's')}, {found.pairs} pairs)"
+    count = len(pair_rounds(before, after))
+    rounds = f" in {count} rounds" if count > 1 else ""
+    medians = f"{quantity(found.before, 's')} and {quantity(found.after, 's')}"
+    times = f"({medians}, {found.pairs} pairs{rounds})"
     seen = (
         "too few pairs to show any difference"
         if found.detectable is None
@@ -122,7 +139,7 @@ def _say_answers(before: Run, after: Run) -> list[str]:
     return lines
 
 
-def _table(before: Run, after: Run) -> list[str]:
+def _table(before: Rounds, after: Rounds) -> list[str]:
     rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "p")]
     for column in (*REPEATED, *SINGLE):
         row = _row(column, before, after)
@@ -132,8 +149,8 @@ def _table(before: Run, after: Run) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
 
 
-def _row(column: str, before: Run, after: Run) -> tuple[str, ...] | None:
-    values = [before.number(column), after.number(column)]
+def _row(column: str, before: Rounds, after: Rounds) -> tuple[str, ...] | None:
+    values = [before[-1].number(column), after[-1].number(column)]
     if values[0] is None or values[1] is None:
         return None
     shown = [quantity(value, unit_of(column)) for value in values]

@@ -21,6 +21,8 @@ from profiling.report.palette import COLOURS, HATCHES, MODEL_COLOURS, MODEL_MARK
 from profiling.report.units import quantity, scale_of
 
 PAPER, INK, GRID = "#fdfdfd", "#24292e", "#d8dade"
+# Below this a logarithmic axis has too few ticks to be read.
+WIDE_RANGE = 20
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "profiling.report",
     "svg.fonttype": "none",
@@ -68,6 +70,15 @@ class Dot:
     x: float
     y: float
     on_front: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One phase under a roofline: FLOP per byte, and FLOP per second."""
+
+    phase: str
+    x: float
+    y: float
 
 
 @contextmanager
@@ -129,7 +140,7 @@ def _phase_legend(axes: Axes, bars: Sequence[Bar]) -> None:
 
 
 def draw_plane(
-    stem: Path, dots: Sequence[Dot], *, title: str, x_name: str, y_name: str, log_x: bool
+    stem: Path, dots: Sequence[Dot], *, title: str, x_name: str, x_unit: str, y_name: str
 ) -> None:
     """Runs in a plane, a colour and a shape a group, those on the front filled and joined."""
     with _drawing():
@@ -139,10 +150,11 @@ def draw_plane(
             _scatter(axes, own, group, position % len(MODEL_COLOURS))
         front = sorted((dot.x, dot.y) for dot in dots if dot.on_front)
         axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.8, zorder=1)
-        if log_x:
+        sizes = [dot.x for dot in dots if dot.x > 0]
+        if sizes and max(sizes) > WIDE_RANGE * min(sizes):
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: quantity(value, "s"))
             axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(lambda value, _: quantity(value, x_unit))
         axes.set_xlabel(x_name)
         axes.set_ylabel(y_name)
         axes.grid(color=GRID, linewidth=0.6, zorder=0)
@@ -190,9 +202,41 @@ def draw_lines(
                 label=group,
             )
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        highest = max(y for points in lines.values() for _, y in points) / factor
+        axes.set_ylim(0, 1.06 * highest or 1)
         axes.set_xlabel(x_name)
         axes.set_ylabel(f"{y_name} ({name})" if name else y_name)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        _save(figure, stem)
+
+
+def draw_roofline(
+    stem: Path,
+    marks: Sequence[Mark],
+    *,
+    title: str,
+    peak_flops_per_s: float,
+    peak_bytes_per_s: float,
+) -> None:
+    """What each phase achieves, under what memory and arithmetic allow."""
+    with _drawing():
+        figure, axes = _canvas(title, wide=6)
+        ridge = peak_flops_per_s / peak_bytes_per_s
+        left = min(ridge, *(mark.x for mark in marks)) / 4
+        right = max(ridge, *(mark.x for mark in marks)) * 4
+        roof = [left * peak_bytes_per_s, peak_flops_per_s, peak_flops_per_s]
+        axes.plot([left, ridge, right], roof, color=INK, linewidth=1.2)
+        for mark, shape in zip(marks, MODEL_MARKERS, strict=False):
+            axes.scatter(
+                mark.x, mark.y, s=60, marker=shape, color=COLOURS[mark.phase], label=mark.phase
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{quantity(value, 'FLOP')}/s")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel("FLOP per byte moved")
         axes.grid(color=GRID, linewidth=0.6)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
         _save(figure, stem)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.report.compare import difference, say_p, signed
+from profiling.report.compare import Rounds, difference, say_p, signed
 from profiling.report.comparison import Difference
 from profiling.report.runs import TEXT_COLUMNS, ReportError, Run
 from profiling.report.selection import check_column
@@ -56,9 +56,9 @@ def parse_limit(text: str) -> Limit:
     return Limit(column=column, allowed=allowed / 100 if is_share else allowed, is_share=is_share)
 
 
-def judge(limit: Limit, baseline: Run, candidate: Run) -> Verdict:
+def judge(limit: Limit, baseline: Rounds, candidate: Rounds) -> Verdict:
     """A metric fails when it is worse by more than allowed and the worsening is no accident."""
-    before, after = (_value(limit.column, run) for run in (baseline, candidate))
+    before, after = (_value(limit.column, run[-1]) for run in (baseline, candidate))
     found = difference(limit.column, baseline, candidate)
     worse = _worsening(limit, before, after, found)
     is_beyond = worse > limit.allowed + 1e-12
@@ -99,5 +99,5 @@ def _say(found: Difference | None) -> str:
     return f", paired {signed(found.change)}{within} {say_p(found.p_value)}"
 
 
-def judge_all(limits: Sequence[Limit], baseline: Run, candidate: Run) -> list[Verdict]:
+def judge_all(limits: Sequence[Limit], baseline: Rounds, candidate: Rounds) -> list[Verdict]:
     return [judge(limit, baseline, candidate) for limit in limits]

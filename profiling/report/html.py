@@ -15,7 +15,7 @@ from profiling.report import escape, words
 from profiling.report.markdown import ALWAYS_ESTIMATED, SHARES, is_timed_column
 from profiling.report.marks import ESTIMATED, NOISY, explain, mark_run
 from profiling.report.palette import COLOURS, MODEL_COLOURS, PHASES
-from profiling.report.pictures import find_pictures
+from profiling.report.pictures import NOT_REACHED, Asked, find_asked
 from profiling.report.runs import FLAG_COLUMNS, TEXT_COLUMNS, Run, Runs, forget
 from profiling.report.sweeps import SETTING_COLUMNS, is_timed, newest, pick_reference
 from profiling.report.units import unit_of
@@ -138,7 +138,7 @@ def _describe(run: Run, album: _Album, *, most_answers: int) -> dict[str, Any]:
         "num_answers": len(answers),
         "answers": [
             [
-                album.add(line, found.get(str(line["id"]))),
+                album.add(line, found.get(str(line["id"]), NOT_REACHED)),
                 escape.shorten(str(line["answer"]), LONGEST_ANSWER),
                 line.get("wer"),
             ]
@@ -155,24 +155,24 @@ class _Album:
         self.pictures: list[str] = []
         self._known_samples: dict[str, int] = {}
         self._known_pictures: dict[Path, int | None] = {}
-        self._folders: dict[str, dict[str, Path]] = {}
+        self._folders: dict[str, dict[str, Asked]] = {}
         self._left_bytes = MOST_PICTURE_BYTES
 
-    def find(self, run: Run) -> dict[str, Path]:
-        """The pictures of a run's samples; runs share their folders."""
+    def find(self, run: Run) -> dict[str, Asked]:
+        """What a run's samples asked; runs share their folders."""
         folder = str(run.record.config.get("dataset"))
         if folder not in self._folders:
-            self._folders[folder] = find_pictures(run.record)
+            self._folders[folder] = find_asked(run.record)
         return self._folders[folder]
 
-    def add(self, line: dict[str, Any], picture: Path | None) -> int:
+    def add(self, line: dict[str, Any], asked: Asked) -> int:
         references = line.get("references")
         listed = references if isinstance(references, list) else []
         sample = {
             "id": str(line["id"]),
-            "prompt": escape.shorten(str(line["prompt"]), LONGEST_ANSWER),
+            "question": escape.shorten(asked.request or str(line["prompt"]), LONGEST_ANSWER),
             "references": [escape.shorten(str(reference)) for reference in listed],
-            "picture": None if picture is None else self._add_picture(picture),
+            "picture": None if asked.picture is None else self._add_picture(asked.picture),
         }
         key = escape.embedded_json(sample)
         if key not in self._known_samples:

@@ -12,7 +12,9 @@ from profiling.report.marks import ESTIMATED, mark_noise, mark_weights
 from profiling.report.runs import Run
 from profiling.report.units import NOTHING, digits, percent, scale_of, times, unit_of
 
-SHARES = frozenset({"agreement", "accuracy", "mfu_prefill", "mbu_decode"})
+SHARES = frozenset(
+    {"agreement", "accuracy", "mfu_prefill", "mbu_decode", "option_parse_failure_rate"}
+)
 ALWAYS_ESTIMATED = frozenset({"energy_estimate_j"})
 _NAMES = {
     "img_size": "image (px)",
@@ -33,6 +35,9 @@ _NAMES = {
     "ttft_s": "first token",
     "tpot_s": "per token",
     "wer": "WER",
+    "wer_mean_clipped": "WER, clipped mean",
+    "wer_best_reference": "WER, best reference",
+    "option_parse_failure_rate": "no option in the answer",
     "cer": "CER",
     "mfu_prefill": "of peak FLOP/s, prefill",
     "mbu_decode": "of peak bytes/s, decode",
@@ -117,6 +122,8 @@ def number_column(runs: Sequence[Run], column: str) -> Column:
 def bounds_of(column: str) -> tuple[str, str]:
     """The columns that hold a column's interval, where the contract has them."""
     stem, _, unit = column.rpartition("_")
+    if unit_of(column) == "1":
+        return f"{column}_ci_low", f"{column}_ci_high"
     return f"{stem}_ci_low_{unit}", f"{stem}_ci_high_{unit}"
 
 
@@ -148,17 +155,20 @@ def _shared_scale(column: str, values: Sequence[float | None]) -> tuple[float, s
 def _cell(
     column: str, run: Run, value: float, low: float | None, high: float | None, factor: float
 ) -> str:
-    if column in SHARES:
-        text = percent(value)
-    elif column == "speedup":
-        text = times(value)
-    elif unit_of(column) == "1" and value == int(value):
-        text = f"{value:.0f}"
-    elif low is None or high is None:
-        text = digits(value / factor)
-    else:
-        text = f"{digits(value / factor)} [{digits(low / factor)}, {digits(high / factor)}]"
+    text = _number(column, value / factor)
+    if low is not None and high is not None:
+        text += f" [{_number(column, low / factor)}, {_number(column, high / factor)}]"
     return estimate_mark(run, column) + text + noise_mark(run, column)
+
+
+def _number(column: str, value: float) -> str:
+    if column in SHARES:
+        return percent(value)
+    if column == "speedup":
+        return times(value)
+    if unit_of(column) == "1" and value == int(value):
+        return f"{value:.0f}"
+    return digits(value)
 
 
 def estimate_mark(run: Run, column: str) -> str:

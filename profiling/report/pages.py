@@ -11,8 +11,9 @@ from profiling.report.baseline import identify_setting
 from profiling.report.figures import Dot, draw_lines, draw_plane, draw_stacks
 from profiling.report.markdown import number_columns, run_column, setting_column, table
 from profiling.report.markdown import setting_columns as varying_columns
-from profiling.report.marks import mark_run, mark_weights
+from profiling.report.marks import ESTIMATED, mark_run, mark_weights
 from profiling.report.pareto import costs_of, front_of, group_comparable
+from profiling.report.roofline import show_roofline
 from profiling.report.runs import Run, Runs, values_of
 from profiling.report.sections import (
     KEY_NAMES,
@@ -42,6 +43,7 @@ from profiling.report.sweeps import (
     pick_reference,
     plainness,
 )
+from profiling.report.units import unit_of
 
 INDEX = "index"
 LONGEST_FRONT = 12
@@ -94,6 +96,7 @@ def _write_measured(paper: Paper, timed: Sequence[Run]) -> list[str]:
         *_say_sweeps(shown),
         *(line for sweep in shown for line in show_sweep(paper, sweep)),
         *show_compute(paper, shown[0] if shown else None, timed),
+        *show_roofline(paper, reference),
         *show_quality(_distinct(shown) or timed),
         *show_examples(paper, reference),
     ]
@@ -201,11 +204,11 @@ def compare_models(paper: Paper, compared: Sequence[Run]) -> list[str]:
 
 
 def grow_models(paper: Paper, timed: Sequence[Run]) -> list[str]:
-    """Latency against a growing size, a line a model, where several models share a sweep."""
+    """Costs against a growing size, a line a model, at the setting that most models share."""
     lines: list[str] = []
     for key in GROWING_KEYS:
         sweeps = pick_shared_sweeps(timed, key)
-        if len(sweeps) > 1:
+        if sweeps:
             lines += _grow(paper, key, sweeps)
     return lines
 
@@ -217,28 +220,15 @@ def pick_shared_sweeps(timed: Sequence[Run], key: str) -> list[Sweep]:
         first = sweep.runs[0]
         groups[first["weights"], describe_setting(first, without=[key])].append(sweep)
     shared = min(groups.values(), key=lambda group: -len(group), default=[])
-    return list({sweep.runs[0]["model"]: sweep for sweep in reversed(shared)}.values())
+    chosen = {sweep.runs[0]["model"]: sweep for sweep in reversed(shared)}
+    return [chosen[model] for model in sorted(chosen)]
 
 
 def _grow(paper: Paper, key: str, sweeps: Sequence[Sweep]) -> list[str]:
-    axis = KEY_NAMES[key].lower() + (" (px)" if key == "img_size" else "")
     fixed = describe_setting(sweeps[0].runs[0], without=[key])
-    draw_lines(
-        paper.figure(key),
-        {
-            sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): [
-                (float(run[key]), float(run["latency_s"])) for run in sweep.runs
-            ]
-            for sweep in sweeps
-        },
-        title=f"One batch, {fixed}",
-        x_name=axis,
-        y_name="latency",
-        unit="s",
-    )
     laws = [
         f"- {escape.markdown(sweep.runs[0]['model'])}: {said}"
-        for sweep in sorted(sweeps, key=lambda sweep: str(sweep.runs[0]["model"]))
+        for sweep in sweeps
         if (said := f"{words.say_growth(sweep)} {words.say_law(sweep)}".strip())
     ]
     return [
@@ -246,10 +236,42 @@ def _grow(paper: Paper, key: str, sweeps: Sequence[Sweep]) -> list[str]:
         "",
         f"All at {escape.markdown(fixed)}.",
         "",
-        *paper.show(key, f"Latency of each model against {axis}"),
         *laws,
         "",
+        *(line for column in _grown_columns(sweeps) for line in _draw(paper, key, sweeps, column)),
     ]
+
+
+def _grown_columns(sweeps: Sequence[Sweep]) -> list[str]:
+    """Latency, energy as good as it is known of all runs, and quality, where there is any."""
+    runs = [run for sweep in sweeps for run in sweep.runs]
+    complete = [
+        column
+        for column in ("latency_s", "energy_j", "energy_estimate_j", "wer")
+        if all(run.number(column) is not None for run in runs)
+    ]
+    return [c for c in complete if c != "energy_estimate_j" or "energy_j" not in complete]
+
+
+def _draw(paper: Paper, key: str, sweeps: Sequence[Sweep], column: str) -> list[str]:
+    axis = KEY_NAMES[key].lower() + (" (px)" if key == "img_size" else "")
+    what = {"latency_s": "latency of one batch", "wer": "word error rate"}.get(
+        column, "energy per sample" + (f", {ESTIMATED} estimated" if "estimate" in column else "")
+    )
+    draw_lines(
+        paper.figure(f"{key}_{column}"),
+        {
+            sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): [
+                (float(run[key]), run.number(column) or 0.0) for run in sweep.runs
+            ]
+            for sweep in sweeps
+        },
+        title=describe_setting(sweeps[0].runs[0], without=[key]),
+        x_name=axis,
+        y_name=what,
+        unit=unit_of(column),
+    )
+    return paper.show(f"{key}_{column}", f"{what.capitalize()} of each model against {axis}")
 
 
 def show_fronts(paper: Paper, timed: Sequence[Run]) -> list[str]:
@@ -298,7 +320,7 @@ def _draw_front(paper: Paper, group: Sequence[Run], front: Sequence[Run], name: 
         paper.figure(name),
         dots,
         title=f"{group[0]['dataset']}: filled points are beaten by no other",
-        x_name="latency per sample (s)",
+        x_name="latency per sample",
+        x_unit="s",
         y_name="word error rate",
-        log_x=True,
     )

@@ -63,8 +63,14 @@ class Run:
 
     def number(self, column: str) -> float | None:
         """The column's value where it is a number."""
-        value = self.columns.get(column)
+        value = self.columns[column] if column in self.columns else self._extras.get(column)
         return None if value is None or isinstance(value, str) else float(value)
+
+    @property
+    def _extras(self) -> Mapping[str, Any]:
+        """What the summary holds beyond the columns that every run has."""
+        summary: Mapping[str, Any] = self.record.run["summary"]
+        return summary
 
     def is_estimated(self, column: str) -> bool:
         return self.worths.get(column, ("", ""))[0] == ESTIMATED

@@ -22,7 +22,7 @@ from profiling.report.markdown import (
 )
 from profiling.report.marks import explain, mark_run, mark_weights
 from profiling.report.palette import COUNTED_PHASES, PHASES
-from profiling.report.pictures import copy_picture, find_pictures
+from profiling.report.pictures import NOT_REACHED, copy_picture, find_asked
 from profiling.report.readings import read_phase_repeats
 from profiling.report.runs import Run, forget
 from profiling.report.sweeps import SETTING_COLUMNS, Sweep, describe_setting
@@ -49,8 +49,11 @@ COMPUTE = (
 )
 QUALITY = (
     "wer",
+    "wer_mean_clipped",
+    "wer_best_reference",
     "cer",
     "accuracy",
+    "option_parse_failure_rate",
     "agreement",
     "num_question_tokens",
     "num_prompt_tokens",
@@ -247,7 +250,7 @@ def _reasons(runs: Sequence[Run], columns: Iterable[str]) -> list[str]:
     """Why a column has no value in any of these runs, in the runs' own words."""
     lines: list[str] = []
     for column in columns:
-        if all(run[column] is None for run in runs):
+        if all(run.number(column) is None for run in runs):
             reasons = sorted({reason for run in runs if (reason := run.reason(column))})
             lines.extend(f"- `{column}` unavailable: {escape.markdown(r)}" for r in reasons)
     return ["", *lines] if lines else []
@@ -268,14 +271,15 @@ def show_unfinished(runs: Sequence[Run]) -> list[str]:
 
 def show_examples(paper: Paper, run: Run) -> list[str]:
     """A few samples with what the model answered; the pictures where they can be reached."""
-    pictures = find_pictures(run.record)
+    asked = find_asked(run.record)
     samples = forget(run.record).answers[:EXAMPLES]
-    shown = [pictures.get(str(sample["id"])) for sample in samples]
+    shown = [asked.get(str(sample["id"]), NOT_REACHED) for sample in samples]
+    questions = [
+        own.request or str(sample["prompt"]) for own, sample in zip(shown, samples, strict=True)
+    ]
     cells = {
-        "picture": [
-            f"![]({copy_picture(path, paper.output)})" if path else NOTHING for path in shown
-        ],
-        "question": [escape.markdown(str(sample["prompt"])) for sample in samples],
+        "picture": [_show_picture(own.picture, paper.output) for own in shown],
+        "question": [escape.markdown(question) for question in questions],
         "reference": [_first_reference(sample.get("references")) for sample in samples],
         "answer": [escape.markdown(str(sample["answer"])) for sample in samples],
         "WER": [digits(s["wer"]) if is_number(s.get("wer")) else NOTHING for s in samples],

@@ -9,22 +9,26 @@ from typing import Any
 
 from profiling.records import SUMMARY_COLUMNS
 from profiling.report.runs import ReportError, Run, read_runs, values_of
-from profiling.report.sweeps import ALL_SETTING_COLUMNS, newest
+from profiling.report.sweeps import ALL_SETTING_COLUMNS, find_rounds, newest
 
 
-def select_run(selector: str, runs: Sequence[Run]) -> Run:
-    """The run that a selector names; a mistake says what there is to choose from."""
+def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
+    """The run that a selector names, with all its rounds where values name it and not a folder.
+
+    A mistake says what there is to choose from.
+    """
     if (Path(selector) / "run.json").is_file():
-        return _read_one(Path(selector))
+        return [_read_one(Path(selector))]
     if "=" in selector:
-        return _select_by_values(selector, runs)
+        run = _select_by_values(selector, runs)
+        return find_rounds(run, runs) or [run]
     matching = [run for run in runs if run.name.startswith(selector)]
     if not matching:
         raise ReportError(
             f"{selector}: no such folder with a run, and no fingerprint begins so"
             f" ({len(runs)} runs)"
         )
-    return _only(selector, matching)
+    return [_only(selector, matching)]
 
 
 def _read_one(folder: Path) -> Run:

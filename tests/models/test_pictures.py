@@ -170,7 +170,5 @@ def test_more_pixels_of_the_same_picture_give_other_logits(model: Model) -> None
     picture = make_picture(240, 240, seed=1)
     small, large = 4 * model.family.multiple, 6 * model.family.multiple
     asked = [ask(model, QUESTION, picture)]
-    logits = [
-        first_logits(model, encode(model, asked, side), side)[0] for side in (small, large)
-    ]
+    logits = [first_logits(model, encode(model, asked, side), side)[0] for side in (small, large)]
     assert not torch.allclose(*logits, rtol=1e-3, atol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -17,25 +18,29 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import (
+
+from profiling.point import ConfigError
+from profiling.probes import codecarbon_estimate
+from profiling.probes import instruments as instruments_module
+from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEnergy
+from profiling.probes.energy import EnergyProbe
+from profiling.probes.energy_measurement import Series
+from profiling.probes.energy_window import Time, Window, measure_update_period
+from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
+from profiling.probes.nvml import NO_BOARD, Board, EnergyCounter, PowerIntegral, find_board
+from profiling.probes.rapl import Zone, open_rapl
+from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
+from profiling.selfcheck.simulated import (
     FakeNvml,
+    FixedEstimate,
     Load,
+    PhasedLoad,
     RaplTree,
     World,
     nvml_opener,
     rapl_opener,
     watched,
 )
-
-from profiling.probes import codecarbon_estimate
-from profiling.probes import instruments as instruments_module
-from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEnergy
-from profiling.probes.energy import EnergyProbe, Series
-from profiling.probes.energy_window import Time, Window, measure_update_period
-from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
-from profiling.probes.nvml import NO_BOARD, Board, EnergyCounter, PowerIntegral, find_board
-from profiling.probes.rapl import Zone, open_rapl
-from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
 
 PASSES_S = (0.01, 0.1, 0.37, 3.0, 10.0)
 TOLERANCE = 0.02
@@ -54,16 +59,6 @@ SETTINGS: dict[str, Any] = {
     "power_sample_s": 0.01,
     "estimate_s": 0.0,
 }
-
-
-class FixedEstimate:
-    """An estimator that has nothing to find out."""
-
-    def __init__(self, device: Any) -> None: ...
-
-    def measure(self, work: Callable[[], None]) -> ModelledEnergy:
-        work()
-        return ModelledEnergy(cpu_j=1.0, ram_j=1.0, gpu_j=None, source="fixed")
 
 
 def probe(opener: Any, **changed: Any) -> EnergyProbe:
@@ -221,19 +216,47 @@ def test_windows_that_disagree_are_no_measurement() -> None:
         run(index, max_new_tokens=max_new_tokens)
 
     load.run = heating  # type: ignore[method-assign]
-    energy = measure_simulated(FakeNvml(world=world, period_s=0.05), load)["energy_j"]
-    assert energy.value is None
-    assert "agree only within" in energy.source
+    found = measure_simulated(FakeNvml(world=world, period_s=0.05), load)
+    for metric in ("energy_j", "energy_gpu_board_j", "energy_net_j", "decode_energy_j"):
+        assert found[metric].value is None
+        assert "agree only within" in found[metric].source
+    assert found["energy_gpu_board_relative_uncertainty"].value > 0.1  # type: ignore[operator]
+
+
+def test_one_window_has_no_interval_and_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"energy\.windows=1: at least 2"):
+        EnergyProbe(**SETTINGS | {"windows": 1})
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_known_joules() -> None:
+    covered = sum(interval_covers(seed) for seed in range(60))
+    assert covered >= 0.93 * 60
+
+
+def interval_covers(seed: int) -> bool:
+    """Passes whose power differs by a tenth from one to the next."""
+    chance = random.Random(seed)
+    world = World()
+    load = Load(world=world, pass_s=0.2 + 0.3 * chance.random())
+    known, usual_w, run = load.sample_j, load.high_w, load.run
+
+    def vary(index: int, *, max_new_tokens: int | None = None) -> None:
+        load.high_w = usual_w * (1 + chance.gauss(0, 0.1))
+        run(index, max_new_tokens=max_new_tokens)
+
+    load.run = vary  # type: ignore[method-assign]
+    nvml = FakeNvml(world=world, period_s=chance.choice([0.02, 0.05, 0.1]))
+    found = measure_simulated(nvml, load)
+    low, high = found["energy_ci_low_j"].value, found["energy_ci_high_j"].value
+    return low is not None and high is not None and low <= known <= high
 
 
 # NVML's power, integrated
 
 
 @pytest.mark.parametrize("pass_s", PASSES_S)
-def test_power_is_right_or_says_that_it_cannot_be(
-    pass_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PowerIntegral, "sampling", watched)
+def test_power_is_right_or_says_that_it_cannot_be(pass_s: float) -> None:
     world = World()
     load = Load(world=world, pass_s=pass_s)
     nvml = FakeNvml(world=world, period_s=0.1, has_energy=False)
@@ -370,41 +393,12 @@ def test_wraps_are_unrolled(steps: list[int], start: int) -> None:
 # Phases
 
 
-class Vision(torch.nn.Module):
-    """A vision part that costs a known time at a known power."""
-
-    def __init__(self, world: World, seconds: float) -> None:
-        super().__init__()
-        self.world, self.seconds = world, seconds
-
-    def forward(self, pixels: torch.Tensor, *, grid: int) -> torch.Tensor:
-        assert grid == 7
-        self.world.spend(self.seconds, 300.0)
-        return pixels
-
-
-class PhasedLoad(Load):
-    """A pass of vision 0.1 s at 300 W, prefill 0.2 s at 400 W, then 0.02 s a token at 150 W."""
-
-    TOKENS = 11
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world=world, pass_s=0.5)
-        vision = Vision(world, 0.1)
-        self.vision = vision
-        self.model.parts = lambda: {"vision": [vision]}
-
-    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
-        self.vision(torch.zeros(1), grid=7)
-        self.world.spend(0.2, 400.0)
-        self.world.spend(0.02 * ((max_new_tokens or self.TOKENS) - 1), 150.0)
-
-
 def test_joules_by_phase_are_the_known_ones() -> None:
     world = World()
     nvml = FakeNvml(world=world, period_s=0.05)
-    found = measure_simulated(nvml, PhasedLoad(world), phases=True)
-    known = {"vision": 0.1 * 300 / 4, "prefill": 0.2 * 400 / 4, "decode": 0.2 * 150 / 4}
+    load = PhasedLoad(world)
+    found = measure_simulated(nvml, load, phases=True)
+    known = load.phases_j
     for phase, joules in known.items():
         assert found[f"{phase}_energy_j"].value == pytest.approx(joules, rel=0.03), phase
     parts = sum(found[f"{phase}_energy_j"].value for phase in known)  # type: ignore[misc]

@@ -110,6 +110,23 @@ def test_an_earlier_peak_does_not_count() -> None:
     assert watch.peak_bytes - watch.before_bytes < BIG + SLACK
 
 
+def take_small_blocks() -> bytearray:
+    """Blocks small enough for the heap, and one behind them that keeps it from shrinking."""
+    blocks = [bytearray(60_000) for _ in range(1500)]
+    last = bytearray(60_000)
+    del blocks
+    return last
+
+
+def test_equal_runs_show_equal_deltas() -> None:
+    deltas, kept = [], []
+    for _ in range(3):
+        with PeakWatch(sample_interval_s=0.01, proc=SELF) as watch:
+            kept.append(take_small_blocks())
+        deltas.append(watch.peak_bytes - watch.before_bytes)
+    assert deltas == pytest.approx([1500 * 60_000] * 3, abs=SLACK)
+
+
 def test_a_peak_that_was_not_reset_would_be_seen() -> None:
     give_back_freed_memory()
     reset_high_water_mark(SELF)
@@ -139,6 +156,10 @@ def test_without_the_kernels_mark_the_sampler_takes_over(still_proc: Path) -> No
     assert watch.before_bytes == 500 * page
     assert watch.peak_bytes == 900 * page
     assert "cannot be reset here" in watch.source
+
+
+def test_a_system_that_is_not_linux_is_asked_by_psutil(tmp_path: Path) -> None:
+    assert read_resident_bytes(tmp_path) == pytest.approx(read_resident_bytes(SELF), abs=SLACK)
 
 
 def wait_for(condition: Any) -> None:

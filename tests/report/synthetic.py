@@ -208,7 +208,11 @@ def _costs(point: dict[str, Any], rows: list[tuple[str, int, float]]) -> dict[st
     }
     batch = point["batch_size"]
     costs |= {f"flops_{phase}": value * batch for phase, value in flops.items()}
+    for phase in flops:
+        costs[f"moved_{phase}_bytes"] = 4e6 * (point["max_new_tokens"] if phase == "decode" else 1)
     return costs | {
+        "peak_flops_per_s": 1e14,
+        "peak_bytes_per_s": 1e10,
         "flops": sum(flops.values()) * batch,
         "ttft_s": latency - float(costs["decode_s"]),
         "tpot_s": float(costs["decode_s"]) / point["max_new_tokens"],

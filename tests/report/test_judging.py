@@ -19,9 +19,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return status, output.out, output.err
 
 
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     write_run(folder)
     write_run(folder, img_size=448)
@@ -189,6 +193,29 @@ def test_gate_lets_chance_pass_and_says_so(
     other = run(capsys, "gate", str(after), str(before), "--max-regression=latency_s=0%")
     assert one[0] == other[0] == 0
     assert "not shown to be more than chance" in one[1] + other[1]
+
+
+def test_rounds_are_paired_with_their_own_round(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 3):
+        for optimization in ("baseline", "bf16"):
+            # The machine is slower in every round, for both alike.
+            write_run(
+                results,
+                model="fuyu",
+                optimization=optimization,
+                round=number,
+                slower=float(number),
+                seed=number,
+            )
+    pair = ("model=fuyu,optimization=baseline", "model=fuyu,optimization=bf16")
+    status, out, _ = run(capsys, "compare", *pair)
+    assert status == 0
+    assert "30 pairs in 3 rounds" in out
+    assert "B takes less time than A" in out
+    change = next(line.split()[5] for line in out.splitlines() if line.startswith("latency_s"))
+    assert -30 < float(change.rstrip("%")) < -15
 
 
 def test_best_is_the_least_that_meets_the_conditions(

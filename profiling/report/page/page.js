@@ -275,7 +275,7 @@ function answersOf(details) {
     const sample = samples()[index];
     const source = sample.picture === null ? null : pictures()[sample.picture];
     const picture = source === null ? "" : make("img", { src: source, alt: sample.id, loading: "lazy" });
-    return [picture, sample.prompt, sample.references.join(" / "), answer, wer === null ? "–" : digits(wer)];
+    return [picture, sample.question, sample.references.join(" / "), answer, wer === null ? "–" : digits(wer)];
   });
   const left = details.num_answers - details.answers.length;
   return [make("h3", {}, "Answers"), table(["picture", "question", "references", "answer", "WER"], rows),

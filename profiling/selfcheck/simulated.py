@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from torch import Tensor, nn, zeros
+
+from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.energy_window import Time
 from profiling.probes.instruments import Instruments, cpu_instruments, gpu_instruments
 from profiling.probes.nvml import Board, PowerIntegral
@@ -17,6 +20,8 @@ from profiling.probes.nvml import Board, PowerIntegral
 IDLE_W = 70.0
 # What looking at the clock takes; without it, waiting for a counter would never end.
 GLANCE_S = 2e-4
+# The thread that samples power goes by real time, and thus has to sleep in a simulated world.
+NEVER_S = 1e6
 
 
 @dataclass
@@ -28,8 +33,8 @@ class World:
     times: list[float] = field(default_factory=lambda: [0.0])
     joules: list[float] = field(default_factory=lambda: [0.0])
     # Called while time moves, and just before anyone looks at it.
-    watchers: list[Callable[[], None]] = field(default_factory=list)
-    onlookers: list[Callable[[], None]] = field(default_factory=list)
+    watchers: list[Callable[[], object]] = field(default_factory=list)
+    onlookers: list[Callable[[], object]] = field(default_factory=list)
     step_s: float = 0.01
 
     def now_s(self) -> float:
@@ -165,16 +170,19 @@ class FakeNvml:
 
 
 def nvml_opener(nvml: FakeNvml) -> Callable[..., Any]:
-    """Stands in for `open_instruments`: the sampling thread becomes a watcher of the world."""
+    """Stands in for `open_instruments`: power is sampled as simulated time moves."""
 
     @contextmanager
     def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instruments]:
         board = Board(nvml=nvml, uuid="GPU-0")
         nowhere = Path("/nonexistent")
         opened = gpu_instruments(
-            board, power_sample_s=power_sample_s, powercap=nowhere, time=nvml.world.time
+            board, power_sample_s=NEVER_S, powercap=nowhere, time=nvml.world.time
         )
-        with opened as instruments:
+        with opened as instruments, ExitStack() as stack:
+            for counter in instruments.counters.values():
+                if isinstance(counter, PowerIntegral):
+                    stack.enter_context(watched(counter))
             yield instruments
 
     return open_instruments
@@ -230,3 +238,49 @@ def rapl_opener(tree: RaplTree) -> Callable[..., Any]:
         yield cpu_instruments(tree.root, tree.world.time)
 
     return open_instruments
+
+
+class FixedEstimate:
+    """An estimator that has nothing to find out."""
+
+    def __init__(self, device: Any) -> None: ...
+
+    def measure(self, work: Callable[[], None]) -> ModelledEnergy:
+        work()
+        return ModelledEnergy(cpu_j=1.0, ram_j=1.0, gpu_j=None, source="fixed")
+
+
+class Vision(nn.Module):
+    """A vision part that costs a known time at a known power."""
+
+    def __init__(self, world: World, seconds: float) -> None:
+        super().__init__()
+        self.world, self.seconds = world, seconds
+
+    def forward(self, pixels: Tensor, *, grid: int) -> Tensor:
+        assert grid == 7
+        self.world.spend(self.seconds, 300.0)
+        return pixels
+
+
+class PhasedLoad(Load):
+    """A pass of vision 0.1 s at 300 W, prefill 0.2 s at 400 W, then 0.02 s a token at 150 W."""
+
+    TOKENS = 11
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world=world, pass_s=0.5)
+        vision = Vision(world, 0.1)
+        self.vision = vision
+        self.model.parts = lambda: {"vision": [vision]}
+
+    @property
+    def phases_j(self) -> dict[str, float]:
+        """The known answers: joules a sample of each phase."""
+        spent = {"vision": 0.1 * 300, "prefill": 0.2 * 400, "decode": 0.2 * 150}
+        return {phase: joules / self.batch_size for phase, joules in spent.items()}
+
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
+        self.vision(zeros(1), grid=7)
+        self.world.spend(0.2, 400.0)
+        self.world.spend(0.02 * ((max_new_tokens or self.TOKENS) - 1), 150.0)

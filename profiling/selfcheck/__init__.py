@@ -1,0 +1,1 @@
+"""Every instrument held against answers that are known: python -m profiling.selfcheck."""

@@ -1,0 +1,78 @@
+"""The FLOP counter against operators and networks whose cost is known by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from profiling.flop_counting import FlopCounter
+from profiling.probes.flops import ANALYTIC_TOLERANCE, FlopsProbe, geometry_of
+from profiling.selfcheck.finding import Finding, compare
+from profiling.selfcheck.tiny import describe_workload
+from profiling.twin import analytic_by_phase
+
+DEVICES = ("cpu", "meta")
+
+
+def check_operators() -> Iterator[Finding]:
+    """One operator of each kind; with and without values the counts are the same."""
+    for device in DEVICES:
+        for name, (work, known) in _operators(device).items():
+            with torch.inference_mode(), FlopCounter() as counter:
+                work()
+            yield compare(
+                f"FLOPs, {device}: {name}",
+                expected=known,
+                found=counter.flops if not counter.unknown else None,
+                unit="FLOP",
+                tolerance=0,
+                why="no formula for " + ", ".join(counter.unknown) if counter.unknown else "",
+            )
+
+
+def _operators(device: str) -> dict[str, tuple[Callable[[], Any], int]]:
+    batch, heads, rows, columns, width = 2, 4, 10, 12, 8
+    left = torch.empty(rows, columns, device=device)
+    right = torch.empty(columns, width, device=device)
+    query = torch.empty(batch, heads, rows, width, device=device)
+    key = torch.empty(batch, heads, columns, width, device=device)
+    grouped = torch.empty(batch, heads // 2, columns, width, device=device)
+    layer = nn.Linear(columns, width, device=device)
+    convolution = nn.Conv2d(3, 16, kernel_size=4, stride=4, device=device)
+    pixels = torch.empty(2, 3, 8, 12, device=device)
+    attend = functional.scaled_dot_product_attention
+    attention = 4 * batch * heads * rows * columns * width
+    return {
+        "matrix product": (lambda: left @ right, 2 * rows * columns * width),
+        "linear layer": (lambda: layer(left), 2 * rows * columns * width),
+        "batched product": (lambda: query @ key.mT, 2 * batch * heads * rows * columns * width),
+        "attention": (lambda: attend(query, key, key), attention),
+        "attention, causal": (lambda: attend(query, key, key, is_causal=True), attention),
+        "attention, grouped keys": (
+            lambda: attend(query, grouped, grouped, enable_gqa=True),
+            attention,
+        ),
+        "convolution": (lambda: convolution(pixels), 2 * (2 * 2 * 3) * (3 * 4 * 4) * 16),
+    }
+
+
+def check_family(name: str) -> Iterator[Finding]:
+    """What the probe reads on an embedded network, against its configuration's arithmetic."""
+    workload = describe_workload(name)
+    known = analytic_by_phase(workload.model.family, geometry_of(workload))
+    readings = {r.metric: r for r in FlopsProbe(cross_check=False).measure(workload)}
+    whole = sum(flops for flops in known.values() if flops is not None)
+    phases = {f"flops_{phase}": flops for phase, flops in known.items() if flops is not None}
+    for metric, flops in {**phases, "flops": whole}.items():
+        yield compare(
+            f"FLOPs, {name}: {metric}",
+            expected=flops,
+            found=readings[metric].value,
+            unit="FLOP",
+            tolerance=ANALYTIC_TOLERANCE,
+            why=readings[metric].source,
+        )

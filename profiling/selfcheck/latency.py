@@ -1,0 +1,56 @@
+"""The latency probe against passes whose every stretch is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from profiling.probes.latency import LatencyProbe
+from profiling.selfcheck.finding import Finding, compare
+from profiling.selfcheck.scripted import (
+    RealTime,
+    ScriptedWorkload,
+    SimulatedGpu,
+    Stage,
+    known_answers,
+)
+
+# Between two looks at the clock lie the hooks; a token more or less would be far beyond that.
+REAL_TOLERANCE = 0.05
+EXACT = 1e-6
+
+
+def check_on_host(settings: Mapping[str, Any], *, repeats: int) -> Iterator[Finding]:
+    """Passes that really take their time, on the clock that a CPU run uses."""
+    yield from _check("host clock", RealTime(), settings, repeats, REAL_TOLERANCE)
+
+
+def check_on_events(settings: Mapping[str, Any], *, repeats: int) -> Iterator[Finding]:
+    """Passes of a simulated GPU, on the clock that a GPU run uses."""
+    gpu = SimulatedGpu()
+    yield from _check("events", gpu, settings, repeats, EXACT)
+    yield compare(
+        "latency, events: waits for the GPU a pass",
+        expected=1,
+        found=gpu.waits / len(gpu.passes),
+        unit="1",
+        tolerance=0,
+        why="a headline pass waits once, after its end",
+    )
+
+
+def _check(
+    clock: str, stage: Stage, settings: Mapping[str, Any], repeats: int, tolerance: float
+) -> Iterator[Finding]:
+    probe = LatencyProbe(**{**settings, "repeats": repeats})
+    readings = list(probe.measure(ScriptedWorkload(stage=stage)))
+    found = {reading.metric: reading for reading in readings if reading.is_aggregate}
+    for metric, known in known_answers(stage.passes[-repeats:]).items():
+        unit = "1/s" if metric.endswith("per_s") else "s"
+        yield compare(
+            f"latency, {clock}: {metric}",
+            expected=known,
+            found=found[metric].value,
+            unit=unit,
+            tolerance=tolerance,
+        )

@@ -1,0 +1,230 @@
+"""A model whose every part takes a time that is known, on the host or on a simulated GPU."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from profiling.phases import Clock, EventClock
+from profiling.samples import Sample
+from profiling.workload import Workload
+
+BATCH_SIZE = 3
+NEW_TOKENS = 8
+# All different, so that no stretch can be taken for another unseen.
+SCRIPT_S: Mapping[str, float] = {
+    "preprocess": 0.006,
+    "transfer": 0.004,
+    "vision": 0.011,
+    "projector": 0.005,
+    "prefill": 0.009,
+    "first_choice": 0.003,
+    "step": 0.007,
+    "choice": 0.002,
+    "other": 0.008,
+}
+
+
+class Stage(Protocol):
+    """Where time is spent, and what is known of it afterwards."""
+
+    device: torch.device
+    passes: list[dict[str, float]]
+
+    def spend(self, name: str) -> None: ...
+
+
+class RealTime:
+    """Time that really passes; sleeping overshoots, so that what was slept is what is known."""
+
+    # Long against what hooks take on a busy machine.
+    slowness = 2
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.passes: list[dict[str, float]] = []
+
+    def spend(self, name: str) -> None:
+        begun = time.perf_counter()
+        time.sleep(SCRIPT_S[name] * self.slowness)
+        self.passes[-1][name] += time.perf_counter() - begun
+
+
+class NotReady(RuntimeError):
+    """Somebody read an event whose work has not been done yet."""
+
+
+class SimulatedGpu:
+    """Work queued behind the program's back: a launch returns at once, the stream lags behind.
+
+    It stands for `torch.cuda` as far as a clock asks it: an event bears the moment at which the
+    stream reaches it, and cannot be read before the program has waited for that.
+    """
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda", 0)
+        self.passes: list[dict[str, float]] = []
+        self.host_s = self.stream_s = 0.0
+        self.waits = 0
+
+    def spend(self, name: str) -> None:
+        seconds = SCRIPT_S[name]
+        self.passes[-1][name] += seconds
+        if name == "preprocess":
+            self.host_s += seconds
+        else:
+            self.stream_s = self.reached_s + seconds
+
+    @property
+    def reached_s(self) -> float:
+        """When the stream will have done all that is queued now."""
+        return max(self.host_s, self.stream_s)
+
+    def Event(self, *, enable_timing: bool) -> SimulatedEvent:
+        return SimulatedEvent(self)
+
+    def current_stream(self, device: torch.device) -> SimulatedGpu:
+        return self
+
+    def synchronize(self, device: torch.device) -> None:
+        self.waits += 1
+        self.host_s = self.reached_s
+
+
+class SimulatedEvent:
+    def __init__(self, gpu: SimulatedGpu) -> None:
+        self._gpu = gpu
+        self.moment_s = 0.0
+
+    def record(self, stream: SimulatedGpu) -> None:
+        self.moment_s = stream.reached_s
+
+    def elapsed_time(self, later: SimulatedEvent) -> float:
+        """Milliseconds, as CUDA gives them."""
+        if max(self.moment_s, later.moment_s) > self._gpu.host_s:
+            raise NotReady("an event was read before the GPU had reached it")
+        return (later.moment_s - self.moment_s) * 1e3
+
+
+class Stretch(nn.Module):
+    """A part of the network: it takes its time, and then that of what lies inside of it."""
+
+    def __init__(self, *, spend: Callable[[], None], inside: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.spend = spend
+        self.inside = nn.ModuleList(inside)
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.spend()
+        for module in self.inside:
+            values = module(values)
+        return values
+
+
+class ScriptedModel:
+    """What a workload asks of a model, with a script in the place of a network."""
+
+    def __init__(self, *, stage: Stage) -> None:
+        self.stage = stage
+        self.device = stage.device
+        self._forwards = 0
+        projector = Stretch(spend=self._part("projector"), inside=())
+        # Inside of the vision part, as some families have it: no second may count twice.
+        self.vision = Stretch(spend=self._part("vision"), inside=[projector])
+        self.language = Stretch(spend=self._take_forward, inside=())
+        self.head = Stretch(spend=lambda: None, inside=())
+        self._parts = {"vision": [self.vision], "projector": [projector], "text_encoder": []}
+        self._parts |= {"language": [self.language], "head": [self.head]}
+
+    def _part(self, name: str) -> Callable[[], None]:
+        return lambda: self.stage.spend(name)
+
+    def _take_forward(self) -> None:
+        self.stage.spend("step" if self._forwards else "prefill")
+        self._forwards += 1
+
+    def parts(self) -> dict[str, list[Stretch]]:
+        return self._parts
+
+    def prepare(self, sample: Sample, prompt_len: int | None) -> SimpleNamespace:
+        return SimpleNamespace(sample=sample)
+
+    def encode(self, batch: Sequence[Any], side: int) -> dict[str, Tensor]:
+        self.stage.passes.append(defaultdict(float))
+        self.stage.spend("preprocess")
+        return {"input_ids": torch.zeros(len(batch), 1, dtype=torch.long)}
+
+    def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.stage.spend("transfer")
+        return inputs
+
+    def generate(
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        side: int,
+        length: int,
+        exact: bool,
+        stopping_criteria: Sequence[Callable[..., Any]] = (),
+    ) -> Tensor:
+        tokens = inputs["input_ids"]
+        self._forwards = 0
+        self.vision(tokens)
+        for number in range(length):
+            self.head(self.language(tokens))
+            self.stage.spend("choice" if number else "first_choice")
+            for told in stopping_criteria:
+                told(tokens, None)
+        self.stage.spend("other")
+        return tokens.expand(-1, length)
+
+
+class ScriptedWorkload(Workload):
+    """The project's own workload round a scripted model."""
+
+    def __init__(self, *, stage: Stage) -> None:
+        sample = Sample(id="0", picture=Path(), request="", references=())
+        super().__init__(
+            model=ScriptedModel(stage=stage),  # type: ignore[arg-type]
+            batches=[[sample] * BATCH_SIZE],
+            img_size=1,
+            prompt_len=None,
+            max_new_tokens=NEW_TOKENS,
+            preload=True,
+        )
+        self.stage = stage
+
+    def new_clock(self) -> Clock:
+        if isinstance(self.stage, SimulatedGpu):
+            return EventClock(cuda=self.stage, device=self.stage.device)
+        return super().new_clock()
+
+
+def known_answers(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The aggregate readings that a latency probe has to find for these passes."""
+    each = [_known_of_pass(one) for one in passes]
+    known = {metric: median(one[metric] for one in each) for metric in each[0]}
+    known["samples_per_s"] = BATCH_SIZE / known["latency_s"]
+    known["tokens_per_s"] = BATCH_SIZE * NEW_TOKENS / known["latency_s"]
+    return known
+
+
+def _known_of_pass(spent: Mapping[str, float]) -> dict[str, float]:
+    until_prefilled = ("preprocess", "transfer", "vision", "projector", "prefill")
+    before_first_s = sum(spent[name] for name in until_prefilled)
+    later_s = spent["step"] + spent["choice"]
+    return {
+        **{f"{name}_s": spent[name] for name in (*until_prefilled, "other")},
+        "latency_s": sum(spent.values()),
+        "decode_s": spent["first_choice"] + later_s,
+        "ttft_s": before_first_s + spent["first_choice"],
+        "tpot_s": later_s / (NEW_TOKENS - 1),
+    }

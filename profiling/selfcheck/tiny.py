@@ -1,0 +1,93 @@
+"""The embedded models as workloads, composed from the yaml files without a command line."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from transformers.utils.logging import disable_progress_bar
+
+from profiling import PROJECT
+from profiling.machine import usable_cores
+from profiling.models.family import Family
+from profiling.models.loading import load_family
+from profiling.models.model import Model
+from profiling.models.weights import locate
+from profiling.optimizations.optimization import build_model
+from profiling.point import GROUPS, ROOT_KEYS, Point, read_point
+from profiling.samples import full_batches, load_samples
+from profiling.workload import Workload
+
+CONF = PROJECT / "conf"
+
+
+def list_families() -> list[str]:
+    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+def default_family() -> str:
+    return str(compose()["model"]["name"])
+
+
+def compose(**chosen: Any) -> dict[str, Any]:
+    """The configuration that no argument on the command line would give, but for what is chosen.
+
+    A group is chosen by the name of its yaml, any other key by its value.
+    """
+    whole = OmegaConf.load(CONF / "config.yaml")
+    config = {key: whole[key] for key in ROOT_KEYS if key in whole}
+    for default in whole.defaults:
+        for group, name in default.items() if default != "_self_" else ():
+            if group in GROUPS:
+                config[group] = OmegaConf.load(CONF / group / f"{chosen.pop(group, name)}.yaml")
+    plain = OmegaConf.to_container(OmegaConf.create({**config, **chosen}), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def tiny_point(*, device: str, **chosen: Any) -> Point:
+    """A point of embedded weights; without a model's name, of the default one."""
+    return read_point(compose(**chosen), device=device, cores=usable_cores())
+
+
+@cache
+def load_tiny(device: str) -> Model:
+    disable_progress_bar()
+    return build_model(tiny_point(device=device))
+
+
+def tiny_workload(*, device: str, batch_size: int, max_new_tokens: int) -> Workload:
+    """The default model, loaded once, on embedded samples."""
+    point = tiny_point(device=device, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    torch.set_num_threads(point.threads)
+    return make_workload(point, load_tiny(device))
+
+
+def describe_workload(name: str) -> Workload:
+    """A workload to be counted and not run: there is a family but no network."""
+    point = tiny_point(device="cpu", model=name, max_new_tokens=5)
+    family: Family = load_family(point, locate(point))
+    model = Model(
+        network=nn.Module(),
+        family=family,
+        device=torch.device("meta"),
+        dtype=torch.float32,
+        stored_values=False,
+    )
+    return make_workload(point, model)
+
+
+def make_workload(point: Point, model: Model) -> Workload:
+    samples = load_samples(Path(point.dataset_folder), count=point.batch_size, at_most=None)
+    return Workload(
+        model=model,
+        batches=full_batches(samples, point.batch_size),
+        img_size=point.img_size,
+        prompt_len=point.prompt_len,
+        max_new_tokens=point.max_new_tokens,
+        preload=True,
+    )
