@@ -37,12 +37,13 @@ def main() -> None:
 
 
 def measure(name: str, command: list[str]) -> None:
-    """Wall time, and the highest resident memory of any child process up to now."""
-    begun = time.perf_counter()
+    """Wall and processor time, and the highest resident memory of any child up to now."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - begun
-    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"{name:32} {seconds:7.2f} s   peak so far {peak_bytes / 2**20:6.0f} MiB", flush=True)
+    wall_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak_mib = after.ru_maxrss / 1024
+    print(f"{name:32}{wall_s:8.2f} s{busy_s:8.2f} s busy{peak_mib:7.0f} MiB at most", flush=True)
 
 
 if __name__ == "__main__":

@@ -148,15 +148,6 @@ def _describe(loaded: LoadedModel) -> Iterator[Reading]:
         status=DERIVED,
         source="parameters and buffers, shared ones once",
     )
-    for part, part_bytes in model.part_bytes().items():
-        yield Reading(
-            phase=part,
-            metric=f"model_{part}_bytes",
-            value=part_bytes,
-            unit="bytes",
-            status=DERIVED,
-            source="parameters of the part",
-        )
     yield Reading(
         phase="run",
         metric="load_peak_bytes",

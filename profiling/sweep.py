@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +31,7 @@ from profiling.point import (
     order_for_loading,
 )
 from profiling.progress import show_duration
+from profiling.records import FAILED
 from profiling.session import Plan, Session, is_kept, plan_point
 
 INTERRUPTED = 130
@@ -74,10 +76,22 @@ def run_sweep(
 
 
 def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
-    """Statuses of jobs that a launcher ran in other processes; a job that broke raises here."""
-    statuses = [str(result.return_value) for result in results]
-    if not session.statuses:
-        session.statuses = statuses
+    """Statuses of jobs that a launcher ran in other processes, where nobody counted them."""
+    if session.statuses:
+        return
+    for result in results:
+        if result.status == JobStatus.COMPLETED:
+            session.statuses.append(str(result.return_value))
+        else:
+            session.progress.note(f"a job broke off: {_complaint(result)}")
+            session.statuses.append(FAILED)
+
+
+def _complaint(result: JobReturn) -> str:
+    try:
+        return str(result.return_value)
+    except Exception as error:  # what went wrong in the other process is raised here
+        return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def run_job(config: DictConfig) -> str:
@@ -117,10 +131,10 @@ def _run_alone(plan: Plan, *, in_sweep: bool, dry: bool) -> str:
 def _session(*, total: int) -> Iterator[Session]:
     """A session that an interruption ends without leaving a process or a torn file behind."""
     session = Session(total=total)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     _current.session = session
     try:
-        yield session
+        with _interruptible():
+            yield session
         session.close()
     except KeyboardInterrupt:
         session.abandon()
@@ -132,6 +146,19 @@ def _session(*, total: int) -> Iterator[Session]:
     finally:
         session.abandon()
         _current.session = None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have a polite kill end a session as ^C does; some launchers run jobs beside the main thread,
+    which alone may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
         signal.signal(signal.SIGTERM, before)
 
 

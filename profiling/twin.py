@@ -149,23 +149,15 @@ class Twin:
     def prefill(self, geometry: Geometry, cache: Any) -> list[Forward]:
         """The language model's first pass, which fills an empty cache."""
         encoder = self.family.parts.text_encoder
-        prompt = self._embeddings(geometry, geometry.prompt_tokens)
         if encoder is None:
-            return self._language(geometry, cache, inputs_embeds=prompt)
-        start = self._embeddings(geometry, 1)
-        decoding = self._language(
-            geometry, cache, inputs_embeds=start, encoder_hidden_states=prompt
-        )
-        return [Forward(encoder, {"inputs_embeds": prompt}), *decoding]
+            return self._language(geometry, cache, geometry.prompt_tokens)
+        encoding = Forward(encoder, {"inputs_embeds": self._prompt(geometry)})
+        return [encoding, *self._language(geometry, cache, 1)]
 
     def step(self, geometry: Geometry, step: int, cache: Any) -> list[Forward]:
         """The forward that makes new token `step` + 1, with a cache that has been through fewer."""
         _grow(cache, _cache_shape(cache).length(geometry, step))
-        inputs = {"inputs_embeds": self._embeddings(geometry, 1)}
-        if not self._decoder_only:
-            prompt = self._embeddings(geometry, geometry.prompt_tokens)
-            inputs["encoder_hidden_states"] = prompt
-        return self._language(geometry, cache, **inputs)
+        return self._language(geometry, cache, 1)
 
     def new_cache(self) -> Any:
         if self._decoder_only:
@@ -181,12 +173,24 @@ class Twin:
         prefix = self.family.parts.vision + "."
         return [f for f in self.projector(geometry) if f.path.startswith(prefix)]
 
-    def _language(self, geometry: Geometry, cache: Any, **inputs: Any) -> list[Forward]:
-        """A forward of the language model, its head at the last position only."""
+    def _language(self, geometry: Geometry, cache: Any, rows: int) -> list[Forward]:
+        """So many tokens through the language model, its head at the last position only."""
+        columns = cache.get_seq_length() + rows
+        inputs = {
+            "inputs_embeds": self._embeddings(geometry, rows),
+            "past_key_values": cache,
+            "use_cache": True,
+            **self.family.decoder_inputs(geometry, rows, columns),
+        }
+        if not self._decoder_only:
+            inputs["encoder_hidden_states"] = self._prompt(geometry)
         return [
-            Forward(self.family.decoder, {**inputs, "past_key_values": cache, "use_cache": True}),
+            Forward(self.family.decoder, inputs),
             Forward(self.family.parts.head, {"input": self._embeddings(geometry, 1)}),
         ]
+
+    def _prompt(self, geometry: Geometry) -> torch.Tensor:
+        return self._embeddings(geometry, geometry.prompt_tokens)
 
     def _embeddings(self, geometry: Geometry, length: int) -> torch.Tensor:
         width = self.family.config.text_config.hidden_size

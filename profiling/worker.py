@@ -34,6 +34,7 @@ from profiling.samples import Sample
 if TYPE_CHECKING:
     from profiling.experiment import Findings, LoadedModel
 
+_CHILD = (sys.executable, "-m", "profiling.worker")
 _PR_SET_PDEATHSIG = 1
 _LAST_WORDS = 300
 # What allocators say where they raise nothing more telling than a RuntimeError.
@@ -76,7 +77,7 @@ class Worker:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         descriptor = theirs.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "profiling.worker", str(descriptor), str(os.getpid())],
+            [*_CHILD, str(descriptor), str(os.getpid())],
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
             stdout=self._log,

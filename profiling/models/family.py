@@ -179,6 +179,10 @@ class Family(ABC):
         """What each part of the projector is called with."""
         return []
 
+    def decoder_inputs(self, geometry: Geometry, rows: int, columns: int) -> dict[str, Any]:
+        """What the decoder has to be told besides embeddings and cache."""
+        return {}
+
     @abstractmethod
     def vision_flops(self, geometry: Geometry) -> int:
         """The vision part without a projector inside of it."""

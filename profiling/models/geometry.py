@@ -25,6 +25,6 @@ class Geometry:
         return [(width // side) * (height // side) for width, height in self.sizes]
 
 
-def blank(*shape: int) -> Tensor:
+def blank(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor that has a shape and nothing else, to call a network with that has no values."""
-    return torch.empty(*shape, device="meta")
+    return torch.empty(*shape, dtype=dtype, device="meta")

@@ -86,18 +86,6 @@ class Model:
         first = stops.int().argmax(dim=1) + 1
         return torch.where(reached, first, tokens.shape[1]).tolist()  # type: ignore[no-any-return]
 
-    def part_bytes(self) -> dict[str, int]:
-        """What the weights of each part take; language is all that is left."""
-        parts = self.parts()
-        projector = _sizes(parts["projector"])
-        vision = {
-            key: size for key, size in _sizes(parts["vision"]).items() if key not in projector
-        }
-        seeing = {**vision, **projector}
-        rest = {k: size for k, size in _sizes([self.network]).items() if k not in seeing}
-        found = {"vision": vision, "projector": projector, "language": rest}
-        return {name: sum(sizes.values()) for name, sizes in found.items() if sizes}
-
     def parameter_bytes(self) -> int:
         """What the weights and buffers take in memory; what is shared is counted once."""
         tensors = [*self.network.parameters(), *self.network.buffers()]
@@ -107,12 +95,3 @@ class Model:
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _sizes(modules: Sequence[nn.Module]) -> dict[int, int]:
-    """Bytes of each parameter, by its identity."""
-    return {
-        id(parameter): parameter.numel() * parameter.element_size()
-        for module in modules
-        for parameter in module.parameters()
-    }

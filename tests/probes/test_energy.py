@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from profiling.point import ConfigError
 from profiling.probes import codecarbon_estimate
 from profiling.probes import instruments as instruments_module
-from profiling.probes.codecarbon_estimate import CodeCarbonEstimate, ModelledEnergy
+from profiling.probes.codecarbon_estimate import CodeCarbonEstimate
 from profiling.probes.energy import EnergyProbe
 from profiling.probes.energy_measurement import Series
 from profiling.probes.energy_window import Time, Window, measure_update_period
@@ -39,7 +39,6 @@ from profiling.selfcheck.simulated import (
     World,
     nvml_opener,
     rapl_opener,
-    watched,
 )
 
 PASSES_S = (0.01, 0.1, 0.37, 3.0, 10.0)

@@ -1,0 +1,72 @@
+"""Running the project with a fake child: in this process, or as whole command lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from composing import PROJECT, compose_config, make_dataset
+from fake_worker import FOLDER
+
+from profiling.session import Plan, plan_point
+
+CHILD = (sys.executable, str(PROJECT / "tests" / "fake_worker.py"))
+DRIVER = f"""
+import runpy, sys
+sys.path.insert(0, {str(PROJECT)!r})
+from profiling import worker
+worker._CHILD = {CHILD!r}
+sys.argv[0] = {str(PROJECT / "main.py")!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def tell(folder: Path, **actions: str) -> None:
+    """Say what becomes of points, by their picture size: tell(folder, s112="hang")."""
+    by_size = {name.removeprefix("s"): action for name, action in actions.items()}
+    (folder / "actions.json").write_text(json.dumps(by_size), encoding="utf-8")
+
+
+def list_jobs(folder: Path) -> list[list[str]]:
+    """The jobs that any child has begun: process, model, picture size, what it was told."""
+    path = folder / "jobs.txt"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def make_plan(folder: Path, *overrides: str) -> Plan:
+    if not (folder / "mine").exists():
+        make_dataset(folder / "mine")
+    config = compose_config(*overrides)
+    config["dataset"]["folder"] = str(folder / "mine")
+    config["results_dir"] = str(folder / "results")
+    return plan_point(config)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command line of its own process, whose children are fake."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments, "num_samples=1", "share_device=true"],
+        cwd=folder,
+        env=os.environ | {FOLDER: str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, output, errors
+
+
+def await_that(condition: Callable[[], bool], *, within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
