@@ -28,6 +28,6 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         return jobs
 
     def _compose(self, job: Sequence[str]) -> dict[str, Any]:
-        assert self.hydra_context is not None
+        assert self.hydra_context is not None and self.config is not None
         loader = self.hydra_context.config_loader
         return read_config(loader.load_sweep_config(self.config, list(job)))

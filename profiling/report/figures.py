@@ -100,7 +100,9 @@ def draw_stacks(
         axes.set_xticks(range(len(bars)), [bar.label for bar in bars])
         if sum(len(bar.label) for bar in bars) > 70:
             axes.tick_params(axis="x", labelrotation=25)
-            axes.margins(x=0.02)
+            for label in axes.get_xticklabels():
+                label.set_horizontalalignment("right")
+            figure.subplots_adjust(bottom=0.3)
         axes.set_xlabel(x_name)
         axes.set_ylabel(f"{y_name} ({name})")
         axes.set_ylim(0, 1.06 * tallest / factor or 1)
@@ -222,6 +224,7 @@ def draw_roofline(
     """What each phase achieves, under what memory and arithmetic allow."""
     with _drawing():
         figure, axes = _canvas(title, wide=6)
+        figure.subplots_adjust(left=0.18)
         ridge = peak_flops_per_s / peak_bytes_per_s
         left = min(ridge, *(mark.x for mark in marks)) / 4
         right = max(ridge, *(mark.x for mark in marks)) * 4
@@ -243,7 +246,12 @@ def draw_roofline(
 
 
 def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(min(12.0, 5.2 + 0.45 * wide), 3.9))
+    width, height = min(12.0, 5.2 + 0.45 * wide), 3.9
+    figure = Figure(figsize=(width, height))
+    # Room for the labels and the legend; letting the library find it takes drawing it twice.
+    figure.subplots_adjust(
+        left=0.95 / width, right=1 - 1.65 / width, bottom=0.62 / height, top=1 - 0.4 / height
+    )
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -253,10 +261,10 @@ def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
 def _save(figure: Figure, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(f"{stem}.png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    figure.savefig(f"{stem}.png", dpi=110, metadata={"Software": None})
     text = StringIO()
     FigureCanvasSVG(figure)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata=nothing)
+    figure.savefig(text, format="svg", metadata=nothing)
     drawn = text.getvalue().replace("</defs>", f"</defs>{_DARK}", 1)
     Path(f"{stem}.svg").write_text(drawn, encoding="utf-8", newline="\n")

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from profiling.report.checks import TEXT_COLUMNS
 from profiling.report.compare import Rounds, difference, say_p, signed
 from profiling.report.comparison import Difference
-from profiling.report.runs import TEXT_COLUMNS, ReportError, Run
+from profiling.report.runs import ReportError, Run
 from profiling.report.selection import check_column
 from profiling.report.units import quantity, unit_of
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from profiling.records import SUMMARY_COLUMNS
 from profiling.report import escape, words
+from profiling.report.checks import FLAG_COLUMNS, TEXT_COLUMNS
 from profiling.report.markdown import ALWAYS_ESTIMATED, SHARES, is_timed_column
 from profiling.report.marks import ESTIMATED, NOISY, explain, mark_run
 from profiling.report.palette import COLOURS, MODEL_COLOURS, PHASES
 from profiling.report.pictures import NOT_REACHED, Asked, find_asked
-from profiling.report.runs import FLAG_COLUMNS, TEXT_COLUMNS, Run, Runs, forget
+from profiling.report.runs import Run, Runs, forget
 from profiling.report.sweeps import SETTING_COLUMNS, is_timed, newest, pick_reference
 from profiling.report.units import unit_of
 

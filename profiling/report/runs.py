@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,16 +17,8 @@ from profiling.records import (
     read,
 )
 from profiling.report.baseline import Answers, hold_against_baselines
+from profiling.report.checks import check_record
 from profiling.report.readings import Worth, read_worths
-
-TEXT_COLUMNS = frozenset(
-    {
-        *("fingerprint", "status", "model", "weights", "dataset", "optimization"),
-        *("device", "dtype", "accuracy_name", "noise_reason"),
-        *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
-    }
-)
-FLAG_COLUMNS = frozenset({"noisy"})
 
 
 class ReportError(ValueError):
@@ -98,7 +89,7 @@ def read_runs(results_dir: Path) -> Runs:
     problems = list(collection.problems)
     for record in collection.records:
         try:
-            check_summary(record)
+            check_record(record)
             worth, answered = read_worths(record), read_answers(record)
         except BrokenRecord as problem:
             problems.append(str(problem))
@@ -123,22 +114,6 @@ def _row(record: Record, **at_reading: float | None) -> dict[str, Any]:
     facts = {"fingerprint": record.fingerprint, "status": record.status, **at_reading}
     known = record.summary | facts
     return {column: known.get(column) for column in SUMMARY_COLUMNS}
-
-
-def check_summary(record: Record) -> None:
-    """Refuse a summary in which a column holds another kind of value than it should."""
-    for column, value in record.summary.items():
-        if column in SUMMARY_COLUMNS and value is not None and not _suits(column, value):
-            path = record.folder / "run.json"
-            raise BrokenRecord(f"{path}: summary.{column} is a {type(value).__name__}")
-
-
-def _suits(column: str, value: object) -> bool:
-    if column in TEXT_COLUMNS:
-        return isinstance(value, str)
-    if isinstance(value, bool):
-        return column in FLAG_COLUMNS
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def read_answers(record: Record) -> Answers:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -39,6 +39,7 @@ def compose(**chosen: Any) -> dict[str, Any]:
     A group is chosen by the name of its yaml, any other key by its value.
     """
     whole = OmegaConf.load(CONF / "config.yaml")
+    assert isinstance(whole, DictConfig)
     config = {key: whole[key] for key in ROOT_KEYS if key in whole}
     for default in whole.defaults:
         for group, name in default.items() if default != "_self_" else ():

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from profiling.models.model import Model, Prepared
+from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
     answer,
     ask,
-    compose_point,
     encode,
     first_logits,
     load,

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from profiling.models.model import Model
+from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
     ask,
-    compose_point,
     encode,
     first_logits,
     load,

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from profiling.models.loading import load_family
 from profiling.models.model import Model
 from profiling.models.weights import locate
+from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
     ask,
-    compose_point,
     encode,
     first_logits,
     load,

@@ -50,7 +50,8 @@ def test_every_count_stands_beside_an_independent_one(name: str) -> None:
     readings = measure(workload_of(name))
     for metric in HEADLINES[1:]:
         if readings[metric].status == DERIVED:
-            assert readings[f"{metric}_analytic"].value == readings[metric].value
+            independent = readings[f"{metric}_analytic"].value
+            assert readings[metric].value == pytest.approx(independent, rel=1e-3)
 
 
 def test_a_family_without_a_projector_has_none_and_says_so() -> None:
@@ -128,9 +129,9 @@ def test_a_part_that_fvcore_cannot_trace_is_no_disagreement(
 def test_all_three_methods_agree_on_a_real_batch() -> None:
     readings = measure(workload_of("llava", max_new_tokens=2), cross_check=True)
     for phase in ("vision", "projector", "prefill", "decode"):
-        values = {readings[f"flops_{phase}{suffix}"].value for suffix in ("", "_analytic")}
-        assert len(values) == 1
-        assert readings[f"flops_{phase}_fvcore"].value == pytest.approx(values.pop(), rel=0.02)
+        value = readings[f"flops_{phase}"].value
+        assert readings[f"flops_{phase}_analytic"].value == pytest.approx(value, rel=1e-3)
+        assert readings[f"flops_{phase}_fvcore"].value == pytest.approx(value, rel=0.02)
 
 
 def test_the_network_that_is_measured_is_not_touched() -> None:

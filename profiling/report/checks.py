@@ -1,0 +1,84 @@
+"""Refuse a record that parses but does not hold what a report relies on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from profiling.records import COMPLETED, SUMMARY_COLUMNS, BrokenRecord, Record
+
+TEXT_COLUMNS = frozenset(
+    {
+        *("fingerprint", "status", "model", "weights", "dataset", "optimization"),
+        *("device", "dtype", "accuracy_name", "noise_reason"),
+        *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
+    }
+)
+FLAG_COLUMNS = frozenset({"noisy"})
+# What every run that completed has; `prompt_len` and most measurements may be missing.
+NEEDED_TEXTS = ("model", "weights", "dataset", "optimization")
+NEEDED_NUMBERS = ("img_size", "batch_size", "max_new_tokens")
+# Beyond this no quantity of a run lies, and arithmetic with floats begins to fail.
+LARGEST = 1e100
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_record(record: Record) -> None:
+    """Raise for the first thing that is wrong, naming the file and the place in it."""
+    for place, is_right in _checks(record):
+        if not is_right:
+            raise BrokenRecord(f"{record.folder / 'run.json'}: {place} is not what it should be")
+
+
+def _checks(record: Record) -> Iterator[tuple[str, bool]]:
+    """One after the other: later ones rely on what earlier ones have found right."""
+    run, summary = record.run, record.run["summary"]
+    for name, value in summary.items():
+        yield f"summary.{name}", suits(name, value)
+    if record.status == COMPLETED:
+        for name in NEEDED_TEXTS:
+            yield f"summary.{name}", bool(summary.get(name))
+        for name in NEEDED_NUMBERS:
+            yield f"summary.{name}", (summary.get(name) or 0) > 0
+    yield "summary.latency_s", summary.get("latency_s") is None or summary["latency_s"] > 0
+    yield "machine", _is_machine(run["machine"])
+    yield "versions", isinstance(run.get("versions"), dict | None)
+    for name in ("error", "started_at"):
+        yield name, isinstance(run.get(name), str | None)
+    yield "config.round", _is_count(run["config"].get("round", 1))
+
+
+def suits(column: str, value: object) -> bool:
+    """Whether a column may hold a value; columns of later versions may hold any number or text."""
+    if value is None:
+        return True
+    if column in TEXT_COLUMNS:
+        return is_text(value)
+    if isinstance(value, bool):
+        return column in FLAG_COLUMNS
+    if isinstance(value, int | float):
+        return abs(value) < LARGEST
+    return column not in SUMMARY_COLUMNS and is_text(value)
+
+
+def is_text(value: object) -> bool:
+    """A text that can be written to a file, which lone surrogates cannot."""
+    return isinstance(value, str) and not any(
+        "\ud800" <= character <= "\udfff" for character in value
+    )
+
+
+def _is_machine(machine: dict[str, Any]) -> bool:
+    names = machine.get("gpu_models")
+    gpus = machine.get("gpus") or []
+    boards = isinstance(gpus, list) and all(
+        isinstance(gpu, dict) and isinstance(gpu.get("name"), str) for gpu in gpus
+    )
+    return boards and (
+        names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
