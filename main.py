@@ -31,6 +31,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refuse(explain(error)))
+    except BrokenPipeError:
+        # Whoever read the output, `head` for one, has gone; nor can what is buffered be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _refuse(line: str) -> int:

@@ -86,6 +86,7 @@ class Trace:
     spans: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     tokens: list[Any] = field(default_factory=list)
     head_exit: Any = None
+    seen: set[str] = field(default_factory=set)
     _open: list[tuple[str, Any]] = field(default_factory=list)
     _nested: list[tuple[str, str, Any, Any]] = field(default_factory=list)
 
@@ -93,8 +94,9 @@ class Trace:
         self._open.append((phase, self.clock.mark()))
 
     def leave(self, phase: str) -> None:
-        name, begun = self._open.pop()
-        assert name == phase, f"left {phase} inside of {name}"
+        name, begun = self._open.pop() if self._open else (None, None)
+        if name != phase:
+            raise PhaseMissing(f"{phase} was left and never entered")
         ended = self.clock.mark()
         self.spans.setdefault(phase, []).append((begun, ended))
         if self._open:
@@ -115,6 +117,8 @@ class Trace:
         missing = expected - self.spans.keys()
         if missing or not self.prefilled or not self.tokens:
             raise PhaseMissing(f"never seen at work: {', '.join(sorted(missing)) or 'the head'}")
+        if self._open:
+            raise PhaseMissing(f"{self._open[-1][0]} was entered and never left")
         between = self.clock.between_s
         phases = {
             phase: sum(between(*span) for span in self.spans.get(phase, ())) for phase in _SPANS
@@ -163,13 +167,18 @@ class PhaseHooks:
         self._handles: list[Any] = []
         declared = {"vision", "projector"} & {name for name, found in self._parts.items() if found}
         self.expected = frozenset({"preprocess", "transfer", "prefill", *declared})
+        self._watched: set[str] = set()
 
     def __enter__(self) -> PhaseHooks:
-        for phase in ("vision", "projector"):
-            for module in self._parts[phase]:
-                self._hook(module, self._entering(phase), self._leaving(phase))
-        for module in self._parts["text_encoder"]:
-            self._hook(module, self._entering("prefill"), self._leaving("prefill"))
+        for part, phase in (
+            ("vision", "vision"),
+            ("projector", "projector"),
+            ("text_encoder", "prefill"),
+        ):
+            for module in self._parts[part]:
+                name = f"{part} ({type(module).__name__})"
+                self._watched.add(name)
+                self._hook(module, self._entering(phase), self._leaving(phase, name))
         (language,), (head,) = self._parts["language"], self._parts["head"]
         self._hook(language, self._first_step, None)
         self._hook(head, None, self._first_logits)
@@ -182,6 +191,12 @@ class PhaseHooks:
 
     def follow(self, trace: Trace | None) -> None:
         self._trace = trace
+
+    def check(self, trace: Trace) -> None:
+        """Raise where a part was never at work, though others of its phase were."""
+        unseen = self._watched - trace.seen
+        if unseen:
+            raise PhaseMissing(f"never seen at work: {', '.join(sorted(unseen))}")
 
     def _hook(self, module: nn.Module, before: Any, after: Any) -> None:
         if before is not None:
@@ -196,10 +211,11 @@ class PhaseHooks:
 
         return enter
 
-    def _leaving(self, phase: str) -> Callable[..., None]:
+    def _leaving(self, phase: str, name: str) -> Callable[..., None]:
         def leave(*_: Any) -> None:
             if self._trace is not None:
                 self._trace.leave(phase)
+                self._trace.seen.add(name)
 
         return leave
 

@@ -54,7 +54,7 @@ class Progress:
 
     def _to_go(self) -> str:
         left = self._total - self._done
-        if not self._durations_s or not left:
+        if not self._durations_s or left <= 0:
             return ""
         mean_s = sum(self._durations_s) / len(self._durations_s)
         return f"; {left} left, about {show_duration(mean_s * left)} to go"

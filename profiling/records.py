@@ -136,6 +136,10 @@ class Reading:
 READING_FIELDS = tuple(field.name for field in fields(Reading))
 
 
+# Columns that would be read as numbers where all that stands in them looks like one.
+_TEXT_FIELDS = ("phase", "metric", "unit", "status", "source")
+
+
 def unavailable(phase: str, metric: str, unit: str, reason: str) -> Reading:
     """A number that could not be had, and why."""
     return Reading(
@@ -287,7 +291,7 @@ class Record:
 
         path = self.folder / "readings.csv"
         try:
-            return pandas.read_csv(path)
+            return pandas.read_csv(path, dtype=dict.fromkeys(_TEXT_FIELDS, str))
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{path}: cannot be read: {error}") from None
 

@@ -65,6 +65,7 @@ class Workload:
         self._generate(inputs, None, stopping_criteria=token_marks(trace))
         ended = clock.mark()
         hooks.follow(None)
+        hooks.check(trace)
         clock.settle()
         return trace.timing(begun, ended, hooks.expected)
 

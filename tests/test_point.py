@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from composing import CONF, PROJECT, compose_config, compose_point, make_dataset, write_index
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.point import ConfigError, Point, canonical_json, order_for_loading, read_point
@@ -117,6 +117,7 @@ def test_a_stack_is_brought_into_its_canonical_order() -> None:
     assert typed("optimization=baseline") != typed("optimization=bf16")
 
 
+@settings(deadline=None)
 @given(order=st.permutations(["fp16", "second", "first", "baseline"]))
 def test_any_order_of_a_stack_is_one_stack(order: list[str]) -> None:
     """With optimizations that do not exist yet: order first, then name."""
@@ -153,6 +154,7 @@ def test_a_key_order_of_a_mapping_never_reaches_the_address() -> None:
     assert address(turned) == address(compose_point())
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -265,6 +267,7 @@ def test_a_configuration_error_is_handed_on_unchanged() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "img_size=0: allowed is more"
 
 
+@settings(deadline=None)
 @given(key=st.text(), value=st.text(), allowed=st.text())
 def test_a_configuration_error_is_one_printable_line(key: str, value: str, allowed: str) -> None:
     line = str(ConfigError(key, value, allowed))

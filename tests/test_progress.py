@@ -8,6 +8,7 @@ import os
 import struct
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TextIO
 
 import pytest
@@ -85,8 +86,13 @@ def set_columns(descriptor: int, columns: int) -> None:
 
 def screen(descriptor: int) -> list[str]:
     """The lines that a terminal shows for what was written."""
+    os.set_blocking(descriptor, False)
+    written = b""
+    with suppress(BlockingIOError):
+        while True:
+            written += os.read(descriptor, 4096)
     lines = [""]
-    for part in os.read(descriptor, 65536).decode().split("\r\033[2K"):
+    for part in written.decode().split("\r\033[2K"):
         lines[-1:] = part.split("\r\n")
     return lines
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from composing import PROJECT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling import records
@@ -153,6 +153,7 @@ READINGS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(written=READINGS)
 def test_readings_come_back_to_the_last_digit(written: list[Reading], tmp_path_factory) -> None:
     folder = tmp_path_factory.getbasetemp() / "readings" / "aaaa"
@@ -166,6 +167,14 @@ def test_readings_come_back_to_the_last_digit(written: list[Reading], tmp_path_f
             assert row[name] == getattr(one, name)
 
 
+def test_text_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:
+    write_record(
+        tmp_path / "aaaa", run=run_of("aaaa"), readings=[reading(unit="1", source="7")], answers=[]
+    )
+    (record,) = read(tmp_path).records
+    assert record.readings[["unit", "source"]].to_numpy().tolist() == [["1", "7"]]
+
+
 def test_a_carriage_return_does_not_end_a_row(tmp_path: Path) -> None:
     readings = [reading(source="one\rtwo"), reading(source='three\n"four",\r\nfive')]
     write_record(tmp_path / "aaaa", run=run_of("aaaa"), readings=readings, answers=[])
@@ -173,6 +182,7 @@ def test_a_carriage_return_does_not_end_a_row(tmp_path: Path) -> None:
     assert record.readings["source"].tolist() == ["one two", 'three\n"four", \nfive']
 
 
+@settings(deadline=None)
 @given(
     answers=st.lists(
         st.dictionaries(TEXT, st.none() | FINITE | st.booleans() | TEXT | st.lists(TEXT)),
@@ -442,6 +452,7 @@ def test_what_is_no_record_is_not_read(results: Path) -> None:
     assert read(results / "not there").records == []
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=60))
 def test_any_bytes_are_read_or_named(content: bytes, tmp_path_factory) -> None:
     results = tmp_path_factory.getbasetemp() / "fuzzed"
@@ -454,6 +465,7 @@ def test_any_bytes_are_read_or_named(content: bytes, tmp_path_factory) -> None:
     assert len(collection.problems) == 1
 
 
+@settings(deadline=None)
 @given(
     position=st.floats(0, 1, exclude_max=True),
     replacement=st.binary(max_size=3),

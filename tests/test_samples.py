@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 from composing import make_dataset, write_index
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -202,6 +202,7 @@ def _noise(kind: str) -> bytes:
 WHOLE = {kind: _noise(kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")}
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(sorted(WHOLE)), part=st.floats(0, 0.95))
 def test_a_picture_cut_anywhere_is_refused(kind: str, part: float, tmp_path_factory) -> None:
     path = tmp_path_factory.getbasetemp() / f"cut.{kind}"
@@ -211,6 +212,7 @@ def test_a_picture_cut_anywhere_is_refused(kind: str, part: float, tmp_path_fact
     assert str(refused.value).isprintable()
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(sorted(WHOLE)),
     changes=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=8),
@@ -316,6 +318,7 @@ def sample(number: int) -> Sample:
     return Sample(id=str(number), picture=Path("x.png"), request="?", references=("",))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 40), size=st.integers(1, 20))
 def test_batches(count: int, size: int) -> None:
     samples = [sample(number) for number in range(count)]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiling import flop_counting, phases, twin
 from profiling.peaks import Peaks
@@ -130,6 +132,23 @@ def test_numbers_are_held_to_their_tolerance(found: float | None, verdict: str) 
     finding = compare("x", expected=100.0, found=found, unit="J", tolerance=0.02)
     assert finding.verdict == verdict
     assert bool(finding.why) == (verdict == OFF)
+
+
+# Latency: a law
+
+
+@given(st.fixed_dictionaries({name: st.floats(1e-6, 10.0) for name in scripted.SCRIPT_S}))
+@settings(max_examples=25)
+def test_phases_add_up_to_the_whole_whatever_they_take(script_s: dict[str, float]) -> None:
+    gpu = scripted.SimulatedGpu(script_s=script_s)
+    workload = scripted.ScriptedWorkload(stage=gpu)
+    with phases.PhaseHooks(workload.model) as hooks:
+        timing = workload.run_timed(0, hooks)
+    (spent,) = gpu.passes
+    assert sum(timing.phases_s.values()) == pytest.approx(timing.latency_s)
+    assert timing.latency_s == pytest.approx(sum(spent.values()))
+    assert timing.phases_s["vision"] == pytest.approx(script_s["vision"], abs=1e-9)
+    assert timing.ttft_s is not None and timing.ttft_s <= timing.latency_s
 
 
 # Latency, broken

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,12 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
 
 from profiling.flop_counting import FlopCounter
 from profiling.fvcore_counting import count_with_fvcore
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
-from profiling.models.loading import load_family
+from profiling.models.loading import LoadPlan, load_family, load_model
 from profiling.models.weights import locate
 from profiling.probes.flops import geometry_of
 from profiling.twin import Twin, analytic_by_phase, count
@@ -130,27 +128,28 @@ def test_generate_does_what_the_twin_is_counted_for(name: str, attention: str) -
     assert counter.flops / sum(filter(None, costs.by_phase().values())) == EXACT
 
 
-def test_four_bit_generation_costs_what_the_dense_one_does() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_four_bit_generation_costs_what_the_dense_one_does(name: str) -> None:
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     from transformers import BitsAndBytesConfig
 
-    point = compose_point("model=llava")
-    source = locate(point)
-    family = load_family(point, source)
-    network = family.network_class.from_pretrained(
-        source.config,
-        config=copy.deepcopy(family.config),
-        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
-        device_map="cpu",
-        **source.options,
+    point = compose_point(f"model={name}")
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=["lm_head", "qformer", "language_projection", "vision_embed_tokens"],
     )
-    geometry = square(family, 112, 2, new_tokens=2)
-    embeddings = torch.zeros(2, geometry.prompt_tokens, family.config.text_config.hidden_size)
-    with torch.inference_mode(), FlopCounter() as counter:
-        network.get_submodule(family.decoder)(inputs_embeds=embeddings.to(network.dtype))
-    assert any(name.startswith("bitsandbytes::") for name in counter.by_operator)
-    decoder = family.prefill_flops(geometry) - family.head_flops(geometry)
-    assert counter.flops / decoder == EXACT
+    plan = LoadPlan(
+        dtype=None, options={"quantization_config": quantization, "device_map": {"": "cpu"}}
+    )
+    workload = make_workload(load_model(point, plan), batch_size=2, max_new_tokens=3, count=2)
+    with FlopCounter() as counter:
+        workload.run(0)
+    costs = count(workload.model.family, geometry_of(workload))
+    assert any(operator.startswith("bitsandbytes::") for operator in counter.by_operator)
+    assert not counter.unknown
+    assert counter.flops / sum(filter(None, costs.by_phase().values())) == EXACT
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -41,8 +41,9 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     scenes = [_DRAW[task](random, held_out=False) for task in tasks]
     grid = _choose_grid(random, family, plan, share)
     most = plan.long_words if long else plan.filler_words
-    rate = 1.0 if long else plan.filler_rate
-    questions = [_fill(random, scene.request, rate, most) for scene in scenes]
+    # All of a batch or none: rows are as long as the longest one.
+    fills = long or random.random() < plan.filler_rate
+    questions = [_fill(random, scene.request, most if fills else 0) for scene in scenes]
     return Batch(
         tasks=tasks,
         grid=grid,
@@ -85,10 +86,8 @@ def _choose_grid(random: Random, family: Family, plan: Plan, share: float) -> Si
     return family.native
 
 
-def _fill(random: Random, question: str, rate: float, most: int) -> str:
-    if random.random() >= rate:
-        return question
-    count = random.randint(1, most)
+def _fill(random: Random, question: str, most: int) -> str:
+    count = random.randint(0, most)
     # People who fill up a prompt repeat one word as often as they vary it.
     words = NEUTRAL_WORDS if random.random() < 0.5 else (random.choice(NEUTRAL_WORDS),)
     return " ".join([*random.choices(words, k=count), question])

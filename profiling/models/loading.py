@@ -96,6 +96,7 @@ def _random_network(
         )
         network.tie_weights()
         family.untie(network)
+        _keep_single_precision(network, dtype)
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

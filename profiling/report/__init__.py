@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from profiling.report.export import to_frame
 from profiling.report.runs import ReportError, Run, Runs, read_runs
 
-__all__ = ["ReportError", "Run", "Runs", "read_runs"]
+__all__ = ["ReportError", "Run", "Runs", "read_runs", "to_frame"]

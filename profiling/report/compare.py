@@ -76,7 +76,7 @@ def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
             f" {describe_setting(run)}"
             for name, run in (("A", before), ("B", after))
         ),
-        *_say_cautions(before, after),
+        *_say_cautions(befores, afters),
         "",
         _say_latency(befores, afters),
         *_say_answers(before, after),
@@ -85,8 +85,14 @@ def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
     ]
 
 
-def _say_cautions(before: Run, after: Run) -> list[str]:
+def _say_cautions(befores: Rounds, afters: Rounds) -> list[str]:
+    before, after = befores[-1], afters[-1]
     cautions = []
+    if len(pair_rounds(befores, afters)) == 1 and before.name != after.name:
+        cautions.append(
+            "One round: whatever else changed between the two runs is in the difference too;"
+            " a sweep over round=1,2,3 measures them in turn."
+        )
     if identify_machine(before.record) != identify_machine(after.record):
         cautions.append("Caution: these runs were made on different machines.")
     for name, run in (("A", before), ("B", after)):

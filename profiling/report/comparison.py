@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -51,14 +52,20 @@ class Difference:
 def pair_repeats(
     before: Sequence[Repeat], after: Sequence[Repeat]
 ) -> tuple[list[float], list[float]]:
-    """The values of the same repeat of the same batch, which had the same samples to work on."""
-    other = {(repeat.repeat, repeat.batch): repeat.value for repeat in after}
-    pairs = [
-        (repeat.value, other[repeat.repeat, repeat.batch])
-        for repeat in before
-        if (repeat.repeat, repeat.batch) in other
-    ]
-    return [mine for mine, _ in pairs], [its for _, its in pairs]
+    """The values of each batch, its first turn with its first: both had the same samples."""
+    mine, its = _take_turns(before), _take_turns(after)
+    shared = [turn for turn in mine if turn in its]
+    return [mine[turn] for turn in shared], [its[turn] for turn in shared]
+
+
+def _take_turns(repeats: Sequence[Repeat]) -> dict[tuple[int, int], float]:
+    """Values by batch and how often that batch had its turn before, in the order of time."""
+    seen: Counter[int] = Counter()
+    turns = {}
+    for repeat in sorted(repeats, key=lambda repeat: repeat.repeat):
+        turns[repeat.batch, seen[repeat.batch]] = repeat.value
+        seen[repeat.batch] += 1
+    return turns
 
 
 def compare_repeats(before: Sequence[float], after: Sequence[float]) -> Difference:

@@ -6,10 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiling.records import SUMMARY_COLUMNS
 from profiling.report.runs import Run
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def to_csv(runs: Sequence[Run]) -> str:
@@ -27,6 +30,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def to_frame(runs: Sequence[Run]) -> pandas.DataFrame:
+    """The same rows as a data frame, for notebooks; what has no value is missing."""
+    import pandas
+
+    rows = [{column: run[column] for column in SUMMARY_COLUMNS} for run in runs]
+    return pandas.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
 def to_json(runs: Sequence[Run]) -> str:

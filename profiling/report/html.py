@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +17,10 @@ from profiling.report.checks import FLAG_COLUMNS, TEXT_COLUMNS
 from profiling.report.markdown import ALWAYS_ESTIMATED, SHARES, is_timed_column
 from profiling.report.marks import ESTIMATED, NOISY, explain, mark_run
 from profiling.report.palette import COLOURS, MODEL_COLOURS, PHASES
-from profiling.report.pictures import NOT_REACHED, Asked, find_asked
+from profiling.report.pictures import Asked, find_asked, match
 from profiling.report.runs import Run, Runs, forget
 from profiling.report.sweeps import SETTING_COLUMNS, is_timed, newest, pick_reference
-from profiling.report.units import unit_of
+from profiling.report.units import TIMES, unit_of
 
 FILTERS = ("model", "weights", *SETTING_COLUMNS, "max_new_tokens", "device", "status")
 MAIN = (
@@ -139,13 +140,19 @@ def _describe(run: Run, album: _Album, *, most_answers: int) -> dict[str, Any]:
         "num_answers": len(answers),
         "answers": [
             [
-                album.add(line, found.get(str(line["id"]), NOT_REACHED)),
+                album.add(line, match(found, line)),
                 escape.shorten(str(line["answer"]), LONGEST_ANSWER),
                 line.get("wer"),
             ]
             for line in answers[:most_answers]
         ],
     }
+
+
+def _count_equal(texts: Sequence[str]) -> list[str]:
+    """Each text once, with how often it is there."""
+    counts = Counter(texts)
+    return [text if n == 1 else f"{text} ({n}{TIMES})" for text, n in counts.items()]
 
 
 class _Album:
@@ -172,7 +179,7 @@ class _Album:
         sample = {
             "id": str(line["id"]),
             "question": escape.shorten(asked.request or str(line["prompt"]), LONGEST_ANSWER),
-            "references": [escape.shorten(str(reference)) for reference in listed],
+            "references": _count_equal([escape.shorten(str(text)) for text in listed]),
             "picture": None if asked.picture is None else self._add_picture(asked.picture),
         }
         key = escape.embedded_json(sample)

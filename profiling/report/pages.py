@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +48,7 @@ from profiling.report.sweeps import (
 from profiling.report.units import unit_of
 
 INDEX = "index"
+_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 LONGEST_FRONT = 12
 
 
@@ -55,9 +58,17 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     models = [model for model in values_of(found.runs, "model") if model is not None]
     for model in models:
         own = newest([run for run in found.runs if run["model"] == model])
-        _write(output, model, write_model_page(Paper(output=output, stem=model), own, command))
+        paper = Paper(output=output, stem=stem_of(model))
+        _write(output, paper.stem, write_model_page(paper, model, own, command))
     index = write_index(Paper(output=output, stem=INDEX), found, models, command)
     return _write(output, INDEX, index)
+
+
+def stem_of(model: str) -> str:
+    """The model's name, where it can be a file's name; a record may hold any text."""
+    if _STEM.fullmatch(model) and model != INDEX:
+        return model
+    return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _write(output: Path, stem: str, lines: Sequence[str]) -> Path:
@@ -69,10 +80,10 @@ def _write(output: Path, stem: str, lines: Sequence[str]) -> Path:
     return path
 
 
-def write_model_page(paper: Paper, runs: Sequence[Run], command: str) -> list[str]:
+def write_model_page(paper: Paper, model: str, runs: Sequence[Run], command: str) -> list[str]:
     """One model: the answer first, then what it rests on."""
     timed = [run for run in runs if is_timed(run)]
-    lines = [f"# {escape.markdown(paper.stem)}", ""]
+    lines = [f"# {escape.markdown(model)}", ""]
     if timed:
         lines += _write_measured(paper, timed)
     else:
@@ -140,7 +151,7 @@ def _say_models(runs: Sequence[Run], models: Sequence[str]) -> list[str]:
     for model in models:
         own = [run for run in runs if run["model"] == model and is_timed(run)]
         if own:
-            name = f"[{escape.markdown(model)}]({model}.md)"
+            name = f"[{escape.markdown(model)}]({stem_of(model)}.md)"
             lines.append(f"- {name}: {words.say_latency(pick_reference(own))}")
     return [*lines, ""]
 
@@ -151,7 +162,7 @@ def list_origin(runs: Sequence[Run]) -> list[str]:
 
 def _link(model: str, runs: Sequence[Run]) -> str:
     own = [run for run in runs if run["model"] == model]
-    return f"- [{escape.markdown(model)}]({model}.md): {words.say_outcomes(own)}"
+    return f"- [{escape.markdown(model)}]({stem_of(model)}.md): {words.say_outcomes(own)}"
 
 
 def pick_comparison(timed: Sequence[Run]) -> list[Run]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,18 @@ class Asked:
 
     picture: Path | None
     request: str | None
+    references: tuple[str, ...]
 
 
-NOT_REACHED = Asked(picture=None, request=None)
+NOT_REACHED = Asked(picture=None, request=None, references=())
+
+
+def match(asked: Mapping[str, Asked], line: Mapping[str, Any]) -> Asked:
+    """What an answer's sample asked, if the folder still holds the sample that was answered."""
+    found = asked.get(str(line["id"]), NOT_REACHED)
+    references = line.get("references")
+    same = isinstance(references, list) and tuple(map(str, references)) == found.references
+    return found if same else NOT_REACHED
 
 
 def find_asked(record: Record) -> dict[str, Asked]:
@@ -36,10 +46,16 @@ def find_asked(record: Record) -> dict[str, Asked]:
         str(entry.get("id") or position): Asked(
             picture=_picture(Path(folder), entry.get("image_path")),
             request=entry["request"] if isinstance(entry.get("request"), str) else None,
+            references=_references(entry.get("response")),
         )
         for position, entry in enumerate(entries)
         if isinstance(entry, dict)
     }
+
+
+def _references(response: object) -> tuple[str, ...]:
+    listed = response if isinstance(response, list) else [response]
+    return tuple(map(str, listed))
 
 
 def _read_entries(index: Path) -> list[Any]:

@@ -22,7 +22,7 @@ from profiling.report.markdown import (
 )
 from profiling.report.marks import explain, mark_run, mark_weights
 from profiling.report.palette import COUNTED_PHASES, PHASES
-from profiling.report.pictures import NOT_REACHED, copy_picture, find_asked
+from profiling.report.pictures import copy_picture, find_asked, match
 from profiling.report.readings import read_phase_repeats
 from profiling.report.runs import Run, forget
 from profiling.report.sweeps import SETTING_COLUMNS, Sweep, describe_setting
@@ -273,7 +273,7 @@ def show_examples(paper: Paper, run: Run) -> list[str]:
     """A few samples with what the model answered; the pictures where they can be reached."""
     asked = find_asked(run.record)
     samples = forget(run.record).answers[:EXAMPLES]
-    shown = [asked.get(str(sample["id"]), NOT_REACHED) for sample in samples]
+    shown = [match(asked, sample) for sample in samples]
     questions = [
         own.request or str(sample["prompt"]) for own, sample in zip(shown, samples, strict=True)
     ]

@@ -207,7 +207,7 @@ def judge_peaks(peaks: Peaks) -> Iterator[Finding]:
         name = f"peak {unit}, {peaks.dtype}"
         found = f"{measured[unit]:.3g} {unit}"
         if limit is None:
-            why = f"no data sheet is known for {peaks.device_name}"
+            why = f"no data sheet of {peaks.device_name} is known here, or none for this dtype"
             yield cannot(name, expected="the data sheet's", found=found, why=why)
             continue
         assert sheet is not None

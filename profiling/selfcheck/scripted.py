@@ -45,16 +45,14 @@ class Stage(Protocol):
 class RealTime:
     """Time that really passes; sleeping overshoots, so that what was slept is what is known."""
 
-    # Long against what hooks take on a busy machine.
-    slowness = 2
-
-    def __init__(self) -> None:
+    def __init__(self, *, script_s: Mapping[str, float]) -> None:
         self.device = torch.device("cpu")
+        self.script_s = script_s
         self.passes: list[dict[str, float]] = []
 
     def spend(self, name: str) -> None:
         begun = time.perf_counter()
-        time.sleep(SCRIPT_S[name] * self.slowness)
+        time.sleep(self.script_s[name])
         self.passes[-1][name] += time.perf_counter() - begun
 
 
@@ -69,14 +67,15 @@ class SimulatedGpu:
     stream reaches it, and cannot be read before the program has waited for that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, script_s: Mapping[str, float]) -> None:
         self.device = torch.device("cuda", 0)
+        self.script_s = script_s
         self.passes: list[dict[str, float]] = []
         self.host_s = self.stream_s = 0.0
         self.waits = 0
 
     def spend(self, name: str) -> None:
-        seconds = SCRIPT_S[name]
+        seconds = self.script_s[name]
         self.passes[-1][name] += seconds
         if name == "preprocess":
             self.host_s += seconds

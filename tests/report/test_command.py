@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from profiling.records import SUMMARY_COLUMNS
+from profiling.report import read_runs, to_frame
 from profiling.report.command import main
 from tests.report.synthetic import write_run
 
@@ -152,3 +153,11 @@ def test_it_runs_as_a_module(results: Path, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "t.csv").is_file()
+
+
+def test_the_frame_is_tidy(results: Path) -> None:
+    frame = to_frame(read_runs(results).runs)
+    assert list(frame.columns) == list(SUMMARY_COLUMNS)
+    assert len(frame) == 5
+    assert frame["latency_s"].notna().sum() == 2
+    assert frame.loc[frame["latency_s"].notna(), "latency_s"].dtype == float

@@ -121,10 +121,11 @@ def test_many_repeats_are_thinned_and_still_tell() -> None:
     assert found.change == pytest.approx(0.01, abs=0.003)
 
 
-def test_repeats_are_paired_by_repeat_and_batch() -> None:
-    before = [Repeat(repeat=i, batch=i % 2, value=float(i)) for i in range(4)]
-    after = [Repeat(repeat=i, batch=i % 2, value=10.0 + i) for i in (3, 1)]
-    assert pair_repeats(before, after) == ([1.0, 3.0], [11.0, 13.0])
+def test_repeats_are_paired_by_batch_and_turn() -> None:
+    batches_before, batches_after = (0, 1, 0, 1, 2), (1, 0, 1, 3)
+    before = [Repeat(repeat=i, batch=b, value=float(i)) for i, b in enumerate(batches_before)]
+    after = [Repeat(repeat=i, batch=b, value=10.0 + i) for i, b in enumerate(batches_after)]
+    assert pair_repeats(before, after[::-1]) == ([0.0, 1.0, 3.0], [11.0, 10.0, 12.0])
 
 
 def test_errors_are_paired_by_sample() -> None:

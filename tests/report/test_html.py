@@ -62,7 +62,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     data = tmp_path_factory.mktemp("data")
     (data / "one.png").write_bytes(PIXEL)
-    entry = {"id": "sample-0", "image_path": "one.png"}
+    entry = {"id": "sample-0", "image_path": "one.png", "response": "sign number 0"}
     (data / "samples.json").write_text(json.dumps([entry]), encoding="utf-8")
     for img_size in (112, 224, 336, 448):
         write_run(folder, img_size=img_size)

@@ -151,9 +151,10 @@ def test_examples_show_pictures_that_can_be_reached(tmp_path: Path) -> None:
     (data / "one.png").write_bytes(picture)
     (tmp_path / "secret.png").write_bytes(b"secret")
     entries: list[Any] = [
-        {"id": "sample-0", "image_path": "one.png"},
-        {"id": "sample-1", "image_path": "../secret.png"},
-        {"id": "sample-2", "image_path": "gone.png"},
+        {"id": "sample-0", "image_path": "one.png", "response": "sign number 0"},
+        {"id": "sample-1", "image_path": "../secret.png", "response": ["sign number 1"]},
+        {"id": "sample-2", "image_path": "gone.png", "response": "sign number 2"},
+        {"id": "sample-3", "image_path": "one.png", "response": "drawn anew since then"},
     ]
     (data / "samples.json").write_text(json.dumps(entries), encoding="utf-8")
     folder = write_run(tmp_path / "r")
@@ -178,3 +179,19 @@ def test_a_model_without_a_completed_run_has_a_page(tmp_path: Path) -> None:
     text = write(tmp_path / "r", tmp_path / "o")["llava"]
     assert "No run of this model completed." in text
     assert "boom" in text
+
+
+def test_a_model_name_cannot_choose_where_its_page_goes(tmp_path: Path) -> None:
+    for model in ("../../escaped", "index", "/tmp/escaped", "a|b"):
+        write_run(tmp_path / "r", model=model, status="failed", error="boom")
+    pages = write(tmp_path / "r", tmp_path / "deep" / "o")
+    assert len(pages) == 5
+    assert {path.parent for path in tmp_path.rglob("*.md")} == {tmp_path / "deep" / "o"}
+    linked = re.findall(r"\]\(([^)]+)\.md\)", pages["index"])
+    assert set(linked) == set(pages) - {"index"}
+
+
+def test_an_output_of_before_is_written_over(swept: Path, written: Path) -> None:
+    before = read_bytes(written)
+    write(swept, written)
+    assert read_bytes(written) == before

@@ -1,0 +1,96 @@
+"""What being measured costs: `python -m benchmarks.overhead [family …]`.
+
+The same batch, in the same process, by turns through a bare loop written against the library's
+objects and through the timed workload with all its hooks. The bar is a ratio within 1% of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from profiling.models.model import Model
+from profiling.phases import PhaseHooks
+from profiling.statistics import compare_pairs
+from tests.tiny_models import FAMILIES, load, make_workload
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=40, help="pairs of a bare and a timed pass")
+    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("families", nargs="*", default=FAMILIES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{'':12}{'bare':>10}{'timed':>10}{'timed / bare':>14}   interval of the ratio")
+    for family in options.families:
+        bare_s, timed_s = compare(family, options.repeats, options.tokens, options.batch_size)
+        ratio = compare_pairs(timed_s, bare_s)
+        shown = f"{ratio.low:.4f} to {ratio.high:.4f}" if ratio.low and ratio.high else "too few"
+        medians = (statistics.median(values) * 1e3 for values in (bare_s, timed_s))
+        columns = "".join(f"{value:7.1f} ms" for value in medians)
+        print(f"{family:12}{columns}{ratio.value:14.4f}   {shown}", flush=True)
+
+
+def compare(
+    family: str, repeats: int, tokens: int, batch_size: int
+) -> tuple[list[float], list[float]]:
+    """Pairs of times; which of the two comes first changes from pair to pair."""
+    model = load(family)
+    workload = make_workload(model, batch_size=batch_size, max_new_tokens=tokens, count=batch_size)
+    pass_once = bare_pass(model, workload, tokens)
+
+    # Hooks stand on the modules only while the timed pass runs, as the bare one must not have any.
+    def timed() -> float:
+        with PhaseHooks(model) as hooks:
+            return workload.run_timed(0, hooks).latency_s
+
+    for _ in range(3):
+        pass_once(), timed()
+    bare_s, timed_s = [], []
+    for repeat in range(repeats):
+        if repeat % 2:
+            timed_s.append(timed())
+            bare_s.append(clock(pass_once))
+        else:
+            bare_s.append(clock(pass_once))
+            timed_s.append(timed())
+    return bare_s, timed_s
+
+
+def clock(call: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def bare_pass(model: Model, workload: Any, tokens: int) -> Callable[[], None]:
+    """Processor, `.to`, `generate`, with nothing of the project between them."""
+    network, encode = model.network, model.family.encode
+    prepared = workload.prepared(0)
+    pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]
+    side, device, dtype = workload.img_size, model.device, model.dtype
+    options: Mapping[str, Any] = model.family.generate_options(side)
+
+    def run() -> None:
+        inputs = encode(pictures, texts, side).to(device, dtype)
+        with torch.inference_mode():
+            network.generate(
+                **inputs,
+                **options,
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                do_sample=False,
+            )
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
