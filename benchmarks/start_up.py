@@ -140,7 +140,7 @@ def show(run: Run) -> None:
     borders = [run.begun_s, *(event.begun_s for event in events), run.ended_s]
     names = ["before the worker", *(event.name for event in events)]
     print(f"{'':32}{'wall':>8}{'imports':>9}{'loading':>9}{'generate':>9}{'own':>8}   seconds")
-    for name, begun_s, ended_s in zip(names, borders, borders[1:], strict=True):
+    for name, begun_s, ended_s in zip(names, borders[:-1], borders[1:], strict=True):
         print(describe(name, work, begun_s, ended_s))
     print(describe("whole", work, run.begun_s, run.ended_s))
 

@@ -324,8 +324,8 @@ def load(results_dir: Path | str) -> pandas.DataFrame:
     import pandas
 
     rows = [
-        {column: record.summary.get(column) for column in SUMMARY_COLUMNS}
-        for record in read(results_dir).records
+        [summary.get(column) for column in SUMMARY_COLUMNS]
+        for summary in (record.run["summary"] for record in read(results_dir).records)
     ]
     return pandas.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 

@@ -22,7 +22,7 @@ from profiling.machine import (
     usable_cores,
 )
 from profiling.models.weights import describe_weights, locate
-from profiling.point import ConfigError, Point, read_point
+from profiling.point import ConfigError, Point, digest_code, read_point
 from profiling.progress import Progress
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
 from profiling.samples import Sample, check_pictures, digest_samples, load_samples
@@ -38,6 +38,7 @@ class Plan:
     point: Point
     samples: list[Sample]
     fingerprint: str
+    digests: Mapping[str, str]
 
 
 def plan_point(config: Mapping[str, Any]) -> Plan:
@@ -48,14 +49,16 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     folder = Path(point.dataset_folder)
     samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
     point = replace(point, num_samples=len(samples))
+    weights_digest = _weights_digest(point)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
         versions=package_versions(),
         samples_digest=samples_digest,
-        weights_digest=_weights_digest(point),
+        weights_digest=weights_digest,
     )
     _check_results_dir(Path(point.results_dir))
-    return Plan(point=point, samples=samples, fingerprint=fingerprint)
+    digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
+    return Plan(point=point, samples=samples, fingerprint=fingerprint, digests=digests)
 
 
 @cache
@@ -191,6 +194,7 @@ def _gather_facts(plan: Plan) -> dict[str, Any]:
         "versions": package_versions(),
         "git": git_state(PROJECT),
         "weights": describe_weights(plan.point),
+        "digests": plan.digests,
         "started_at": now(),
     }
 

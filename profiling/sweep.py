@@ -115,7 +115,7 @@ def _is_sweep() -> bool:
 
 
 def _run_alone(plan: Plan, *, in_sweep: bool, dry: bool) -> str:
-    if in_sweep:
+    if in_sweep and not dry:
         with _session(total=1) as session:
             return session.run(plan).status
     announce([plan])

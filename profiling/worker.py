@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, Pipe
@@ -98,15 +98,20 @@ class Worker:
     def run(self, job: Job, on_event: Callable[[str], None]) -> Outcome:
         """Run a job to its end; a worker that dies on the way is an outcome too."""
         kills_before = oom_kill_count()
+        for kind, news in self._listen(job):
+            if kind == "outcome":
+                return Outcome(**news)
+            on_event(news)
+        return self._bury(job, kills_before)
+
+    def _listen(self, job: Job) -> Iterator[tuple[str, Any]]:
+        """What the child says about a job until it dies, which may be in mid-message."""
         try:
             self._connection.send(job)
             while True:
-                kind, news = self._connection.recv()
-                if kind == "outcome":
-                    return Outcome(**news)
-                on_event(news)
-        except (EOFError, ConnectionError):
-            return self._bury(job, kills_before)
+                yield self._connection.recv()
+        except (EOFError, OSError):
+            return
 
     def close(self) -> None:
         """Let the child end by itself, and make it end where it does not."""
@@ -180,7 +185,12 @@ class WorkerKeeper:
             self.close()
             self._worker = Worker(threads=job.point.threads)
             self._key = key
-        outcome = self._worker.run(job, on_event)
+        try:
+            outcome = self._worker.run(job, on_event)
+        except BaseException:
+            # It is still at work, and would answer the next point with this one's outcome.
+            self.kill()
+            raise
         self.num_loaded += outcome.loaded
         if outcome.status != COMPLETED:
             # What a failure leaves in a process is nothing to build the next point on.

@@ -82,6 +82,13 @@ def test_the_command_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert ", 0 off, " in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_the_command_passes_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--device", "cuda"]) == 0
+    assert "no GPU is used here" not in capsys.readouterr().out
+
+
 # The exit status
 
 
@@ -138,7 +145,7 @@ def test_numbers_are_held_to_their_tolerance(found: float | None, verdict: str) 
 
 
 @given(st.fixed_dictionaries({name: st.floats(1e-6, 10.0) for name in scripted.SCRIPT_S}))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_phases_add_up_to_the_whole_whatever_they_take(script_s: dict[str, float]) -> None:
     gpu = scripted.SimulatedGpu(script_s=script_s)
     workload = scripted.ScriptedWorkload(stage=gpu)
@@ -160,15 +167,19 @@ def check_events() -> set[str]:
     )
 
 
-@pytest.mark.parametrize("step", [-1, 1])
-def test_a_token_too_many_or_too_few_is_found(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def miscount_tokens(patch: pytest.MonkeyPatch, step: int = 1) -> None:
     timing = Trace.timing
 
     def miscount(self: Trace, *args: Any) -> Any:
         counted = timing(self, *args)
         return replace(counted, num_tokens=counted.num_tokens + step)
 
-    monkeypatch.setattr(Trace, "timing", miscount)
+    patch.setattr(Trace, "timing", miscount)
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_token_too_many_or_too_few_is_found(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    miscount_tokens(monkeypatch, step)
     assert check_events() == {"latency, events: tokens_per_s"}
     off = broken(generation.check_lengths("cpu"))
     assert off == {f"generation of {length}: tokens timed" for length in generation.LENGTHS}
@@ -188,8 +199,12 @@ def test_a_first_token_that_is_not_marked_is_found(monkeypatch: pytest.MonkeyPat
     assert {"latency, events: ttft_s", "latency, events: tokens_per_s"} <= check_events()
 
 
+def miss_the_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EventClock, "settle", lambda self: None)
+
+
 def test_a_missed_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EventClock, "settle", lambda self: None)
+    miss_the_wait(monkeypatch)
     (finding,) = perform("events", lambda: latency.check_on_events(SETTINGS["latency"], repeats=3))
     assert (finding.verdict, finding.found) == (OFF, "NotReady")
 
@@ -231,13 +246,16 @@ def test_means_that_pose_as_medians_are_found() -> None:
 # FLOPs, broken
 
 
-def halve(counter: flop_counting.FlopCounter) -> int:
-    return sum(counter.by_operator.values()) // 2
+def count_multiply_adds(patch: pytest.MonkeyPatch) -> None:
+    def halve(counter: flop_counting.FlopCounter) -> int:
+        return sum(counter.by_operator.values()) // 2
+
+    patch.setattr(flop_counting.FlopCounter, "flops", property(halve))
+    patch.setattr(twin, "_costs", {})
 
 
 def test_multiply_adds_that_pose_as_operations_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flop_counting.FlopCounter, "flops", property(halve))
-    monkeypatch.setattr(twin, "_costs", {})
+    count_multiply_adds(monkeypatch)
     operators = list(flops.check_operators())
     assert broken(operators) == set(verdicts(operators))
     family = list(flops.check_family(default_family()))
@@ -255,8 +273,12 @@ def test_attention_that_is_not_counted_is_found(monkeypatch: pytest.MonkeyPatch)
 # Memory, broken
 
 
+def leave_the_peak(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(memory, "reset_high_water_mark", lambda proc: True)
+
+
 def test_a_peak_that_is_not_reset_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "reset_high_water_mark", lambda proc: True)
+    leave_the_peak(monkeypatch)
     off = broken(memory_check.check_on_host(SETTINGS["memory"]))
     assert "memory: peak above the loaded model" in off
 
@@ -280,7 +302,7 @@ def test_half_a_cache_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 # Energy, broken
 
 
-def test_joules_of_a_longer_window_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_a_longer_window(patch: pytest.MonkeyPatch) -> None:
     measure = Meter.measure_window
 
     def go_on_reading(self: Meter, *args: Any, **options: Any) -> Window:
@@ -289,7 +311,11 @@ def test_joules_of_a_longer_window_are_found(monkeypatch: pytest.MonkeyPatch) ->
         joules = {name: window.joules[name] + watts[name] for name in window.joules}
         return replace(window, joules=joules)
 
-    monkeypatch.setattr(Meter, "measure_window", go_on_reading)
+    patch.setattr(Meter, "measure_window", go_on_reading)
+
+
+def test_joules_of_a_longer_window_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_a_longer_window(monkeypatch)
     off = broken(energy.check_counter(SETTINGS["energy"]))
     assert {f"energy, counter, {pass_s:g} s a pass: energy_j" for pass_s in (0.01, 0.37)} <= off
 
@@ -462,3 +488,28 @@ def test_a_mean_in_the_place_of_a_sum_is_found(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(quality, "score", lambda *args, **options: [])
     (finding,) = perform("quality", quality.check_quality)
     assert finding.verdict == OFF
+
+
+# All of it
+
+
+@pytest.mark.parametrize(
+    ("break_it", "check"),
+    [
+        (miscount_tokens, "latency, events"),
+        (miscount_tokens, "generation"),
+        (miss_the_wait, "latency, events"),
+        (count_multiply_adds, "FLOPs"),
+        (leave_the_peak, "memory"),
+        (read_a_longer_window, "energy, counter"),
+    ],
+)
+def test_a_broken_probe_is_an_exit_status(
+    break_it: Callable[[pytest.MonkeyPatch], None],
+    check: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    break_it(monkeypatch)
+    assert report({check: list_checks("cpu", QUICK)[check]}) == 1
+    assert ", 0 off, " not in capsys.readouterr().out

@@ -106,6 +106,20 @@ def test_a_worker_that_was_killed_while_idle_costs_no_point(
     assert {status for status, _ in recorded(tmp_path)} == {COMPLETED}
 
 
+def test_a_worker_whose_news_nobody_can_take_does_not_answer_the_next_point(
+    keeper: WorkerKeeper, tmp_path: Path
+) -> None:
+    def broken(_: str) -> None:
+        raise BrokenPipeError
+
+    tell(tmp_path, s112="nap")
+    with pytest.raises(BrokenPipeError):
+        keeper.run(make_job(tmp_path, "img_size=112"), broken)
+    assert not psutil.pid_exists(int(pids(tmp_path)[0]))
+    outcome = run(keeper, tmp_path, "img_size=224")
+    assert (outcome.status, outcome.summary["img_size"]) == (COMPLETED, 224)
+
+
 @pytest.mark.parametrize("way", ["close", "kill"])
 def test_no_process_is_left(way: str, keeper: WorkerKeeper, tmp_path: Path) -> None:
     run(keeper, tmp_path)

@@ -23,7 +23,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @pytest.fixture(scope="module")
 def shrunken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The public configurations with their own tokens and vocabularies, but few and small layers."""
+    """The public configurations with their own tokens and vocabularies, but few, small layers."""
     root = tmp_path_factory.mktemp("checkpoints")
     for family in FAMILIES:
         tiny, public = (weights.CHECKPOINTS / kind / family for kind in ("tiny", "public"))
