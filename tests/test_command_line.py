@@ -159,7 +159,7 @@ LINES: list[tuple[str, str | None]] = [
     ("weights=pretrained model.revision=1234567", "model.revision=1234567: "),
     ("-m model=blip2_opt,nope", "model=nope: "),
     ("-m optimization=baseline,[fp16,bf16]", "optimization=[fp16,bf16]: "),
-    ("-m prompt_len=1,2,3,4 batch_size=1,2,x num_samples=1", "batch_size=x: "),
+    ("-m prompt_len=1,2 batch_size=1,x num_samples=1", "batch_size=x: "),
     ("experiment=image_size batch_size=0", "batch_size=0: "),
     ("experiment=prompt_length prompt_len=16,1000", "prompt_len=1000: "),
 ]

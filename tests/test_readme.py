@@ -80,7 +80,8 @@ def test_every_block_of_commands_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/numbers.md", "docs/records.md"]
+    "page",
+    ["README.md", "CONTRIBUTING.md", "docs/numbers.md", "docs/records.md", "docs/columns.md"],
 )
 def test_links_lead_somewhere(page: str) -> None:
     path = PROJECT / page
