@@ -159,7 +159,7 @@ def describe(name: str, work: Sequence[Stretch], begun_s: float, ended_s: float)
     own_s = wall_s - union_s(work, begun_s, ended_s)
     widths = (8, 9, 9, 9, 8)
     cells = (f"{s:{w}.3f}" for s, w in zip([*columns, own_s], widths, strict=True))
-    return f"{name:32}" + "".join(cells)
+    return f"{name:32.31}" + "".join(cells)
 
 
 if __name__ == "__main__":

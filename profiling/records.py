@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -95,6 +95,14 @@ SUMMARY_COLUMNS = (
     "noisy",
     "noise_reason",
 )
+TEXT_COLUMNS = frozenset(
+    {
+        *("fingerprint", "status", "model", "weights", "dataset", "optimization"),
+        *("device", "dtype", "accuracy_name", "noise_reason"),
+        *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
+    }
+)
+FLAG_COLUMNS = frozenset({"noisy"})
 AT_READING = ("agreement", "speedup")
 ANSWER_FIELDS = (
     "id",
@@ -320,14 +328,42 @@ def read(results_dir: Path | str) -> Collection:
 
 
 def load(results_dir: Path | str) -> pandas.DataFrame:
-    """One tidy row a run, with the summary columns; what has no value is missing."""
+    """One tidy row a run, with the summary columns; a record that is left out is warned of."""
+    found = read(results_dir)
+    for problem in found.problems:
+        warnings.warn(f"left out: {problem}", stacklevel=2)
+    return tabulate(
+        [
+            record.run["summary"] | {"fingerprint": record.fingerprint, "status": record.status}
+            for record in found.records
+        ]
+    )
+
+
+def tabulate(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Rows as a table of the summary columns: numbers, texts and truth values, some missing.
+
+    A column has one kind whatever stands in it, so that one without any value can be reckoned with.
+    """
     import pandas
 
-    rows = [
-        [summary.get(column) for column in SUMMARY_COLUMNS]
-        for summary in (record.run["summary"] for record in read(results_dir).records)
-    ]
-    return pandas.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    columns = {name: [row.get(name) for row in rows] for name in SUMMARY_COLUMNS}
+    return pandas.DataFrame(
+        {name: pandas.Series(cells, dtype=_kind(name, cells)) for name, cells in columns.items()}
+    )
+
+
+# Up to here a whole number and its float are the same.
+_EXACT = 2**53
+
+
+def _kind(column: str, cells: Sequence[Any]) -> str:
+    if column in TEXT_COLUMNS:
+        return "str"
+    if column in FLAG_COLUMNS:
+        return "boolean"
+    whole = bool(cells) and all(isinstance(cell, int) and abs(cell) < _EXACT for cell in cells)
+    return "int64" if whole else "float64"
 
 
 def _record_folders(results_dir: Path) -> list[Path]:
@@ -378,10 +414,31 @@ def _check_run(path: Path, run: Any) -> None:
     if not re.fullmatch(r"[0-9A-Za-z_.-]+", run["fingerprint"]):
         raise BrokenRecord(f"{path}: fingerprint {run['fingerprint']!r} is not one")
     for name, value in run["summary"].items():
-        if isinstance(value, (dict, list)) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
-            raise BrokenRecord(f"{path}: summary.{name} is not a finite number or a text")
+        if not suits(name, value):
+            raise BrokenRecord(f"{path}: summary.{name} is not what it should be")
+
+
+# Beyond this no quantity of a run lies, and arithmetic with floats begins to fail.
+_LARGEST = 1e100
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def suits(column: str, value: object) -> bool:
+    """Whether a column may hold a value; columns of later versions may hold any number or text."""
+    if value is None:
+        return True
+    if column in TEXT_COLUMNS:
+        return is_text(value)
+    if isinstance(value, bool):
+        return column in FLAG_COLUMNS
+    if isinstance(value, int | float):
+        return abs(value) < _LARGEST
+    return column not in SUMMARY_COLUMNS and is_text(value)
+
+
+def is_text(value: object) -> bool:
+    """A text that can be written to a file, which lone surrogates cannot."""
+    return isinstance(value, str) and (value.isascii() or _SURROGATE.search(value) is None)
 
 
 def _check_readings(path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from profiling.report.checks import TEXT_COLUMNS
+from profiling.records import TEXT_COLUMNS
 from profiling.report.markdown import estimate_mark
 from profiling.report.marks import mark_run
 from profiling.report.runs import ReportError, Run

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from profiling.records import COMPLETED, SUMMARY_COLUMNS, BrokenRecord, Record
+from profiling.records import COMPLETED, BrokenRecord, Record
 
-TEXT_COLUMNS = frozenset(
-    {
-        *("fingerprint", "status", "model", "weights", "dataset", "optimization"),
-        *("device", "dtype", "accuracy_name", "noise_reason"),
-        *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
-    }
-)
-FLAG_COLUMNS = frozenset({"noisy"})
 # What every run that completed has; `prompt_len` and most measurements may be missing.
 NEEDED_TEXTS = ("model", "weights", "dataset", "optimization")
 NEEDED_NUMBERS = ("img_size", "batch_size", "max_new_tokens")
-# Beyond this no quantity of a run lies, and arithmetic with floats begins to fail.
-LARGEST = 1e100
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_record(record: Record) -> None:
@@ -34,8 +22,6 @@ def check_record(record: Record) -> None:
 def _checks(record: Record) -> Iterator[tuple[str, bool]]:
     """One after the other: later ones rely on what earlier ones have found right."""
     run, summary = record.run, record.run["summary"]
-    for name, value in summary.items():
-        yield f"summary.{name}", suits(name, value)
     if record.status == COMPLETED:
         for name in NEEDED_TEXTS:
             yield f"summary.{name}", bool(summary.get(name))
@@ -47,26 +33,6 @@ def _checks(record: Record) -> Iterator[tuple[str, bool]]:
     for name in ("error", "started_at"):
         yield name, isinstance(run.get(name), str | None)
     yield "config.round", _is_count(run["config"].get("round", 1))
-
-
-def suits(column: str, value: object) -> bool:
-    """Whether a column may hold a value; columns of later versions may hold any number or text."""
-    if value is None:
-        return True
-    if column in TEXT_COLUMNS:
-        return is_text(value)
-    if isinstance(value, bool):
-        return column in FLAG_COLUMNS
-    if isinstance(value, int | float):
-        return abs(value) < LARGEST
-    return column not in SUMMARY_COLUMNS and is_text(value)
-
-
-def is_text(value: object) -> bool:
-    """A text that can be written to a file, which lone surrogates cannot."""
-    return isinstance(value, str) and not any(
-        "\ud800" <= character <= "\udfff" for character in value
-    )
 
 
 def _is_machine(machine: dict[str, Any]) -> bool:

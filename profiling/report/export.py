@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from profiling.records import SUMMARY_COLUMNS
+from profiling.records import SUMMARY_COLUMNS, tabulate
 from profiling.report.runs import Run
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def _cell(value: Any) -> str:
 
 def to_frame(runs: Sequence[Run]) -> pandas.DataFrame:
     """The same rows as a data frame, for notebooks; what has no value is missing."""
-    import pandas
-
-    rows = [{column: run[column] for column in SUMMARY_COLUMNS} for run in runs]
-    return pandas.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return tabulate([run.columns for run in runs])
 
 
 def to_json(runs: Sequence[Run]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.report.checks import TEXT_COLUMNS
+from profiling.records import TEXT_COLUMNS
 from profiling.report.compare import Rounds, difference, say_p, signed
 from profiling.report.comparison import Difference
 from profiling.report.runs import ReportError, Run

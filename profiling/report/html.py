@@ -11,9 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from profiling.records import SUMMARY_COLUMNS
+from profiling.records import FLAG_COLUMNS, SUMMARY_COLUMNS, TEXT_COLUMNS
 from profiling.report import escape, words
-from profiling.report.checks import FLAG_COLUMNS, TEXT_COLUMNS
 from profiling.report.markdown import ALWAYS_ESTIMATED, SHARES, is_timed_column
 from profiling.report.marks import ESTIMATED, NOISY, explain, mark_run
 from profiling.report.palette import COLOURS, MODEL_COLOURS, PHASES

@@ -1,0 +1,159 @@
+"""Merges results folders of several machines: python -m profiling.merge INTO FROM [FROM ...]."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from filelock import FileLock
+
+from profiling.records import Record, read
+
+MERGED, LEFT_SOME, WRONG_FOLDER = 0, 1, 2
+_LOCKS = ".locks"
+# Begins with a dot, so that nobody takes half a copy for a record.
+_PARTIAL = ".merging-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """What became of the records that were to be merged."""
+
+    added: list[Path] = field(default_factory=list)
+    there: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def merge(into: Path, sources: Sequence[Path]) -> Merge:
+    """Copy every record that `into` does not have; equal ones once, different ones side by side."""
+    (into / _LOCKS).mkdir(parents=True, exist_ok=True)
+    done = Merge()
+    with FileLock(into / _LOCKS / "merge"):
+        # With the lock held, these belong to a merge that was killed.
+        for partial in into.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(partial)
+        for source in sources:
+            collection = read(source)
+            done.problems.extend(collection.problems)
+            for record in collection.records:
+                _add(record, into, done)
+    return done
+
+
+def _add(record: Record, into: Path, done: Merge) -> None:
+    if record.fingerprint.startswith("."):
+        done.problems.append(f"{record.folder}: fingerprint {record.fingerprint!r} is not one")
+        return
+    content = digest(record.folder)
+    # The lock that a sweep holds while it measures this very point.
+    with FileLock(into / _LOCKS / record.fingerprint):
+        for place in _places(into, record.fingerprint):
+            if not os.path.lexists(place):
+                break
+            if digest(place) == content:
+                done.there.append(record.folder)
+                return
+        if _copy(record.folder, place, content):
+            done.added.append(place)
+        else:
+            done.problems.append(f"{record.folder}: changed while it was copied; merge again")
+
+
+def _places(into: Path, fingerprint: str) -> Iterator[Path]:
+    """Where records of one point lie, in the order in which they are filled."""
+    yield into / fingerprint
+    yield from (into / f"{fingerprint}-{number}" for number in count(2))
+
+
+def _copy(folder: Path, place: Path, content: str) -> bool:
+    partial = place.with_name(f"{_PARTIAL}{place.name}")
+    try:
+        shutil.copytree(folder, partial, symlinks=True)
+        if digest(partial) != content:
+            return False
+        _sync(partial)
+        partial.rename(place)
+        _sync_one(place.parent)
+        return True
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def digest(folder: Path) -> str:
+    """One value for all that a folder holds; equal for equal content wherever it lies."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            part = f"link {path.readlink()}"
+        elif path.is_file():
+            with path.open("rb") as stream:
+                part = hashlib.file_digest(stream, "sha256").hexdigest()
+        else:
+            continue
+        total.update(f"{path.relative_to(folder).as_posix()}\0{part}\0".encode())
+    return total.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Have everything on the disk before its name can be relied on."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m profiling.merge", description=__doc__)
+    parser.add_argument("into", type=Path, metavar="INTO", help="made if it is not there")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="left as they are")
+    given = parser.parse_args()
+    refusal = _refuse(given.into, given.sources)
+    if refusal:
+        print(refusal, file=sys.stderr)
+        return WRONG_FOLDER
+    try:
+        done = merge(given.into, given.sources)
+    except OSError as error:
+        print(f"{error.filename or given.into}: {error.strerror}; nothing is lost", file=sys.stderr)
+        return LEFT_SOME
+    return _tell(given.into, done)
+
+
+def _refuse(into: Path, sources: Sequence[Path]) -> str | None:
+    if into.exists() and not into.is_dir():
+        return f"INTO={into}: is not a folder; allowed is one, or a name for a new one"
+    for source in sources:
+        if not source.is_dir():
+            return f"FROM={source}: no such folder; allowed is a results folder"
+        if into.exists() and source.samefile(into):
+            return f"FROM={source}: is INTO itself; allowed is another results folder"
+    return None
+
+
+def _tell(into: Path, done: Merge) -> int:
+    for problem in done.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    beside = sum("-" in place.name for place in done.added)
+    print(
+        f"{into}: {len(done.added)} added ({beside} beside another record of the same point),"
+        f" {len(done.there)} there already, {len(done.problems)} left out"
+    )
+    return LEFT_SOME if done.problems else MERGED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
