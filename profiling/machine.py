@@ -167,7 +167,7 @@ def resolve_device(device: str) -> str:
 
 
 def _allowed_devices(available: Sequence[str]) -> str:
-    named = ", ".join(["auto", *available])
+    named = "allowed is one of " + ", ".join(["auto", *available])
     if len(available) > 1:
         return named
     if not torch_has_cuda():

@@ -27,6 +27,7 @@ class Merge:
     """What became of the records that were to be merged."""
 
     added: list[Path] = field(default_factory=list)
+    beside: list[Path] = field(default_factory=list)
     there: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -61,7 +62,7 @@ def _add(record: Record, into: Path, done: Merge) -> None:
                 done.there.append(record.folder)
                 return
         if _copy(record.folder, place, content):
-            done.added.append(place)
+            (done.added if place.name == record.fingerprint else done.beside).append(place)
         else:
             done.problems.append(f"{record.folder}: changed while it was copied; merge again")
 
@@ -147,10 +148,9 @@ def _refuse(into: Path, sources: Sequence[Path]) -> str | None:
 def _tell(into: Path, done: Merge) -> int:
     for problem in done.problems:
         print(f"left out: {problem}", file=sys.stderr)
-    beside = sum("-" in place.name for place in done.added)
     print(
-        f"{into}: {len(done.added)} added ({beside} beside another record of the same point),"
-        f" {len(done.there)} there already, {len(done.problems)} left out"
+        f"{into}: {len(done.added)} added, {len(done.beside)} more beside another record of the"
+        f" same point, {len(done.there)} there already, {len(done.problems)} left out"
     )
     return LEFT_SOME if done.problems else MERGED
 

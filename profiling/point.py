@@ -20,7 +20,7 @@ SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 LARGEST_SEED = 2**63 - 1
 _LONGEST_SHOWN = 200
 DTYPES = ("float32", "float16", "bfloat16")
-SINGLE_GROUPS = ("model", "weights", "dataset", "profiler")
+SINGLE_GROUPS = ("model", "weights", "dataset", "profiler", "tracker")
 GROUPS = (*SINGLE_GROUPS, "optimization")
 ROOT_KEYS = (
     "model",
@@ -42,6 +42,7 @@ ROOT_KEYS = (
     "resume",
     "strict",
     "share_device",
+    "tracker",
     "dry",
 )
 

@@ -166,12 +166,15 @@ class Session:
         """End at once; what was measured so far of the present point is lost, nothing else."""
         self._keeper.kill()
 
-    def totals(self) -> str:
+    def counts(self) -> str:
         counts = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
         points = f"{len(self.statuses)} points" if len(self.statuses) != 1 else "1 point"
+        return f"{points}: {listed}"
+
+    def totals(self) -> str:
         models = "1 model" if self._keeper.num_loaded == 1 else f"{self._keeper.num_loaded} models"
-        return f"{points}: {listed} ({self._kept} kept from before); {models} loaded"
+        return f"{self.counts()} ({self._kept} kept from before); {models} loaded"
 
     def exit_status(self, *, single: bool) -> int:
         if single:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from profiling import PROJECT
 from profiling.forecast import Forecast
 from profiling.models.weights import describe_weights
 from profiling.point import (
@@ -31,11 +35,16 @@ from profiling.point import (
     order_for_loading,
 )
 from profiling.progress import show_duration
-from profiling.records import FAILED
+from profiling.records import FAILED, finished_status
 from profiling.session import Plan, Session, is_kept, plan_point
 
 INTERRUPTED = 130
 WRONG_CONFIGURATION = 2
+# Launchers by name: the one that runs jobs in this process, and those that start others beside it.
+_IN_PROCESS = "basic"
+_ON_THIS_MACHINE = ("joblib", "submitit_local")
+_MOST_LAUNCHES = 3
+_LONGEST_COMPLAINT = 300
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
@@ -51,15 +60,22 @@ _current = _Sweep()
 
 def read_config(config: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain values, without Hydra's own part."""
-    names = [str(name) for name in config if name not in ("hydra", "experiment")]
-    own = OmegaConf.masked_copy(config, names)
-    plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    plain = OmegaConf.to_container(mask_config(config), resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
+def mask_config(config: DictConfig) -> DictConfig:
+    names = [str(name) for name in config if name not in ("hydra", "experiment")]
+    return OmegaConf.masked_copy(config, names)
+
+
 def run_sweep(
-    jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], launcher: Launcher
+    jobs: Sequence[Sequence[str]],
+    configs: Sequence[Mapping[str, Any]],
+    launcher: Launcher,
+    *,
+    engine: str,
 ) -> int:
     """All the points of a sweep, those of one model together; the exit status."""
     plans = [plan_point(config) for config in configs]
@@ -69,16 +85,72 @@ def run_sweep(
     if configs[0]["dry"]:
         return list_points(ordered)
     with _session(total=len(jobs)) as session:
-        results = launcher.launch([jobs[i] for i in order], initial_job_idx=0)
-        _take_over(session, results)
-    conclude(ordered, session)
+        arranged = [jobs[i] for i in order]
+        if engine == _IN_PROCESS:
+            launcher.launch(arranged, initial_job_idx=0)
+        else:
+            _launch(arranged, ordered, launcher, session, engine=engine)
+    conclude(
+        ordered, session, totals=session.totals() if engine == _IN_PROCESS else session.counts()
+    )
     return session.exit_status(single=False)
 
 
+def check_engine(engine: str, target: str) -> None:
+    """Refuse a launcher whose package is not there, and say how to get it."""
+    package = ".".join(target.split(".")[:2])
+    if find_spec(package) is None:
+        extra = "ray" if engine.startswith("ray") else "launchers"
+        command = f"pip install -r requirements-{extra}.txt -c constraints.txt"
+        raise ConfigError("hydra/launcher", engine, f"allowed once it is installed: {command}")
+
+
+def _launch(
+    jobs: Sequence[Sequence[str]],
+    plans: Sequence[Plan],
+    launcher: Launcher,
+    session: Session,
+    *,
+    engine: str,
+) -> None:
+    """Have a launcher run jobs in other processes; what it loses with one is put to it again."""
+    _let_import()
+    again = engine in _ON_THIS_MACHINE and all(plan.point.resume for plan in plans)
+    left = list(range(len(jobs)))
+    for _ in range(_MOST_LAUNCHES if again else 1):
+        try:
+            results = launcher.launch([jobs[i] for i in left], initial_job_idx=0)
+        except Exception as error:  # each engine has its own way to say that it lost a process
+            session.progress.note(f"{engine} broke off: {_one_line(error)}")
+        else:
+            _take_over(session, results)
+            return
+        there = [i for i in left if again and is_kept(plans[i])]
+        session.statuses += [_kept_status(plans[i]) for i in there]
+        left = [i for i in left if i not in there]
+    if left:
+        session.statuses += [FAILED] * len(left)
+        session.progress.note(
+            f"what became of {len(left)} points is not known; jobs that were submitted may still"
+            " run, and the same command goes on from what they leave"
+        )
+
+
+def _let_import() -> None:
+    """Let processes that start elsewhere find this project's code."""
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = [str(PROJECT), *(folder for folder in before if folder != str(PROJECT))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+
+
+def _kept_status(plan: Plan) -> str:
+    status = finished_status(Path(plan.point.results_dir) / plan.fingerprint)
+    assert status is not None
+    return status
+
+
 def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
-    """Statuses of jobs that a launcher ran in other processes, where nobody counted them."""
-    if session.statuses:
-        return
+    """Statuses of jobs that ran in other processes, where nobody counted them."""
     for result in results:
         if result.status == JobStatus.COMPLETED:
             session.statuses.append(str(result.return_value))
@@ -88,23 +160,43 @@ def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
 
 
 def _complaint(result: JobReturn) -> str:
-    try:
-        return str(result.return_value)
-    except Exception as error:  # what went wrong in the other process is raised here
-        return " ".join(f"{type(error).__name__}: {error}".split())
+    # Where a job failed, asking for the value prints a heading and raises.
+    with redirect_stderr(io.StringIO()):
+        try:
+            return str(result.return_value)
+        except Exception as error:  # whatever went wrong in the other process
+            return _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= _LONGEST_COMPLAINT else f"{text[:_LONGEST_COMPLAINT]}…"
 
 
 def run_job(config: DictConfig) -> str:
     """What Hydra calls for each point; the status of the point is what the job returns."""
+    elsewhere = _current.session is None and _is_sweep()
+    if elsewhere:
+        _go_home()
     try:
         plan = plan_point(read_config(config))
     except (ConfigError, OmegaConfBaseException) as error:
+        if elsewhere:
+            # Every engine hands an exception to whoever launched, and hardly any an exit.
+            raise
         # As an exception it would pass through Hydra, which adds lines of its own.
         print(error if isinstance(error, ConfigError) else explain(error), file=sys.stderr)
         raise SystemExit(WRONG_CONFIGURATION) from None
     if _current.session is not None:
         return _current.session.run(plan).status
-    return _run_alone(plan, in_sweep=_is_sweep(), dry=bool(config.dry))
+    return _run_alone(plan, in_sweep=elsewhere, dry=bool(config.dry))
+
+
+def _go_home() -> None:
+    """Relative paths mean what they meant where the sweep was typed."""
+    from hydra.core.hydra_config import HydraConfig
+
+    os.chdir(HydraConfig.get().runtime.cwd)
 
 
 def _is_sweep() -> bool:
@@ -123,7 +215,7 @@ def _run_alone(plan: Plan, *, in_sweep: bool, dry: bool) -> str:
         raise SystemExit(list_points([plan]))
     with _session(total=1) as session:
         session.run(plan)
-    conclude([plan], session)
+    conclude([plan], session, totals=session.totals())
     raise SystemExit(session.exit_status(single=True))
 
 
@@ -194,9 +286,9 @@ def _forecast(plans: Sequence[Plan]) -> Forecast:
     return Forecast(sorted({Path(plan.point.results_dir) for plan in plans}))
 
 
-def conclude(plans: Sequence[Plan], session: Session) -> None:
+def conclude(plans: Sequence[Plan], session: Session, *, totals: str) -> None:
     results_dirs = dict.fromkeys(plan.point.results_dir for plan in plans)
-    print(session.totals())
+    print(totals)
     for folder in results_dirs:
         print(f"python -m profiling.report {folder} makes tables and pages of the records")
     for line in _weights_lines(plans):

@@ -129,7 +129,7 @@ def test_a_device_is_resolved(asked: str, device: str) -> None:
 def test_a_device_that_is_not_there_names_those_that_are(asked: str) -> None:
     with pytest.raises(ConfigError) as raised:
         resolve_device(asked)
-    assert str(raised.value) == f"device={asked}: auto, cpu, cuda:0, cuda:1"
+    assert str(raised.value) == f"device={asked}: allowed is one of auto, cpu, cuda:0, cuda:1"
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -133,6 +133,26 @@ def test_the_table_has_a_row_a_run_and_the_columns_of_the_contract(results: Path
     assert list(empty.columns) == list(SUMMARY_COLUMNS) and empty.empty
 
 
+def test_the_table_holds_numbers_texts_and_truth_values_whatever_is_missing(tmp_path: Path) -> None:
+    for name, noisy, size in (("aaaa", True, 224), ("bbbb", None, 336)):
+        summary = {"latency_s": 0.5, "noisy": noisy, "img_size": size, "prompt_len": None}
+        write(tmp_path / name, summary=summary)
+    table = records.load(tmp_path)
+    kinds = {name: str(table[name].dtype) for name in ("img_size", "prompt_len", "latency_s")}
+    assert kinds == {"img_size": "int64", "prompt_len": "float64", "latency_s": "float64"}
+    assert table["noisy"].dtype == "boolean" and table["energy_source"].dtype == "str"
+    assert table[table["noisy"]]["fingerprint"].tolist() == ["aaaa"]
+    assert table["status"].tolist() == [COMPLETED, COMPLETED]
+    empty = records.load(tmp_path / "nothing here")
+    assert empty["latency_s"].dtype == "float64" and empty["model"].dtype == "str"
+
+
+def test_a_record_that_the_table_lacks_is_warned_of(results: Path) -> None:
+    write(results / "mmmm", summary={"latency_s": "quick"})
+    with pytest.warns(UserWarning, match=r"mmmm.*summary\.latency_s"):
+        assert records.load(results)["fingerprint"].tolist() == ["aaaa", "zzzz"]
+
+
 # Anything but a number in these columns of a reading is text that people wrote.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=30)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
