@@ -9,6 +9,9 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+# what `make test-all` tries besides; an extra that needs a GPU or a compiler is not among them
+EXTRAS := requirements-launchers.txt requirements-ray.txt
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all check report clean
@@ -56,10 +59,10 @@ $(VENV)/.user: requirements.txt constraints.txt $(PY)
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.user
+$(VENV)/.dev: requirements-dev.txt requirements-notebooks.txt $(VENV)/.user
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.extras: requirements-notebooks.txt $(VENV)/.dev
-	$(PIP) -r requirements-notebooks.txt
+$(VENV)/.extras: $(EXTRAS) $(VENV)/.dev
+	$(PIP) $(EXTRAS:%=-r %)
 	@touch $@

@@ -258,7 +258,7 @@ def finished_status(folder: Path) -> str | None:
     if not is_finished(folder):
         return None
     try:
-        return _read_record(folder).status
+        return read_record(folder).status
     except BrokenRecord:
         return None
 
@@ -321,7 +321,7 @@ def read(results_dir: Path | str) -> Collection:
     records, problems = [], []
     for folder in _record_folders(Path(results_dir)):
         try:
-            records.append(_read_record(folder))
+            records.append(read_record(folder))
         except BrokenRecord as problem:
             problems.append(str(problem))
     return Collection(records, problems)
@@ -374,7 +374,8 @@ def _record_folders(results_dir: Path) -> list[Path]:
     return [Path(path) for path in sorted(found)]
 
 
-def _read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> Record:
+    """One record; raises where it is torn or is not one."""
     path = folder / "run.json"
     try:
         text = path.read_text(encoding="utf-8")

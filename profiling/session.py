@@ -22,10 +22,11 @@ from profiling.machine import (
     usable_cores,
 )
 from profiling.models.weights import describe_weights, locate
-from profiling.point import ConfigError, Point, digest_code, read_point
+from profiling.point import ConfigError, Point, canonical_json, digest_code, read_point
 from profiling.progress import Progress
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
 from profiling.samples import Sample, check_pictures, digest_samples, load_samples
+from profiling.trackers.tracking import Tracking
 from profiling.worker import Job, Outcome, WorkerKeeper, now
 
 _LOCKS = ".locks"
@@ -39,6 +40,7 @@ class Plan:
     samples: list[Sample]
     fingerprint: str
     digests: Mapping[str, str]
+    tracker: Mapping[str, Any]
 
 
 def plan_point(config: Mapping[str, Any]) -> Plan:
@@ -52,13 +54,25 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     weights_digest = _weights_digest(point)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
-        versions=package_versions(),
+        versions=_installed_versions(),
         samples_digest=samples_digest,
         weights_digest=weights_digest,
     )
     _check_results_dir(Path(point.results_dir))
     digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
-    return Plan(point=point, samples=samples, fingerprint=fingerprint, digests=digests)
+    return Plan(
+        point=point,
+        samples=samples,
+        fingerprint=fingerprint,
+        digests=digests,
+        tracker=dict(config["tracker"]),
+    )
+
+
+@cache
+def _installed_versions() -> dict[str, str]:
+    """Reading them takes longer than all else that is checked about a point."""
+    return package_versions()
 
 
 @cache
@@ -100,6 +114,7 @@ class Session:
     def __init__(self, *, total: int) -> None:
         self.progress = Progress(total=total)
         self._keeper = WorkerKeeper()
+        self._trackings: dict[str, Tracking] = {}
         self.statuses: list[str] = []
         self._kept = 0
 
@@ -136,6 +151,7 @@ class Session:
         if status in KEPT_STATUSES:
             self._kept += 1
             self.progress.end(f"{status} already, kept in {folder}", measured=False)
+            self._show(plan, folder)
             return Outcome(status=status, error=None, loaded=False, summary={})
         if folder.exists():
             self.progress.note(f"{folder} holds a failed or torn run, which is replaced")
@@ -151,7 +167,15 @@ class Session:
         with self._hold_device(plan.point):
             outcome = self._keeper.run(job, self.progress.phase)
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
+        self._show(plan, folder)
         return outcome
+
+    def _show(self, plan: Plan, folder: Path) -> None:
+        """Show a record where people look at their runs, also one that was not shown at its time."""
+        chosen = canonical_json(plan.tracker)
+        if chosen not in self._trackings:
+            self._trackings[chosen] = Tracking(plan.tracker, self.progress.note)
+        self._trackings[chosen].show(folder)
 
     def _hold_device(self, point: Point) -> AbstractContextManager[None]:
         """Runs that share a device measure each other."""
@@ -194,7 +218,7 @@ def _gather_facts(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "config": plan.point.as_config(),
         "machine": describe_machine().to_dict(),
-        "versions": package_versions(),
+        "versions": _installed_versions(),
         "git": git_state(PROJECT),
         "weights": describe_weights(plan.point),
         "digests": plan.digests,

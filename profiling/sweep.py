@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
@@ -40,12 +42,26 @@ from profiling.session import Plan, Session, is_kept, plan_point
 
 INTERRUPTED = 130
 WRONG_CONFIGURATION = 2
-# Launchers by name: the one that runs jobs in this process, and those that start others beside it.
-_IN_PROCESS = "basic"
-_ON_THIS_MACHINE = ("joblib", "submitit_local")
+# The choices of hydra/launcher that need a package, and its plugin for Hydra.
+_PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+    "ray_cluster": "hydra_ray_launcher",
+}
+# Classes of launchers that give a sweep up when they lose a process, and have it on this machine.
+_GIVE_UP = ("JoblibLauncher", "LocalLauncher")
+_QUEUES = ("SlurmLauncher",)
 _MOST_LAUNCHES = 3
+_GPUS = "CUDA_VISIBLE_DEVICES"
+_GPUS_SEEN = "VLM_PROFILING_GPUS_SEEN"
+_ALL = "all"
 _LONGEST_COMPLAINT = 300
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
+
+# The launchers' configurations stand under the names of those that come with their packages.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
 
 
 @dataclass(kw_only=True)
@@ -60,7 +76,11 @@ _current = _Sweep()
 
 def read_config(config: DictConfig) -> dict[str, Any]:
     """The composed configuration as plain values, without Hydra's own part."""
-    plain = OmegaConf.to_container(mask_config(config), resolve=True, throw_on_missing=True)
+    return to_plain(mask_config(config))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -74,8 +94,6 @@ def run_sweep(
     jobs: Sequence[Sequence[str]],
     configs: Sequence[Mapping[str, Any]],
     launcher: Launcher,
-    *,
-    engine: str,
 ) -> int:
     """All the points of a sweep, those of one model together; the exit status."""
     plans = [plan_point(config) for config in configs]
@@ -86,23 +104,14 @@ def run_sweep(
         return list_points(ordered)
     with _session(total=len(jobs)) as session:
         arranged = [jobs[i] for i in order]
-        if engine == _IN_PROCESS:
+        if isinstance(launcher, BasicLauncher):
             launcher.launch(arranged, initial_job_idx=0)
+            totals = session.totals()
         else:
-            _launch(arranged, ordered, launcher, session, engine=engine)
-    conclude(
-        ordered, session, totals=session.totals() if engine == _IN_PROCESS else session.counts()
-    )
+            _launch(arranged, ordered, launcher, session)
+            totals = session.counts()
+    conclude(ordered, session, totals=totals)
     return session.exit_status(single=False)
-
-
-def check_engine(engine: str, target: str) -> None:
-    """Refuse a launcher whose package is not there, and say how to get it."""
-    package = ".".join(target.split(".")[:2])
-    if find_spec(package) is None:
-        extra = "ray" if engine.startswith("ray") else "launchers"
-        command = f"pip install -r requirements-{extra}.txt -c constraints.txt"
-        raise ConfigError("hydra/launcher", engine, f"allowed once it is installed: {command}")
 
 
 def _launch(
@@ -110,12 +119,11 @@ def _launch(
     plans: Sequence[Plan],
     launcher: Launcher,
     session: Session,
-    *,
-    engine: str,
 ) -> None:
     """Have a launcher run jobs in other processes; what it loses with one is put to it again."""
-    _let_import()
-    again = engine in _ON_THIS_MACHINE and all(plan.point.resume for plan in plans)
+    engine = type(launcher).__name__
+    _prepare_environment(engine)
+    again = engine in _GIVE_UP and all(plan.point.resume for plan in plans)
     left = list(range(len(jobs)))
     for _ in range(_MOST_LAUNCHES if again else 1):
         try:
@@ -136,8 +144,12 @@ def _launch(
         )
 
 
-def _let_import() -> None:
-    """Let processes that start elsewhere find this project's code."""
+def _prepare_environment(engine: str) -> None:
+    """Let processes that start elsewhere find the code and the GPUs, and tell nobody of it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What a queue gives to a job is for the queue to say.
+    if engine not in _QUEUES:
+        os.environ[_GPUS_SEEN] = os.environ.get(_GPUS, _ALL)
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = [str(PROJECT), *(folder for folder in before if folder != str(PROJECT))]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
@@ -178,6 +190,7 @@ def run_job(config: DictConfig) -> str:
     elsewhere = _current.session is None and _is_sweep()
     if elsewhere:
         _go_home()
+        _see_gpus()
     try:
         plan = plan_point(read_config(config))
     except (ConfigError, OmegaConfBaseException) as error:
@@ -197,6 +210,17 @@ def _go_home() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     os.chdir(HydraConfig.get().runtime.cwd)
+
+
+def _see_gpus() -> None:
+    """Some launchers hide all GPUs from a job that asked for none; `device` says what is used."""
+    seen = os.environ.get(_GPUS_SEEN)
+    if seen is None or os.environ.get(_GPUS) != "":
+        return
+    if seen == _ALL:
+        del os.environ[_GPUS]
+    else:
+        os.environ[_GPUS] = seen
 
 
 def _is_sweep() -> bool:
@@ -305,6 +329,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
         key, _, value = argument.partition("=")
         if key.startswith("--"):
             _check_flag(key)
+        if key.lstrip("+~") == "hydra/launcher":
+            _check_launcher(value)
         if not key.lstrip("+~"):
             raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
         group, _, inner = key.partition(".")
@@ -316,6 +342,15 @@ def check_overrides(arguments: Sequence[str]) -> None:
             value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)
         ):
             raise ConfigError(key, value, describe_options(group))
+
+
+def _check_launcher(name: str) -> None:
+    plugin = _PLUGINS.get(name)
+    if plugin is None or find_spec(f"hydra_plugins.{plugin}") is not None:
+        return
+    extra = "ray" if "ray" in plugin else "launchers"
+    command = f"pip install -r requirements-{extra}.txt -c constraints.txt"
+    raise ConfigError("hydra/launcher", name, f"allowed once it is installed: {command}")
 
 
 def _check_flag(flag: str) -> None:

@@ -14,7 +14,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["MPLBACKEND"] = "agg"
 # a test neither waits for a device that somebody is measuring on, nor leaves peaks in a home
 _OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name

@@ -71,7 +71,7 @@ def test_every_group_has_options(group: str) -> None:
 
 def test_every_yaml_belongs_to_a_tested_group() -> None:
     groups = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
-    assert groups == {"config.yaml", "experiment", "hydra", *GROUPS}
+    assert groups == {"config.yaml", "experiment", "hydra", "tracker", *GROUPS}
 
 
 @pytest.mark.parametrize("model", options("model"))
@@ -91,15 +91,36 @@ def test_the_probes_that_a_profiler_names_can_be_built(profiler: str) -> None:
         assert callable(probe.measure)
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
+def list_blocks(experiment: str) -> Iterator[dict[str, str]]:
+    """What a preset sweeps: keys with their values, in one block or in several."""
     config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
     assert config.hydra.mode == RunMode.MULTIRUN
-    swept = config.hydra.sweeper.params
-    assert swept
-    for key, values in swept.items():
-        for value in str(values).split(","):
-            compose_point(f"{key}={value}")
+    sweeper = config.hydra.sweeper
+    shared = {str(key): str(values) for key, values in sweeper.params.items()}
+    for block in (sweeper.get("blocks") or {"all": {}}).values():
+        yield shared | {str(key): str(values) for key, values in block.items()}
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
+    for block in list_blocks(experiment):
+        assert block
+        first = {key: values.split(",")[0] for key, values in block.items()}
+        for key, values in block.items():
+            for value in values.split(","):
+                chosen = first | {key: value}
+                compose_point(*(f"{name}={chosen[name]}" for name in chosen))
+
+
+@pytest.mark.parametrize("tracker", options("tracker"))
+def test_a_tracker_makes_no_other_point(tracker: str) -> None:
+    assert compose_point(f"tracker={tracker}") == compose_point()
+
+
+@pytest.mark.parametrize("launcher", options("hydra/launcher"))
+def test_a_launcher_is_a_plugin_with_its_settings(launcher: str) -> None:
+    settings = OmegaConf.load(CONF / "hydra" / "launcher" / f"{launcher}.yaml")
+    assert "_target_" in settings or "defaults" in settings
 
 
 def test_experiments_cover_every_option() -> None:

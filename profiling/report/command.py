@@ -40,6 +40,13 @@ def write_report(arguments: Sequence[str]) -> int:
     """The pages, or only the files that were asked for."""
     options = _report_parser().parse_args(arguments)
     found = read_all(Path(options.results_dir))
+    if not _write_files(found, options, arguments):
+        _write_pages(found, options.output, arguments)
+    return 0
+
+
+def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[str]) -> bool:
+    """The files that were asked for; whether there were any."""
     if options.csv:
         write_text(options.csv, to_csv(found.runs))
     if options.json:
@@ -48,16 +55,27 @@ def write_report(arguments: Sequence[str]) -> int:
         from profiling.report.html import to_html
 
         write_text(options.html, to_html(found))
-    if not (options.csv or options.json or options.html):
-        _write_pages(found, options.output, arguments)
-    return 0
+    if options.parquet:
+        from profiling.report.columnar import write_parquet
+
+        write_parquet(found.runs, options.parquet)
+    if options.dataset:
+        from profiling.report.columnar import write_dataset
+
+        write_dataset(found.runs, options.dataset, command=_written(arguments))
+    files = (options.csv, options.json, options.html, options.parquet, options.dataset)
+    return any(files)
+
+
+def _written(arguments: Sequence[str]) -> str:
+    return shlex.join([*PROGRAM.split(), *arguments])
 
 
 def _write_pages(found: Runs, output: Path, arguments: Sequence[str]) -> None:
     from profiling.report.pages import write_pages
 
     try:
-        index = write_pages(found, output, command=shlex.join([*PROGRAM.split(), *arguments]))
+        index = write_pages(found, output, command=_written(arguments))
     except OSError as error:
         raise ReportError(f"{output}: cannot be written: {error.strerror}") from None
     print(f"{len(found.runs)} runs: {index}")
@@ -74,6 +92,8 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, help="write only this CSV file")
     parser.add_argument("--json", type=Path, help="write only this JSON file")
     parser.add_argument("--html", type=Path, help="write only this self-contained page")
+    parser.add_argument("--parquet", type=Path, help="write only this Parquet file")
+    parser.add_argument("--dataset", type=Path, help="write only this Hugging Face dataset folder")
     return parser
 
 

@@ -15,6 +15,8 @@ from profiling.report.markdown import number_columns, run_column, setting_column
 from profiling.report.markdown import setting_columns as varying_columns
 from profiling.report.marks import ESTIMATED, mark_run, mark_weights
 from profiling.report.pareto import costs_of, front_of, group_comparable
+from profiling.report.published import STEM as PUBLISHED
+from profiling.report.published import write_published
 from profiling.report.roofline import show_roofline
 from profiling.report.runs import Run, Runs, values_of
 from profiling.report.sections import (
@@ -60,13 +62,18 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
         own = newest([run for run in found.runs if run["model"] == model])
         paper = Paper(output=output, stem=stem_of(model))
         _write(output, paper.stem, write_model_page(paper, model, own, command))
+    published = write_published(found.runs, command)
+    if published:
+        _write(output, PUBLISHED, published)
     index = write_index(Paper(output=output, stem=INDEX), found, models, command)
+    if published:
+        index = [*index, f"- [A published table, measured again]({PUBLISHED}.md)"]
     return _write(output, INDEX, index)
 
 
 def stem_of(model: str) -> str:
     """The model's name, where it can be a file's name; a record may hold any text."""
-    if _STEM.fullmatch(model) and model != INDEX:
+    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED):
         return model
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from profiling import PROJECT
 from profiling.records import Record
 
+INDEX = "samples.json"
 LARGEST_BYTES = 200_000
 KINDS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
 
@@ -37,20 +39,34 @@ def match(asked: Mapping[str, Asked], line: Mapping[str, Any]) -> Asked:
 
 def find_asked(record: Record) -> dict[str, Asked]:
     """What each sample id asked; only small pictures, and none from outside the folder."""
-    dataset = record.config.get("dataset")
-    folder = dataset.get("folder") if isinstance(dataset, dict) else None
-    if not isinstance(folder, str) or not (Path(folder) / "samples.json").is_file():
+    folder = _find_folder(record)
+    if folder is None:
         return {}
-    entries = _read_entries(Path(folder) / "samples.json")
+    entries = _read_entries(folder / INDEX)
     return {
         str(entry.get("id") or position): Asked(
-            picture=_picture(Path(folder), entry.get("image_path")),
+            picture=_picture(folder, entry.get("image_path")),
             request=entry["request"] if isinstance(entry.get("request"), str) else None,
             references=_references(entry.get("response")),
         )
         for position, entry in enumerate(entries)
         if isinstance(entry, dict)
     }
+
+
+def _find_folder(record: Record) -> Path | None:
+    """Where the run's samples were; for a run of another machine, the project's own of that name.
+
+    Whether they are the same samples is not for the name to say: `match` looks at each.
+    """
+    dataset = record.config.get("dataset")
+    if not isinstance(dataset, dict):
+        return None
+    written, name = dataset.get("folder"), dataset.get("name")
+    folders = [Path(written)] if isinstance(written, str) else []
+    if isinstance(name, str):
+        folders.append(PROJECT / "datasets" / name)
+    return next((folder for folder in folders if (folder / INDEX).is_file()), None)
 
 
 def _references(response: object) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Repeat:
 def read_worths(record: Record) -> dict[str, Worth]:
     """Status and source of every aggregate that is anything but plainly measured."""
     worths = {}
-    for _, metric, _, _, status, source, repeat, batch in _rows(record):
+    for _, metric, _, _, status, source, repeat, batch in read_rows(record):
         if status != MEASURED and not repeat and not batch:
             worths[metric] = (status, source)
     return worths
@@ -43,7 +43,7 @@ def read_repeats(record: Record, *, metric: str, phase: str) -> list[Repeat]:
     """The raw values of one metric of one phase, in the order they were taken."""
     return [
         Repeat(repeat=int(repeat or 0), batch=int(batch or 0), value=float(value))
-        for own_phase, own_metric, value, _, _, _, repeat, batch in _rows(record)
+        for own_phase, own_metric, value, _, _, _, repeat, batch in read_rows(record)
         if own_metric == metric and own_phase == phase and value and (repeat or batch)
     ]
 
@@ -51,13 +51,14 @@ def read_repeats(record: Record, *, metric: str, phase: str) -> list[Repeat]:
 def read_phase_repeats(record: Record) -> dict[str, list[float]]:
     """The raw latencies of every phase."""
     phases: dict[str, list[float]] = {}
-    for phase, metric, value, _, _, _, repeat, _ in _rows(record):
+    for phase, metric, value, _, _, _, repeat, _ in read_rows(record):
         if metric == "latency_s" and value and repeat:
             phases.setdefault(phase, []).append(float(value))
     return phases
 
 
-def _rows(record: Record) -> Iterator[list[str]]:
+def read_rows(record: Record) -> Iterator[list[str]]:
+    """The fields of each reading as they are written; none where a run has no readings."""
     path = record.folder / "readings.csv"
     if not path.is_file():
         return

@@ -110,6 +110,12 @@ def read_runs(results_dir: Path) -> Runs:
     return Runs(runs=runs, problems=problems)
 
 
+def single_run(record: Record) -> Run:
+    """A record by itself, held against no other."""
+    row = _row(record, agreement=None, speedup=None)
+    return Run(record=record, columns=row, worths=read_worths(record), baseline=None)
+
+
 def _row(record: Record, **at_reading: float | None) -> dict[str, Any]:
     facts = {"fingerprint": record.fingerprint, "status": record.status, **at_reading}
     known = record.summary | facts

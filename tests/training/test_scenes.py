@@ -31,8 +31,8 @@ def test_marks_lie_in_the_picture(task):
         scene = _draw(task, seed, held_out=False)
         assert scene.marks
         for mark in scene.marks:
-            assert -0.01 <= mark.left < mark.right <= 1.01
-            assert -0.02 <= mark.top < mark.bottom <= 1.02
+            assert -0.05 <= mark.left < mark.right <= 1.05
+            assert -0.05 <= mark.top < mark.bottom <= 1.05
 
 
 def test_training_never_shows_a_held_out_word():

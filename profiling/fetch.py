@@ -1,0 +1,454 @@
+"""Takes samples of a public set from the hub: python -m profiling.fetch dataset=… [key=value …].
+
+Which rows are taken depends on the seed and on the rows' names alone: each row's rank is a hash
+of the two, and the lowest ranks win, in whatever order the rows come. Fewer samples of the same
+seed are therefore the first ones of more. What is fetched lies beside its place until it is
+complete, so a folder that is there is whole, and a command that was cut short goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from profiling import PROJECT, hub
+from profiling.point import LARGEST_SEED, ConfigError
+from profiling.samples import (
+    PictureError,
+    check_pictures,
+    digest_samples,
+    load_samples,
+    read_picture,
+)
+
+CONF = PROJECT / "conf" / "fetch"
+SAMPLES, SOURCE, PROGRESS, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
+FAILED, WRONG_CONFIGURATION = 1, 2
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Often enough that little is read twice, seldom enough that writing costs nothing.
+_ROWS_BETWEEN_SAVES = 100
+_SUFFIXES = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "TIFF": ".tif",
+}
+_COLUMNS = ("id", "picture", "question", "context", "choices", "references", "option")
+
+
+class FetchError(RuntimeError):
+    """What failed on the way: one line that names it and says what to do."""
+
+
+class Unfit(ValueError):
+    """Why a row cannot be a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to take from where. All but `output` decides which samples there are."""
+
+    dataset: str
+    repository: str
+    revision: str | None
+    split: str
+    source: str | None
+    columns: Mapping[str, str]
+    wording: str | None
+    num_samples: int
+    seed: int
+    pool: int | None
+    output: Path = field(compare=False)
+
+    @property
+    def place(self) -> str:
+        return self.source or self.repository
+
+    def facts(self) -> dict[str, Any]:
+        facts = asdict(self)
+        del facts["output"]
+        return facts
+
+
+@dataclass(kw_only=True)
+class Haul:
+    """What was read so far: how many rows, the best of them, and why others cannot be used."""
+
+    rows_read: int
+    state: dict[str, Any] | None
+    kept: list[dict[str, Any]]
+    left_out: Counter[str]
+
+
+def main() -> None:
+    try:
+        request = read_request(sys.argv[1:])
+        with locked(request.output), hub.explained("dataset", request.place, request.revision):
+            print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
+    except ConfigError as error:
+        sys.exit(_refuse(str(error), WRONG_CONFIGURATION))
+    except (FetchError, hub.HubError) as error:
+        sys.exit(_refuse(str(error), FAILED))
+    except OSError as error:
+        sys.exit(_refuse(f"{error}; the same command goes on from there", FAILED))
+    except KeyboardInterrupt:
+        sys.exit(_refuse("stopped; the same command goes on from there", FAILED))
+
+
+def _refuse(line: str, status: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return status
+
+
+# What was asked for
+
+
+def read_request(arguments: Sequence[str]) -> Request:
+    """The yaml of a set with what was typed put over it, checked."""
+    typed = dict(_split(argument) for argument in arguments)
+    name = str(typed.pop("dataset", None))
+    values = _read_yaml(name)
+    for key, value in typed.items():
+        if key not in values:
+            allowed = ", ".join(["dataset", *values])
+            raise ConfigError(key, value, f"unknown key; allowed are {allowed}")
+        values[key] = value
+    _check(values)
+    source = None if values["source"] is None else _existing_folder(str(values["source"]))
+    return Request(
+        dataset=name,
+        repository=str(values["repository"]),
+        revision=None if source else str(values["revision"]),
+        split=str(values["split"]),
+        source=source,
+        columns={key: str(values[key]) for key in _COLUMNS if values[key] is not None},
+        wording=values["wording"],
+        num_samples=values["num_samples"],
+        seed=values["seed"],
+        pool=values["pool"],
+        output=_output(name, values),
+    )
+
+
+def _split(argument: str) -> tuple[str, Any]:
+    key, equals, text = argument.partition("=")
+    if not equals:
+        raise ConfigError(argument, "", "allowed is key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    # A folder may have a name that yaml would take for a number or a list.
+    return key, value if value is None or isinstance(value, int) else text
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    options = sorted(path.stem for path in CONF.glob("*.yaml"))
+    if name not in options:
+        raise ConfigError("dataset", name, f"allowed is one of {', '.join(options)}")
+    values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    _whole(values, "num_samples", at_least=1)
+    _whole(values, "seed", at_least=0, at_most=LARGEST_SEED)
+    if values["pool"] is not None:
+        _whole(values, "pool", at_least=values["num_samples"])
+    if not values["source"] and not _COMMIT.fullmatch(str(values["revision"])):
+        raise ConfigError(
+            "revision", values["revision"], "allowed is a commit: 40 hexadecimal digits"
+        )
+    for one, other in (("question", "wording"), ("references", "option")):
+        if (values[one] is None) == (values[other] is None):
+            raise ConfigError(one, values[one], f"allowed is to give either this or {other}")
+
+
+def _whole(
+    values: Mapping[str, Any], key: str, *, at_least: int, at_most: int | None = None
+) -> None:
+    value = values[key]
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < at_least or (at_most is not None and value > at_most):
+        upper = "" if at_most is None else f" to {at_most}"
+        raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}")
+
+
+def _existing_folder(written: str) -> str:
+    folder = os.path.abspath(os.path.expanduser(written))
+    if not os.path.isdir(folder):
+        raise ConfigError("source", written, "there is no such folder")
+    return folder
+
+
+def _output(name: str, values: Mapping[str, Any]) -> Path:
+    written = values["output"]
+    if written is None:
+        return Path("fetched") / f"{name}_{values['num_samples']}_seed{values['seed']}"
+    path = Path(os.path.expanduser(str(written)))
+    if path.exists() and not path.is_dir():
+        raise ConfigError("output", written, "there is a file of that name; allowed is a folder")
+    return path
+
+
+# Fetching
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Keeps a second fetch of the same folder out."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FetchError(f"{output}: another fetch is at work on it: wait for its end") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fetch(request: Request, command: Sequence[str]) -> str:
+    """Bring a folder of samples into being; what is said at the end."""
+    if request.output.exists():
+        _check_finished(request)
+        return _describe(request, "already there")
+    partial = request.output.with_name(f"{request.output.name}.part")
+    haul = _resume(request, partial)
+    stream = _open(request)
+    if haul.state is not None:
+        stream.load_state_dict(haul.state)
+    for row in _rows(request, stream, haul.rows_read):
+        _take(request, partial, haul, row)
+        haul.rows_read += 1
+        if haul.rows_read % _ROWS_BETWEEN_SAVES == 0:
+            haul.state = stream.state_dict()
+            _save(request, partial, haul)
+    _finish(request, partial, haul, command)
+    return _describe(request, "complete")
+
+
+def _check_finished(request: Request) -> None:
+    """A folder that holds something else is left alone."""
+    try:
+        stored = json.loads((request.output / SOURCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError(
+            "output", request.output, "the folder was not made by a fetch; name another one"
+        ) from None
+    wanted = json.loads(json.dumps(request.facts()))
+    other = [key for key, value in wanted.items() if stored.get("request", {}).get(key) != value]
+    if other:
+        raise ConfigError(
+            "output", request.output, f"holds another {', '.join(other)}; name another folder"
+        )
+    samples = load_samples(request.output, count=request.num_samples, at_most=None)
+    if digest_samples(samples) != stored["samples_digest"]:
+        raise ConfigError("output", request.output, "was changed since; remove it or name another")
+
+
+def _resume(request: Request, partial: Path) -> Haul:
+    """What an earlier command left, if it asked for the same; otherwise a fresh start."""
+    try:
+        stored = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        stored = {}
+    if stored.get("request") != json.loads(json.dumps(request.facts())):
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / PICTURES).mkdir(parents=True)
+        return Haul(rows_read=0, state=None, kept=[], left_out=Counter())
+    print(f"going on after {stored['rows_read']} rows", file=sys.stderr)
+    del stored["request"]
+    return Haul(**{**stored, "left_out": Counter(stored["left_out"])})
+
+
+def _save(request: Request, partial: Path, haul: Haul) -> None:
+    _write_json(partial / PROGRESS, {"request": request.facts(), **asdict(haul)})
+    print(f"{haul.rows_read} rows read, {len(haul.kept)} kept", file=sys.stderr)
+
+
+def _write_json(path: Path, content: object) -> None:
+    """Written beside its place and moved there, so that it is whole or not there."""
+    beside = path.with_name(f"{path.name}.part")
+    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _rows(request: Request, stream: Any, already_read: int) -> Iterator[Mapping[str, Any]]:
+    left = None if request.pool is None else max(0, request.pool - already_read)
+    try:
+        yield from islice(stream, left)
+    except import_module("pyarrow").ArrowException as error:
+        raise FetchError(f"{request.place}: damaged: {' '.join(str(error).split())}") from error
+
+
+def _open(request: Request) -> Any:
+    """A stream of the columns that are needed, with pictures as the bytes that were uploaded."""
+    datasets = _import_datasets()
+    try:
+        stream = datasets.load_dataset(
+            request.source or request.repository,
+            split=request.split,
+            revision=request.revision,
+            streaming=True,
+        )
+    except ValueError as error:
+        # The library has one kind of error for this and for what only it can understand.
+        if "split" not in str(error).lower():
+            raise FetchError(f"{request.place}: {error}") from error
+        raise ConfigError("split", request.split, str(error)) from error
+    available = list(stream.features or stream.column_names or [])
+    for key, column in request.columns.items():
+        if column not in available:
+            raise ConfigError(
+                key, column, f"{request.place} has no such column; it has {', '.join(available)}"
+            )
+    stream = stream.select_columns(sorted(set(request.columns.values())))
+    # Blocks of rows instead of whole files: going on reads no more than one of them again.
+    return stream.cast_column(request.columns["picture"], datasets.Image(decode=False)).reshard()
+
+
+def _import_datasets() -> Any:
+    spec = find_spec("datasets")
+    # Without the package, the name finds this project's folder of samples.
+    if spec is None or spec.origin is None:
+        raise FetchError(
+            "the datasets package is not installed: pip install -r requirements-data.txt"
+        )
+    datasets = import_module("datasets")
+    datasets.disable_progress_bars()
+    return datasets
+
+
+# A row at a time
+
+
+def _take(request: Request, partial: Path, haul: Haul, row: Mapping[str, Any]) -> None:
+    """Keep a row if it ranks among the best so far; its picture is written, another's removed."""
+    position = haul.rows_read
+    name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
+    rank = hashlib.sha256(f"{request.seed}:{name}".encode()).hexdigest()
+    full = len(haul.kept) == request.num_samples
+    if full and rank >= haul.kept[-1]["rank"]:
+        return
+    try:
+        entry = _read_row(request, row, name)
+        picture = _write_picture(row[request.columns["picture"]], partial / PICTURES, position)
+    except Unfit as reason:
+        haul.left_out[str(reason)] += 1
+        return
+    if any(kept["entry"]["id"] == name for kept in haul.kept):
+        raise ConfigError("id", request.columns.get("id"), f"two rows are called {name}")
+    entry["image_path"] = f"{PICTURES}/{picture.name}"
+    haul.kept.append({"rank": rank, "entry": entry})
+    haul.kept.sort(key=lambda kept: kept["rank"])
+    # Its picture stays until the end: an earlier state may have to be gone back to.
+    del haul.kept[request.num_samples :]
+
+
+def _read_row(request: Request, row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    columns = request.columns
+    question = request.wording or str(row[columns["question"]] or "").strip()
+    if not question:
+        raise Unfit("no question")
+    context = str(row[columns["context"]] or "").strip() if "context" in columns else ""
+    choices = [str(one) for one in row[columns["choices"]]] if "choices" in columns else []
+    listed = " ".join(f"({number}) {choice}" for number, choice in enumerate(choices))
+    parts = [f"context: {context}" if context else "", question, f"choices: {listed}"]
+    return {
+        "id": name,
+        "image_path": None,
+        "request": "\n".join(part for part in parts[: 3 if choices else 2] if part),
+        "response": _read_response(request, row, choices),
+    }
+
+
+def _read_response(
+    request: Request, row: Mapping[str, Any], choices: Sequence[str]
+) -> str | list[str]:
+    if "option" in request.columns:
+        option = row[request.columns["option"]]
+        if option is None or not 0 <= int(option) < len(choices):
+            raise Unfit("no right choice")
+        return str(int(option))
+    answers = row[request.columns["references"]]
+    if not answers:
+        raise Unfit("no references")
+    return [answers] if isinstance(answers, str) else [str(answer) for answer in answers]
+
+
+def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) -> Path:
+    """The bytes as they were uploaded, once they are known to be a whole picture."""
+    if not cell:
+        raise Unfit("no picture")
+    content = cell["bytes"]
+    beside = folder / f"{position:06}.part"
+    beside.write_bytes(Path(cell["path"]).read_bytes() if content is None else content)
+    try:
+        read_picture(beside)
+    except PictureError:
+        beside.unlink()
+        raise Unfit("a broken picture") from None
+    with Image.open(beside) as picture:
+        kind = str(picture.format)
+    return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
+
+
+def _finish(request: Request, partial: Path, haul: Haul, command: Sequence[str]) -> None:
+    if len(haul.kept) < request.num_samples:
+        reasons = "".join(f", {count} have {reason}" for reason, count in haul.left_out.items())
+        raise ConfigError(
+            "num_samples",
+            request.num_samples,
+            f"of {haul.rows_read} rows read, {len(haul.kept)} can be used{reasons}",
+        )
+    entries = [kept["entry"] for kept in haul.kept]
+    wanted = {entry["image_path"] for entry in entries}
+    for path in (partial / PICTURES).iterdir():
+        if f"{PICTURES}/{path.name}" not in wanted:
+            path.unlink()
+    _write_json(partial / SAMPLES, entries)
+    samples = load_samples(partial, count=request.num_samples, at_most=None)
+    check_pictures(partial, samples)
+    source = {
+        "request": request.facts(),
+        "command": list(command),
+        "rows_read": haul.rows_read,
+        "left_out": dict(haul.left_out),
+        "samples_digest": digest_samples(samples),
+        "ids": [sample.id for sample in samples],
+    }
+    _write_json(partial / SOURCE, source)
+    (partial / PROGRESS).unlink(missing_ok=True)
+    os.replace(partial, request.output)
+
+
+def _describe(request: Request, how: str) -> str:
+    return (
+        f"{request.num_samples} samples in {request.output}, {how}: python main.py"
+        f" dataset={request.dataset} dataset.folder={request.output}"
+    )
+
+
+if __name__ == "__main__":
+    main()
