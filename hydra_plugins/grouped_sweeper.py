@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.blocks import Values, unite
-from profiling.sweep import mask_config, read_config, run_sweep
+from profiling.sweep import mask_config, run_sweep, to_plain
 
 
 class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
@@ -28,7 +28,7 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
     ) -> None:
         super().__init__(max_batch_size, dict(params or {}))
         self._blocks = list((blocks or {}).values()) or [{}]
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], bytes] = {}
         self._parsed: dict[str, Override] = {}
 
     def sweep(self, arguments: list[str]) -> None:
@@ -65,24 +65,28 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         """What Hydra composes for a job, at a fraction of the time where only values differ."""
         new = [assignment for assignment in job if assignment not in self._parsed]
         self._parsed.update(zip(new, self._parse(new), strict=True))
-        values = [one for one in job if not self._is_choice(self._parsed[one])]
-        config = copy.deepcopy(
-            self._compose_choices(tuple(one for one in job if one not in values))
-        )
-        ConfigLoaderImpl._apply_overrides_to_config([self._parsed[one] for one in values], config)
-        return read_config(config)
+        choices = [one for one in job if self._is_choice(self._parsed[one])]
+        config = self._compose_choices(tuple(choices))
+        values = [self._parsed[one] for one in job if one not in choices]
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return to_plain(config)
 
     def _is_choice(self, override: Override) -> bool:
         """Whether it chooses among files, and not a value in them."""
         assert self.hydra_context is not None
-        repository = self.hydra_context.config_loader.repository
-        return override.package is not None or repository.group_exists(override.key_or_group)
+        loader = self.hydra_context.config_loader
+        assert isinstance(loader, ConfigLoaderImpl)
+        group = loader.repository.group_exists(override.key_or_group)
+        return group or override.package is not None
 
     def _compose_choices(self, choices: tuple[str, ...]) -> DictConfig:
+        """A configuration of its own: unpickling is several times as fast as copying."""
         assert self.hydra_context is not None and self.config is not None
         if choices not in self._composed:
             loader = self.hydra_context.config_loader
-            config = mask_config(loader.load_sweep_config(self.config, list(choices)))
-            OmegaConf.set_struct(config, True)
-            self._composed[choices] = config
-        return self._composed[choices]
+            composed = mask_config(loader.load_sweep_config(self.config, list(choices)))
+            OmegaConf.set_struct(composed, True)
+            self._composed[choices] = pickle.dumps(composed)
+        config = pickle.loads(self._composed[choices])
+        assert isinstance(config, DictConfig)
+        return config

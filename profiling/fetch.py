@@ -235,17 +235,24 @@ def fetch(request: Request, command: Sequence[str]) -> str:
         return _describe(request, "already there")
     partial = request.output.with_name(f"{request.output.name}.part")
     haul = _resume(request, partial)
+    _import_datasets()
+    with _whole_files(request.place):
+        _read_rows(request, partial, haul)
+    _finish(request, partial, haul, command)
+    return _describe(request, "complete")
+
+
+def _read_rows(request: Request, partial: Path, haul: Haul) -> None:
     stream = _open(request)
     if haul.state is not None:
         stream.load_state_dict(haul.state)
-    for row in _rows(request, stream, haul.rows_read):
+    left = None if request.pool is None else max(0, request.pool - haul.rows_read)
+    for row in islice(stream, left):
         _take(request, partial, haul, row)
         haul.rows_read += 1
         if haul.rows_read % _ROWS_BETWEEN_SAVES == 0:
             haul.state = stream.state_dict()
             _save(request, partial, haul)
-    _finish(request, partial, haul, command)
-    return _describe(request, "complete")
 
 
 def _check_finished(request: Request) -> None:
@@ -283,7 +290,7 @@ def _resume(request: Request, partial: Path) -> Haul:
 
 
 def _save(request: Request, partial: Path, haul: Haul) -> None:
-    _write_json(partial / PROGRESS, {"request": request.facts(), **asdict(haul)})
+    _write_json(partial / PROGRESS, {"request": request.facts(), **vars(haul)})
     print(f"{haul.rows_read} rows read, {len(haul.kept)} kept", file=sys.stderr)
 
 
@@ -294,12 +301,13 @@ def _write_json(path: Path, content: object) -> None:
     os.replace(beside, path)
 
 
-def _rows(request: Request, stream: Any, already_read: int) -> Iterator[Mapping[str, Any]]:
-    left = None if request.pool is None else max(0, request.pool - already_read)
+@contextmanager
+def _whole_files(place: str) -> Iterator[None]:
+    """Say in one line that what lies there cannot be read."""
     try:
-        yield from islice(stream, left)
+        yield
     except import_module("pyarrow").ArrowException as error:
-        raise FetchError(f"{request.place}: damaged: {' '.join(str(error).split())}") from error
+        raise FetchError(f"{place}: damaged: {error}") from error
 
 
 def _open(request: Request) -> Any:

@@ -328,7 +328,11 @@ def read(results_dir: Path | str) -> Collection:
 
 
 def load(results_dir: Path | str) -> pandas.DataFrame:
-    """One tidy row a run, with the summary columns; a record that is left out is warned of."""
+    """One tidy row a run, with the summary columns; a record that is left out is warned of.
+
+    `docs/columns.md` explains every column. `speedup` and `agreement`, which hold a run against
+    another one, are filled by `profiling.report.to_frame` only.
+    """
     found = read(results_dir)
     for problem in found.problems:
         warnings.warn(f"left out: {problem}", stacklevel=2)

@@ -171,7 +171,7 @@ class Session:
         return outcome
 
     def _show(self, plan: Plan, folder: Path) -> None:
-        """Show a record where people look at their runs, also one that was not shown at its time."""
+        """Show a record where people look at their runs, also one that was kept from before."""
         chosen = canonical_json(plan.tracker)
         if chosen not in self._trackings:
             self._trackings[chosen] = Tracking(plan.tracker, self.progress.note)

@@ -71,7 +71,7 @@ def test_every_group_has_options(group: str) -> None:
 
 def test_every_yaml_belongs_to_a_tested_group() -> None:
     groups = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
-    assert groups == {"config.yaml", "experiment", "hydra", "tracker", *GROUPS}
+    assert groups == {"config.yaml", "experiment", "fetch", "hydra", "tracker", *GROUPS}
 
 
 @pytest.mark.parametrize("model", options("model"))
@@ -115,12 +115,6 @@ def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
 @pytest.mark.parametrize("tracker", options("tracker"))
 def test_a_tracker_makes_no_other_point(tracker: str) -> None:
     assert compose_point(f"tracker={tracker}") == compose_point()
-
-
-@pytest.mark.parametrize("launcher", options("hydra/launcher"))
-def test_a_launcher_is_a_plugin_with_its_settings(launcher: str) -> None:
-    settings = OmegaConf.load(CONF / "hydra" / "launcher" / f"{launcher}.yaml")
-    assert "_target_" in settings or "defaults" in settings
 
 
 def test_experiments_cover_every_option() -> None:

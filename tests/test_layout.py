@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,18 @@ CODE = ("profiling", "hydra_plugins", "training", "benchmarks")
 # A room imports from its own row and from rows above it, never from one below.
 ROWS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"point", "records", "machine", "peaks", "statistics", "prompt_length", "progress", "noise"}
+        {
+            "point",
+            "blocks",
+            "hub",
+            "records",
+            "machine",
+            "peaks",
+            "statistics",
+            "prompt_length",
+            "progress",
+            "noise",
+        }
     ),
     frozenset({"samples"}),
     frozenset({"models"}),
@@ -30,9 +42,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"roofline"}),
     frozenset({"experiment"}),
     frozenset({"worker"}),
+    frozenset({"trackers", "report"}),
     frozenset({"session", "forecast"}),
     frozenset({"sweep"}),
-    frozenset({"main", "cost", "selfcheck", "hydra_plugins"}),
+    frozenset({"main", "cost", "fetch", "merge", "selfcheck", "hydra_plugins"}),
 )
 REPORT_READS = frozenset({"records", "statistics", "report"})
 LIGHT = ("point", "records", "machine", "statistics", "samples", "quality", "report")
@@ -191,17 +204,28 @@ def test_every_folder_of_code_is_a_package() -> None:
 BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2"})
 
 
-def test_what_is_imported_is_what_is_required() -> None:
-    text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
-    required = {
-        line.split("==")[0].lower() for line in text.splitlines() if line and line[0] != "#"
-    }
-    own = {"profiling", "training", *sys.stdlib_module_names}
+def read_requirements(path: Path) -> set[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines if line[:1] not in ("-", "#"))
+    return {re.sub(r"[-_.]+", "-", name.group().lower()) for name in names if name}
+
+
+def list_imported_packages() -> set[str]:
+    own = {"profiling", "training", "hydra_plugins", *sys.stdlib_module_names}
     paths = [*MODULES, *python_files("training")]
     imported = {name.split(".")[0] for path in paths for name in list_imports(path)} - own
     shipped_by = packages_distributions()
-    packages = {package.lower() for name in imported for package in shipped_by.get(name, [name])}
-    assert packages | BEHIND_THE_SCENES == required
+    packages = {package for name in imported for package in shipped_by.get(name, [name])}
+    return {re.sub(r"[-_.]+", "-", package.lower()) for package in packages}
+
+
+def test_what_is_imported_is_what_is_required() -> None:
+    required = read_requirements(PROJECT / "requirements.txt")
+    extras = PROJECT.glob("requirements-*.txt")
+    optional = set().union(*(read_requirements(path) for path in extras)) - required
+    needed = list_imported_packages() | BEHIND_THE_SCENES
+    assert required - needed == set(), "required and never imported"
+    assert needed - required - optional == set(), "imported and never required"
 
 
 def test_sample_folders_hold_no_code() -> None:

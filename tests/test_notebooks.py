@@ -51,8 +51,7 @@ def run(path: Path) -> list[dict[str, Any]]:
     client = nbclient.NotebookClient(
         notebook,
         timeout=120,
-        # What runs is not to be heard by others on this machine.
-        km=OwnKernel(transport="ipc"),
+        kernel_manager_class=OwnKernel,
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()

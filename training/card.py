@@ -27,7 +27,7 @@ says nothing about the public checkpoint's quality.
 - **Training**: {steps} steps, seed {seed}, {minutes:.0f} minutes of wall time in one thread on
   {machine}{beside}. Command: `{command}`
 - **Values at the start**: {origin}
-
+{note}
 ## Held-out results
 
 {count} samples a task, seed {test_seed} of the generator's test world, float32, greedy decoding
@@ -89,6 +89,7 @@ def main() -> None:
         beside=f" ({arguments.beside})" if arguments.beside else "",
         command=f"python -m training.train --model {arguments.model} --state DIR --output DIR",
         origin=arguments.origin,
+        note=f"- **Note**: {arguments.note}\n" if arguments.note else "",
         count=arguments.count,
         test_seed=arguments.seed,
         table=tabulate(results, family.patch),
@@ -106,6 +107,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--beside", default="", help="what else the machine was doing")
     parser.add_argument("--origin", default="random.")
+    parser.add_argument("--note", default="", help="what a reader should know about this run")
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from profiling.hub import explained
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.weights import WeightsSource, locate
@@ -62,25 +64,44 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
 
 def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
-    config = kind.network_class.config_class.from_pretrained(source.config, **source.options)
-    if source.values == "random":
-        _take_token_ids(config, Path(source.processor) / "config.json")
-    return kind(config=config, folder=source.processor, processor_options=source.options)
+    with _explained(source):
+        config = _read_config(kind.network_class.config_class, source)
+        if source.values == "random":
+            _take_token_ids(config, Path(source.processor) / "config.json")
+        return kind(config=config, folder=source.processor, processor_options=source.options)
+
+
+def _read_config(config_class: Any, source: WeightsSource) -> Any:
+    values, _ = config_class.get_config_dict(source.config, **source.options)
+    text = values.get("text_config")
+    if not isinstance(text, dict) or set(text) - {"model_type"}:
+        return config_class.from_pretrained(source.config, **source.options)
+    # The values are at the top, where the library looks only if nothing of this name is there.
+    # Otherwise its own would stand for those of the file, the base of the positions among them.
+    return config_class.from_dict({key: values[key] for key in values if key != "text_config"})
+
+
+def _explained(source: WeightsSource) -> AbstractContextManager[None]:
+    """What fails between here and the hub as one line; nothing else, and nothing of a folder."""
+    if source.options.get("local_files_only"):
+        return nullcontext()
+    return explained("model", source.config, source.options.get("revision"))
 
 
 def _stored_network(
     family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
-    network = family.network_class.from_pretrained(
-        source.config,
-        config=copy.deepcopy(family.config),
-        dtype=plan.dtype or "auto",
-        use_safetensors=True,
-        **options,
-        **source.options,
-        **plan.options,
-    )
+    with _explained(source):
+        network = family.network_class.from_pretrained(
+            source.config,
+            config=copy.deepcopy(family.config),
+            dtype=plan.dtype or "auto",
+            use_safetensors=True,
+            **options,
+            **source.options,
+            **plan.options,
+        )
     # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
     vars(network).pop("hf_device_map", None)
     return network

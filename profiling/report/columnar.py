@@ -8,8 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from profiling.records import ANSWER_FIELDS, READING_FIELDS, SUMMARY_COLUMNS
-from profiling.report.checks import FLAG_COLUMNS, TEXT_COLUMNS
+from profiling.records import (
+    ANSWER_FIELDS,
+    FLAG_COLUMNS,
+    READING_FIELDS,
+    SUMMARY_COLUMNS,
+    TEXT_COLUMNS,
+)
 from profiling.report.readings import read_rows
 from profiling.report.runs import ReportError, Run, forget
 
@@ -82,7 +87,7 @@ def _arrow() -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError as error:
-        raise ReportError(f"{error}; pip install -r requirements-export.txt") from None
+        raise ReportError(f"{error}; pip install -r requirements-data.txt") from None
     return pyarrow
 
 

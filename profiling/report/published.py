@@ -76,12 +76,12 @@ def write_published(runs: Sequence[Run], command: str) -> list[str]:
     if not found:
         return []
     rows = read_published()
-    settings = {row.setting for row in rows}
+    count = len({row.setting for row in rows})
     lines = [
         "# A published table, measured again",
         "",
-        f"{len(found)} of the {len(settings)} points of the table were measured here;"
-        " `experiment=published_table` measures all that this machine can.",
+        f"{len(found)} of the {count} points of the table have a run here;"
+        " `experiment=published_table` makes the others.",
         "",
         *(f"- {remark}" for remark in _REMARKS),
         "",
@@ -96,7 +96,8 @@ def _show_block(block: str, rows: Sequence[Row], found: dict[Setting, Run]) -> l
     own = [row for row in rows if row.block == block]
     for dataset in dict.fromkeys(row.setting[1] for row in own):
         chosen = [row for row in own if row.setting[1] == dataset]
-        lines += [f"### {dataset}", "", *_show_rows(block, chosen, found), ""]
+        if any(row.setting in found or any(row.values.values()) for row in chosen):
+            lines += [f"### {dataset}", "", *_show_rows(block, chosen, found), ""]
     return lines
 
 
@@ -107,12 +108,12 @@ def _show_rows(block: str, rows: Sequence[Row], found: dict[Setting, Run]) -> li
         row.setting[0] + (mark_weights(run) if run else "")
         for row, run in zip(rows, runs, strict=True)
     ]
+    values = [escape.markdown(row.setting[key]) for row in rows]
+    shorts = [f"`{run.short}`" if run else NOTHING for run in runs]
     columns = [
         Column(head="model", cells=[escape.markdown(name) for name in names], is_text=True),
-        Column(head=KEY_NAMES[block].lower(), cells=[r.setting[key] for r in rows], is_text=False),
-        Column(
-            head="run", cells=[f"`{run.short}`" if run else NOTHING for run in runs], is_text=True
-        ),
+        Column(head=KEY_NAMES[block].lower(), cells=values, is_text=block == "optimization"),
+        Column(head="run", cells=shorts, is_text=True),
     ]
     for name in _MEASURED:
         columns += _beside(name, rows, runs)
@@ -123,16 +124,13 @@ def _beside(name: str, rows: Sequence[Row], runs: Sequence[Run | None]) -> list[
     """A published value, the measured one, and how many times as much that is."""
     published = [row.values[name] for row in rows]
     measured = number_column([run for run in runs if run], name)
-    cells = iter(measured.cells)
+    given = iter(measured.cells)
+    cells = [next(given) if run else NOTHING for run in runs]
     ratios = [_ratio(name, value, run) for value, run in zip(published, runs, strict=True)]
     texts = [NOTHING if value is None else quantity(value, unit_of(name)) for value in published]
     return [
         Column(head=f"{name.partition('_')[0]}, published", cells=texts, is_text=False),
-        Column(
-            head=measured.head,
-            cells=[next(cells) if run else NOTHING for run in runs],
-            is_text=False,
-        ),
+        Column(head=measured.head, cells=cells, is_text=False),
         Column(head="ratio", cells=ratios, is_text=False),
     ]
 

@@ -98,6 +98,12 @@ class Family(ABC):
         """Logits over one sequence of prompt and answer."""
         return network(input_ids=ids, use_cache=False, **pixels).logits
 
+    def forward_apart(
+        self, network: PreTrainedModel, pixels: dict[str, Tensor], prompts: Tensor, answers: Tensor
+    ) -> Tensor:
+        """Logits over the answer, where the prompt goes through an encoder of its own."""
+        raise NotImplementedError(f"{self.name} reads prompt and answer in one sequence")
+
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
         """The whole real processor, as a user would call it."""
         resized = [self.resize(picture, grid) for picture in pictures]

@@ -1,0 +1,18 @@
+"""The table of a model card."""
+
+from __future__ import annotations
+
+from training.card import tabulate
+
+
+def test_table_has_a_row_a_size_and_the_measured_numbers():
+    measured = {
+        "caption_wer": 0.1,
+        "sign_wer": 0.2,
+        "sign_wer_unseen_words": 0.3,
+        "choice_accuracy": 0.4,
+    }
+    lines = tabulate({(8, 8): measured, (4, 6): measured}, patch=14).splitlines()
+    assert lines[2] == "| 112 x 112 | 0.100 | 0.200 | 0.300 | 0.400 |"
+    assert lines[3].startswith("| 84 x 56 |")
+    assert len({line.count("|") for line in lines}) == 1
