@@ -44,9 +44,30 @@ def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
     roof = (
         f"bound by {placement.bound_by}; peaks measured on this device in {placement.peaks.dtype}"
     )
+    peaks = placement.peaks
+    yield _share(
+        Reading(
+            phase=phase,
+            metric=f"mfu_{phase}",
+            value=placement.flops_utilization,
+            unit="1",
+            status=DERIVED,
+            source=roof,
+        ),
+        f"faster than the highest rate that was measured here, {peaks.flops_per_s:.3g} FLOP/s",
+    )
+    yield _share(
+        Reading(
+            phase=phase,
+            metric=f"mbu_{phase}",
+            value=placement.bandwidth_utilization,
+            unit="1",
+            status=DERIVED,
+            source=roof,
+        ),
+        f"faster than memory, {peaks.bytes_per_s:.3g} bytes/s: the weights stay in a cache",
+    )
     values = {
-        f"mfu_{phase}": (placement.flops_utilization, "1"),
-        f"mbu_{phase}": (placement.bandwidth_utilization, "1"),
         f"intensity_{phase}": (placement.intensity, "FLOP/byte"),
         f"least_{phase}_s": (placement.lower_bound_s, "s"),
         f"moved_{phase}_bytes": (placement.moved_bytes, "bytes"),
@@ -55,6 +76,13 @@ def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
         yield Reading(
             phase=phase, metric=metric, value=value, unit=unit, status=DERIVED, source=roof
         )
+
+
+def _share(reading: Reading, beyond: str) -> Reading:
+    """A share of a peak; more than all of it means that the peak is not the limit."""
+    if reading.value is not None and reading.value > 1:
+        return unavailable(reading.phase, reading.metric, reading.unit, beyond)
+    return reading
 
 
 def _unplaced(phase: str) -> Iterator[Reading]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from profiling import peaks as peaks_module
 from profiling.peaks import (
     DATA_SHEETS,
+    SMALLEST_SIDE,
     Peaks,
     Placement,
     cache_folder,
@@ -45,8 +46,8 @@ def quick(folder: Path) -> Peaks:
 def test_rates_follow_from_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks_module, "_fastest_s", lambda work, device, target_s: 0.5)
     found = measure_peaks(CPU, torch.float32, target_s=0.1, copy_bytes=2**20)
-    assert found.matmul_size == 256
-    assert found.flops_per_s == 2 * 256**3 / 0.5
+    assert found.matmul_size == SMALLEST_SIDE
+    assert found.flops_per_s == 2 * SMALLEST_SIDE**3 / 0.5
     # A copy reads and writes.
     assert found.bytes_per_s == 2 * 2**20 / 0.5
 
@@ -55,8 +56,8 @@ def test_the_side_with_the_highest_rate_wins(monkeypatch: pytest.MonkeyPatch) ->
     times_s = iter([0.001, 0.004, 0.2, 1.0])
     monkeypatch.setattr(peaks_module, "_fastest_s", lambda work, device, target_s: next(times_s))
     found = measure_peaks(CPU, torch.float32, target_s=1.0, copy_bytes=2**20)
-    # 512 takes four times as long for eight times the work; 1024 takes fifty times as long.
-    assert found.matmul_size == 512
+    # The second takes four times as long for eight times the work, the third fifty times as long.
+    assert found.matmul_size == 2 * SMALLEST_SIDE
 
 
 def test_peaks_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -18,7 +19,7 @@ from transformers.initialization import no_init_weights
 from profiling.hub import explained
 from profiling.models.family import Family
 from profiling.models.model import Model
-from profiling.models.weights import WeightsSource, locate
+from profiling.models.weights import WeightsSource, check_model_type, locate
 from profiling.point import Point
 
 # The usual spread of an untrained transformer's weights.
@@ -64,18 +65,23 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
 
 def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
+    config_class = kind.network_class.config_class
     with _explained(source):
-        config = _read_config(kind.network_class.config_class, source)
+        # Before anything large is fetched: the library only warns of another family.
+        values, _ = config_class.get_config_dict(source.config, **source.options)
+        check_model_type(values, point.model, source.config)
+        config = read_config(config_class, source.config, source.options)
         if source.values == "random":
             _take_token_ids(config, Path(source.processor) / "config.json")
         return kind(config=config, folder=source.processor, processor_options=source.options)
 
 
-def _read_config(config_class: Any, source: WeightsSource) -> Any:
-    values, _ = config_class.get_config_dict(source.config, **source.options)
+def read_config(config_class: Any, name: str, options: Mapping[str, Any]) -> Any:
+    """What config.json says, wherever in it the values of the text model are."""
+    values, _ = config_class.get_config_dict(name, **options)
     text = values.get("text_config")
     if not isinstance(text, dict) or set(text) - {"model_type"}:
-        return config_class.from_pretrained(source.config, **source.options)
+        return config_class.from_pretrained(name, **options)
     # The values are at the top, where the library looks only if nothing of this name is there.
     # Otherwise its own would stand for those of the file, the base of the positions among them.
     return config_class.from_dict({key: values[key] for key in values if key != "text_config"})

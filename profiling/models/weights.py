@@ -7,6 +7,7 @@ import json
 import math
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from profiling.point import ConfigError, Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
 _WHOLE_FILES_UP_TO = 64 * 2**20
+_PICTURE_SETTINGS = ("preprocessor_config", "processor_config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +73,30 @@ def _check_hub_name(name: str) -> None:
 
 
 def _check_folder(folder: Path, point: Point) -> None:
-    config = _read_json(folder, "config.json")
-    expected = _read_json(CHECKPOINTS / "public" / point.model, "config.json")
+    check_model_type(_read_json(folder, "config.json"), point.model, folder)
+    _check_shards(folder)
+    if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
+        raise ConfigError("model.checkpoint", folder, "there is no tokenizer.json in it")
+    if not any((folder / f"{name}.json").is_file() for name in _PICTURE_SETTINGS):
+        raise ConfigError("model.checkpoint", folder, "there is no preprocessor_config.json in it")
+
+
+def check_model_type(config: Mapping[str, Any], model: str, place: Path | str) -> None:
+    """Refuse a checkpoint of another family by what its config.json says."""
+    expected = _read_json(CHECKPOINTS / "public" / model, "config.json")
     # Some public configurations have their text model's values at the top, under no name.
     inner = config.get("text_config") or {"model_type": expected["text_config"]["model_type"]}
     for where, has, wants in (
         ("", config, expected),
         ("text_config.", inner, expected["text_config"]),
     ):
-        found = has.get("model_type") if isinstance(has, dict) else None
+        found = has.get("model_type") if isinstance(has, Mapping) else None
         if found != wants["model_type"]:
             raise ConfigError(
                 "model.checkpoint",
-                folder,
-                f"config.json has {where}model_type {found}; {point.model} is"
-                f" {wants['model_type']}",
+                place,
+                f"config.json has {where}model_type {found}; {model} is {wants['model_type']}",
             )
-    _check_shards(folder)
-    if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
-        raise ConfigError("model.checkpoint", folder, "there is no tokenizer.json in it")
 
 
 def _check_shards(folder: Path) -> None:

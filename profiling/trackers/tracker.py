@@ -85,6 +85,7 @@ def _facts(record: Record) -> dict[str, str]:
     gpus = ", ".join(gpu["name"] for gpu in machine["gpus"])
     facts = {
         "folder": record.folder.name,
+        "status": record.status,
         "error": run["error"],
         "commit": (run["git"] or {}).get("commit"),
         "cpu": machine["cpu_model"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from profiling.records import Record, read_record
 from profiling.trackers.none import NoTracker
@@ -14,6 +17,7 @@ from profiling.trackers.tracker import Drawing, Tracker, describe
 
 _AGAIN = "the record is kept, and the same command again shows it"
 _LONGEST = 300
+_LOCK = Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-tracker.lock"
 
 
 class Tracking:
@@ -40,6 +44,13 @@ class Tracking:
         self._note(f"tracker={self._settings['name']}: {what}")
 
     def _show(self, folder: Path) -> None:
+        if self._settings["name"] == "none":
+            return
+        # Databases are made, and written to, by one process after another.
+        with FileLock(_LOCK):
+            self._show_in_turn(folder)
+
+    def _show_in_turn(self, folder: Path) -> None:
         tracker = self._open()
         if isinstance(tracker, NoTracker):
             return

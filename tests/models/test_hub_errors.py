@@ -13,6 +13,7 @@ from profiling.hub import HubError, explain, explained
 from profiling.models.loading import find_family
 from profiling.models.weights import locate
 from profiling.optimizations.optimization import build_model
+from profiling.point import ConfigError
 from tests.composing import compose_point
 
 errors = import_module("huggingface_hub.errors")
@@ -132,4 +133,17 @@ def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
     """With no hub to ask, as these tests run."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(HubError, match=r"llava-hf/llava-1\.5-7b-hf: "):
+        build_model(compose_point("model=llava", "weights=pretrained"))
+
+
+def test_a_repository_of_another_family_is_named_before_anything_large_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = find_family("llava").network_class
+    monkeypatch.setattr(
+        kind.config_class,
+        "get_config_dict",
+        lambda *_, **__: ({"model_type": "llava_next", "text_config": {"model_type": "llama"}}, {}),
+    )
+    with pytest.raises(ConfigError, match="config.json has model_type llava_next; llava is llava"):
         build_model(compose_point("model=llava", "weights=pretrained"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from profiling.models.loading import find_family
+from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, locate
 from profiling.optimizations.optimization import build_model
@@ -128,6 +129,65 @@ def without_copies(tensors: dict[str, Tensor]) -> None:
     """The file holds every tensor once."""
 
 
+WORDS = ("what", "\u0120does", "\u0120the", "\u0120sign", "\u0120say", "Question", "\u0120Answer")
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def keep_pieces(_: dict[str, Any]) -> None:
+    """The library takes this family's tokenizer as it is written."""
+
+
+def make_merges(stored: dict[str, Any]) -> None:
+    """Bytes and what they merge into, in the place of the whole words of the small tokenizer."""
+    model, special = stored["model"], {token["content"] for token in stored["added_tokens"]}
+    kept = {p: at for p, at in model["vocab"].items() if len(p) == 1 or p in special}
+    free = sorted(set(model["vocab"].values()) - set(kept.values()))
+    # Words first; what is left over goes to pairs of letters.
+    steps = [(word[:end], word[end]) for word in WORDS for end in range(1, len(word))]
+    steps += [(one, other) for one in string.ascii_uppercase for other in string.digits]
+    merges = list(dict.fromkeys(steps))[: len(free)]
+    model["vocab"] = kept | {a + b: at for (a, b), at in zip(merges, free, strict=True)}
+    model["merges"] = [f"{one} {other}" for one, other in merges]
+    model["ignore_merges"] = False
+
+
+def make_qwen_merges(stored: dict[str, Any]) -> None:
+    make_merges(stored)
+    stored["normalizer"] = {"type": "NFC"}
+    split = {"type": "Split", "pattern": {"Regex": QWEN_SPLIT}, "behavior": "Isolated"}
+    in_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    stored["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{**split, "invert": False}, {**in_bytes, "use_regex": False}],
+    }
+
+
+def make_unigram(stored: dict[str, Any]) -> None:
+    """Pieces with a score each, blanks written as a low line, and spare tokens at the end."""
+    size, spare = len(stored["model"]["vocab"]), 100
+    specials = sorted((t for t in stored["added_tokens"] if t["id"] < size), key=lambda t: t["id"])
+    pieces = [token["content"] for token in specials]
+    pieces += ["\u2581", *map(chr, range(33, 127)), "\u2581the", "\u2581sign", "\u2581say"]
+    pieces += [f"\u2581{number}" for number in range(size - spare - len(pieces))]
+    pieces += [f"<extra_id_{number}>" for number in reversed(range(spare))]
+    scored = [[piece, -float(len(specials) < at)] for at, piece in enumerate(pieces)]
+    unknown = pieces.index("<unk>")
+    stored["model"] = {"type": "Unigram", "unk_id": unknown, "vocab": scored}
+    blanks = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
+    stored["normalizer"] = None
+    stored["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "WhitespaceSplit"}, {**blanks, "split": True}],
+    }
+    stored["decoder"] = {**blanks, "split": True}
+    spares = range(size - spare, size)
+    stored["added_tokens"] += [{**specials[0], "id": at, "content": pieces[at]} for at in spares]
+    stored["added_tokens"].sort(key=lambda token: token["id"])
+
+
 CLIP = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
@@ -156,7 +216,7 @@ class Layout:
     add_copies: Callable[[dict[str, Tensor]], None]
     pictures: dict[str, Any]
     tokenizer_class: str
-    unigram: bool
+    pieces: Callable[[dict[str, Any]], None]
     sentencepiece: str | None
     template: bool
     sampling: dict[str, Any] = field(default_factory=dict)
@@ -180,7 +240,7 @@ LAYOUTS = {
             "processor_class": "Qwen2_5_VLProcessor",
         },
         tokenizer_class="Qwen2Tokenizer",
-        unigram=False,
+        pieces=make_qwen_merges,
         sentencepiece=None,
         template=True,
         sampling={"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.1, "top_k": 1},
@@ -206,7 +266,7 @@ LAYOUTS = {
             "size": {"shortest_edge": 112},
         },
         tokenizer_class="LlamaTokenizer",
-        unigram=False,
+        pieces=keep_pieces,
         sentencepiece="tokenizer.model",
         template=True,
     ),
@@ -225,7 +285,7 @@ LAYOUTS = {
             "target_width": 1920,
         },
         tokenizer_class="LlamaTokenizer",
-        unigram=False,
+        pieces=keep_pieces,
         sentencepiece="tokenizer.model",
         template=False,
     ),
@@ -237,7 +297,7 @@ LAYOUTS = {
         add_copies=with_opt_copies,
         pictures=BLIP_PICTURES,
         tokenizer_class="GPT2Tokenizer",
-        unigram=False,
+        pieces=make_merges,
         sentencepiece=None,
         template=False,
     ),
@@ -249,7 +309,7 @@ LAYOUTS = {
         add_copies=with_t5_copies,
         pictures=BLIP_PICTURES,
         tokenizer_class="T5TokenizerFast",
-        unigram=True,
+        pieces=make_unigram,
         sentencepiece="spiece.model",
         template=False,
     ),
@@ -281,33 +341,9 @@ def write_generation(tiny: Path, folder: Path, sampling: dict[str, Any]) -> None
     write_json(folder / "generation_config.json", {**kept, **sampling})
 
 
-def make_unigram(stored: dict[str, Any]) -> None:
-    """Pieces with a score each, blanks written as a low line, and spare tokens at the end."""
-    size, spare = len(stored["model"]["vocab"]), 100
-    specials = sorted((t for t in stored["added_tokens"] if t["id"] < size), key=lambda t: t["id"])
-    pieces = [token["content"] for token in specials]
-    pieces += ["\u2581", *map(chr, range(33, 127)), "\u2581the", "\u2581sign", "\u2581say"]
-    pieces += [f"\u2581{number}" for number in range(size - spare - len(pieces))]
-    pieces += [f"<extra_id_{number}>" for number in reversed(range(spare))]
-    scored = [[piece, -float(len(specials) < at)] for at, piece in enumerate(pieces)]
-    unknown = pieces.index("<unk>")
-    stored["model"] = {"type": "Unigram", "unk_id": unknown, "vocab": scored}
-    blanks = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
-    stored["normalizer"] = None
-    stored["pre_tokenizer"] = {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "WhitespaceSplit"}, {**blanks, "split": True}],
-    }
-    stored["decoder"] = {**blanks, "split": True}
-    spares = range(size - spare, size)
-    stored["added_tokens"] += [{**specials[0], "id": at, "content": pieces[at]} for at in spares]
-    stored["added_tokens"].sort(key=lambda token: token["id"])
-
-
 def write_tokenizer(tiny: Path, folder: Path, layout: Layout) -> None:
     stored = read_json(tiny / "tokenizer.json")
-    if layout.unigram:
-        make_unigram(stored)
+    layout.pieces(stored)
     write_json(folder / "tokenizer.json", stored)
     added = {token["content"]: token["id"] for token in stored["added_tokens"]}
     write_json(folder / "added_tokens.json", added)
@@ -407,7 +443,7 @@ def test_nothing_of_older_libraries_is_needed(public: Path, tmp_path: Path) -> N
     kind = find_family(family)
     built = [
         kind(
-            config=kind.network_class.config_class.from_pretrained(place, **options),
+            config=read_config(kind.network_class.config_class, str(place), options),
             folder=str(place),
             processor_options=options,
         )
@@ -428,6 +464,17 @@ def test_each_shard_that_is_missing_is_named_before_any_is_read(
     (folder / last).unlink()
     with pytest.raises(ConfigError, match=f"there is no {last} in it"):
         locate(compose_point(f"model={family}", "weights=pretrained", f"model.checkpoint={folder}"))
+
+
+def test_settings_for_pictures_that_are_missing_are_named(public: Path, tmp_path: Path) -> None:
+    folder = tmp_path / public.name
+    shutil.copytree(public, folder)
+    (folder / "preprocessor_config.json").unlink()
+    point = compose_point(
+        f"model={public.name}", "weights=pretrained", f"model.checkpoint={folder}"
+    )
+    with pytest.raises(ConfigError, match=r"there is no preprocessor_config\.json in it"):
+        locate(point)
 
 
 @pytest.mark.parametrize("asked", FAMILIES)
@@ -520,8 +567,10 @@ def test_the_public_configuration_is_the_one_that_random_values_fill(
 ) -> None:
     write_json(tmp_path / "config.json", PUBLIC_CONFIGS[family])
     kind = find_family(family).network_class.config_class
-    public = kind.from_pretrained(tmp_path, local_files_only=True)
-    own = kind.from_pretrained(CHECKPOINTS / "public" / family, local_files_only=True)
+    public, own = (
+        read_config(kind, str(folder), {"local_files_only": True})
+        for folder in (tmp_path, CHECKPOINTS / "public" / family)
+    )
     for key in SHAPE:
         assert getattr(public.text_config, key) == getattr(own.text_config, key), key
     assert public.dtype == own.dtype

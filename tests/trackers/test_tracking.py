@@ -52,8 +52,8 @@ def follow(lines: list[str]) -> Tracking:
 
 def test_a_record_is_shown_once(tmp_path: Path, lines: list[str]) -> None:
     folder = write_tracked(tmp_path)
-    for tracking in (follow(lines), follow(lines)):
-        tracking.show(folder)
+    for _ in range(2):
+        follow(lines).show(folder)
     ((entry, drawn),) = Fake.shown
     assert lines == [] and drawn == ["run_flops", "run_phases", "run_roofline"]
     assert entry.settings["model.name"] == "llava" and entry.settings["img_size"] == "224"
@@ -116,9 +116,9 @@ def test_no_tracker_reads_nothing(tmp_path: Path, lines: list[str]) -> None:
 
 
 def test_a_sweep_goes_on_without_its_tracker(tmp_path: Path) -> None:
-    """A database in a folder that is not there; or no library at all, which comes to the same."""
+    """A database where there can be none; or no library at all, which comes to the same."""
     tell(tmp_path)
-    command = ("-m", "img_size=112,168", "tracker=mlflow", "tracker.uri=sqlite:////nowhere/at/all")
+    command = ("-m", "img_size=112,168", "tracker=mlflow", "tracker.uri=sqlite:////dev/null/no")
     status, output, errors = finish(start(tmp_path, *command))
     assert status == 0 and "2 completed" in output and "Traceback" not in errors
     assert "tracker=mlflow: " in errors and "the record is kept" in errors
