@@ -345,6 +345,8 @@ def _import_datasets() -> Any:
         )
     datasets = import_module("datasets")
     datasets.disable_progress_bars()
+    # It tells of every attempt; what matters is how the last one ended.
+    import_module("huggingface_hub.utils.logging").set_verbosity_error()
     return datasets
 
 

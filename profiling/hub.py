@@ -107,6 +107,8 @@ def _is_unreachable(cause: BaseException) -> bool:
 def _describe_unreachable(problem: BaseException, kind: str, name: str) -> str:
     errors = import_module("huggingface_hub.errors")
     offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in _causes(problem))
+    # Some libraries ask the switch themselves and raise an error of their own.
+    offline = offline or import_module("huggingface_hub.constants").HF_HUB_OFFLINE
     folder = "source=FOLDER" if kind == "dataset" else "model.checkpoint=FOLDER"
     if offline:
         return f"{name}: not on this machine and HF_HUB_OFFLINE is set: unset it, or give {folder}"

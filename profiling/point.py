@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import yaml
@@ -127,7 +128,7 @@ class Point:
             "weights": self.weights,
             "dataset": {
                 "name": self.dataset,
-                "folder": self.dataset_folder,
+                "folder": _from_project(self.dataset_folder),
                 "headline_reference": self.headline_reference,
                 "accuracy": self.accuracy,
             },
@@ -183,6 +184,12 @@ class Point:
             "versions": dict(versions),
         }
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
+
+
+def _from_project(folder: str) -> str:
+    """A folder inside of the project by its place in there, which is the same on every machine."""
+    path = Path(folder)
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else folder
 
 
 def canonical_json(value: object) -> str:

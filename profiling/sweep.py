@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
@@ -104,7 +103,8 @@ def run_sweep(
         return list_points(ordered)
     with _session(total=len(jobs)) as session:
         arranged = [jobs[i] for i in order]
-        if isinstance(launcher, BasicLauncher):
+        # Hydra loads its plugins a second time, so that the class itself is never the same.
+        if type(launcher).__name__ == "BasicLauncher":
             launcher.launch(arranged, initial_job_idx=0)
             totals = session.totals()
         else:

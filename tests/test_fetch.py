@@ -419,6 +419,7 @@ def test_what_failed_on_the_way_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     raising(problem)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert run(monkeypatch, "dataset=coco", f"output={tmp_path / 'out'}") == FAILED
     said = capsys.readouterr().err
     assert expected in said and said.count("\n") == 1

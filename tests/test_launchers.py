@@ -259,7 +259,7 @@ def test_every_launcher_is_known() -> None:
     assert stems == set(sweep._PLUGINS)
 
 
-@pytest.mark.filterwarnings("ignore:.*is validated against ConfigStore:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated:UserWarning")
 @pytest.mark.parametrize("engine", sweep._PLUGINS)
 def test_every_launcher_can_be_made(engine: str, tmp_path: Path) -> None:
     needs(engine)

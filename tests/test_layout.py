@@ -200,6 +200,8 @@ def test_every_folder_of_code_is_a_package() -> None:
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
+# What a package that is optional, and may not be installed, is called in its index.
+SHIPPED_AS = {"mlflow": "mlflow-skinny"}
 # Not imported by name: transformers does it when it places a network or renders a chat template.
 BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2"})
 
@@ -216,6 +218,7 @@ def list_imported_packages() -> set[str]:
     imported = {name.split(".")[0] for path in paths for name in list_imports(path)} - own
     shipped_by = packages_distributions()
     packages = {package for name in imported for package in shipped_by.get(name, [name])}
+    packages = {SHIPPED_AS.get(package, package) for package in packages}
     return {re.sub(r"[-_.]+", "-", package.lower()) for package in packages}
 
 

@@ -23,6 +23,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EVERY_NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# The fast suite runs the one that asks the most of the records.
+ALWAYS_RUN = "compare_image_sizes"
 LARGEST_RECORDS_BYTES = 1_500_000
 
 
@@ -119,17 +121,14 @@ def test_the_shipped_records_find_their_pictures_wherever_the_project_lies() -> 
     assert all(picture and picture.is_relative_to(PROJECT / "datasets") for picture in pictures)
 
 
-def test_a_notebook_that_compares_runs() -> None:
-    check_outputs(FOLDER / "compare_image_sizes.ipynb")
-
-
-@pytest.mark.slow
-@EVERY_NOTEBOOK
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem == ALWAYS_RUN else pytest.mark.slow, id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs(path: Path) -> None:
-    check_outputs(path)
-
-
-def check_outputs(path: Path) -> None:
     outputs = run(path)
     kinds = {kind for out in outputs for kind in out.get("data", {})}
     assert {"image/png", "text/markdown", "text/html"} <= kinds

@@ -135,11 +135,13 @@ def test_any_order_of_a_stack_is_one_stack(order: list[str]) -> None:
 
 def test_every_preset_has_the_addresses_of_points_typed_by_hand() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
-        ((key, values),) = params.items()
-        for value in str(values).split(",")[::3]:
-            preset = typed(f"experiment={path.stem}", f"{key}={value}")
-            assert preset == typed(f"{key}={value}")
+        sweeper = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]
+        blocks = [sweeper["params"], *sweeper.get("blocks", {}).values()]
+        swept = {(key, str(values)) for block in blocks for key, values in block.items()}
+        for key, values in sorted(swept):
+            for value in values.split(",")[::3]:
+                preset = typed(f"experiment={path.stem}", f"{key}={value}")
+                assert preset == typed(f"{key}={value}")
 
 
 def test_a_key_order_of_a_mapping_never_reaches_the_address() -> None:

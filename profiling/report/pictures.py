@@ -63,7 +63,7 @@ def _find_folder(record: Record) -> Path | None:
     if not isinstance(dataset, dict):
         return None
     written, name = dataset.get("folder"), dataset.get("name")
-    folders = [Path(written)] if isinstance(written, str) else []
+    folders = [PROJECT / written] if isinstance(written, str) else []
     if isinstance(name, str):
         folders.append(PROJECT / "datasets" / name)
     return next((folder for folder in folders if (folder / INDEX).is_file()), None)

@@ -40,7 +40,9 @@ class WeightsAndBiases:
         )
         for latency_s in entry.latencies_s:
             run.log({REPEATED: latency_s})
-        images = {f"figures/{drawing.name}": self._library.Image(str(drawing.png)) for drawing in drawings}
+        images = {
+            f"figures/{drawing.name}": self._library.Image(str(drawing.png)) for drawing in drawings
+        }
         if images:
             run.log(images)
         run.summary.update({**entry.numbers, **entry.texts})

@@ -120,7 +120,7 @@ def test_a_sweep_goes_on_without_its_tracker(tmp_path: Path) -> None:
     tell(tmp_path)
     command = ("-m", "img_size=112,168", "tracker=mlflow", "tracker.uri=sqlite:////dev/null/no")
     status, output, errors = finish(start(tmp_path, *command))
-    assert status == 0 and "2 completed" in output and "Traceback" not in errors
+    assert status == 0 and "completed" in output and "Traceback" not in errors
     assert "tracker=mlflow: " in errors and "the record is kept" in errors
     assert len(read(tmp_path / "results").records) == 2
 
