@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
+from profiling.hub import HubError
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_family
@@ -43,6 +44,8 @@ def main() -> None:
         lines = list(describe(read_arguments(sys.argv[1:])))
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
+    except HubError as error:
+        sys.exit(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_refuse(explain(error)))
     print("\n".join(lines))

@@ -47,7 +47,6 @@ _PLUGINS = {
     "submitit_local": "hydra_submitit_launcher",
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
-    "ray_cluster": "hydra_ray_launcher",
 }
 # Classes of launchers that give a sweep up when they lose a process, and have it on this machine.
 _GIVE_UP = ("JoblibLauncher", "LocalLauncher")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,46 +196,6 @@ def test_a_point_whose_measuring_process_is_killed_is_recorded(engine: str, tmp_
     records = sorted(collect(tmp_path).records, key=lambda record: record.status)
     assert [record.status for record in records] == ["completed", "failed"]
     assert "signal 9 (SIGKILL)" in records[1].run["error"]
-
-
-@contextmanager
-def run_cluster(log: Path) -> Iterator[str]:
-    """A Ray cluster of one node that knows nothing of this project; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    ray = Path(sys.executable).with_name("ray")
-    options = ["--head", f"--port={address.split(':')[1]}", "--num-cpus=2", "--block"]
-    with log.open("w") as stream:
-        head = subprocess.Popen(
-            [ray, "start", *options, "--include-dashboard=false", "--disable-usage-stats"],
-            cwd=log.parent,
-            env=os.environ | {"RAY_TMPDIR": "/tmp"},
-            stdout=stream,
-            stderr=stream,
-        )
-        try:
-            yield address
-        finally:
-            head.terminate()
-            head.wait(timeout=60)
-
-
-@pytest.mark.slow
-def test_a_cluster_that_runs_already_takes_a_sweep(tmp_path: Path) -> None:
-    needs("ray_cluster")
-    log = tmp_path / "node" / "cluster.txt"
-    log.parent.mkdir()
-    with run_cluster(log) as address:
-        await_that(lambda: "Ray runtime started" in log.read_text(), within_s=300)
-        to = (f"hydra.launcher.ray.init.address={address}", "hydra.launcher.ray.remote.num_gpus=0")
-        sweep_folder = tmp_path / "typed_here"
-        points = ("model=llava", "img_size=112,168")
-        process = start(sweep_folder, "hydra/launcher=ray_cluster", *to, *points)
-        status, output, errors = finish(process)
-    assert status == 0, errors
-    assert "2 points: 2 completed" in output
-    assert len(collect(sweep_folder).records) == 2
 
 
 @pytest.mark.slow
