@@ -83,7 +83,7 @@ def main() -> None:
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,
         network_class=type(network).__name__,
         steps=f"{state['step']} of {read_plan(arguments.model, {}).steps}",
-        seed=0,
+        seed=state["seed"],
         minutes=state["seconds"] / 60,
         machine=describe_machine().cpu_model,
         beside=f" ({arguments.beside})" if arguments.beside else "",
