@@ -10,6 +10,8 @@ from importlib import import_module
 from threading import Thread
 from typing import Any
 
+import torch
+
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.noise import NoiseGate, NoiseLimits
@@ -52,7 +54,10 @@ class Findings:
 
 def load(point: Point) -> LoadedModel:
     """Load a model; importing the libraries that it takes is no part of its loading time."""
+    preparing = _prepare_probes(point)
     find_family(point.model)
+    for thread in preparing:
+        thread.join()
     with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S, proc=SELF) as peak:
         begun = time.perf_counter()
         model = build_model(point)
@@ -80,15 +85,11 @@ def measure(
         preload=point.preload,
     )
     probes = {
-        name: import_module(f"profiling.probes.{name}").PROBE(**settings)
-        for name, settings in point.profiler["probes"].items()
+        name: find_probe(name)(**settings) for name, settings in point.profiler["probes"].items()
     }
-    preparing = [_prepare(probe, loaded.model) for probe in probes.values()]
     notify("answering")
     answers = list(answer(point, samples, loaded.model))
     readings = [*_describe(loaded), *_mean_counts(answers), *_judge(point, samples, answers)]
-    for thread in filter(None, preparing):
-        thread.join()
     noise: list[str] = []
     for name, probe in probes.items():
         notify(f"measuring {name}")
@@ -102,10 +103,19 @@ def measure(
     return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
 
 
-def _prepare(probe: Any, model: Model) -> Thread | None:
-    """Have a probe that is slow to start do so while nothing is timed."""
-    prepare = getattr(probe, "prepare", None)
-    return prepare(model.device) if prepare else None
+def _prepare_probes(point: Point) -> list[Thread]:
+    """Have probes that are slow to start do so beside the imports, where nothing is timed."""
+    started = []
+    for name in point.profiler["probes"]:
+        prepare = getattr(find_probe(name), "prepare", None)
+        if prepare is not None:
+            started.append(prepare(torch.device(point.device)))
+    return [thread for thread in started if thread is not None]
+
+
+def find_probe(name: str) -> Any:
+    """The probe in the module of the same name as the key in the yaml."""
+    return import_module(f"profiling.probes.{name}").PROBE
 
 
 @contextmanager

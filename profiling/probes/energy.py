@@ -48,7 +48,8 @@ class EnergyProbe(EnergySettings):
     open_instruments: OpenInstruments = open_instruments
     estimator: Callable[[Any], Estimator] = estimator_of
 
-    def prepare(self, device: Any) -> threading.Thread | None:
+    @staticmethod
+    def prepare(device: Any) -> threading.Thread | None:
         """Start the slow part of the estimate's start in the background, while nothing is timed."""
         if not CodeCarbonEstimate.is_installed():
             return None

@@ -62,7 +62,8 @@ class LatencyProbe:
 
     def _repeat(self, workload: Workload, hooks: PhaseHooks) -> list[Timing]:
         timings: list[Timing] = []
-        # What exists already can no longer cause a pause of the collector in mid-repeat.
+        # What exists already can no longer cause a pause of the collector, here or in later
+        # probes; what nobody holds any more is freed all the same.
         gc.collect()
         gc.freeze()
         begun = time.perf_counter()
@@ -71,7 +72,6 @@ class LatencyProbe:
         while self._rule.wants_more(values, time.perf_counter() - begun):
             timings.append(workload.run_timed(order[len(timings) % len(order)], hooks))
             values.append(timings[-1].latency_s)
-        gc.unfreeze()
         return timings
 
 
