@@ -165,6 +165,7 @@ class PhaseHooks:
         self._parts = model.parts()
         self._trace: Trace | None = None
         self._handles: list[Any] = []
+        self._stepped = False
         declared = {"vision", "projector"} & {name for name, found in self._parts.items() if found}
         self.expected = frozenset({"preprocess", "transfer", "prefill", *declared})
         self._watched: set[str] = set()
@@ -179,9 +180,7 @@ class PhaseHooks:
                 name = f"{part} ({type(module).__name__})"
                 self._watched.add(name)
                 self._hook(module, self._entering(phase), self._leaving(phase, name))
-        (language,), (head,) = self._parts["language"], self._parts["head"]
-        self._hook(language, self._first_step, None)
-        self._hook(head, None, self._first_logits)
+        self._await_first_step()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -191,6 +190,21 @@ class PhaseHooks:
 
     def follow(self, trace: Trace | None) -> None:
         self._trace = trace
+        if self._stepped:
+            self._await_first_step()
+
+    def _await_first_step(self) -> None:
+        (language,), (head,) = self._parts["language"], self._parts["head"]
+        self._hook(language, self._first_step, None)
+        self._hook(head, None, self._first_logits)
+        self._stepped = False
+
+    def _leave_steps_alone(self) -> None:
+        """Steps of decoding need no marks of these hooks, and would each pay for calling them."""
+        for handle in self._handles[-2:]:
+            handle.remove()
+        del self._handles[-2:]
+        self._stepped = True
 
     def check(self, trace: Trace) -> None:
         """Raise where a part was never at work, though others of its phase were."""
@@ -227,3 +241,4 @@ class PhaseHooks:
         if self._trace is not None and not self._trace.prefilled:
             self._trace.leave("prefill")
             self._trace.head_exit = self._trace.spans["prefill"][-1][1]
+            self._leave_steps_alone()
