@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from profiling.peaks import Placement, cache_folder, find_peaks
 from profiling.probes.flops import geometry_of
@@ -45,26 +46,13 @@ def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
         f"bound by {placement.bound_by}; peaks measured on this device in {placement.peaks.dtype}"
     )
     peaks = placement.peaks
-    yield _share(
-        Reading(
-            phase=phase,
-            metric=f"mfu_{phase}",
-            value=placement.flops_utilization,
-            unit="1",
-            status=DERIVED,
-            source=roof,
-        ),
+    share = partial(Reading, phase=phase, unit="1", status=DERIVED, source=roof)
+    yield _bounded(
+        share(metric=f"mfu_{phase}", value=placement.flops_utilization),
         f"faster than the highest rate that was measured here, {peaks.flops_per_s:.3g} FLOP/s",
     )
-    yield _share(
-        Reading(
-            phase=phase,
-            metric=f"mbu_{phase}",
-            value=placement.bandwidth_utilization,
-            unit="1",
-            status=DERIVED,
-            source=roof,
-        ),
+    yield _bounded(
+        share(metric=f"mbu_{phase}", value=placement.bandwidth_utilization),
         f"faster than memory, {peaks.bytes_per_s:.3g} bytes/s: the weights stay in a cache",
     )
     values = {
@@ -78,7 +66,7 @@ def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
         )
 
 
-def _share(reading: Reading, beyond: str) -> Reading:
+def _bounded(reading: Reading, beyond: str) -> Reading:
     """A share of a peak; more than all of it means that the peak is not the limit."""
     if reading.value is not None and reading.value > 1:
         return unavailable(reading.phase, reading.metric, reading.unit, beyond)

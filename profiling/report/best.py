@@ -44,7 +44,7 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """`latency_s<0.5`, `model==llava`."""
+    """`latency_s<0.5`, `device==cpu`."""
     found = _FORM.fullmatch(text)
     if found is None:
         raise ReportError(f"{text}: allowed is column<number, with one of {' '.join(_OPERATORS)}")

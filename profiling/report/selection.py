@@ -49,7 +49,7 @@ def _select_by_values(selector: str, runs: Sequence[Run]) -> Run:
 
 
 def parse_values(text: str) -> dict[str, str]:
-    """`model=llava,img_size=224` as columns and values."""
+    """`batch_size=4,img_size=224` as columns and values."""
     wanted = {}
     for part in text.split(","):
         column, equals, value = part.partition("=")
