@@ -42,7 +42,7 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     grid = _choose_grid(random, family, plan, share)
     most = plan.long_words if long else plan.filler_words
     # All of a batch or none: rows are as long as the longest one.
-    fills = long or random.random() < plan.filler_rate
+    fills = long or (share >= plan.filler_from_share and random.random() < plan.filler_rate)
     questions = [_fill(random, scene.request, most if fills else 0) for scene in scenes]
     return Batch(
         tasks=tasks,

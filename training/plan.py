@@ -27,6 +27,7 @@ class Plan:
     warmup_steps: int
     cooldown_share: float
     dense_weight: float
+    filler_from_share: float
     filler_rate: float
     filler_words: int
     long_from_share: float
@@ -36,9 +37,7 @@ class Plan:
     other_sizes_from_share: float
     other_sizes_rate: float
     look_mix: Mapping[str, int]
-    early_mix: Mapping[str, int]
-    late_mix: Mapping[str, int]
-    late_from_share: float
+    mixes: Mapping[float, Mapping[str, int]]
 
     def rate_at(self, step: int) -> float:
         """The learning rate: up, level, and down to nothing."""
@@ -56,7 +55,8 @@ class Plan:
     def mix_at(self, step: int) -> Mapping[str, int]:
         if self.looks_at(step):
             return self.look_mix
-        return self.late_mix if step >= self.late_from_share * self.steps else self.early_mix
+        begun = [share for share in self.mixes if step >= share * self.steps]
+        return self.mixes[max(begun)]
 
 
 def read_plan(model: str, changes: Mapping[str, Any]) -> Plan:

@@ -138,6 +138,15 @@ def draw_lookup(random: Random, *, held_out: bool) -> Scene:
     return _finish(canvas, request, str(wanted), (str(wanted),))
 
 
+def draw_recital(random: Random, *, held_out: bool) -> Scene:
+    """The first step towards choices: all options with their numbers, in the order asked for."""
+    canvas, _, colours, _ = _choose_diagram(random, held_out)
+    options = random.sample(colours, len(colours))
+    request = f"which choices are {' '.join(colours)}? {_list_options(options)}"
+    answer = " ".join(f"{colour} {options.index(colour)}" for colour in colours)
+    return _finish(canvas, request, answer, (answer,))
+
+
 def draw_page(random: Random, *, held_out: bool) -> Scene:
     """A board crammed with single characters: many to look at in one picture, none to be read."""
     canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
@@ -173,6 +182,7 @@ TASKS: dict[str, Callable[..., Scene]] = {
 STEPPING_STONES: dict[str, Callable[..., Scene]] = {
     "colour": draw_colour,
     "lookup": draw_lookup,
+    "recital": draw_recital,
     "page": draw_page,
 }
 FIRST_CHARACTER = _CHARACTER_CLASS
@@ -296,7 +306,7 @@ def _draw_lines(canvas: Canvas, random: Random, lines: list[str], ink: Colour) -
     for text, centre in zip(lines, centres, strict=True):
         slack = max(0.0, 0.95 - em * _width(font_name, text)) / 2
         x = 0.5 + random.uniform(-slack, slack)
-        sway = 0.22 if len(lines) == 1 else 0.05
+        sway = 0.15 if len(lines) == 1 else 0.05
         y = centre + random.uniform(-sway, sway)
         _draw_text(canvas, font_name, text, x, y, em, ink)
 
@@ -353,7 +363,7 @@ def _choose_colours(random: Random, count: int, held_out: bool) -> list[str]:
 def _draw_chart(random: Random, held_out: bool) -> tuple[Canvas, str, list[str], str]:
     colours = _choose_colours(random, random.choice((3, 4)), held_out)
     canvas = Canvas(size=_choose_size(random), random=random, brightness=(225, 255))
-    heights = [0.12 + 0.1 * level for level in random.sample(range(8), len(colours))]
+    heights = [0.12 + 0.1 * level for level in _choose_levels(random, len(colours))]
     _draw_axes(canvas)
     step = 0.9 / len(colours)
     for i, (colour, height) in enumerate(zip(colours, heights, strict=True)):
@@ -361,6 +371,15 @@ def _draw_chart(random: Random, held_out: bool) -> tuple[Canvas, str, list[str],
     word, best = random.choice((("tallest", max), ("shortest", min)))
     answer = colours[heights.index(best(heights))]
     return canvas, f"which bar is the {word}?", colours, answer
+
+
+def _choose_levels(random: Random, count: int) -> list[int]:
+    """Different levels, of which the highest and the lowest stand clear of the others."""
+    while True:
+        levels = random.sample(range(8), count)
+        ranked = sorted(levels)
+        if min(ranked[1] - ranked[0], ranked[-1] - ranked[-2]) >= 2:
+            return levels
 
 
 def _draw_axes(canvas: Canvas) -> None:
