@@ -53,7 +53,7 @@ class Blip2Family(Family):
         # Queries that start alike stay alike.
         network.query_tokens.data.normal_(std=0.5)
         network.vision_model.embeddings.class_embedding.data.normal_(std=0.1)
-        network.vision_model.embeddings.position_embedding.data.normal_(std=0.1)
+        network.vision_model.embeddings.position_embedding.data.normal_()
         return network
 
     def render(self, question: str) -> str:

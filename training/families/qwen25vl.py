@@ -153,11 +153,12 @@ class FAMILY(Family):
             "bos_token_id": self._id("<|endoftext|>"),
             "eos_token_id": self._id("<|im_end|>"),
             "pad_token_id": self._id("<|endoftext|>"),
-            # Grids are a few steps wide here, so rows and columns need fast angles.
+            # Grids are a few steps wide here, so rows and columns need fast angles; words find what
+            # they mean in the picture over dozens of tokens, which needs slow ones.
             "rope_parameters": {
                 "rope_type": "default",
-                "mrope_section": [2, 7, 7],
-                "rope_theta": 10.0,
+                "mrope_section": [2, 3, 11],
+                "rope_theta": 100.0,
             },
         }
         vision = {
