@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +24,13 @@ class Blip2T5(Blip2):
         text_encoder="language_model.encoder",
     )
     encoder_decoder = True
+    # T5's attention adds relative positions to its scores, which the kernels cannot.
+    flash_attention: ClassVar[str | dict[str, str]] = {
+        "": "sdpa",
+        "vision_config": "flash_attention_2",
+        "qformer_config": "sdpa",
+        "text_config": "sdpa",
+    }
 
     def untie(self, network: Any) -> None:
         # The library ties every T5's head to its embedding. flan-T5's is its own, which its

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from profiling.models import analytic
 from profiling.models.geometry import Geometry
+from profiling.models.stand_ins import describe_stand_ins
+from profiling.models.tower import VisionTower
 
 # Rendered in the place of a question, to learn what a template puts before and after it.
 _MARK = "\ue000"
@@ -36,7 +38,9 @@ class Parts:
     head: str
     text_encoder: str | None
 
-    def modules(self, network: nn.Module) -> dict[str, list[nn.Module]]:
+    def modules(
+        self, network: nn.Module, *, absorbed: frozenset[str] = frozenset()
+    ) -> dict[str, list[nn.Module]]:
         """The modules of each part, by the part's name."""
         encoder = [self.text_encoder] if self.text_encoder else []
         paths = {
@@ -47,7 +51,8 @@ class Parts:
             "head": [self.head],
         }
         return {
-            name: [network.get_submodule(path) for path in listed] for name, listed in paths.items()
+            name: [] if name in absorbed else [network.get_submodule(path) for path in listed]
+            for name, listed in paths.items()
         }
 
 
@@ -59,6 +64,10 @@ class Family(ABC):
     keeps_aspect_ratio: ClassVar[bool]
     encoder_decoder: ClassVar[bool] = False
     inner_matrices: ClassVar[int] = 3  # of the decoder's feed-forward part: 3 where it is gated
+    # What is asked for where flash attention is wanted, by the name of a part's configuration.
+    flash_attention: ClassVar[str | dict[str, str]] = "flash_attention_2"
+    vision_values: ClassVar[tuple[str, ...]] = ()  # parameters of the vision side's own
+    embedding_names: ClassVar[tuple[str, ...]] = ("embed_tokens.weight", "shared.weight")
 
     def __init__(self, *, config: Any, folder: Path | str, processor_options: Mapping[str, Any]):
         self.config = config
@@ -149,6 +158,122 @@ class Family(ABC):
     def reserved_texts(self) -> tuple[str, ...]:
         added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
         return tuple(sorted(added | set(self.tokenizer.all_special_tokens)))
+
+    # Cutting a network in two: what is where, and how each half works without the other.
+
+    @property
+    def vision_paths(self) -> tuple[str, ...]:
+        """The vision part and what of the projector lies outside of it."""
+        inside = self.parts.vision + "."
+        outside = (path for path in self.parts.projector if not path.startswith(inside))
+        return (self.parts.vision, *outside)
+
+    @property
+    def language_paths(self) -> tuple[str, ...]:
+        """The language model and its head where that lies outside of it."""
+        inside = self.parts.head.startswith(self.parts.language + ".")
+        return (self.parts.language,) if inside else (self.parts.language, self.parts.head)
+
+    def part_of(self, stored_name: str) -> str:
+        """Which part a value of a checkpoint belongs to, whatever version of the library named it.
+
+        Older versions leave out the `model.` at the start of a name, newer ones do not.
+        """
+        bare = stored_name.removeprefix("model.")
+        seeing = [path.removeprefix("model.") for path in (*self.vision_paths, *self.vision_values)]
+        if any(bare == path or bare.startswith(path + ".") for path in seeing):
+            return "vision"
+        return "embedding" if bare.endswith(self.embedding_names) else "language"
+
+    @abstractmethod
+    def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the vision part and the projector make of the pictures: [visual tokens, width]."""
+
+    @abstractmethod
+    def stand_ins(self, dtype: torch.dtype) -> dict[str, nn.Module | Tensor]:
+        """What to put where so that a network takes embeddings in the place of pixels."""
+
+    @abstractmethod
+    def tower(self, network: Any) -> VisionTower:
+        """The vision part and the projector as one chain, sharing the network's values."""
+
+    @abstractmethod
+    def picture_inputs(
+        self, sizes: Sequence[tuple[int, int]], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What the network gets for noise of so many pixels: width and height of each picture."""
+
+    def vision_call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the vision part is told besides pixels when the network has these inputs."""
+        return {}
+
+    def tower_extras(self, named: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What the tower gets besides pixels, from what the vision part is called with."""
+        return {}
+
+    def as_pictures(self, embeddings: Tensor, count: int) -> Tensor:
+        """Embeddings of so many pictures in the shape that the stand-ins take them in."""
+        return embeddings
+
+    def single_pictures(self, pixels: Tensor, named: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        """What `embed` takes for each picture, from what the vision part is called with.
+
+        All of a batch as one where a call does not tell where a picture ends.
+        """
+        return [{"pixel_values": pixels}]
+
+    def single_embeddings(
+        self, embeddings: Tensor, pictures: Sequence[Mapping[str, Tensor]]
+    ) -> list[Tensor]:
+        """Embeddings of several pictures, apart."""
+        return list(embeddings.chunk(len(pictures)))
+
+    def with_embeddings(
+        self, inputs: Mapping[str, Tensor], embeddings: Tensor
+    ) -> dict[str, Tensor]:
+        """The inputs with embeddings [visual tokens, width] where the pixels were."""
+        pictures = self.as_pictures(embeddings, len(self.seen_sizes(inputs)))
+        return {**inputs, "pixel_values": pictures}
+
+    # What a program needs that has not got this project.
+
+    def picture_recipe(self, side: int) -> dict[str, Any]:
+        """How a picture becomes pixels, as plain values."""
+        seen = self.processor.image_processor
+        mean, std = (
+            [value] * 3 if isinstance(value, float) else list(value)
+            for value in (seen.image_mean, seen.image_std)
+        )
+        return {
+            "fit": "area" if self.keeps_aspect_ratio else "square",
+            "side": side if self.keeps_aspect_ratio else self.seen_side(side),
+            "multiple": self.multiple,
+            "resample": int(seen.resample),
+            "rescale_factor": seen.rescale_factor,
+            "mean": mean,
+            "std": std,
+            "patches": None,
+            "window": None,
+        }
+
+    def prompt_recipe(self) -> dict[str, Any]:
+        """How a question becomes the inputs of `generate`, as plain values."""
+        return {
+            "network": self.network_class.__name__,
+            "stand_ins": describe_stand_ins(self.stand_ins(torch.float32)),
+            "template": self.render(_MARK),
+            "mark": _MARK,
+            "add_special_tokens": True,
+            "image_token_id": self.image_token_id,
+            # Whether the template has one placeholder, or the picture goes before everything.
+            "in_place": True,
+            "row_end_id": None,
+            "after_picture": [],
+            "multiple": self.multiple,
+            "batched": not self.keeps_aspect_ratio,
+            "patch": None,
+            "encoder_decoder": self.encoder_decoder,
+        }
 
     def count_visual_tokens(self, ids: Tensor) -> Tensor:  # [B, S] -> [B]
         return (ids == self.image_token_id).sum(dim=1)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, FuyuForCausalLM, FuyuImageProcessorPil, FuyuProcessor
 
 from profiling.models import analytic
 from profiling.models.family import Family, Parts
 from profiling.models.geometry import Geometry, blank
+from profiling.models.tower import VisionTower
 
 
 class PictureProcessor(FuyuImageProcessorPil):  # type: ignore[misc]
@@ -26,6 +27,26 @@ class PictureProcessor(FuyuImageProcessorPil):  # type: ignore[misc]
         # the processor squeezes away again, and a picture of one patch would lose its row.
         patches = super().patchify_image(image=numpy.asarray(image), patch_size=patch_size)
         return torch.from_numpy(numpy.ascontiguousarray(patches))[None]
+
+
+class LinearTower(VisionTower):
+    """One linear layer, and nothing to cut it into."""
+
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"pixel_values": {0: "patches"}}
+    hidden_axes: ClassVar[Mapping[int, str]] = {0: "patches"}
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__([])
+        self.linear = linear
+
+    def embed(self, pixels: Tensor, *extras: Tensor) -> Tensor:
+        return self.linear(pixels)  # type: ignore[no-any-return]
+
+    def run_block(self, index: int, hidden: Tensor, *extras: Tensor) -> Tensor:
+        raise IndexError(f"a linear layer has no block {index}")
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        return hidden
 
 
 class Fuyu(Family):
@@ -87,6 +108,40 @@ class Fuyu(Family):
         rows = (ids == self.processor.image_newline_id).sum(dim=1)
         columns = self.count_visual_tokens(ids) // rows
         return [(int(c) * patch, int(r) * patch) for c, r in zip(columns, rows, strict=True)]
+
+    def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        embeddings: Tensor = network.get_submodule(self.parts.vision)(inputs["pixel_values"])
+        return embeddings
+
+    def tower(self, network: Any) -> LinearTower:
+        return LinearTower(network.get_submodule(self.parts.vision))
+
+    def picture_inputs(
+        self, sizes: Sequence[tuple[int, int]], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        side = self.multiple
+        patches = sum((width // side) * (height // side) for width, height in sizes)
+        values = int(self.config.num_channels) * side**2
+        return {"pixel_values": torch.randn(patches, values, generator=generator)}
+
+    def stand_ins(self, dtype: torch.dtype) -> dict[str, nn.Module | Tensor]:
+        return {self.parts.vision: nn.Identity()}
+
+    def picture_recipe(self, side: int) -> dict[str, Any]:
+        patches = {"patch": self.multiple, "merge": 1, "frames": 1, "channels_last": True}
+        return {**super().picture_recipe(side), "patches": patches}
+
+    def prompt_recipe(self) -> dict[str, Any]:
+        recipe = super().prompt_recipe()
+        begin, end = self.tokenizer.convert_tokens_to_ids(["<s>", "<0x04>"])
+        return {
+            **recipe,
+            "template": recipe["template"] + self.tokenizer.convert_ids_to_tokens(end),
+            "add_special_tokens": False,
+            "in_place": False,
+            "row_end_id": int(self.processor.image_newline_id),
+            "after_picture": [begin],
+        }
 
     def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
         patches = sum(geometry.patches(self.multiple))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     CLIPImageProcessorPil,
@@ -18,6 +19,41 @@ from profiling.models import analytic
 from profiling.models.family import Parts, with_forced_option
 from profiling.models.geometry import Geometry, blank
 from profiling.models.square import SquareFamily
+from profiling.models.stand_ins import HandsOnLayers
+from profiling.models.tower import PatchTower
+
+
+class ClipTower(PatchTower):
+    """Only the layers up to the one whose output is read: what comes behind is never looked at."""
+
+    def __init__(
+        self, *, tower: nn.Module, projector: nn.Module, layer: int, left_out: int
+    ) -> None:
+        # The library has had the tower one level deeper.
+        inner: Any = getattr(tower, "vision_model", tower)
+        layers = inner.encoder.layers
+        # The states are one more than the layers, since the input of the first is one of them.
+        read = layer if layer >= 0 else len(layers) + 1 + layer
+        super().__init__(layers[:read], inner.embeddings.patch_embedding)
+        self.embeddings, self.norm = inner.embeddings, inner.pre_layrnorm
+        self.projector, self.left_out = projector, left_out
+
+    def class_token(self) -> Tensor:
+        token: Tensor = self.embeddings.class_embedding
+        return token
+
+    def positions(self) -> Tensor:
+        positions: Tensor = self.embeddings.position_embedding.weight
+        return positions
+
+    def before_blocks(self, hidden: Tensor) -> Tensor:
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+    def run_block(self, index: int, hidden: Tensor, *extras: Tensor) -> Tensor:
+        return self.blocks[index](hidden, attention_mask=None)  # type: ignore[no-any-return]
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        return self.projector(hidden[:, self.left_out :]).flatten(0, 1)  # type: ignore[no-any-return]
 
 
 class Llava(SquareFamily):
@@ -49,6 +85,28 @@ class Llava(SquareFamily):
 
     def render(self, question: str) -> str:
         return f"USER: <image>\n{question} ASSISTANT:"
+
+    def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        features = network.model.get_image_features(inputs["pixel_values"]).pooler_output
+        return torch.cat(list(features))
+
+    def tower(self, network: Any) -> ClipTower:
+        return ClipTower(
+            tower=network.get_submodule(self.parts.vision),
+            projector=network.get_submodule(self.parts.projector[0]),
+            layer=int(self.config.vision_feature_layer),
+            left_out=int(self.config.vision_feature_select_strategy == "default"),
+        )
+
+    def stand_ins(self, dtype: torch.dtype) -> dict[str, nn.Module | Tensor]:
+        (projector,) = self.parts.projector
+        leaves_out = self.config.vision_feature_select_strategy == "default"
+        layers = int(self.config.vision_config.num_hidden_layers)
+        tower = HandsOnLayers(dtype=dtype, layers=layers, left_out=int(leaves_out))
+        return {self.parts.vision: tower, projector: nn.Identity()}
+
+    def picture_recipe(self, side: int) -> dict[str, Any]:
+        return {**super().picture_recipe(side), "fit": "crop"}
 
     def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
         width, height = geometry.sizes[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from transformers.initialization import no_init_weights
 from profiling.hub import explained
 from profiling.models.family import Family
 from profiling.models.model import Model
+from profiling.models.quantization import (
+    Quantization,
+    be_quiet,
+    quantize_in_place,
+    quantized_share,
+    split_layers,
+)
 from profiling.models.weights import WeightsSource, check_model_type, locate
 from profiling.point import Point
 
@@ -32,6 +40,11 @@ class LoadPlan:
 
     dtype: torch.dtype | None
     options: dict[str, Any] = field(default_factory=dict)
+    # From where else to load the same values. What was made in memory is handed over with it.
+    relocate: Callable[[WeightsSource, Family, Any], Path] | None = None
+    quantization: Quantization | None = None
+    # Paths of what keeps its values as they are whatever is done to the rest.
+    whole: tuple[str, ...] = ()
 
 
 def find_family(name: str) -> type[Family]:
@@ -45,12 +58,24 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
     source = locate(point)
     family = load_family(point, source)
     device = torch.device(point.device)
+    network = None
     if source.values == "random":
         dtype = plan.dtype or getattr(torch, point.public_dtype)
-        network = _random_network(family, device, dtype, point.seed, plan)
+        plan = replace(plan, dtype=dtype)
+        plain = plan if plan.relocate is None else replace(plan, options={})
+        network = _random_network(family, device, dtype, point.seed, plain)
         network.generation_config = _generation_config(source, family)
+    layers = _Layers.of(family, plan)
+    if plan.relocate is not None:
+        folder = plan.relocate(source, family, network)
+        # Freed before it is read back, so that the two are never in memory together.
+        network = None
+        elsewhere = replace(source, config=str(folder), options={"local_files_only": True})
+        network = layers.read(family, elsewhere, device, plan)
+    elif network is None:
+        network = layers.read(family, source, device, plan)
     else:
-        network = _stored_network(family, source, device, plan)
+        layers.quantize(network, plan)
     network.eval().requires_grad_(False)
     family.adapt_network(network)
     return Model(
@@ -60,7 +85,54 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         # The first parameter's may be another: some are kept in single precision whatever is asked.
         dtype=network.get_input_embeddings().weight.dtype,
         stored_values=source.values == "stored",
+        notes=layers.notes(network),
     )
+
+
+@dataclass(kw_only=True)
+class _Layers:
+    """The layers that a plan wants in few bits; none where it wants none."""
+
+    quantized: list[str]
+    left_out: list[str]
+    made_s: float = 0.0
+
+    @classmethod
+    def of(cls, family: Family, plan: LoadPlan) -> _Layers:
+        if plan.quantization is None:
+            return cls(quantized=[], left_out=[])
+        be_quiet()
+        named, left_out = split_layers(family)
+        whole = tuple(path + "." for path in plan.whole)
+        left_out += [name for name in named if f"{name}.".startswith(whole)]
+        quantized = [name for name in named if name not in left_out]
+        return cls(quantized=quantized, left_out=left_out)
+
+    def read(
+        self, family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
+    ) -> Any:
+        begun = time.perf_counter()
+        if plan.quantization is not None:
+            dtype = plan.dtype or family.config.dtype or torch.float32
+            config = plan.quantization.config(self.left_out, dtype)
+            added = {"quantization_config": config, "device_map": {"": str(device)}}
+            plan = replace(plan, options={**plan.options, **added})
+        network = _stored_network(family, source, device, plan)
+        self.made_s = time.perf_counter() - begun
+        return network
+
+    def quantize(self, network: Any, plan: LoadPlan) -> None:
+        begun = time.perf_counter()
+        if plan.quantization is not None:
+            assert plan.dtype is not None
+            quantize_in_place(network, self.quantized, plan.quantization, plan.dtype)
+        self.made_s = time.perf_counter() - begun
+
+    def notes(self, network: Any) -> dict[str, float]:
+        if not self.quantized:
+            return {}
+        share = quantized_share(network, self.quantized)
+        return {"make_s": self.made_s, "quantized_share": share}
 
 
 def load_family(point: Point, source: WeightsSource) -> Family:
@@ -104,9 +176,7 @@ def _stored_network(
             config=copy.deepcopy(family.config),
             dtype=plan.dtype or "auto",
             use_safetensors=True,
-            **options,
-            **source.options,
-            **plan.options,
+            **{**options, **source.options, **plan.options},
         )
     # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
     vars(network).pop("hf_device_map", None)

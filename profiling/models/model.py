@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from profiling.models.compilation import Compilation
 from profiling.models.family import Family, placed
+from profiling.models.picture_cache import PictureCache
+from profiling.models.storage import stored_tensors
 from profiling.point import ConfigError
 from profiling.prompt_length import NoSuchLength, fit_question
 from profiling.samples import Sample, read_picture
@@ -36,6 +39,12 @@ class Model:
     dtype: torch.dtype
     stored_values: bool
     notes: dict[str, float] = field(default_factory=dict)
+    # What the library's generate is told besides: which cache, and what to compile.
+    generate_options: dict[str, Any] = field(default_factory=dict)
+    compilation: Compilation | None = None
+    # Parts that are no modules of their own any more, since the vision part does their work too.
+    absorbed: frozenset[str] = frozenset()
+    picture_cache: PictureCache | None = None
 
     def prepare(self, sample: Sample, prompt_len: int | None) -> Prepared:
         question = self.family.defuse(sample.request)
@@ -67,6 +76,7 @@ class Model:
             generated = self.network.generate(
                 **inputs,
                 **self.family.generate_options(side),
+                **self.generate_options,
                 **options,
                 max_new_tokens=length,
                 min_new_tokens=length if exact else None,
@@ -75,7 +85,8 @@ class Model:
         return self.family.new_tokens(generated, inputs)
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        return self.family.parts.modules(self.network)
+        """The modules of each part; none for a part whose work another one does."""
+        return self.family.parts.modules(self.network, absorbed=self.absorbed)
 
     def count_new_tokens(self, tokens: Tensor) -> list[int]:
         """How many tokens each row has up to its own end, the end token counted."""
@@ -88,9 +99,27 @@ class Model:
 
     def parameter_bytes(self) -> int:
         """What the weights and buffers take in memory; what is shared is counted once."""
-        tensors = [*self.network.parameters(), *self.network.buffers()]
+        tensors = stored_tensors(self.network)
         sizes = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}
         return sum(sizes.values())
+
+    @property
+    def has_fixed_cache(self) -> bool:
+        """Whether keys and values have a length that is settled before a generation."""
+        return "cache_implementation" in self.generate_options
+
+    def start_afresh(self) -> None:
+        """Forget the longest cache so far and what was compiled for it."""
+        for module in self.network.modules():
+            for name in ("_previous_max_cache_length", "_cache"):
+                vars(module).pop(name, None)
+        if self.compilation is not None:
+            self.compilation.reset()
+
+    def begin_pass(self) -> None:
+        """Forget the pictures of the pass before: it saw the same ones, as users do not."""
+        if self.picture_cache is not None:
+            self.picture_cache.forget()
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessorPil,
 )
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.processing_utils import ProcessorMixin
 
 from profiling.models import analytic
 from profiling.models.family import Family, Parts
 from profiling.models.geometry import Geometry, blank
+from profiling.models.stand_ins import HandsOn
+from profiling.models.tower import VisionTower
+from profiling.models.windows import attention_indices
 
 
 class PictureProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
@@ -32,6 +36,71 @@ class PictureProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         ProcessorMixin.__init__(
             self, image_processor, tokenizer, chat_template=tokenizer.chat_template
         )
+
+
+class WindowTower(VisionTower):
+    """Tokens stay in the processor's order; attention gathers them into windows and back."""
+
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {
+        "pixel_values": {0: "patches"},
+        "positions": {0: "patches"},
+        "window_gather": {0: "windows"},
+        "window_mask": {0: "windows"},
+        "window_scatter": {0: "patches"},
+        "frame_gather": {0: "frames", 1: "longest"},
+        "frame_mask": {0: "frames", 1: "longest"},
+        "frame_scatter": {0: "patches"},
+    }
+    hidden_axes: ClassVar[Mapping[int, str]] = {0: "patches"}
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__(tower.blocks)
+        self.patches, self.merger = tower.patch_embed, tower.merger
+        self.rotary = tower.rotary_pos_emb
+        self.whole = frozenset(tower.fullatt_block_indexes)
+
+    def embed(self, pixels: Tensor, *extras: Tensor) -> Tensor:
+        # The kernel is as large as the patch, so the convolution is a product with a matrix.
+        weight = self.patches.proj.weight
+        return nn.functional.linear(pixels.to(weight.dtype), weight.flatten(1))
+
+    def run_block(self, index: int, hidden: Tensor, *extras: Tensor) -> Tensor:
+        positions, *indices = extras
+        gather, mask, scatter = indices[3:] if index in self.whole else indices[:3]
+        block: Any = self.blocks[index]
+        inner = block.norm1(hidden)
+        hidden = hidden + self._attend(block.attn, inner, positions, gather, mask, scatter)
+        return hidden + block.mlp(block.norm2(hidden))  # type: ignore[no-any-return]
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        return self.merger(hidden)  # type: ignore[no-any-return]
+
+    def _attend(
+        self,
+        attention: Any,
+        hidden: Tensor,  # [N, D]
+        positions: Tensor,
+        gather: Tensor,
+        mask: Tensor,
+        scatter: Tensor,
+    ) -> Tensor:
+        rows, slots = gather.shape
+        joined = attention.qkv(hidden).reshape(hidden.shape[0], 3, attention.num_heads, -1)
+        query, key, value = joined.unbind(1)
+        angles = (positions[..., None].float() * self.rotary.inv_freq).flatten(1).repeat(1, 2)
+        cos, sin = angles.cos(), angles.sin()
+        query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
+        order = gather.reshape(-1)
+        query, key, value = (
+            tokens.index_select(0, order).unflatten(0, (rows, slots)).transpose(1, 2)
+            for tokens in (query * attention.scaling, key, value)
+        )  # [rows, H, slots, d]
+        unseen = torch.finfo(query.dtype).min
+        bias = torch.where(mask, 0.0, unseen).to(query.dtype)[:, None, None, :]
+        scores = (query @ key.transpose(-1, -2) + bias).softmax(-1, dtype=torch.float32)
+        seen = scores.to(value.dtype) @ value
+        seen = seen.transpose(1, 2).reshape(rows * slots, -1).index_select(0, scatter)
+        return attention.proj(seen)  # type: ignore[no-any-return]
 
 
 class Qwen25VL(Family):
@@ -73,6 +142,69 @@ class Qwen25VL(Family):
     def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         patch = int(self.config.vision_config.patch_size)
         return [(w * patch, h * patch) for _, h, w in inputs["image_grid_thw"].tolist()]
+
+    def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        tower = network.get_submodule(self.parts.vision)
+        pixels = inputs["pixel_values"].type(tower.dtype)
+        embeddings: Tensor = tower(pixels, grid_thw=inputs["image_grid_thw"]).pooler_output
+        return embeddings
+
+    def tower(self, network: Any) -> WindowTower:
+        return WindowTower(network.get_submodule(self.parts.vision))
+
+    def picture_inputs(
+        self, sizes: Sequence[tuple[int, int]], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        patch = int(self.config.vision_config.patch_size)
+        grids = torch.tensor([[1, height // patch, width // patch] for width, height in sizes])
+        patches = int(grids.prod(-1).sum())
+        return {
+            "pixel_values": torch.randn(patches, self._patch_values, generator=generator),
+            "image_grid_thw": grids,
+        }
+
+    def vision_call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"grid_thw": inputs["image_grid_thw"]}
+
+    def tower_extras(self, named: Mapping[str, Any]) -> dict[str, Tensor]:
+        vision = self.config.vision_config
+        merge = int(vision.spatial_merge_size)
+        indices = attention_indices(
+            named["grid_thw"].tolist(), merge=merge, window=int(vision.window_size) // self.multiple
+        )
+        return {name: torch.from_numpy(index) for name, index in indices.items()}
+
+    def single_pictures(self, pixels: Tensor, named: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        grids: Tensor = named["grid_thw"]
+        apart = pixels.split(grids.prod(-1).tolist())
+        return [
+            {"pixel_values": patches, "image_grid_thw": grid[None]}
+            for patches, grid in zip(apart, grids, strict=True)
+        ]
+
+    def single_embeddings(
+        self, embeddings: Tensor, pictures: Sequence[Mapping[str, Tensor]]
+    ) -> list[Tensor]:
+        merged = int(self.config.vision_config.spatial_merge_size) ** 2
+        return list(embeddings.split([len(p["pixel_values"]) // merged for p in pictures]))
+
+    def stand_ins(self, dtype: torch.dtype) -> dict[str, nn.Module | Tensor]:
+        merge = int(self.config.vision_config.spatial_merge_size)
+        return {self.parts.vision: HandsOn(dtype=dtype, spatial_merge_size=merge)}
+
+    def picture_recipe(self, side: int) -> dict[str, Any]:
+        vision = self.config.vision_config
+        patches = {
+            "patch": int(vision.patch_size),
+            "merge": int(vision.spatial_merge_size),
+            "frames": int(vision.temporal_patch_size),
+            "channels_last": False,
+        }
+        window = int(vision.window_size) // self.multiple
+        return {**super().picture_recipe(side), "patches": patches, "window": window}
+
+    def prompt_recipe(self) -> dict[str, Any]:
+        return {**super().prompt_recipe(), "patch": int(self.config.vision_config.patch_size)}
 
     def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
         patch = int(self.config.vision_config.patch_size)

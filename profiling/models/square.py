@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -39,6 +40,18 @@ class SquareFamily(Family):
     def seen_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
         height, width = inputs["pixel_values"].shape[-2:]
         return [(width, height)] * len(inputs["pixel_values"])
+
+    def picture_inputs(
+        self, sizes: Sequence[tuple[int, int]], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        ((width, height),) = set(sizes)
+        return {"pixel_values": torch.randn(len(sizes), 3, height, width, generator=generator)}
+
+    def single_pictures(self, pixels: Tensor, named: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        return [{"pixel_values": picture} for picture in pixels.split(1)]
+
+    def as_pictures(self, embeddings: Tensor, count: int) -> Tensor:
+        return embeddings.unflatten(0, (count, -1))
 
     def vision_flops(self, geometry: Geometry) -> int:
         vision = self.config.vision_config

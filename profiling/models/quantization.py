@@ -1,0 +1,130 @@
+"""Which layers of a network are kept in few bits, and how: by bitsandbytes, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+from transformers.initialization import no_init_weights
+
+from profiling.models.family import Family
+
+# The kernels read rows in blocks of 64 and, on CPUs with bf16 instructions, columns in blocks of
+# 32. The rule is the same everywhere, so that every device has the same weights in few bits.
+_ROW_BLOCK, _COLUMN_BLOCK = 64, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How weights are kept in few bits."""
+
+    bits: int
+    double: bool = False  # 4 bits: the scales of the blocks are quantized as well
+    outlier_threshold: float = 0.0  # 8 bits: activations above it are multiplied in full
+
+    def config(self, left_out: list[str], dtype: torch.dtype) -> BitsAndBytesConfig:
+        """The library's own description; `dtype` is what is computed in."""
+        if self.bits == 8:
+            return BitsAndBytesConfig(
+                load_in_8bit=True,
+                llm_int8_threshold=self.outlier_threshold,
+                llm_int8_skip_modules=left_out,
+            )
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_compute_dtype=dtype,
+            # `left_out` replaces the library's own list, whatever the number of bits.
+            llm_int8_skip_modules=left_out,
+        )
+
+
+def split_layers(family: Family) -> tuple[list[str], list[str]]:
+    """The names of the linear layers that are quantized, and of those that are left as they are.
+
+    Left out are the head, whose errors would go straight into the choice of a token, what the
+    library keeps in single precision, and widths that are no multiple of a kernel's blocks.
+    """
+    quantized: list[str] = []
+    left_out: list[str] = []
+    with torch.device("meta"), no_init_weights():
+        network: Any = family.network_class._from_config(copy.deepcopy(family.config))
+    full = set(network._keep_in_fp32_modules or ()) | set(
+        network._keep_in_fp32_modules_strict or ()
+    )
+    for name, layer in network.named_modules():
+        if type(layer) is nn.Linear:
+            whole = name == family.parts.head or full & set(name.split(".")) or not _fits(layer)
+            (left_out if whole else quantized).append(name)
+    return quantized, left_out
+
+
+def _fits(layer: nn.Linear) -> bool:
+    return layer.in_features % _ROW_BLOCK == 0 and layer.out_features % _COLUMN_BLOCK == 0
+
+
+def quantize_in_place(
+    network: Any, names: Iterable[str], quantization: Quantization, dtype: torch.dtype
+) -> None:
+    """Layer by layer, so that beside the network only one layer exists twice."""
+    for name in names:
+        layer = network.get_submodule(name)
+        network.set_submodule(name, _quantized(layer, quantization, dtype))
+
+
+def _quantized(layer: nn.Linear, quantization: Quantization, dtype: torch.dtype) -> nn.Module:
+    import bitsandbytes
+
+    device, has_bias = layer.weight.device, layer.bias is not None
+    made: Any
+    with torch.device("meta"):
+        if quantization.bits == 8:
+            made = bitsandbytes.nn.Linear8bitLt(
+                layer.in_features,
+                layer.out_features,
+                has_bias,
+                has_fp16_weights=False,
+                threshold=quantization.outlier_threshold,
+            )
+        else:
+            made = bitsandbytes.nn.Linear4bit(
+                layer.in_features,
+                layer.out_features,
+                has_bias,
+                compute_dtype=dtype,
+                compress_statistics=quantization.double,
+                quant_type="nf4",
+            )
+    kind, settings = type(made.weight), dict(vars(made.weight))
+    for key in ("SCB", "CB"):
+        settings.pop(key, None)
+    values = layer.weight.data.to("cpu") if quantization.bits == 8 else layer.weight.data
+    made.weight = kind(values, requires_grad=False, **settings).to(device)
+    made.bias = layer.bias
+    made.train(layer.training)
+    return made  # type: ignore[no-any-return]
+
+
+def quantized_share(network: nn.Module, names: Iterable[str]) -> float:
+    """The share of the values of a network that are kept in few bits."""
+    few = sum(layer.in_features * layer.out_features for layer in _linears(network, names))
+    kept = {id(layer.weight) for layer in _linears(network, names)}
+    full = sum(p.numel() for p in network.parameters() if id(p) not in kept)
+    return few / (few + full)
+
+
+def _linears(network: nn.Module, names: Iterable[str]) -> Iterator[Any]:
+    for name in names:
+        yield network.get_submodule(name)
+
+
+def be_quiet() -> None:
+    """Have bitsandbytes not say at each product that it computes in half precision."""
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

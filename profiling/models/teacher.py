@@ -1,0 +1,77 @@
+"""How likely a model finds an answer that it is given token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from profiling.models.model import Model
+
+
+class Teacher(LogitsProcessor):  # type: ignore[misc]
+    """Has generate choose the tokens of a reference, whatever the network would have chosen."""
+
+    def __init__(self, references: Sequence[Sequence[int]]) -> None:
+        self._references = references
+        self._step = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # [B, S], [B, V] -> [B, V]
+        step = self._step
+        self._step += 1
+        taught = [ids[min(step, len(ids) - 1)] for ids in self._references]
+        forced = torch.full_like(scores, -math.inf)
+        forced[range(len(taught)), taught] = 0
+        return forced
+
+
+def reference_ids(model: Model, reference: str) -> list[int]:
+    """The reference as its tokenizer writes it alone, and the token by which answers end."""
+    ids = model.family.tokenizer(model.family.defuse(reference), add_special_tokens=False)
+    ends = model.network.generation_config.eos_token_id
+    listed = [ends] if isinstance(ends, int) else list(ends or [])
+    return [*ids["input_ids"], *listed[:1]]
+
+
+def reference_nlls(
+    model: Model, inputs: Mapping[str, Tensor], references: Sequence[str], *, side: int, length: int
+) -> list[float | None]:
+    """Mean negative log-likelihood a token of each reference, in nats, its end token counted.
+
+    The library's own generate is what runs, so that a change to it is seen here as well. `length`
+    is that of the answers: a cache that was laid out for them serves here too.
+    """
+    taught = [reference_ids(model, reference) for reference in references]
+    longest = max(map(len, taught))
+    with torch.inference_mode():
+        generated = model.network.generate(
+            **inputs,
+            **model.family.generate_options(side),
+            **model.generate_options,
+            logits_processor=LogitsProcessorList([Teacher(taught)]),
+            max_new_tokens=max(length, longest),
+            do_sample=False,
+            # Before anything that a checkpoint has its scores changed by.
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    spent = [_nats(logits, taught, step) for step, logits in enumerate(generated.logits[:longest])]
+    return [
+        _mean(row[: len(ids)]) for row, ids in zip(zip(*spent, strict=True), taught, strict=True)
+    ]
+
+
+def _nats(logits: Tensor, taught: Sequence[Sequence[int]], step: int) -> list[float]:
+    """What each row's token at that step costs; of no meaning where the row has ended."""
+    ids = [row[min(step, len(row) - 1)] for row in taught]
+    chosen = torch.tensor(ids, device=logits.device)[:, None]
+    return (-torch.log_softmax(logits.float(), dim=-1).gather(1, chosen)[:, 0]).tolist()  # type: ignore[no-any-return]
+
+
+def _mean(nats: Sequence[float]) -> float | None:
+    """None where the network gave no numbers."""
+    total = math.fsum(nats)
+    return total / len(nats) if math.isfinite(total) else None

@@ -1,0 +1,64 @@
+"""Compiles the pass that generate calls for each new token, over a cache of fixed length."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import ClassVar
+
+from profiling.models.compilation import Compilation, fixed_cache
+from profiling.models.model import Model
+from profiling.optimizations.optimization import Optimization, Unsupported, require_package
+from profiling.point import ConfigError, Point
+
+_MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+_BACKENDS = ("inductor", "aot_eager")
+_QUANTIZATIONS = ("int4", "int8")
+
+
+class Compile(Optimization):
+    """The library's own way: the first pass stays as it is, since its length always changes."""
+
+    modes: ClassVar[dict[str, str]] = {"cpu": "default", "cuda": "reduce-overhead"}
+
+    def __init__(self, *, kind: str, order: int, backend: str, mode: str | None) -> None:
+        super().__init__(kind=kind, order=order)
+        self.backend, self.mode = backend, mode
+
+    def check(self, point: Point) -> None:
+        _one_of("backend", self.backend, _BACKENDS)
+        if self.mode is not None:
+            _one_of("mode", self.mode, _MODES)
+        for name in _QUANTIZATIONS:
+            if name in point.optimization:
+                raise Unsupported(f"the library does not compile networks quantized by {name}")
+        if self.backend == "inductor":
+            _require_compiler(point.device)
+
+    def apply(self, model: Model) -> Model:
+        mode = self.mode or self.modes[model.device.type]
+        model.compilation = Compilation(backend=self.backend, mode=mode)
+        model.generate_options |= fixed_cache(model.compilation)
+        model.generate_options.pop("disable_compile", None)
+        return model
+
+
+def _one_of(key: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        listed = ", ".join(allowed)
+        raise ConfigError(f"optimization.compile.{key}", value, f"allowed is one of {listed}")
+
+
+def _require_compiler(device: str) -> None:
+    if device.startswith("cuda"):
+        require_package("triton", "requirements.txt")
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise Unsupported(f"there is no C++ compiler: {compiler} is not on PATH")
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        raise Unsupported("Python's C headers are not installed (Python.h)")
+
+
+OPTIMIZATION = Compile

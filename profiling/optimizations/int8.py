@@ -1,0 +1,18 @@
+"""Weights of linear layers in 8 bits, by bitsandbytes; see docs/optimizations.md for which."""
+
+from __future__ import annotations
+
+from profiling.models.quantization import Quantization
+from profiling.optimizations.optimization import Quantized
+
+
+class Int8(Quantized):
+    def __init__(self, *, kind: str, order: int, outlier_threshold: float) -> None:
+        super().__init__(
+            kind=kind,
+            order=order,
+            quantization=Quantization(bits=8, outlier_threshold=outlier_threshold),
+        )
+
+
+OPTIMIZATION = Int8

@@ -1,0 +1,136 @@
+"""The vision part with its projector in ONNX Runtime, in the place of the torch modules."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from profiling.models.loading import LoadPlan, find_family
+from profiling.models.model import Model
+from profiling.models.reduced import replace_parts
+from profiling.optimizations.optimization import (
+    Optimization,
+    Unsupported,
+    require_package,
+)
+from profiling.partition.making import note_making
+from profiling.point import ConfigError, Point
+
+_KEY = "optimization.onnx_vision"
+_LAYOUTS = ("single", "parts", "half")
+_QUANTIZED = ("int8", "int4")
+_NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
+
+
+class OnnxVision(Optimization):
+    """Exports once for each content; every later run only opens the file."""
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        order: int,
+        layout: str,
+        parts: int,
+        simplify: bool,
+        quantize: str | None,
+        provider: str | None,
+        provider_options: Any,
+    ) -> None:
+        super().__init__(kind=kind, order=order)
+        self.layout, self.parts, self.simplify = layout, parts, simplify
+        self.quantize = quantize
+        self.provider = provider
+        self.provider_options = {} if provider_options is None else provider_options
+        self._vision: tuple[str, ...] = ()
+
+    def check(self, point: Point) -> None:
+        self._check_settings()
+        for name in _NEEDED:
+            require_package(name, "requirements.txt")
+        from profiling.partition.onnx_session import ProviderAbsent, find_provider
+
+        try:
+            find_provider(self.provider, torch.device(point.device))
+        except ProviderAbsent as problem:
+            raise Unsupported(str(problem)) from None
+        parts = find_family(point.model).parts
+        self._vision = (parts.vision, *parts.projector)
+
+    def import_libraries(self) -> None:
+        for name in ("profiling.partition.onnx_cache", "profiling.partition.onnx_session"):
+            import_module(name)
+
+    def _check_settings(self) -> None:
+        _one_of("layout", self.layout, _LAYOUTS)
+        _one_of("quantize", self.quantize, (None, *_QUANTIZED))
+        _one_of("simplify", self.simplify, (False, True))
+        if isinstance(self.parts, bool) or not isinstance(self.parts, int) or self.parts < 1:
+            raise ConfigError(f"{_KEY}.parts", self.parts, "allowed is a whole number from 1")
+        if not isinstance(self.provider_options, Mapping):
+            wrong = self.provider_options
+            raise ConfigError(f"{_KEY}.provider_options", wrong, "allowed are options by name")
+        if self.quantize and self.layout != "single":
+            reason = f"quantized values need the layout single, not {self.layout}"
+            raise ConfigError(f"{_KEY}.quantize", self.quantize, reason)
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        """What is exported is not quantized by whoever loads the rest."""
+        return dataclasses.replace(plan, whole=(*plan.whole, *self._vision))
+
+    def apply(self, model: Model) -> Model:
+        # Both import the runtime, which a point without this optimization has no use for.
+        from profiling.partition.artifacts import size_bytes
+        from profiling.partition.onnx_cache import cached_vision
+        from profiling.partition.onnx_session import CHECK_FILE, ProviderAbsent, load_vision
+
+        path = cached_vision(
+            model,
+            layout=self.layout,
+            parts=self.parts,
+            simplify=self.simplify,
+            quantize=self.quantize,
+        )
+        try:
+            vision = load_vision(
+                path,
+                model=model,
+                threads=torch.get_num_threads(),
+                provider=self.provider,
+                provider_options=self.provider_options,
+            )
+        except ProviderAbsent as problem:
+            raise Unsupported(str(problem)) from None
+        put_vision(model, vision)
+        record = json.loads(path.with_name(CHECK_FILE).read_text(encoding="utf-8"))
+        note_making(
+            model.notes,
+            make_s=record["make_s"],
+            make_peak_bytes=record["make_peak_bytes"],
+            artifact_bytes=size_bytes(path.parent),
+        )
+        return model
+
+
+def put_vision(model: Model, vision: torch.nn.Module) -> None:
+    """The module in the place of the vision part, whose values are let go of."""
+    replacements = model.family.stand_ins(model.dtype)
+    replacements[model.family.parts.vision] = vision
+    replace_parts(model.network, replacements)
+    model.absorbed |= {"projector"} if model.family.parts.projector else set()
+    gc.collect()
+
+
+def _one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        listed = ", ".join("null" if one is None else str(one).lower() for one in allowed)
+        raise ConfigError(f"{_KEY}.{key}", value, f"allowed is one of {listed}")
+
+
+OPTIMIZATION = OnnxVision

@@ -1,0 +1,152 @@
+"""Cuts a model into parts, converts its vision part, runs every form and compares their answers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from profiling import PROJECT
+from profiling.configuration import read_point
+from profiling.hub import HubError
+from profiling.machine import resolve_device, usable_cores
+from profiling.point import ConfigError, Point
+from profiling.samples import PictureError, Sample, load_samples, read_picture
+
+WRONG_ARGUMENTS = 2
+_ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(WRONG_ARGUMENTS)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = make_parser().parse_args(arguments)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        _run(chosen)
+    except (ConfigError, PictureError) as error:
+        _refuse(str(error))
+    except HubError as error:
+        sys.exit(str(error))
+
+
+def _refuse(line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(WRONG_ARGUMENTS)
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="profiling.partition", description=__doc__)
+    add = parser.add_argument
+    add("--mode", required=True, choices=[*_ALL, "all"])
+    add("--model", choices=_options("model"), help="default: that of conf/config.yaml")
+    add("--weights", choices=_options("weights"), help="default: tiny, or what --checkpoint holds")
+    add("--checkpoint", help="a hub id or a folder")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--dtype", default="float32", choices=_DTYPES, help="of everything but the graph")
+    add("--image", type=Path, help="default: an embedded sample's")
+    add("--text", help="default: the embedded sample's question")
+    add("--max-tokens", type=_at_least_one, default=128)
+    add("--output-dir", type=Path, default=Path("split_models"))
+    add("--quantize", action="store_true", help="the graph's weights in eight bits")
+    add("--pt", action="store_true", help="write vision_model.pt too, weights only")
+    add("--onnx-layout", default="single", choices=("single", "parts", "half"))
+    add("--parts", type=_at_least_one, default=2, help="how many files --onnx-layout parts makes")
+    add("--simplify", action="store_true", help="run a graph simplifier over the graph")
+    return parser
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    point = _read_point(chosen)
+    sample = _read_sample(chosen, point)
+    if chosen.quantize and chosen.onnx_layout != "single":
+        raise ConfigError("--onnx-layout", chosen.onnx_layout, "--quantize needs single")
+    _check_output(chosen.output_dir)
+    modes = _ALL if chosen.mode == "all" else (chosen.mode,)
+    if modes == ("run_onnx",):
+        _check_converted(chosen.output_dir)
+    # Only now, since importing a framework takes longer than finding a misspelt argument.
+    from profiling.partition.session import FAILURES, run_modes
+
+    try:
+        for line in run_modes(point, sample, modes, vars(chosen)):
+            print(line, flush=True)
+    except FAILURES as error:
+        sys.exit(str(error))
+
+
+def _read_point(chosen: argparse.Namespace) -> Point:
+    weights = chosen.weights or ("pretrained" if chosen.checkpoint else "tiny")
+    if chosen.checkpoint and weights != "pretrained":
+        allowed = "--checkpoint needs --weights pretrained, or none"
+        raise ConfigError("--weights", weights, allowed)
+    overrides = [f"weights={weights}", *([f"model={chosen.model}"] if chosen.model else [])]
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = _plain(compose("config", overrides=overrides))
+    config["max_new_tokens"] = chosen.max_tokens
+    if chosen.checkpoint:
+        # A revision belongs to the checkpoint that the yaml names.
+        config["model"].update(checkpoint=chosen.checkpoint, revision=None)
+    return read_point(config, device=resolve_device(chosen.device), cores=usable_cores())
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    names = [str(name) for name in config if name not in ("hydra", "experiment")]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _read_sample(chosen: argparse.Namespace, point: Point) -> Sample:
+    (embedded,) = load_samples(Path(point.dataset_folder), count=1, at_most=None)
+    picture = (chosen.image or embedded.picture).absolute()
+    try:
+        read_picture(picture)
+    except PictureError as error:
+        raise ConfigError("--image", picture, str(error)) from None
+    if chosen.text is not None and not chosen.text.strip():
+        raise ConfigError("--text", chosen.text, "allowed is a question")
+    text = embedded.request if chosen.text is None else chosen.text
+    return Sample(id=picture.stem, picture=picture, request=text, references=("",))
+
+
+def _check_output(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made a folder to write to: {error.strerror}"
+        raise ConfigError("--output-dir", folder, reason) from None
+
+
+def _check_converted(folder: Path) -> None:
+    graph = folder / "onnx_model" / "vision_model.onnx"
+    if not graph.is_file():
+        reason = f"there is no {graph}: run --mode convert_onnx first"
+        raise ConfigError("--mode", "run_onnx", reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Answers a question about embeddings: language_inference.py --embeddings FILE.npz --text "…" """
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import transformers
+from torch import Tensor
+
+from profiling.models.reduced import load_reduced
+from profiling.models.stand_ins import read_stand_ins
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embeddings", required=True, type=Path)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--max-tokens", default=128, type=int)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--device", default="cpu")
+    chosen = parser.parse_args()
+    recipe = json.loads((HERE / "prompt.json").read_text(encoding="utf-8"))
+    dtype, device = getattr(torch, chosen.dtype), torch.device(chosen.device)
+    network = load_network(recipe, dtype, device)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)
+    seen = numpy.load(chosen.embeddings)
+    inputs = make_inputs(recipe, tokenizer, chosen.text, seen)
+    placed = {name: value.to(device) for name, value in inputs.items()}
+    placed["pixel_values"] = placed["pixel_values"].to(dtype)
+    with torch.inference_mode():
+        tokens = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
+    start = 1 if recipe["encoder_decoder"] else inputs["input_ids"].shape[1]
+    print(tokenizer.decode(tokens[0, start:], skip_special_tokens=True).strip())
+
+
+def load_network(recipe: dict[str, Any], dtype: torch.dtype, device: torch.device) -> Any:
+    """The language part; where the pictures would be seen, their embeddings are handed on."""
+    kind = getattr(transformers, recipe["network"])
+    values, _ = kind.config_class.get_config_dict(HERE, local_files_only=True)
+    return load_reduced(
+        kind,
+        HERE,
+        read_stand_ins(recipe["stand_ins"], dtype),
+        config=kind.config_class.from_dict(values),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def make_inputs(
+    recipe: dict[str, Any], tokenizer: Any, question: str, seen: Any
+) -> dict[str, Tensor]:
+    """What `generate` takes, with embeddings where the pixels would be."""
+    embeddings = torch.from_numpy(seen["embeddings"])
+    width, height = int(seen["width"]), int(seen["height"])
+    columns = width // recipe["multiple"]
+    ids = torch.tensor([write_prompt(recipe, tokenizer, question, len(embeddings), columns)])
+    batched = embeddings[None] if recipe["batched"] else embeddings
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": batched}
+    if recipe["patch"] is not None:
+        grid = [1, height // recipe["patch"], width // recipe["patch"]]
+        inputs["image_grid_thw"] = torch.tensor([grid])
+        inputs["mm_token_type_ids"] = (ids == recipe["image_token_id"]).long()
+    return inputs
+
+
+def write_prompt(
+    recipe: dict[str, Any], tokenizer: Any, question: str, count: int, columns: int
+) -> list[int]:
+    """The ids of the prompt, a placeholder for each embedding of the picture."""
+    text = recipe["template"].replace(recipe["mark"], question)
+    ids: list[int] = tokenizer(text, add_special_tokens=recipe["add_special_tokens"])["input_ids"]
+    token = recipe["image_token_id"]
+    picture = [token] * count
+    if recipe["row_end_id"] is not None:
+        row = [token] * columns + [recipe["row_end_id"]]
+        picture = row * (count // columns)
+    if not recipe["in_place"]:
+        return [*picture, *recipe["after_picture"], *ids]
+    place = ids.index(token)
+    return [*ids[:place], *picture, *ids[place + 1 :]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Exported vision parts that runs share: made once for each content, found again by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from profiling import PROJECT
+from profiling.models.model import Model
+from profiling.partition.artifacts import cache_root, make_once
+from profiling.partition.onnx_export import MODEL_FILE, export_vision, half_dtype
+from profiling.partition.onnx_quantize import quantize_vision
+
+_MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
+
+
+def cached_vision(
+    model: Model, *, layout: str, parts: int, simplify: bool, quantize: str | None
+) -> Path:
+    """The path of a model's exported vision part, which is made if no run has made it before."""
+    facts = {
+        "layout": [layout, str(half_dtype(model, layout))],
+        "parts": parts if layout == "parts" else 1,
+        "simplify": simplify,
+        "quantize": quantize,
+        "device": model.device.type,
+        "config": model.family.config.to_dict(),
+        "values": _digest_values(model),
+        "code": _digest_code(),
+        "versions": {name: version(name) for name in _MAKERS},
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def make(folder: Path) -> None:
+        export_vision(model, folder, layout=layout, parts=parts, simplify=simplify)
+        if quantize is not None:
+            quantize_vision(model, folder / MODEL_FILE, kind=quantize)
+
+    return make_once(cache_root() / "onnx" / name, make) / MODEL_FILE
+
+
+def _digest_values(model: Model) -> str:
+    digest = hashlib.blake2b()
+    for name, value in model.family.tower(model.network).state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+@cache
+def _digest_code() -> str:
+    digest = hashlib.sha256()
+    for path in _sources():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    """The files that decide what is in a graph."""
+    yield from sorted((PROJECT / "profiling" / "partition").glob("onnx_*.py"))
+    yield from sorted((PROJECT / "profiling" / "models").glob("*.py"))

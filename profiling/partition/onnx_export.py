@@ -1,0 +1,239 @@
+"""A vision part with its projector as an ONNX graph that takes pictures of every size."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from profiling.models.family import Family
+from profiling.models.model import Model
+from profiling.models.tower import VisionTower, written_out_attention
+from profiling.partition.artifacts import locked
+from profiling.partition.making import Making
+from profiling.partition.onnx_check import check_export, write_check
+from profiling.partition.onnx_feeds import export_sizes, feeds_of, noise
+from profiling.partition.onnx_layouts import merge_parts, simplify_file
+from profiling.point import ConfigError
+
+MODEL_FILE = "vision_model.onnx"
+LAYOUTS = ("single", "parts", "half")
+HIDDEN, OUTPUT = "hidden", "embeddings"
+# From 23 on attention is an operator of its own, which the runtime takes with some masks only.
+_OPSET = 18
+
+
+def export_vision(model: Model, folder: Path, *, layout: str, parts: int, simplify: bool) -> Path:
+    """Write `vision_model.onnx` with its values and the record of its check; return its path.
+
+    `parts` writes so many files by ranges of blocks, and a graph that joins them and reads the
+    same values. `half` stores half precision: fp16, or bf16 where that is what the model has.
+    A file that does not do what the network does is not left behind.
+    """
+    _check_options(layout, parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), _scratch(folder) as made:
+        with Making() as making, in_single_precision(model):
+            count = parts if layout == "parts" else 1
+            files = _export_files(model, made, layout, count, simplify)
+            record = check_export(model, files, layout=layout, dtype=half_dtype(model, layout))
+        cost = {"make_s": making.make_s, "make_peak_bytes": making.make_peak_bytes}
+        write_check(made, {**record, **cost, "simplified": simplify})
+        _move(made, folder)
+    return folder / MODEL_FILE
+
+
+def _check_options(layout: str, parts: int) -> None:
+    if layout not in LAYOUTS:
+        raise ConfigError("layout", layout, f"allowed is one of {', '.join(LAYOUTS)}")
+    if parts < 1:
+        raise ConfigError("parts", parts, "allowed is a whole number from 1")
+
+
+def half_dtype(model: Model, layout: str) -> torch.dtype:
+    """What a layout stores its values in."""
+    if layout != "half":
+        return torch.float32
+    return torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float16
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix=".onnx-", dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _move(made: Path, folder: Path) -> None:
+    """The graph last, so that whoever finds one finds its values too."""
+    for old in folder.glob("vision_model.*"):
+        old.unlink()
+    for path in sorted(made.iterdir(), key=lambda path: path.suffix == ".onnx"):
+        path.replace(folder / path.name)
+
+
+@contextmanager
+def in_single_precision(model: Model) -> Iterator[None]:
+    """The vision side widened, in place and exactly, and as it was afterwards."""
+    values = [
+        parameter
+        for path in (*model.family.vision_paths, *model.family.vision_values)
+        for parameter in _parameters(model.network, path)
+    ]
+    before = [(value, value.data) for value in values if value.dtype != torch.float32]
+    for value, data in before:
+        value.data = data.float()
+    try:
+        yield
+    finally:
+        for value, data in before:
+            value.data = data
+
+
+def _parameters(network: nn.Module, path: str) -> Iterator[nn.Parameter]:
+    parent, _, name = path.rpartition(".")
+    found: Any = getattr(network.get_submodule(parent), name)
+    return iter([found]) if isinstance(found, nn.Parameter) else found.parameters()
+
+
+def _export_files(
+    model: Model, folder: Path, layout: str, parts: int, simplify: bool
+) -> list[Path]:
+    """The files of a layout; where there are several, the one that joins them stands last."""
+    tower = model.family.tower(model.network).eval()
+    store = half_dtype(model, layout)
+    if store == torch.float16:
+        tower = narrowed(tower, store)
+    with written_out_attention(tower):
+        files = [
+            _export_stage(stage, feeds, folder / name)
+            for stage, feeds, name in _stages(model.family, tower, parts, store, model.device)
+        ]
+    if simplify:
+        for path in files:
+            simplify_file(path)
+    return files if len(files) == 1 else [*files, merge_parts(files, folder / MODEL_FILE)]
+
+
+def narrowed(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
+    """A copy in half precision; angles of positions are no values, and stay as they are."""
+    copied = copy.deepcopy(tower)
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return copied
+
+
+class Stage(nn.Module):
+    """The blocks from `first` to before `stop`, with what stands before and behind them."""
+
+    def __init__(self, tower: VisionTower, first: int, stop: int) -> None:
+        super().__init__()
+        self.starts, self.ends = first == 0, stop == len(tower.blocks)
+        self.first, self.stop = first, stop
+        self.tower = tower
+
+    def forward(self, given: Tensor, *extras: Tensor) -> Tensor:
+        hidden = self.tower.embed(given, *extras) if self.starts else given
+        for index in range(self.first, self.stop):
+            hidden = self.tower.run_block(index, hidden, *extras)
+        return self.tower.finish(hidden) if self.ends else hidden
+
+
+class StoredHalf(nn.Module):
+    """Values kept in half precision that compute in single."""
+
+    def __init__(self, stage: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.stage, self.dtype = stage, dtype
+        self.stored = nn.ParameterList(
+            nn.Parameter(value.to(dtype), requires_grad=False) for value in stage.parameters()
+        )
+
+    def forward(self, given: Tensor, *extras: Tensor) -> Tensor:
+        names = [name for name, _ in self.stage.named_parameters()]
+        values = {name: v.float() for name, v in zip(names, self.stored, strict=True)}
+        out: Tensor = functional_call(self.stage, values, (given.float(), *extras))
+        return out.to(self.dtype)
+
+
+def _stages(
+    family: Family, tower: VisionTower, parts: int, store: torch.dtype, device: torch.device
+) -> Iterator[tuple[nn.Module, dict[str, Tensor], str]]:
+    """Each part with the inputs to take its graph by, and the name of its file."""
+    feeds = feeds_of(family, noise(family, export_sizes(family), seed=0, device=device))
+    given = feeds.pop("pixel_values").to(store)
+    bounds = _bounds(len(tower.blocks), parts)
+    for number, (first, stop) in enumerate(bounds, start=1):
+        stage: nn.Module = Stage(tower, first, stop)
+        if store == torch.bfloat16:
+            stage = StoredHalf(stage, store)
+        name = "pixel_values" if first == 0 else HIDDEN
+        file = f"vision_model.part{number}.onnx" if len(bounds) > 1 else MODEL_FILE
+        yield stage, {name: given, **feeds}, file
+        if stop < len(tower.blocks):
+            with torch.inference_mode():
+                given = stage(given, *feeds.values())
+
+
+def _bounds(blocks: int, parts: int) -> list[tuple[int, int]]:
+    """Ranges of blocks as equal as they can be; never a part without a block of its own."""
+    count = max(1, min(parts, blocks))
+    edges = [round(blocks * number / count) for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def _export_stage(stage: nn.Module, feeds: Mapping[str, Tensor], path: Path) -> Path:
+    inner = next(module for module in stage.modules() if isinstance(module, Stage))
+    axes = {**inner.tower.axes, HIDDEN: inner.tower.hidden_axes}
+    with _quiet():
+        program = torch.onnx.export(
+            stage,
+            tuple(feeds.values()),
+            dynamo=True,
+            dynamic_shapes=_dynamic([axes[name] for name in feeds]),
+            input_names=list(feeds),
+            output_names=[OUTPUT if inner.ends else f"{HIDDEN}_out"],
+            opset_version=_OPSET,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=True)
+    return path
+
+
+def _dynamic(shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
+    """Which lengths vary, in the shape of the arguments: one, and all the others in a tuple."""
+    given, *extras = map(dict, shapes)
+    return (given, tuple(extras)) if extras else (given,)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells about itself on every channel there is."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Each step is described to whoever listens, which takes several times as long as the step.
+    traces = logging.getLogger("torch.__trace")
+    listeners, traces.handlers = traces.handlers, []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        traces.handlers = listeners
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

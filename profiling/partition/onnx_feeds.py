@@ -1,0 +1,45 @@
+"""What a vision graph is fed with: noise of given sizes, and what a family computes outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from profiling.models.family import Family
+
+# In the smallest sides that a family can take: width and height of each picture. No length is 1,
+# which a graph would take for fixed.
+_EXPORT_SIDES = ((6, 4), (3, 5))
+# None of them was used for the export: long and flat, high, one square alone and the smallest.
+_CHECK_SIDES = (((15, 3),), ((7, 5), (4, 6), (7, 5)), ((11, 11),), ((2, 2),))
+
+
+def export_sizes(family: Family) -> list[tuple[int, int]]:
+    return _sizes(family, _EXPORT_SIDES)
+
+
+def check_sizes(family: Family) -> list[list[tuple[int, int]]]:
+    return [_sizes(family, sides) for sides in _CHECK_SIDES]
+
+
+def _sizes(family: Family, sides: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pictures of several sizes at once where a family takes them, else as many of one size."""
+    taken = sides if family.keeps_aspect_ratio else [sides[0]] * len(sides)
+    return [(width * family.multiple, height * family.multiple) for width, height in taken]
+
+
+def noise(
+    family: Family, sizes: Sequence[tuple[int, int]], *, seed: int, device: torch.device
+) -> dict[str, Tensor]:
+    """The network's inputs for pictures of noise."""
+    inputs = family.picture_inputs(sizes, torch.Generator().manual_seed(seed))
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def feeds_of(family: Family, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Everything that the graph takes for these inputs of the network."""
+    pixels = inputs["pixel_values"]
+    extras = family.tower_extras(family.vision_call(inputs))
+    return {"pixel_values": pixels, **{name: v.to(pixels.device) for name, v in extras.items()}}

@@ -1,0 +1,90 @@
+"""Rewriting exported graphs: several that run as a chain joined into one, and simpler ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+from onnx import GraphProto, ModelProto
+
+# A message cannot be longer, and the simplifier passes the values around in one.
+_LARGEST_BYTES = 2**31 - 1
+_SMALL_BYTES = 1024
+
+
+class TooLarge(RuntimeError):
+    """A file that a tool cannot take: one line that says what to do."""
+
+
+def merge_parts(files: Sequence[Path], target: Path) -> Path:
+    """One graph out of a chain, which reads its values from the files of the parts."""
+    merged, *others = [onnx.load(str(path), load_external_data=False) for path in files]
+    _rename(merged, "part1/", keep=_inputs(merged))
+    for number, other in enumerate(others, start=2):
+        handed = other.graph.input[0].name
+        _rename(other, f"part{number}/", keep=_inputs(other) - {handed})
+        _append(merged.graph, other.graph, joint=f"part{number}/{handed}")
+    final = merged.graph.output[0].name
+    _rename_values(merged.graph, {final: final.rpartition("/")[2]})
+    target.write_bytes(merged.SerializeToString())
+    return target
+
+
+def _inputs(model: ModelProto) -> set[str]:
+    return {value.name for value in model.graph.input}
+
+
+def _rename(model: ModelProto, prefix: str, *, keep: set[str]) -> None:
+    graph = model.graph
+    names = {value.name for value in [*graph.input, *graph.initializer]}
+    names |= {name for node in graph.node for name in node.output if name}
+    _rename_values(graph, {name: prefix + name for name in names - keep})
+    for node in graph.node:
+        node.name = prefix + node.name
+    # Lengths that vary have names too, which mean something else in another part.
+    del graph.value_info[:]
+
+
+def _rename_values(graph: GraphProto, names: Mapping[str, str]) -> None:
+    for value in [*graph.input, *graph.output, *graph.initializer]:
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _append(graph: GraphProto, other: GraphProto, *, joint: str) -> None:
+    """`other` behind `graph`, whose output it takes under the name of `joint`."""
+    _rename_values(other, {joint: graph.output[0].name})
+    known = {value.name for value in graph.input}
+    graph.input.extend(value for value in other.input[1:] if value.name not in known)
+    graph.node.extend(other.node)
+    graph.initializer.extend(other.initializer)
+    del graph.output[:]
+    graph.output.extend(other.output)
+
+
+def simplify_file(path: Path) -> None:
+    """Fold and join what can be, in place."""
+    import onnxslim
+
+    values = path.with_name(path.name + ".data")
+    if values.stat().st_size > _LARGEST_BYTES:
+        raise TooLarge(f"{path.name} is too large to be simplified: use the layout `parts`")
+    simpler = onnxslim.slim(onnx.load(str(path)))
+    for old in (path, values):
+        old.unlink()
+    save(simpler, path)
+
+
+def save(model: ModelProto, path: Path) -> None:
+    """The graph, and one file with all its values beside it."""
+    # Small values stay in the graph, since shapes are computed from some of them.
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=True,
+        location=path.name + ".data",
+        size_threshold=_SMALL_BYTES,
+    )

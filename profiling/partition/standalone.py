@@ -1,0 +1,185 @@
+"""Two folders that answer questions on a machine that has not got this project."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from profiling import PROJECT
+from profiling.partition.artifacts import locked, replacing, size_bytes, write_json
+from profiling.partition.comparing import Outcome, Passage
+from profiling.partition.cutting import INDEX, file_of
+from profiling.partition.onnx_session import CHECK_FILE
+from profiling.partition.running import Task, ensure_parts, export
+from profiling.partition.watching import Memory
+
+_ROOM = PROJECT / "profiling"
+_VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
+_LANGUAGE_NEEDS = ("accelerate", "numpy", "safetensors", "torch", "transformers")
+_SETTINGS = ("config.json", "generation_config.json")
+_TOKENIZER = (
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
+
+_VISION_README = """# The vision part, on its own
+
+    python -m pip install -r requirements.txt
+    python vision_inference.py --image PICTURE --output embeddings.npz
+
+`vision_model.onnx` (with its values beside it) is the vision encoder and its projector; it takes
+pictures of any size, `preprocessing.json` says which size the script makes of them. What it writes,
+the script in the other folder reads.
+"""
+_LANGUAGE_README = """# The language part, on its own
+
+    python -m pip install -r requirements.txt
+    python language_inference.py --embeddings embeddings.npz --text "what is in the picture?"
+
+`language_model.safetensors` holds no vision part: in its place the embeddings that
+`vision_inference.py` wrote are handed on. Where there is no GPU, torch for the CPU is enough.
+"""
+
+
+def save_standalone(task: Task) -> Path:
+    """Both folders, each with a script, what the script reads, and what has to be installed."""
+    ensure_parts(task)
+    folder = task.output / "standalone"
+    with locked(folder):
+        _save_vision(task, folder / "vision")
+        _save_language(task, folder / "language")
+    return folder
+
+
+def _save_vision(task: Task, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=task.output) as made:
+        graph = _single_graph(task, Path(made))
+        for path in sorted(graph.parent.glob(f"{graph.name}*")):
+            _copy(path, folder / path.name)
+    write_json(folder / "preprocessing.json", task.family.picture_recipe(task.point.img_size))
+    _save_program(folder, "vision_inference", ("windows",))
+    _save_text(folder / "README.md", _VISION_README)
+    _save_needs(folder, _VISION_NEEDS)
+
+
+def _single_graph(task: Task, elsewhere: Path) -> Path:
+    """A graph in one file: the one that was converted where it is such a one."""
+    record = task.onnx_folder / CHECK_FILE
+    if task.onnx_file.is_file() and record.is_file():
+        told = json.loads(record.read_text(encoding="utf-8"))
+        if told["layout"] == "single" and bool(told.get("quantized")) == task.quantize:
+            return task.onnx_file
+    return export(task, folder=elsewhere, layout="single")
+
+
+def _save_language(task: Task, folder: Path) -> None:
+    values = file_of(task.output, "language")
+    _copy(values, folder / values.name)
+    index = json.loads((values.parent / INDEX).read_text(encoding="utf-8"))
+    index["weight_map"] = dict.fromkeys(index["weight_map"], values.name)
+    write_json(folder / INDEX, index)
+    settings = [values.parent / name for name in _SETTINGS]
+    tokenizer = [path for pattern in _TOKENIZER for path in sorted(task.output.glob(pattern))]
+    for path in [*settings, *tokenizer]:
+        if path.is_file():
+            _copy(path, folder / path.name)
+    write_json(folder / "prompt.json", task.family.prompt_recipe())
+    _save_program(folder, "language_inference", ("reduced", "stand_ins"))
+    _save_text(folder / "README.md", _LANGUAGE_README)
+    _save_needs(folder, _LANGUAGE_NEEDS)
+
+
+def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
+    """A script and the modules of this project that it is made of, which then lie beside it."""
+    sources = [_ROOM / "partition" / f"{name}.py"]
+    sources += [_ROOM / "models" / f"{module}.py" for module in modules]
+    for source in sources:
+        text = source.read_text(encoding="utf-8").replace("from profiling.models.", "from ")
+        _save_text(folder / source.name, text)
+
+
+def _save_needs(folder: Path, packages: Sequence[str]) -> None:
+    # What follows a plus says where a build came from, which need not be where others get theirs.
+    lines = [f"{package}=={version(package).partition('+')[0]}\n" for package in packages]
+    _save_text(folder / "requirements.txt", "".join(lines))
+
+
+def _save_text(path: Path, text: str) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
+
+
+def run_standalone(task: Task) -> Outcome:
+    """Both scripts as anybody would run them; their times have the start of Python in them."""
+    begun = time.perf_counter()
+    folder = save_standalone(task)
+    saving_s = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as elsewhere:
+        vision_s, _ = _run(
+            folder / "vision" / "vision_inference.py",
+            {"--image": task.sample.picture, "--output": "embeddings.npz"},
+            Path(elsewhere),
+        )
+        language_s, text = _run(
+            folder / "language" / "language_inference.py",
+            {
+                "--embeddings": "embeddings.npz",
+                "--text": task.sample.request,
+                "--max-tokens": task.point.max_new_tokens,
+                "--dtype": str(task.dtype).removeprefix("torch."),
+                "--device": task.point.device,
+            },
+            Path(elsewhere),
+        )
+    peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    passage = Passage(
+        preprocess_s=0, vision_s=vision_s, language_s=language_s, tokens=None, text=text
+    )
+    return Outcome(
+        mode="save_standalone",
+        load_s=saving_s,
+        passage=passage,
+        memory=Memory(device=task.device, cpu_peak_bytes=peak_bytes),
+        disk_bytes=size_bytes(folder),
+    )
+
+
+class ScriptFailed(RuntimeError):
+    """A saved script did not run: its last words."""
+
+
+def _run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    arguments = [str(part) for pair in options.items() for part in pair]
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(script.absolute()), *arguments],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    passed_s = time.perf_counter() - begun
+    if done.returncode != 0:
+        (*_, last) = done.stderr.strip().splitlines() or ["no words at all"]
+        raise ScriptFailed(f"{script}: {last}")
+    return passed_s, done.stdout.strip()

@@ -1,0 +1,109 @@
+"""Turns a picture into embeddings: python vision_inference.py --image PICTURE --output FILE.npz"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from profiling.models.windows import attention_indices
+
+HERE = Path(__file__).resolve().parent
+Array = NDArray[Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", required=True, type=Path)
+    parser.add_argument("--output", default=Path("embeddings.npz"), type=Path)
+    parser.add_argument("--threads", default=0, type=int, help="0: as many as suit the machine")
+    chosen = parser.parse_args()
+    recipe = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
+    pixels = see(read_picture(chosen.image), recipe)
+    embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
+    height, width = pixels.shape[1:]
+    numpy.savez(chosen.output, embeddings=embeddings, width=width, height=height)
+    print(f"{len(embeddings)} embeddings of {width}x{height} pixels: {chosen.output}")
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture as a person sees it: upright, opaque, eight bits of red, green and blue."""
+    with Image.open(path) as stored:
+        picture = ImageOps.exif_transpose(stored)
+    if picture.mode.startswith("I"):
+        levels = numpy.asarray(picture).astype(numpy.float64) / 257
+        picture = Image.fromarray(numpy.clip(numpy.rint(levels), 0, 255).astype(numpy.uint8))
+    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return picture.convert("RGB")
+
+
+def see(picture: Image.Image, recipe: dict[str, Any]) -> Array:  # [3, height, width]
+    """The pixels in the size and the range that the model was made for."""
+    resized = resize(picture, recipe)
+    values = numpy.asarray(resized).astype(numpy.float64) * recipe["rescale_factor"]
+    values = values.astype(numpy.float32)
+    mean, std = (numpy.array(recipe[name], numpy.float32) for name in ("mean", "std"))
+    normalized: Array = ((values - mean) / std).transpose(2, 0, 1)
+    return normalized
+
+
+def resize(picture: Image.Image, recipe: dict[str, Any]) -> Image.Image:
+    side, resample = recipe["side"], recipe["resample"]
+    if recipe["fit"] == "square":
+        return picture.resize((side, side), resample)
+    width, height = picture.size
+    if recipe["fit"] == "area":
+        # The same area as a square of that side, and the picture's own proportions.
+        multiple = recipe["multiple"]
+        scale = side / math.sqrt(width * height) / multiple
+        sizes = [max(1, round(length * scale)) * multiple for length in (width, height)]
+        return picture.resize((sizes[0], sizes[1]), resample)
+    short, long = sorted((width, height))
+    longest = int(side * long / short)
+    larger = picture.resize((side, longest) if width <= height else (longest, side), resample)
+    left, top = (larger.width - side) // 2, (larger.height - side) // 2
+    return larger.crop((left, top, left + side, top + side))
+
+
+def make_feeds(pixels: Array, recipe: dict[str, Any]) -> dict[str, Array]:
+    """What the graph takes."""
+    cut = recipe["patches"]
+    if cut is None:
+        return {"pixel_values": pixels[None]}
+    patch, merge = cut["patch"], cut["merge"]
+    rows, columns = pixels.shape[1] // patch, pixels.shape[2] // patch
+    blocks = pixels.reshape(3, rows // merge, merge, patch, columns // merge, merge, patch)
+    if cut["channels_last"]:
+        patches = blocks.transpose(1, 4, 2, 5, 3, 6, 0).reshape(rows * columns, -1)
+    else:
+        patches = blocks.transpose(1, 4, 2, 5, 0, 3, 6)[:, :, :, :, :, None]
+        patches = numpy.repeat(patches, cut["frames"], axis=5).reshape(rows * columns, -1)
+    if recipe["window"] is None:
+        return {"pixel_values": patches}
+    grid = (1, rows, columns)
+    indices = attention_indices([grid], merge=merge, window=recipe["window"])
+    return {"pixel_values": patches, **indices}
+
+
+def run(graph: Path, feeds: dict[str, Array], threads: int) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])
+    wanted = {
+        given.name: numpy.ascontiguousarray(feeds[given.name]) for given in session.get_inputs()
+    }
+    embeddings: Array = session.run(None, wanted)[0]
+    return embeddings
+
+
+if __name__ == "__main__":
+    main()

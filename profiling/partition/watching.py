@@ -1,0 +1,114 @@
+"""What one mode of running took: seconds by part, and memory above what was there before."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from profiling.partition.making import resident_bytes
+
+_PROC = Path("/proc/self")
+
+
+@dataclass(kw_only=True)
+class Memory:
+    """The highest memory of this process while something ran; None where it cannot be known."""
+
+    device: torch.device
+    cpu_peak_bytes: int | None = None
+    cpu_delta_bytes: int | None = None
+    gpu_peak_bytes: int | None = None
+    gpu_delta_bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        _give_back_freed_memory()
+        self._before_bytes = resident_bytes()
+        self._is_reset = _reset_high_water_mark()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._gpu_before_bytes = torch.cuda.memory_allocated(self.device)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._is_reset:
+            self.cpu_peak_bytes = _high_water_bytes()
+            self.cpu_delta_bytes = self.cpu_peak_bytes - self._before_bytes
+        if self.device.type == "cuda":
+            self.gpu_peak_bytes = torch.cuda.max_memory_allocated(self.device)
+            self.gpu_delta_bytes = self.gpu_peak_bytes - self._gpu_before_bytes
+
+
+def _reset_high_water_mark() -> bool:
+    try:
+        # 5 is the kernel's code for the peak alone.
+        (_PROC / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _high_water_bytes() -> int:
+    lines = (_PROC / "status").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _give_back_freed_memory() -> None:
+    """Return freed heap to the system: what the mode before left there would hide a peak."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@dataclass(kw_only=True)
+class Stopwatch:
+    """Seconds by name; on a GPU the work is waited for at both ends."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        begun = self._now()
+        yield
+        self._add(name, self._now() - begun)
+
+    @contextmanager
+    def inside(self, name: str, modules: list[nn.Module]) -> Iterator[None]:
+        """Time spent in modules, whoever calls them."""
+        entered: list[float] = []
+        hooks: list[Any] = []
+        for module in modules:
+            hooks.append(module.register_forward_pre_hook(lambda *_: entered.append(self._now())))
+            hooks.append(
+                module.register_forward_hook(
+                    lambda *_: self._add(name, self._now() - entered.pop())
+                )
+            )
+        yield
+        for hook in hooks:
+            hook.remove()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _add(self, name: str, passed_s: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0) + passed_s
