@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
+from profiling.configuration import read_point
 from profiling.hub import HubError
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
@@ -25,7 +26,7 @@ from profiling.models.loading import LoadPlan, load_family
 from profiling.models.model import Model
 from profiling.models.weights import locate
 from profiling.optimizations.optimization import read_stack
-from profiling.point import ConfigError, Point, read_point
+from profiling.point import ConfigError, Point
 from profiling.probes.flops import FlopsProbe, geometry_of
 from profiling.records import Reading
 from profiling.samples import Sample, full_batches, load_samples

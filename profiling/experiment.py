@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from threading import Thread
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
+from profiling.models.teacher import reference_nlls
 from profiling.noise import NoiseGate, NoiseLimits
-from profiling.optimizations.optimization import build_model
+from profiling.optimizations.optimization import build_model, prepare_stack
 from profiling.point import Point
 from profiling.probes.memory import SELF, PeakWatch
 from profiling.probes.nvml import board_of, cuda_uuid
+from profiling.probes.picture_cache import read_picture_cache
+from profiling.probes.variant import compiled_since, read_variant, settle
 from profiling.quality import Answered, sample_wer, score
+from profiling.quality.words import choose_reference
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.roofline import place_phases
 from profiling.samples import Sample, batches, full_batches
@@ -29,7 +34,7 @@ Notify = Callable[[str], None]
 
 _NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
 _LOAD_SAMPLE_S = 0.01
-_TEXT_METRICS = ("wer", "cer", "accuracy")
+_TEXT_METRICS = ("wer", "cer", "accuracy", "reference_nll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ def load(point: Point) -> LoadedModel:
     """Load a model; importing the libraries that it takes is no part of its loading time."""
     preparing = _prepare_probes(point)
     find_family(point.model)
+    prepare_stack(point)
     for thread in preparing:
         thread.join()
     with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S, proc=SELF) as peak:
@@ -87,9 +93,24 @@ def measure(
     probes = {
         name: find_probe(name)(**settings) for name, settings in point.profiler["probes"].items()
     }
+    settled = None
+    if loaded.model.has_fixed_cache:
+        notify("making what fits these samples")
+        settled = settle(workload)
     notify("answering")
+    loaded.model.begin_pass()
     answers = list(answer(point, samples, loaded.model))
-    readings = [*_describe(loaded), *_mean_counts(answers), *_judge(point, samples, answers)]
+    # Before any other pass, which would begin with the cache empty.
+    found = list(read_picture_cache(loaded.model))
+    if compiled_since(workload, settled):
+        # For a last batch that was not full: what it left would serve full batches as well.
+        settled = settle(workload)
+    readings = [
+        *found,
+        *_describe(loaded),
+        *_mean_counts(answers),
+        *_judge(point, samples, answers),
+    ]
     noise: list[str] = []
     for name, probe in probes.items():
         notify(f"measuring {name}")
@@ -99,6 +120,7 @@ def measure(
         noise.extend([gate.reason] if gate.reason else [])
     notify("placing phases under the roofline")
     readings.extend(place_phases(workload, readings, **point.profiler["roofline"]))
+    readings.extend(read_variant(workload, settled, load_peak_bytes=loaded.load_peak_bytes))
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
 
@@ -181,12 +203,14 @@ def _answer_batch(
     inputs = model.encode(prepared, point.img_size)
     texts: list[str | None] = [None] * len(prepared)
     new_counts: list[int | None] = [None] * len(prepared)
+    nlls: list[float | None] = [None] * len(prepared)
     if model.stored_values:
         placed = model.place(inputs)
         tokens = model.generate(
             placed, side=point.img_size, length=point.max_new_tokens, exact=False
         ).cpu()
         texts, new_counts = list(model.family.decode(tokens)), list(model.count_new_tokens(tokens))
+        nlls = _teach(point, model, placed, prepared)
     prompt_counts = inputs["attention_mask"].sum(dim=1).tolist()
     visual_counts = model.family.count_visual_tokens(inputs["input_ids"]).tolist()
     sizes = model.family.seen_sizes(inputs)
@@ -205,7 +229,25 @@ def _answer_batch(
             "num_new_tokens": new_counts[row],
             "image_width": sizes[row][0],
             "image_height": sizes[row][1],
+            "reference_nll": nlls[row],
         }
+
+
+def _teach(
+    point: Point, model: Model, placed: dict[str, Tensor], prepared: Sequence[Prepared]
+) -> list[float | None]:
+    """What the references cost the model; the whole batch goes in, as it was answered."""
+    chosen = [choose_reference(p.sample.references, point.headline_reference) for p in prepared]
+    cache = model.picture_cache
+    with cache.uncounted() if cache else nullcontext():
+        nlls = reference_nlls(
+            model,
+            placed,
+            [reference or "" for reference in chosen],
+            side=point.img_size,
+            length=point.max_new_tokens,
+        )
+    return [None if ref is None else nll for ref, nll in zip(chosen, nlls, strict=True)]
 
 
 def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
@@ -235,7 +277,12 @@ def _judge(
     if any(line["answer"] is None for line in answers):
         return [unavailable("run", metric, "1", _NO_QUALITY) for metric in _TEXT_METRICS]
     answered = [
-        Answered(id=sample.id, answer=line["answer"], references=sample.references)
+        Answered(
+            id=sample.id,
+            answer=line["answer"],
+            references=sample.references,
+            reference_nll=line["reference_nll"],
+        )
         for sample, line in zip(samples, answers, strict=True)
     ]
     return score(answered, headline=point.headline_reference, accuracy=point.accuracy)

@@ -29,7 +29,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from profiling import PROJECT, hub
-from profiling.point import LARGEST_SEED, ConfigError
+from profiling.configuration import LARGEST_SEED
+from profiling.point import ConfigError
 from profiling.samples import (
     PictureError,
     check_pictures,

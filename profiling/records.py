@@ -116,6 +116,7 @@ ANSWER_FIELDS = (
     "num_new_tokens",
     "image_width",
     "image_height",
+    "reference_nll",
 )
 
 

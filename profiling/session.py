@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from profiling import PROJECT
+from profiling.configuration import read_point
 from profiling.machine import (
     describe_machine,
     git_state,
@@ -22,7 +24,7 @@ from profiling.machine import (
     usable_cores,
 )
 from profiling.models.weights import describe_weights, locate
-from profiling.point import ConfigError, Point, canonical_json, digest_code, read_point
+from profiling.point import ConfigError, Point, canonical_json, digest_code
 from profiling.progress import Progress
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
 from profiling.samples import Sample, check_pictures, digest_samples, load_samples
@@ -104,8 +106,27 @@ def _check_results_dir(folder: Path) -> None:
 
 def is_kept(plan: Plan) -> bool:
     """Whether a record of the point is there already, which need not be measured again."""
+    return kept_status(plan) is not None
+
+
+def kept_status(plan: Plan) -> str | None:
+    """The status of the record that the point need not be measured again for."""
+    folder = _find_kept(plan)
+    return None if folder is None else finished_status(folder)
+
+
+def _find_kept(plan: Plan) -> Path | None:
+    """The first record of the point that can be kept, those beside it (`-2`, `-3`, …) included."""
+    if not plan.point.resume:
+        return None
+    return next((one for one in _folders(plan) if finished_status(one) in KEPT_STATUSES), None)
+
+
+def _folders(plan: Plan) -> Iterator[Path]:
     folder = Path(plan.point.results_dir) / plan.fingerprint
-    return plan.point.resume and finished_status(folder) in KEPT_STATUSES
+    yield folder
+    beside = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    yield from takewhile(Path.is_dir, beside)
 
 
 class Session:
@@ -113,6 +134,7 @@ class Session:
 
     def __init__(self, *, total: int) -> None:
         self.progress = Progress(total=total)
+        self._total = total
         self._keeper = WorkerKeeper()
         self._trackings: dict[str, Tracking] = {}
         self.statuses: list[str] = []
@@ -146,16 +168,21 @@ class Session:
             lock.release()
 
     def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
+        kept = _find_kept(plan)
+        if kept is not None:
+            return self._keep(plan, kept)
         folder = folder_for(results_dir, plan.fingerprint, resume=plan.point.resume)
-        status = finished_status(folder) if plan.point.resume else None
-        if status in KEPT_STATUSES:
-            self._kept += 1
-            self.progress.end(f"{status} already, kept in {folder}", measured=False)
-            self._show(plan, folder)
-            return Outcome(status=status, error=None, loaded=False, summary={})
         if folder.exists():
             self.progress.note(f"{folder} holds a failed or torn run, which is replaced")
         return self._measure(plan, folder)
+
+    def _keep(self, plan: Plan, folder: Path) -> Outcome:
+        status = finished_status(folder)
+        assert status is not None
+        self._kept += 1
+        self.progress.end(f"{status} already, kept in {folder}", measured=False)
+        self._show(plan, folder)
+        return Outcome(status=status, error=None, loaded=False, summary={})
 
     def _give_up(self, error: str) -> Outcome:
         outcome = Outcome(status=FAILED, error=error, loaded=False, summary={})
@@ -166,6 +193,9 @@ class Session:
         job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))
         with self._hold_device(plan.point):
             outcome = self._keeper.run(job, self.progress.phase)
+            if len(self.statuses) + 1 == self._total:
+                # The next to measure on this device is another process.
+                self._keeper.close()
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
         self._show(plan, folder)
         return outcome

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -24,20 +25,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
-from profiling.forecast import Forecast
-from profiling.models.weights import describe_weights
-from profiling.point import (
+from profiling.configuration import (
     GROUPS,
     ROOT_KEYS,
     SINGLE_GROUPS,
-    ConfigError,
     describe_options,
     keys_beside,
-    order_for_loading,
 )
+from profiling.forecast import Forecast
+from profiling.models.weights import describe_weights
+from profiling.point import ConfigError, order_for_loading
 from profiling.progress import show_duration
-from profiling.records import FAILED, finished_status
-from profiling.session import Plan, Session, is_kept, plan_point
+from profiling.records import FAILED
+from profiling.session import Plan, Session, is_kept, kept_status, plan_point
 
 INTERRUPTED = 130
 WRONG_CONFIGURATION = 2
@@ -133,7 +133,7 @@ def _launch(
             _take_over(session, results)
             return
         there = [i for i in left if again and is_kept(plans[i])]
-        session.statuses += [_kept_status(plans[i]) for i in there]
+        session.statuses += [str(kept_status(plans[i])) for i in there]
         left = [i for i in left if i not in there]
     if left:
         session.statuses += [FAILED] * len(left)
@@ -152,12 +152,6 @@ def _prepare_environment(engine: str) -> None:
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = [str(PROJECT), *(folder for folder in before if folder != str(PROJECT))]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
-
-
-def _kept_status(plan: Plan) -> str:
-    status = finished_status(Path(plan.point.results_dir) / plan.fingerprint)
-    assert status is not None
-    return status
 
 
 def _take_over(session: Session, results: Sequence[JobReturn]) -> None:
@@ -325,9 +319,17 @@ def _weights_lines(plans: Sequence[Plan]) -> list[str]:
 def check_overrides(arguments: Sequence[str]) -> None:
     """Refuse what Hydra would take without a word, or break on: two models in one, no model."""
     for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key.startswith("--"):
+        if argument.startswith("--"):
+            _check_flag(argument.partition("=")[0])
+    options, others = get_args_parser().parse_known_args(list(arguments))
+    if others:
+        key, _, value = others[0].partition("=")
+        if key.startswith("-"):
             _check_flag(key)
+        raise ConfigError(key, value, "allowed in one row with the others, before or behind flags")
+    _check_commands(options)
+    for argument in options.overrides:
+        key, _, value = argument.partition("=")
         if key.lstrip("+~") == "hydra/launcher":
             _check_launcher(value)
         if not key.lstrip("+~"):
@@ -356,6 +358,18 @@ def _check_flag(flag: str) -> None:
     known = [one for one in get_args_parser()._option_string_actions if one.startswith("--")]
     if not any(one.startswith(flag) for one in known):
         raise ConfigError(flag, "", f"unknown; allowed are {', '.join(known)}")
+
+
+def _check_commands(options: Namespace) -> None:
+    """Of what Hydra can be told to do, one at a time."""
+    names = ("run", "multirun", "cfg", "info", "shell_completion")
+    chosen = [name for name in names if getattr(options, name) not in (None, False)]
+    if len(chosen) > 1:
+        first, other = (f"--{name.replace('_', '-')}" for name in chosen[:2])
+        allowed = f"allowed without {first}; what lists the points of a sweep is dry=true"
+        raise ConfigError(other, getattr(options, chosen[1]), allowed)
+    if options.resolve and not (options.cfg or options.help):
+        raise ConfigError("--resolve", True, "allowed beside --cfg or --help")
 
 
 def explain(error: Exception) -> str:

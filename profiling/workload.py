@@ -47,6 +47,7 @@ class Workload:
 
     def run(self, index: int, *, max_new_tokens: int | None = None) -> Tensor:
         """One whole pass: preprocess, transfer, generate."""
+        self._begin(index)
         return self._generate(self.model.place(self.encode(index)), max_new_tokens)
 
     def new_clock(self) -> Clock:
@@ -54,6 +55,7 @@ class Workload:
 
     def run_timed(self, index: int, hooks: PhaseHooks) -> Timing:
         """The same pass with its moments marked."""
+        self._begin(index)
         clock = self.new_clock()
         trace = Trace(clock=clock)
         hooks.follow(trace)
@@ -68,6 +70,10 @@ class Workload:
         hooks.check(trace)
         clock.settle()
         return trace.timing(begun, ended, hooks.expected)
+
+    def _begin(self, index: int) -> None:
+        if index % len(self.batches) == 0:
+            self.model.begin_pass()
 
     def _generate(
         self, inputs: dict[str, Tensor], max_new_tokens: int | None, **options: Any

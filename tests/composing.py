@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from profiling.point import Point, read_point
+from profiling.configuration import read_point
+from profiling.point import Point
 from profiling.sweep import read_config
 
 PROJECT = Path(__file__).resolve().parent.parent

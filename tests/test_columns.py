@@ -15,11 +15,14 @@ from tiny_models import load as load_tiny
 
 from profiling import experiment
 from profiling.noise import NoiseGate, NoiseLimits
+from profiling.optimizations.optimization import build_model
 from profiling.peaks import Peaks
 from profiling.probes import energy
 from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.flops import FlopsProbe
 from profiling.probes.memory import GpuPeak
+from profiling.probes.picture_cache import read_picture_cache
+from profiling.probes.variant import read_variant, settle
 from profiling.quality import Answered, score
 from profiling.records import SUMMARY_COLUMNS, Reading
 from profiling.samples import load_samples
@@ -95,6 +98,16 @@ def cross_checked() -> Iterator[Reading]:
     yield from FlopsProbe(cross_check=True).measure(workload)
 
 
+def made_otherwise() -> Iterator[Reading]:
+    """What is recorded of a variant that was made out of the plain model."""
+    traced = ("optimization=compile", "optimization.compile.backend=aot_eager")
+    model = build_model(compose_point(*traced))
+    model.notes |= {"make_s": 1.0, "quantized_share": 0.5, "artifact_bytes": 1.0}
+    workload = make_workload(model, batch_size=1, max_new_tokens=2, count=1)
+    yield from read_variant(workload, settle(workload), load_peak_bytes=1)
+    yield from read_picture_cache(build_model(compose_point("optimization=vision_cache")))
+
+
 def on_a_simulated_gpu(folder: Path) -> Iterator[Reading]:
     """What only a machine with a GPU and with RAPL records."""
     world = World()
@@ -134,6 +147,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
             *quick_run(),
             *judged(),
             *cross_checked(),
+            *made_otherwise(),
             *on_a_simulated_gpu(folder / "powercap"),
         ]
     return {reading.metric for reading in readings}

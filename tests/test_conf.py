@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from profiling.point import Point, read_point
+from profiling.configuration import read_point
+from profiling.point import Point
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
@@ -101,13 +103,18 @@ def list_blocks(experiment: str) -> Iterator[dict[str, str]]:
         yield shared | {str(key): str(values) for key, values in block.items()}
 
 
+def split_values(values: str) -> list[str]:
+    """At the commas between values, and not at those inside of a stack."""
+    return re.split(r",(?![^\[]*\])", values)
+
+
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
     for block in list_blocks(experiment):
         assert block
-        first = {key: values.split(",")[0] for key, values in block.items()}
+        first = {key: split_values(values)[0] for key, values in block.items()}
         for key, values in block.items():
-            for value in values.split(","):
+            for value in split_values(values):
                 chosen = first | {key: value}
                 compose_point(*(f"{name}={chosen[name]}" for name in chosen))
 
@@ -125,4 +132,5 @@ def test_experiments_cover_every_option() -> None:
 
 def test_the_named_experiments_are_there() -> None:
     named = {"image_size", "prompt_length", "batch_size", "optimizations", "models"}
+    named |= {"quantization", "devices"}
     assert named <= set(options("experiment"))

@@ -153,10 +153,16 @@ def list_measuring(pid: int) -> list[psutil.Process]:
     return list(_list_measuring(pid))
 
 
+def is_worker(process: psutil.Process) -> bool:
+    return "profiling.worker" in process.cmdline()
+
+
 def _list_measuring(pid: int) -> Iterator[psutil.Process]:
     for process in psutil.Process(pid).children(recursive=True):
         try:
-            if "profiling.worker" in process.cmdline():
+            # What a worker starts goes by the worker's own name for a moment.
+            parent = process.parent()
+            if is_worker(process) and not (parent and is_worker(parent)):
                 yield process
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
@@ -166,6 +172,7 @@ def await_measuring(process: subprocess.Popen[str]) -> psutil.Process:
     await_that(
         lambda: process.poll() is not None or bool(list_measuring(process.pid)), within_s=300
     )
+    assert process.poll() is None, process.communicate()
     return list_measuring(process.pid)[0]
 
 
@@ -256,7 +263,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The points that have a record, in place of folders."""
     done: list[str] = []
     monkeypatch.setattr(sweep, "is_kept", lambda plan: plan.fingerprint in done)
-    monkeypatch.setattr(sweep, "finished_status", lambda folder: "completed")
+    monkeypatch.setattr(sweep, "kept_status", lambda plan: "completed")
     monkeypatch.setenv("PYTHONPATH", "")
     return done
 

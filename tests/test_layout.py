@@ -22,6 +22,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "point",
+            "configuration",
             "blocks",
             "hub",
             "records",
@@ -202,8 +203,9 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 # What a package that is optional, and may not be installed, is called in its index.
 SHIPPED_AS = {"mlflow": "mlflow-skinny"}
-# Not imported by name: transformers does it when it places a network or renders a chat template.
-BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2"})
+# Not imported by name: transformers does it when it places a network or renders a chat template,
+# and torch when it exports one.
+BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2", "onnxscript"})
 
 
 def read_requirements(path: Path) -> set[str]:

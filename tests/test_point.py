@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from composing import CONF, PROJECT, compose_config, compose_point, make_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiling.point import ConfigError, Point, canonical_json, order_for_loading, read_point
+from profiling.configuration import read_point
+from profiling.point import ConfigError, Point, canonical_json, order_for_loading
 from profiling.session import plan_point
 
 MACHINE = {"cpu_model": "a cpu", "gpu_models": [], "operating_system": "an os", "gpu_driver": None}
@@ -121,7 +123,7 @@ def test_a_stack_is_brought_into_its_canonical_order() -> None:
 @given(order=st.permutations(["fp16", "second", "first", "baseline"]))
 def test_any_order_of_a_stack_is_one_stack(order: list[str]) -> None:
     """With optimizations that do not exist yet: order first, then name."""
-    from profiling.point import _read_stack
+    from profiling.configuration import _read_stack
 
     groups = {
         "baseline": {"kind": "baseline", "order": 0},
@@ -139,7 +141,7 @@ def test_every_preset_has_the_addresses_of_points_typed_by_hand() -> None:
         blocks = [sweeper["params"], *sweeper.get("blocks", {}).values()]
         swept = {(key, str(values)) for block in blocks for key, values in block.items()}
         for key, values in sorted(swept):
-            for value in values.split(",")[::3]:
+            for value in re.findall(r"\[[^\]]*\]|[^,]+", values)[::3]:
                 preset = typed(f"experiment={path.stem}", f"{key}={value}")
                 assert preset == typed(f"{key}={value}")
 

@@ -88,6 +88,23 @@ def test_not_resuming_writes_beside_the_old_records(tmp_path: Path) -> None:
     assert names[1::2] == [f"{name}-2" for name in names[::2]]
 
 
+def test_a_record_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
+    tell(tmp_path, s112="exit")
+    assert finish(start(tmp_path, "img_size=112"))[0] == 1
+    tell(tmp_path)
+    assert finish(start(tmp_path, "img_size=112", "resume=false"))[0] == 0
+    (failed, completed) = sorted(path for path in (tmp_path / "results").glob("[0-9a-f]*"))
+    assert completed.name == f"{failed.name}-2"
+    status, output, errors = finish(start(tmp_path, "img_size=112"))
+    assert status == 0 and "1 point: 1 completed (1 kept from before)" in output
+    assert f"kept in results/{completed.name}" in errors
+    assert sizes(tmp_path) == ["112", "112"]
+    # Where nothing beside it can be kept either, it is the failed one that is replaced.
+    (completed / "run.json").unlink()
+    assert finish(start(tmp_path, "img_size=112"))[0] == 0
+    assert "completed" in (failed / "run.json").read_text()
+
+
 def test_a_record_that_cannot_be_written_is_told_and_the_sweep_goes_on(tmp_path: Path) -> None:
     tell(tmp_path)
     _, listed, _ = finish(start(tmp_path, "-m", "img_size=112,168", "dry=true"))

@@ -12,12 +12,14 @@ from profiling.point import ConfigError
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
 from profiling.probes.nvml import POWER_PERIOD_S, PowerIntegral
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
 from profiling.statistics import Estimate, estimate_mean, subtract
 
 if TYPE_CHECKING:
     from profiling.workload import Workload
 
+# Of readings that see only a part of the time, no more is believed than this share.
+POWER_TRUSTED_WITHIN = 0.02
 PHASE_METRICS = ("vision_energy_j", "prefill_energy_j", "decode_energy_j")
 
 
@@ -63,10 +65,19 @@ class Series:
         return [window.per_sample_j(component) for window in self.windows]
 
     def estimate(self, component: str, updates: float) -> Estimate:
-        """Mean over windows; a counter that moves in steps adds the error of one step."""
+        """Mean over windows; what they may all have wrong alike is added to their spread.
+
+        That is the error of one step of the counter, and what the counter itself is in doubt of,
+        anywhere between the bounds of which it may be off.
+        """
         mean = estimate_mean(self.per_sample_j(component))
         step = abs(mean.value) / (updates * math.sqrt(12 * len(self.windows)))
-        return replace(mean, standard_error=math.hypot(mean.standard_error, step))
+        doubt = self._doubt_j(component) / math.sqrt(3)
+        return replace(mean, standard_error=math.hypot(mean.standard_error, step, doubt))
+
+    def _doubt_j(self, component: str) -> float:
+        samples = sum(window.samples for window in self.windows)
+        return sum(window.doubt_j.get(component, 0.0) for window in self.windows) / samples
 
     @property
     def window_s(self) -> float:
@@ -103,13 +114,27 @@ class Measurement:
         # What cannot fit however fast the counter is, is refused before anything runs.
         self._afford(kinds=1, window_s=settings.min_window_s, idle_s=settings.idle_s)
         self.period_s = self._find_period()
-        self.window_s = max(settings.min_window_s, settings.min_updates * self.period_s)
-        self.idle_s = max(settings.idle_s, settings.min_updates * self.period_s)
+        least_s = settings.min_updates * self.period_s
+        self.window_s = max(settings.min_window_s, least_s * self._updates_for_one)
+        self.idle_s = max(settings.idle_s, least_s)
         self._check(self._whole(None), kinds=1, idle_s=self.idle_s)
-        self.meter = Meter(counters=instruments.ordered(), period_s=self.period_s, time=self.time)
+        self.meter = Meter(
+            counters=instruments.ordered(),
+            period_s=self.period_s,
+            time=self.time,
+            shifts=isinstance(self.headline, PowerIntegral),
+        )
         self.throttling: set[str] = set()
 
+    @property
+    def _updates_for_one(self) -> int:
+        """A reading that saw a part of its period is worth less than a count of all of it."""
+        return 2 if isinstance(self.headline, PowerIntegral) else 1
+
     def _find_period(self) -> float:
+        # The idle board's power is as good as steady, and says nothing of when it is read anew.
+        if isinstance(self.headline, PowerIntegral):
+            return POWER_PERIOD_S
         period_s = measure_update_period(
             self.headline,
             changes=self.settings.period_changes,
@@ -118,9 +143,6 @@ class Measurement:
         )
         if period_s is not None:
             return period_s
-        # A steady power looks like one that is never read anew.
-        if isinstance(self.headline, PowerIntegral):
-            return POWER_PERIOD_S
         raise CannotMeasure(
             f"{self.headline.source} did not move within {self.settings.period_timeout_s:g} s"
         )
@@ -199,13 +221,15 @@ class Measurement:
     def _trusted(self, series: Series, counter: Counter) -> Estimate:
         estimate = series.estimate(counter.component, self._updates(series))
         uncertainty = _relative_uncertainty(estimate)
+        allowed = self.settings.max_relative_uncertainty
+        if isinstance(counter, PowerIntegral):
+            allowed = min(allowed, POWER_TRUSTED_WITHIN)
         if estimate.value <= 0:
             raise CannotMeasure(f"{counter.source} did not move while passes ran")
-        if uncertainty > self.settings.max_relative_uncertainty:
+        if uncertainty > allowed:
             raise CannotMeasure(
                 f"{len(series.windows)} windows of {counter.source} agree only within "
-                f"{uncertainty:.0%}, more than the {self.settings.max_relative_uncertainty:.0%} "
-                "allowed"
+                f"{uncertainty:.2g}, more than the {allowed:g} allowed"
             )
         return estimate
 
@@ -256,8 +280,6 @@ class Measurement:
             "idle_before_w": (before_w[name], "W"),
             "idle_after_w": (after_w[name], "W"),
         }
-        if counter is self.headline:
-            figures |= {"update_period_s": (self.period_s, "s"), "updates": (updates, "1")}
         for ending, (value, unit) in figures.items():
             yield Reading(
                 phase="run",
@@ -267,6 +289,18 @@ class Measurement:
                 status=MEASURED,
                 source=counter.source,
             )
+        if counter is self.headline:
+            yield from self._pace(updates)
+
+    def _pace(self, updates: float) -> Iterator[Reading]:
+        """How often the headline's counter moves, and how often it did so in a window."""
+        status, source = MEASURED, self.headline.source
+        if isinstance(self.headline, PowerIntegral):
+            status, source = ESTIMATED, "the longest time that boards leave between two readings"
+        reading = partial(Reading, phase="run", status=status, source=source)
+        name = f"energy_{self.headline.component}"
+        yield reading(metric=f"{name}_update_period_s", value=self.period_s, unit="s")
+        yield reading(metric=f"{name}_updates", value=updates, unit="1")
 
     def _net(
         self,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 GOLDEN = (math.sqrt(5) - 1) / 2
+# Pauses of a window that shift its passes against the instrument.
+PAUSES = 2
 
 
 class Counter(Protocol):
@@ -27,6 +30,13 @@ class Counter(Protocol):
     def read_mark(self) -> float:
         """A number that changes whenever the instrument brings a new value."""
         ...
+
+
+@runtime_checkable
+class Doubtful(Protocol):
+    """A counter that knows by how much it may be off."""
+
+    def read_doubt_j(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,8 @@ class Window:
     joules: dict[str, float]
     duration_s: float
     samples: int
+    # By how much the joules of a component may be off, whatever the other windows say.
+    doubt_j: dict[str, float] = field(default_factory=dict)
 
     def per_sample_j(self, component: str) -> float:
         return self.joules[component] / self.samples
@@ -81,13 +93,28 @@ def wait_for_update(counter: Counter, *, timeout_s: float, time: Time) -> None:
         pass
 
 
+@dataclass(kw_only=True)
+class Passes:
+    """What a window held: whole passes, and the pauses between them."""
+
+    count: int = 0
+    paused_s: float = 0.0
+    paused_j: dict[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Meter:
-    """Reads windows off counters, the first of which is slow and sets the pace."""
+    """Reads windows off counters, the first of which is slow and sets the pace.
+
+    `shifts` is for an instrument that looks only now and then: where the passes keep step with
+    it, it sees the same part of each. Pauses of a random length between stretches of passes then
+    let it see others, so that the windows differ by as much as it may be wrong.
+    """
 
     counters: Sequence[Counter]
     period_s: float
     time: Time
+    shifts: bool
 
     def measure_window(
         self, work: Work, *, number: int, at_least_s: float, idle_w: float
@@ -100,15 +127,23 @@ class Meter:
         and the work is idle.
         """
         updated_s, update_j = self._read_update()
+        doubt = self._read_doubts()
         self.time.sleep((number * GOLDEN % 1) * self.period_s)
         started_s, before = self.time.now_s(), self._read_all()
-        passes = self._repeat(work, until_s=started_s + at_least_s)
+        passes = self._repeat(work, for_s=at_least_s, chance=random.Random(number))
         ended_s, after = self.time.now_s(), self._read_all()
         last_s, last_j = self._read_update()
-        joules = {name: after[name] - before[name] for name in after}
-        idle_s = (started_s - updated_s) + (last_s - ended_s)
+        joules = {
+            name: after[name] - before[name] - passes.paused_j.get(name, 0.0) for name in after
+        }
+        idle_s = (started_s - updated_s) + (last_s - ended_s) + passes.paused_s
         joules[self.counters[0].component] = last_j - update_j - idle_w * idle_s
-        return Window(joules=joules, duration_s=ended_s - started_s, samples=passes * work.samples)
+        return Window(
+            joules=joules,
+            duration_s=ended_s - started_s - passes.paused_s,
+            samples=passes.count * work.samples,
+            doubt_j={name: now - doubt[name] for name, now in self._read_doubts().items()},
+        )
 
     def measure_idle(self, *, seconds: float) -> dict[str, float]:
         """Watts of each component while nothing runs."""
@@ -121,12 +156,33 @@ class Meter:
         watts[self.counters[0].component] = (last_j - update_j) / (last_s - updated_s)
         return watts
 
-    def _repeat(self, work: Work, *, until_s: float) -> int:
-        passes = 0
-        while passes == 0 or self.time.now_s() < until_s:
-            work.run(passes)
-            passes += 1
+    def _repeat(self, work: Work, *, for_s: float, chance: random.Random) -> Passes:
+        passes, begun_s, worked_s = Passes(), self.time.now_s(), 0.0
+        stretch_s = for_s / (PAUSES + 1) if self.shifts else for_s
+        pause_at_s = stretch_s
+        while passes.count == 0 or worked_s < for_s:
+            if worked_s >= pause_at_s:
+                usual_s = worked_s / passes.count
+                self._pause(passes, chance.random() * min(self.period_s, usual_s))
+                pause_at_s += stretch_s
+            work.run(passes.count)
+            passes.count += 1
+            worked_s = self.time.now_s() - begun_s - passes.paused_s
         return passes
+
+    def _pause(self, passes: Passes, seconds: float) -> None:
+        started_s, before = self.time.now_s(), self._read_all()
+        self.time.sleep(seconds)
+        for name, joules in self._read_all().items():
+            passes.paused_j[name] = passes.paused_j.get(name, 0.0) + joules - before[name]
+        passes.paused_s += self.time.now_s() - started_s
+
+    def _read_doubts(self) -> dict[str, float]:
+        return {
+            counter.component: counter.read_doubt_j()
+            for counter in self.counters
+            if isinstance(counter, Doubtful)
+        }
 
     def _read_all(self) -> dict[str, float]:
         return {counter.component: counter.read_j() for counter in self.counters}

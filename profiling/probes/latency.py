@@ -106,7 +106,9 @@ def _aggregate(
         if phase in expected or phase in ("decode", "other"):
             yield _median(phase, f"{phase}_s", values, source)
         else:
-            yield unavailable(phase, f"{phase}_s", "s", f"this family has no {phase}")
+            absorbed = phase in getattr(workload.model, "absorbed", ())
+            reason = "done inside of the vision part" if absorbed else f"this family has no {phase}"
+            yield unavailable(phase, f"{phase}_s", "s", reason)
     yield _median("total", "ttft_s", [t.ttft_s for t in timings if t.ttft_s is not None], source)
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
     if steps:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from profiling.models.storage import stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 
 if TYPE_CHECKING:
@@ -257,8 +258,11 @@ class CacheSize:
 def read_cache(workload: Workload) -> Iterator[Reading]:
     """What one more token of context costs, from the cache that one batch really built."""
     source = "bytes of the key and value tensors after one batch"
+    # One of fixed length is as long after the first token as after the last, and a network whose
+    # steps are compiled would be compiled again for the hooks.
+    length = 1 if workload.model.has_fixed_cache else None
     with watch_cache(workload.model.network) as size:
-        workload.run(0)
+        workload.run(0, max_new_tokens=length)
     if not size.tokens:
         reason = "no module of this model returned a cache of keys and values"
         yield unavailable("decode", "kv_cache_bytes_per_token", "bytes", reason)
@@ -294,7 +298,8 @@ def _weigh(cache: Any, size: CacheSize) -> None:
     size.growing_bytes = _cache_bytes(growing)
     # Keys and values of an encoder's states are made once and never grow.
     size.fixed_bytes = _cache_bytes(fixed) if fixed is not None else 0
-    size.tokens = int(growing.get_seq_length())
+    # A cache of fixed length has room for more tokens than have been through.
+    size.tokens = int(growing.layers[0].keys.shape[-2])
     size.sequences = int(growing.layers[0].keys.shape[0])
 
 
@@ -321,7 +326,7 @@ def read_weights(model: Model) -> Iterator[Reading]:
 
 
 def _weights(metric: str, modules: Sequence[Any], counted: set[int]) -> Reading:
-    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    tensors = [tensor for module in modules for tensor in stored_tensors(module)]
     fresh = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
     value = sum(size for place, size in fresh.items() if place not in counted)
     counted.update(fresh)

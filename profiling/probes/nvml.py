@@ -17,7 +17,8 @@ NO_BOARD = (
     "missing, or the device is one instance of a board (MIG), which counts for the whole board only"
 )
 MILLI = 1e-3
-# What some boards document as the time between two power readings, where none can be observed.
+# The longest time that boards are documented to leave between two power readings. How long it is
+# on a board at hand cannot be told from outside while its power is steady.
 POWER_PERIOD_S = 0.1
 # Reasons by which the board slows itself down against its wish; a power cap at full load and
 # an idle clock are ordinary running.
@@ -112,7 +113,7 @@ class PowerIntegral:
         self.time = time
         self.source = f"NVML power of {name} read every {sample_s:g} s and integrated"
         self._lock = threading.Lock()
-        self._joules = 0.0
+        self._joules = self._doubt_j = 0.0
         self._last_s, self._last_w = time.now_s(), read_w()
 
     def advance(self) -> float:
@@ -120,11 +121,20 @@ class PowerIntegral:
         with self._lock:
             now_s, now_w = self.time.now_s(), self.read_w()
             self._joules += (now_s - self._last_s) * (now_w + self._last_w) / 2
+            self._doubt_j += (now_s - self._last_s) * abs(now_w - self._last_w) / 2
             self._last_s, self._last_w = now_s, now_w
             return self._joules
 
     def read_j(self) -> float:
         return self.advance()
+
+    def read_doubt_j(self) -> float:
+        """By how much the joules so far may be off, as nobody saw when in a step they changed.
+
+        Readings that fall in with the passes are off in the same direction every time.
+        """
+        with self._lock:
+            return self._doubt_j
 
     def read_mark(self) -> float:
         return self.read_w()

@@ -14,11 +14,15 @@ PHASE = "run"
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """What the model said to one sample (its new tokens only) and what people said."""
+    """What the model said to one sample (its new tokens only) and what people said.
+
+    `reference_nll` is what a token of the reference costs the model, in nats, where that is known.
+    """
 
     id: str
     answer: str
     references: tuple[str, ...]
+    reference_nll: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,14 @@ from profiling.report.palette import PHASES
 from profiling.report.readings import read_repeats
 from profiling.report.runs import ReportError, Run, forget, read_answers
 from profiling.report.sweeps import ALL_SETTING_COLUMNS, describe_setting, round_of
-from profiling.report.units import digits, percent, quantity, unit_of
+from profiling.report.units import digits, is_number, percent, quantity, unit_of
 from profiling.statistics import Interval
 
 Rounds = Sequence[Run]
 REPEATED = {"latency_s": "total", **{f"{phase}_s": phase for phase in PHASES}}
 SINGLE = (
     *("ttft_s", "tpot_s", "energy_j", "energy_estimate_j", "peak_memory_bytes", "flops"),
-    *("wer", "cer", "accuracy"),
+    *("wer", "cer", "reference_nll", "accuracy"),
 )
 
 
@@ -56,12 +56,20 @@ def pair_rounds(before: Rounds, after: Rounds) -> list[tuple[Run, Run]]:
 
 def error_difference(before: Run, after: Run) -> ScoreDifference | None:
     """The word error rates of the samples that both runs answered."""
-    return compare_errors(_errors(before), _errors(after))
+    return compare_errors(_read_scores(before, "wer"), _read_scores(after, "wer"))
 
 
-def _errors(run: Run) -> dict[str, float]:
+def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
+    """What the references cost either run, where tokens are the same ones: nats a token."""
+    if before["model"] != after["model"]:
+        return None
+    scores = [_read_scores(run, "reference_nll") for run in (before, after)]
+    return compare_errors(*scores)
+
+
+def _read_scores(run: Run, field: str) -> dict[str, float]:
     lines = forget(run.record).answers
-    return {str(line["id"]): float(line["wer"]) for line in lines if line.get("wer") is not None}
+    return {str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))}
 
 
 def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
@@ -129,20 +137,25 @@ def _say_latency(before: Rounds, after: Rounds) -> str:
 
 
 def _say_answers(before: Run, after: Run) -> list[str]:
-    found = error_difference(before, after)
-    lines = []
-    if found is not None:
-        verdict = "differ" if found.is_called else "are not shown to differ"
-        low, high = found.bounds.low, found.bounds.high
-        lines.append(
-            f"Word error rates {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean"
-            f" of {found.samples} samples, {found.better} better and {found.worse} worse,"
-            f" {say_p(found.p_value)}."
-        )
+    found = {
+        "Word error rates": error_difference(before, after),
+        "Nats per token of the references": likelihood_difference(before, after),
+    }
+    lines = [_say_scores(what, one) for what, one in found.items() if one is not None]
     equal = share_of_equal(read_answers(before.record), read_answers(after.record))
     if equal is not None:
         lines.append(f"{percent(equal)} of the answers are equal.")
     return lines
+
+
+def _say_scores(what: str, found: ScoreDifference) -> str:
+    verdict = "differ" if found.is_called else "are not shown to differ"
+    low, high = found.bounds.low, found.bounds.high
+    return (
+        f"{what} {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean"
+        f" of {found.samples} samples, {found.better} better and {found.worse} worse,"
+        f" {say_p(found.p_value)}."
+    )
 
 
 def _table(before: Rounds, after: Rounds) -> list[str]:

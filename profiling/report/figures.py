@@ -149,7 +149,7 @@ def draw_plane(
         figure, axes = _canvas(title, wide=6)
         for position, group in enumerate(sorted({dot.group for dot in dots})):
             own = [dot for dot in dots if dot.group == group]
-            _scatter(axes, own, group, position % len(MODEL_COLOURS))
+            _scatter(axes, own, group, position)
         front = sorted((dot.x, dot.y) for dot in dots if dot.on_front)
         axes.plot(*zip(*front, strict=True), color=INK, linewidth=0.8, zorder=1)
         sizes = [dot.x for dot in dots if dot.x > 0]
@@ -165,7 +165,9 @@ def draw_plane(
 
 
 def _scatter(axes: Axes, dots: Sequence[Dot], group: str, style: int) -> None:
-    colour, marker = MODEL_COLOURS[style], MODEL_MARKERS[style]
+    turn, place = divmod(style, len(MODEL_COLOURS))
+    # Where colours start again, shapes do not: the pair stays a group's own.
+    colour, marker = MODEL_COLOURS[place], MODEL_MARKERS[(place + turn) % len(MODEL_MARKERS)]
     for on_front, face in ((False, "none"), (True, colour)):
         chosen = [dot for dot in dots if dot.on_front is on_front]
         axes.scatter(
@@ -188,8 +190,13 @@ def draw_lines(
     x_name: str,
     y_name: str,
     unit: str,
+    bounds: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
-    """One line a group over a growing size, both axes from zero."""
+    """One line a group over a growing size, both axes from zero.
+
+    `bounds` are the intervals that are known, as (x, low, high), and stand as whiskers.
+    """
+    known = bounds or {}
     with _drawing():
         figure, axes = _canvas(title, wide=6)
         tallest = max(y for points in lines.values() for _, y in points)
@@ -203,8 +210,13 @@ def draw_lines(
                 marker=MODEL_MARKERS[style],
                 label=group,
             )
+            for x, low, high in known.get(group, ()):
+                axes.vlines(
+                    x, low / factor, high / factor, colors=MODEL_COLOURS[style], linewidth=1.2
+                )
         axes.set_xlim(left=0)
-        highest = max(y for points in lines.values() for _, y in points) / factor
+        highs = (high for intervals in known.values() for _, _, high in intervals)
+        highest = max([tallest, *highs]) / factor
         axes.set_ylim(0, 1.06 * highest or 1)
         axes.set_xlabel(x_name)
         axes.set_ylabel(f"{y_name} ({name})" if name else y_name)

@@ -23,6 +23,7 @@ from profiling.report.sections import (
     KEY_NAMES,
     OVERVIEW,
     Paper,
+    list_bounds,
     paragraph,
     phase_columns,
     section,
@@ -48,6 +49,8 @@ from profiling.report.sweeps import (
     plainness,
 )
 from profiling.report.units import unit_of
+from profiling.report.variants import STEM as VARIANTS
+from profiling.report.variants import write_variants
 
 INDEX = "index"
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
@@ -66,6 +69,10 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     if published:
         _write(output, PUBLISHED, published)
     index = write_index(Paper(output=output, stem=INDEX), found, models, command)
+    variants = write_variants(Paper(output=output, stem=VARIANTS), found.runs, command)
+    if variants:
+        _write(output, VARIANTS, variants)
+        index = [*index, f"- [Optimizations against the plain model]({VARIANTS}.md)"]
     if published:
         index = [*index, f"- [A published table, measured again]({PUBLISHED}.md)"]
     return _write(output, INDEX, index)
@@ -73,7 +80,7 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
 
 def stem_of(model: str) -> str:
     """The model's name, where it can be a file's name; a record may hold any text."""
-    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED):
+    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED, VARIANTS):
         return model
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
@@ -288,6 +295,10 @@ def _draw(paper: Paper, key: str, sweeps: Sequence[Sweep], column: str) -> list[
         x_name=axis,
         y_name=what,
         unit=unit_of(column),
+        bounds={
+            sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): list_bounds(sweep, column)
+            for sweep in sweeps
+        },
     )
     return paper.show(f"{key}_{column}", f"{what.capitalize()} of each model against {axis}")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from profiling.report import escape, words
 from profiling.report.baseline import BASELINE
-from profiling.report.figures import Bar, draw_stacks
+from profiling.report.figures import Bar, draw_lines, draw_stacks
 from profiling.report.growth import Growth, describe
 from profiling.report.markdown import (
     Column,
+    bounds_of,
     number_columns,
     run_column,
     setting_column,
@@ -26,7 +27,7 @@ from profiling.report.pictures import copy_picture, find_asked, match
 from profiling.report.readings import read_phase_repeats
 from profiling.report.runs import Run, forget
 from profiling.report.sweeps import SETTING_COLUMNS, Sweep, describe_setting
-from profiling.report.units import NOTHING, digits, is_number, quantity
+from profiling.report.units import NOTHING, digits, is_number, quantity, unit_of
 from profiling.statistics import bound_median
 
 EXAMPLES = 4
@@ -52,6 +53,7 @@ QUALITY = (
     "wer_mean_clipped",
     "wer_best_reference",
     "cer",
+    "reference_nll",
     "accuracy",
     "option_parse_failure_rate",
     "agreement",
@@ -60,6 +62,9 @@ QUALITY = (
     "num_visual_tokens",
     "num_new_tokens",
 )
+# What a picture's size changes for the better, as a curve of its own.
+SEEN = "img_size"
+CURVES = {"wer": "word error rate", "reference_nll": "nats per token of the reference"}
 THROUGHPUT = ["ttft_s", "tpot_s", "samples_per_s", "tokens_per_s"]
 OVERVIEW = (
     "latency_s",
@@ -105,6 +110,12 @@ def show_sweep(paper: Paper, sweep: Sweep) -> list[str]:
         *paragraph(f"All at {fixed}."),
         *draw_phases(paper, sweep),
         *paragraph("" if sweep.key == "optimization" else said),
+        *(
+            line
+            for column in CURVES
+            if sweep.key == SEEN
+            for line in draw_curve(paper, sweep, column)
+        ),
         *table(_latency_columns(sweep)),
         "",
         *table(_effect_columns(sweep)),
@@ -125,6 +136,34 @@ def draw_phases(paper: Paper, sweep: Sweep) -> list[str]:
         unit="s",
     )
     return paper.show(sweep.key, f"Latency by phase against {axis}")
+
+
+def draw_curve(paper: Paper, sweep: Sweep, column: str) -> list[str]:
+    """How well the pictures are read along a sweep, with intervals, where it is known of all."""
+    points = [(float(run[sweep.key]), run.number(column)) for run in sweep.runs]
+    known = [(x, y) for x, y in points if y is not None]
+    if len(known) < len(points):
+        return []
+    first, axis = sweep.runs[0], KEY_NAMES[sweep.key].lower()
+    group = f"{first['model']}{mark_weights(first)}"
+    draw_lines(
+        paper.figure(f"{sweep.key}_{column}"),
+        {group: known},
+        title=describe_setting(first, without=[sweep.key]),
+        x_name=f"{axis} (px)",
+        y_name=CURVES[column],
+        unit=unit_of(column),
+        bounds={group: list_bounds(sweep, column)},
+    )
+    meaning = f"{CURVES[column].capitalize()} against {axis}, with 95% intervals over samples"
+    return paper.show(f"{sweep.key}_{column}", meaning)
+
+
+def list_bounds(sweep: Sweep, column: str) -> list[tuple[float, float, float]]:
+    """The intervals of a column along a sweep, where both ends are known."""
+    low, high = bounds_of(column)
+    ends = [(float(run[sweep.key]), run.number(low), run.number(high)) for run in sweep.runs]
+    return [(x, low, high) for x, low, high in ends if low is not None and high is not None]
 
 
 def _value_label(key: str, run: Run) -> str:

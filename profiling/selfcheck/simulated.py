@@ -179,6 +179,7 @@ def nvml_opener(nvml: FakeNvml) -> Callable[..., Any]:
         opened = gpu_instruments(
             board, power_sample_s=NEVER_S, powercap=nowhere, time=nvml.world.time
         )
+        nvml.world.step_s = power_sample_s
         with opened as instruments, ExitStack() as stack:
             for counter in instruments.counters.values():
                 if isinstance(counter, PowerIntegral):

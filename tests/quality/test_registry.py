@@ -15,7 +15,7 @@ SAID = [Answered(id="1", answer="bus", references=("bus",))]
 
 
 def test_every_metric_of_the_folder_is_found() -> None:
-    names = {"bleu4", "cer", "cider_d", "empty_references", "rouge_l", "wer"}
+    names = {"bleu4", "cer", "cider_d", "empty_references", "reference_nll", "rouge_l", "wer"}
     assert find_metrics().keys() == names | {"vqa_accuracy", "option_accuracy"}
 
 

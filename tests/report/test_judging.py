@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,24 @@ def test_a_run_without_a_value_is_never_best(
 ) -> None:
     status, out, _ = run(capsys, "best", "--minimize", "energy_j")
     assert (status, out) == (1, "no run meets all conditions\n")
+
+
+def give_likelihoods(run: Path, values: list[float]) -> None:
+    path = run / "answers.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    taught = zip(lines, values, strict=False)
+    text = "".join(json.dumps(line | {"reference_nll": nll}) + "\n" for line, nll in taught)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_likelihoods_of_references_are_paired_by_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_run(tmp_path / "r", model="llava")
+    other = write_run(tmp_path / "r", model="llava", optimization="int4")
+    give_likelihoods(plain, [1.0, 3.0])
+    give_likelihoods(other, [1.1, 3.1])
+    status, said, _ = run(capsys, "compare", str(plain), str(other))
+    assert status == 0
+    assert "Nats per token of the references are not shown to differ: +0.100" in said
+    assert "[+0.100, +0.100] in the mean of 2 samples, 0 better and 2 worse" in said

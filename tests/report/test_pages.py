@@ -56,7 +56,7 @@ def pages(written: Path) -> dict[str, str]:
 
 
 def test_there_is_a_page_a_model_and_one_that_compares(pages: dict[str, str]) -> None:
-    assert set(pages) == {"llava", "fuyu", "index"}
+    assert set(pages) == {"llava", "fuyu", "index", "optimizations"}
     assert "[llava](llava.md)" in pages["index"]
 
 
@@ -109,6 +109,43 @@ def test_figures_are_there_in_both_kinds(written: Path, pages: dict[str, str]) -
     assert all((written / path).stat().st_size > 1000 for path in shown)
     drawn = {f"figures/{path.name}" for path in (written / "figures").iterdir()}
     assert drawn == shown
+
+
+def read_sizes(folder: Path, **summary: float) -> tuple[str, str, Path]:
+    """The model's page and the comparison of runs that have these columns, and the figures."""
+    for img_size in (112, 224):
+        write_run(folder / "results", model="llava", img_size=img_size, summary=summary)
+    pages = write(folder / "results", folder / "output")
+    return pages["llava"], pages["index"], folder / "output" / "figures"
+
+
+def count_whiskers(svg: Path) -> int:
+    """The upright lines that an interval is drawn as."""
+    return svg.read_text(encoding="utf-8").count('id="LineCollection_')
+
+
+def test_quality_against_size_is_a_curve_with_intervals(tmp_path: Path) -> None:
+    bounds = {"wer": 0.3, "wer_ci_low": 0.2, "wer_ci_high": 0.9}
+    page, index, figures = read_sizes(tmp_path, **bounds)
+    size = page.partition("## Image size")[2].partition("\n## ")[0]
+    assert "figures/llava_img_size_wer.svg" in size
+    assert "95% intervals over samples" in size
+    assert count_whiskers(figures / "llava_img_size_wer.svg") == 2
+    assert "figures/index_img_size_wer.svg" in index
+    assert count_whiskers(figures / "index_img_size_wer.svg") == 2
+    assert "0.300 [0.200, 0.900]" in size
+
+
+def test_quality_without_intervals_is_a_curve_all_the_same(tmp_path: Path) -> None:
+    _, _, figures = read_sizes(tmp_path, wer=0.3)
+    assert count_whiskers(figures / "llava_img_size_wer.svg") == 0
+
+
+def test_the_reference_s_likelihood_has_its_curve_where_it_is_known(tmp_path: Path) -> None:
+    page, _, _ = read_sizes(tmp_path / "with", reference_nll=1.5)
+    assert "figures/llava_img_size_reference_nll.svg" in page
+    page, _, _ = read_sizes(tmp_path / "without")
+    assert "reference_nll.svg" not in page
 
 
 def read_bytes(folder: Path) -> dict[Path, bytes]:

@@ -1,0 +1,40 @@
+"""The summary of what references cost: a mean over samples with its interval."""
+
+from __future__ import annotations
+
+import pytest
+
+from profiling.quality import Answered, score
+from profiling.records import Reading
+from profiling.statistics import student_quantile
+
+
+def read(*nlls: float | None) -> dict[str, Reading]:
+    answers = [
+        Answered(id=str(number), answer="a", references=("a",), reference_nll=nll)
+        for number, nll in enumerate(nlls)
+    ]
+    readings = score(answers, headline="first", accuracy=None)
+    return {r.metric: r for r in readings if r.metric.startswith("reference_nll")}
+
+
+def test_known_mean_and_interval() -> None:
+    found = read(1.0, 2.0, 3.0, None)
+    assert found["reference_nll"].value == pytest.approx(2.0)
+    reach = student_quantile(0.975, 2) / 3**0.5
+    assert found["reference_nll_ci_low"].value == pytest.approx(2 - reach)
+    assert found["reference_nll_ci_high"].value == pytest.approx(2 + reach)
+    assert "3 of 4 samples" in found["reference_nll"].source
+
+
+def test_one_sample_has_no_interval() -> None:
+    found = read(1.5)
+    assert found["reference_nll"].value == 1.5
+    assert found["reference_nll_ci_low"].value is None
+    assert "fewer than two" in found["reference_nll_ci_low"].source
+
+
+def test_without_any_the_reason_is_given() -> None:
+    for reading in read(None).values():
+        assert reading.value is None
+        assert "likelihood" in reading.source

@@ -1,0 +1,103 @@
+"""The page of optimizations: speed-ups by phase, what a variant costs, and what it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from profiling.report import read_runs
+from profiling.report.pages import write_pages
+from tests.report.synthetic import write_run
+
+COMMAND = "python -m profiling.report somewhere"
+
+
+def page(results: Path, output: Path) -> str | None:
+    write_pages(read_runs(results), output, command=COMMAND)
+    path = output / "optimizations.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def rows_of(text: str, head: str) -> dict[str, dict[str, str]]:
+    """The rows of the first table with a column of that name, by their optimization."""
+    lines = text.splitlines()
+    (start, *_) = [i for i, line in enumerate(lines) if head in line and line.startswith("|")]
+    names = split_row(lines[start])
+    rows = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        row = dict(zip(names, split_row(line), strict=True))
+        rows[row["optimization"]] = row
+    return rows
+
+
+def split_row(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    results = tmp_path_factory.mktemp("results")
+    plain = {"wer": 0.25, "latency_s": 0.2, "energy_j": 4.0}
+    write_run(results, summary=plain)
+    saved = {"latency_s": 0.1, "make_s": 5.0, "make_peak_bytes": 2.0**20, "artifact_bytes": 4096.0}
+    write_run(results, optimization="bf16", summary={**plain, **saved, "energy_j": 3.0})
+    lost = {"latency_s": 0.3, "make_s": 5.0, "wer": 0.5, "energy_j": 5.0}
+    write_run(results, optimization="fp32", summary={**plain, **lost})
+    write_run(results, optimization="flash_attn", status="unsupported", error="needs a GPU")
+    written = page(results, tmp_path_factory.mktemp("output"))
+    assert written is not None
+    return written
+
+
+def test_each_phase_has_its_speed_up_with_an_interval(text: str) -> None:
+    rows = rows_of(text, "speed-up, vision")
+    assert list(rows) == ["baseline", "bf16", "fp32"]
+    value, low, high = (float(part) for part in cut(rows["bf16"]["speed-up, vision"]))
+    assert low < value < high and value == pytest.approx(1.3, rel=0.05)
+    assert float(cut(rows["fp32"]["speed-up, prefill"])[0]) == pytest.approx(0.55, rel=0.05)
+    assert rows["baseline"]["speed-up, vision"] == "–"
+
+
+def cut(cell: str) -> list[str]:
+    value, _, bounds = cell.partition("× [")
+    return [value, *bounds.rstrip("]").split(", ")]
+
+
+def test_what_a_variant_changes_and_when_it_pays(text: str) -> None:
+    rows = rows_of(text, "WER change")
+    assert [rows[name]["WER change"] for name in rows] == ["–", "0", "+0.250"]
+    assert [rows[name]["on the front"] for name in rows] == ["", "yes", ""]
+    assert [rows[name]["pays after (batches)"] for name in rows] == ["–", "50", "never"]
+    assert [rows["bf16"][head] for head in ("made in", "peak while made", "files")] == [
+        "5.00 s",
+        "1.00 MiB",
+        "4.00 KiB",
+    ]
+
+
+def test_what_could_not_run_says_why(text: str) -> None:
+    assert "needs a GPU" in text and "flash_attn" in text
+
+
+def test_the_page_is_linked_and_drawn(text: str) -> None:
+    assert "figures/optimizations_0.svg" in text
+
+
+def test_without_a_plain_run_there_is_no_page(tmp_path: Path) -> None:
+    for optimization in ("bf16", "int4"):
+        write_run(tmp_path / "results", optimization=optimization)
+    assert page(tmp_path / "results", tmp_path / "pages") is None
+
+
+def test_the_name_of_a_model_is_no_path(tmp_path: Path) -> None:
+    for optimization in ("baseline", "bf16"):
+        write_run(tmp_path / "results", optimization=optimization, model="llava")
+    for path in (tmp_path / "results").glob("*/run.json"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"llava"', '"../x|<b>"'), encoding="utf-8")
+    written = page(tmp_path / "results", tmp_path / "pages")
+    assert written is not None and "<b>" not in written
+    assert not (tmp_path / "x|<b>").exists()
