@@ -32,6 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
             "prompt_length",
             "progress",
             "noise",
+            "resident",
         }
     ),
     frozenset({"samples"}),

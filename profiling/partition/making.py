@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import MutableMapping
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from profiling.partition.artifacts import write_json
+from profiling.resident import SELF, read_resident_bytes
 
 MAKING = "making.json"
 _SAMPLE_S = 0.005
@@ -24,7 +24,7 @@ class Making:
     """
 
     def __enter__(self) -> Self:
-        self._before_bytes = self._peak_bytes = resident_bytes()
+        self._before_bytes = self._peak_bytes = read_resident_bytes(SELF)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="making sampler", daemon=True)
         self._thread.start()
@@ -48,7 +48,7 @@ class Making:
             self._keep()
 
     def _keep(self) -> None:
-        self._peak_bytes = max(self._peak_bytes, resident_bytes())
+        self._peak_bytes = max(self._peak_bytes, read_resident_bytes(SELF))
 
     def write(self, folder: Path) -> None:
         """Kept beside the artifact, so that a run that only reuses it can say what it cost."""
@@ -68,14 +68,3 @@ def note_making(
     notes["make_s"] = notes.get("make_s", 0) + make_s
     notes["make_peak_bytes"] = max(notes.get("make_peak_bytes", 0), make_peak_bytes)
     notes["artifact_bytes"] = notes.get("artifact_bytes", 0) + artifact_bytes
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    except FileNotFoundError:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

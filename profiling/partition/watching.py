@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import nn
 
-from profiling.partition.making import resident_bytes
-
-_PROC = Path("/proc/self")
+from profiling.resident import (
+    SELF,
+    give_back_freed_memory,
+    read_high_water_bytes,
+    read_resident_bytes,
+    reset_high_water_mark,
+)
 
 
 @dataclass(kw_only=True)
@@ -31,9 +32,9 @@ class Memory:
     gpu_delta_bytes: int | None = None
 
     def __enter__(self) -> Self:
-        _give_back_freed_memory()
-        self._before_bytes = resident_bytes()
-        self._is_reset = _reset_high_water_mark()
+        give_back_freed_memory()
+        self._before_bytes = read_resident_bytes(SELF)
+        self._is_reset = reset_high_water_mark(SELF)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self._gpu_before_bytes = torch.cuda.memory_allocated(self.device)
@@ -46,34 +47,11 @@ class Memory:
         trace: TracebackType | None,
     ) -> None:
         if self._is_reset:
-            self.cpu_peak_bytes = _high_water_bytes()
+            self.cpu_peak_bytes = read_high_water_bytes(SELF)
             self.cpu_delta_bytes = self.cpu_peak_bytes - self._before_bytes
         if self.device.type == "cuda":
             self.gpu_peak_bytes = torch.cuda.max_memory_allocated(self.device)
             self.gpu_delta_bytes = self.gpu_peak_bytes - self._gpu_before_bytes
-
-
-def _reset_high_water_mark() -> bool:
-    try:
-        # 5 is the kernel's code for the peak alone.
-        (_PROC / "clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
-
-
-def _high_water_bytes() -> int:
-    lines = (_PROC / "status").read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
-
-
-def _give_back_freed_memory() -> None:
-    """Return freed heap to the system: what the mode before left there would hide a peak."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @dataclass(kw_only=True)

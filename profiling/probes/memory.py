@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from profiling.models.storage import stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.resident import (
+    SELF,
+    give_back_freed_memory,
+    read_high_water_bytes,
+    read_resident_bytes,
+    reset_high_water_mark,
+)
 
 if TYPE_CHECKING:
     from profiling.models.model import Model
     from profiling.workload import Workload
 
-SELF = Path("/proc/self")
 KERNEL = "high-water mark of resident memory kept by the kernel (VmHWM), reset before the passes"
 ON_CPU = "the run is on the CPU"
 
@@ -137,47 +140,6 @@ class PeakWatch:
             status=MEASURED,
             source=sampled,
         )
-
-
-def reset_high_water_mark(proc: Path) -> bool:
-    """Whether the kernel let the mark be set back to what is resident now."""
-    try:
-        # 5 is the kernel's code for the peak alone; the others clear page flags.
-        (proc / "clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
-
-
-def read_resident_bytes(proc: Path) -> int:
-    try:
-        pages = (proc / "statm").read_text(encoding="ascii").split()[1]
-    except FileNotFoundError:
-        return _ask_psutil()
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _ask_psutil() -> int:
-    """Resident memory where the system is not Linux; slower, and thus not asked elsewhere."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
-
-
-def read_high_water_bytes(proc: Path) -> int:
-    for line in (proc / "status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"{proc / 'status'}: no VmHWM line")
-
-
-def give_back_freed_memory() -> None:
-    """Return freed heap to the kernel: what an earlier run left there would hide a peak."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Only glibc has it; elsewhere the delta may be too small by what the allocator keeps.
-    if trim is not None:
-        trim(0)
 
 
 # GPU memory

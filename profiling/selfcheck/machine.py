@@ -17,8 +17,8 @@ from profiling.phases import clock_for
 from profiling.probes.codecarbon_estimate import MISSING, CodeCarbonEstimate
 from profiling.probes.energy_window import Counter, Time, measure_update_period
 from profiling.probes.instruments import Instruments, open_instruments
-from profiling.probes.memory import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.probes.nvml import board_of, cuda_uuid
+from profiling.resident import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.selfcheck.finding import Finding, cannot, compare, judge
 
 COARSEST_TICK_S = 1e-5

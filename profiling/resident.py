@@ -1,0 +1,51 @@
+"""Resident memory of a process, as the kernel counts it: now, and at its highest."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from pathlib import Path
+
+SELF = Path("/proc/self")
+
+
+def reset_high_water_mark(proc: Path) -> bool:
+    """Whether the kernel let the mark be set back to what is resident now."""
+    try:
+        # 5 is the kernel's code for the peak alone; the others clear page flags.
+        (proc / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def read_resident_bytes(proc: Path) -> int:
+    try:
+        pages = (proc / "statm").read_text(encoding="ascii").split()[1]
+    except FileNotFoundError:
+        return _ask_psutil()
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _ask_psutil() -> int:
+    """Resident memory where the system is not Linux; slower, and thus not asked elsewhere."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def read_high_water_bytes(proc: Path) -> int:
+    for line in (proc / "status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"{proc / 'status'}: no VmHWM line")
+
+
+def give_back_freed_memory() -> None:
+    """Return freed heap to the kernel: what an earlier run left there would hide a peak."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    # Only glibc has it; elsewhere the delta may be too small by what the allocator keeps.
+    if trim is not None:
+        trim(0)
