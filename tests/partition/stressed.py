@@ -1,17 +1,50 @@
-"""Models whose vision part has values that let no error in attention hide."""
+"""Models and checkpoints with values that let no error in attention hide."""
 
 from __future__ import annotations
 
 import copy
+import json
+import shutil
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from profiling.models.model import Model
+from profiling.models.weights import CHECKPOINTS
 from tests.tiny_models import load
 
 _LAYERS = 2
+_FILE = "model.safetensors"
+
+
+def make_stressed(family: str, folder: Path, *, shards: int = 1) -> Path:
+    """A checkpoint folder in the public form whose every value is drawn by its name alone."""
+    shutil.copytree(CHECKPOINTS / "tiny" / family, folder)
+    values = load_file(folder / _FILE)
+    for name, value in values.items():
+        _fill(name, value, torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    (folder / _FILE).unlink()
+    if shards == 1:
+        save_file(values, folder / _FILE, metadata={"format": "pt"})
+    else:
+        _write_shards(folder, values, shards)
+    return folder
+
+
+def _write_shards(folder: Path, values: dict[str, Tensor], shards: int) -> None:
+    where = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        held = dict(list(values.items())[number::shards])
+        save_file(held, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(held, file)
+    total = sum(value.nbytes for value in values.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / f"{_FILE}.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def stressed(family: str, *, dtype: str = "fp32", whole: bool = False) -> Model:
@@ -41,7 +74,7 @@ def _shorten(vision: nn.Module, layers: int) -> None:
                 setattr(module, name, child[:layers])
 
 
-def _fill(name: str, value: nn.Parameter, generator: torch.Generator) -> None:
+def _fill(name: str, value: Tensor, generator: torch.Generator) -> None:
     if value.ndim >= 2:
         drawn = torch.randn(value.shape, generator=generator) / value[0].numel() ** 0.5
         if "position" in name:
