@@ -106,7 +106,7 @@ def _aggregate(
         if phase in expected or phase in ("decode", "other"):
             yield _median(phase, f"{phase}_s", values, source)
         else:
-            absorbed = phase in getattr(workload.model, "absorbed", ())
+            absorbed = phase in workload.model.absorbed
             reason = "done inside of the vision part" if absorbed else f"this family has no {phase}"
             yield unavailable(phase, f"{phase}_s", "s", reason)
     yield _median("total", "ttft_s", [t.ttft_s for t in timings if t.ttft_s is not None], source)

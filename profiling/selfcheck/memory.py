@@ -46,7 +46,9 @@ class Allocating:
         self.hold_s = hold_s
         network = Remembering()
         parts: dict[str, list[nn.Module]] = {"projector": [], "language": [network.layer]}
-        self.model = SimpleNamespace(device=device, network=network, parts=lambda: parts)
+        self.model = SimpleNamespace(
+            device=device, network=network, parts=lambda: parts, has_fixed_cache=False
+        )
 
     def run(self, index: int, *, max_new_tokens: int | None = None) -> Tensor:
         self.fill(BLOCK_BYTES)

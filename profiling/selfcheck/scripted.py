@@ -131,6 +131,9 @@ class Stretch(nn.Module):
 class ScriptedModel:
     """What a workload asks of a model, with a script in the place of a network."""
 
+    has_fixed_cache = False
+    absorbed: frozenset[str] = frozenset()
+
     def __init__(self, *, stage: Stage) -> None:
         self.stage = stage
         self.device = stage.device
@@ -149,6 +152,9 @@ class ScriptedModel:
     def _take_forward(self) -> None:
         self.stage.spend("step" if self._forwards else "prefill")
         self._forwards += 1
+
+    def begin_pass(self) -> None:
+        """Nothing is kept from pass to pass."""
 
     def parts(self) -> dict[str, list[Stretch]]:
         return self._parts

@@ -44,7 +44,9 @@ class Scripted:
         named = ("vision", "projector", "text_encoder", "language", "head")
         declared = {name: [torch.nn.Identity()] if name in parts else [] for name in named}
         declared |= {name: [torch.nn.Identity()] for name in ("language", "head")}
-        self.model = SimpleNamespace(device=torch.device("cpu"), parts=lambda: declared)
+        self.model = SimpleNamespace(
+            device=torch.device("cpu"), parts=lambda: declared, absorbed=frozenset()
+        )
 
     def run_timed(self, index: int, hooks: PhaseHooks) -> Timing:
         self.ran.append(index)

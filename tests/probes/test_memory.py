@@ -65,6 +65,7 @@ class Generating:
         self.model = SimpleNamespace(
             device=torch.device("cpu"),
             network=network,
+            has_fixed_cache=False,
             parts=lambda: {"projector": [], "language": [network.model], "head": [network.lm_head]},
         )
 
@@ -273,8 +274,8 @@ def test_an_encoders_keys_and_values_do_not_grow() -> None:
 
 
 def test_a_model_without_a_cache_says_so() -> None:
-    model = SimpleNamespace(network=nn.Linear(2, 2))
-    workload = SimpleNamespace(model=model, run=lambda index: model.network(torch.ones(1, 2)))
+    model = SimpleNamespace(network=nn.Linear(2, 2), has_fixed_cache=False)
+    workload = SimpleNamespace(model=model, run=lambda index, **_: model.network(torch.ones(1, 2)))
     [reading] = memory.read_cache(workload)  # type: ignore[arg-type]
     assert (reading.value, reading.status) == (None, UNAVAILABLE)
 
