@@ -79,12 +79,14 @@ def test_costs_and_quality_are_there(measured: tuple[Point, Findings, list[str]]
     summary = summarize(measured[1].readings)
     numbers = (
         *("latency_s", "vision_s", "prefill_s", "decode_s", "tokens_per_s", "flops"),
-        *("peak_memory_bytes", "model_bytes", "load_s", "wer", "num_prompt_tokens"),
+        *("peak_memory_bytes", "model_bytes", "load_s", "reference_nll", "num_prompt_tokens"),
     )
     for column in numbers:
         value = summary[column]
         assert isinstance(value, (int, float))
         assert value > 0, column
+    # A trained model may have every word right.
+    assert isinstance(summary["wer"], (int, float)) and summary["wer"] >= 0
     assert summary["num_repeats"] == 2
     assert summary["energy_j"] is None or summary["energy_source"] is not None
 
