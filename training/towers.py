@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from training.families.positions import LOUDER
+
 _CLIP = "vision_tower."
 _RENAMED = {"self_attn.out_proj": "self_attn.projection"}
 
@@ -47,5 +49,5 @@ def _as_blip2(
     if short == "embeddings.class_embedding":
         return {target: tensor.view(1, 1, -1)}
     if short == "embeddings.position_embedding.weight":
-        return {"vision_model.embeddings.position_embedding": tensor.unsqueeze(0)}
+        return {"vision_model.embeddings.position_embedding": LOUDER * tensor.unsqueeze(0)}
     return {target: tensor}

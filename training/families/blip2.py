@@ -22,9 +22,12 @@ from transformers import (
 )
 
 from training.families.family import Family, Size, initialise, keep_output
+from training.families.positions import LOUDER, wave_positions
 
 _SIDE = 112
 _QUERIES = 32
+_WIDTH = 128
+_SHARPNESS = 4.0  # of a query's look at its place, when it starts
 
 
 class Blip2Family(Family):
@@ -34,7 +37,7 @@ class Blip2Family(Family):
     native = (8, 8)
     smaller = ((6, 6), (4, 4), (10, 10))
     labels_per_token = 2
-    feature_width = 128
+    feature_width = _WIDTH
     generation_options = MappingProxyType({"interpolate_pos_encoding": True})
 
     @abstractmethod
@@ -50,11 +53,20 @@ class Blip2Family(Family):
     def build_network(self) -> PreTrainedModel:
         network = Blip2ForConditionalGeneration(self._configuration())
         initialise(network)
-        # Queries that start alike stay alike.
-        network.query_tokens.data.normal_(std=0.5)
+        places = wave_positions(self.native, _WIDTH)
         network.vision_model.embeddings.class_embedding.data.normal_(std=0.1)
-        network.vision_model.embeddings.position_embedding.data.normal_()
+        network.vision_model.embeddings.position_embedding.data[0, 1:] = LOUDER * places
+        self._aim_queries(network, places)
         return network
+
+    def _aim_queries(self, network: PreTrainedModel, places: Tensor) -> None:
+        """Every query starts out looking at its two patches: none finds them by itself."""
+        rows, columns = self.native
+        by_place = places.view(rows // 2, 2, columns, _WIDTH)
+        network.query_tokens.data[0] = by_place.mean(1).flatten(0, 1)
+        for layer in network.qformer.encoder.layer:
+            seeing = layer.crossattention.attention
+            seeing.key.weight.data = _SHARPNESS * seeing.query.weight.data
 
     def render(self, question: str) -> str:
         return f"Question: {question} Answer:"
@@ -87,7 +99,7 @@ class Blip2Family(Family):
 
     def _configuration(self) -> Blip2Config:
         vision = Blip2VisionConfig(
-            hidden_size=128,
+            hidden_size=_WIDTH,
             intermediate_size=256,
             num_hidden_layers=4,
             num_attention_heads=4,
@@ -95,11 +107,11 @@ class Blip2Family(Family):
             patch_size=14,
         )
         queries = Blip2QFormerConfig(
-            hidden_size=128,
+            hidden_size=_WIDTH,
             intermediate_size=256,
             num_hidden_layers=2,
             num_attention_heads=4,
-            encoder_hidden_size=128,
+            encoder_hidden_size=_WIDTH,
             cross_attention_frequency=1,
             vocab_size=len(self.tokenizer),
             hidden_dropout_prob=0.0,

@@ -20,9 +20,12 @@ from transformers import (
 )
 
 from training.families.family import Family, Size, initialise, keep_output
+from training.families.positions import wave_positions
 from training.tokenizers import build_byte_level
 
 _SIDE = 112
+_VISION_WIDTH = 128
+_TEXT_WIDTH = 192
 _TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
@@ -39,7 +42,7 @@ class FAMILY(Family):
     native = (8, 8)
     smaller = ((6, 6), (4, 4), (10, 10))
     labels_per_token = 1
-    feature_width = 128
+    feature_width = _TEXT_WIDTH
 
     def build_processor(self) -> ProcessorMixin:
         tokenizer = build_byte_level(
@@ -68,8 +71,9 @@ class FAMILY(Family):
         initialise(network)
         embeddings = network.model.vision_tower.embeddings
         embeddings.class_embedding.data.normal_(std=0.1)
-        # As loud as the patches: a tenth of it is drowned, and left and right are never told apart.
-        embeddings.position_embedding.weight.data.normal_()
+        embeddings.position_embedding.weight.data[1:] = wave_positions(self.native, _VISION_WIDTH)
+        # With a louder stream the layers change less of it at a time, and see sooner.
+        network.model.vision_tower.pre_layrnorm.weight.data.fill_(4.0)
         return network
 
     def render(self, question: str) -> str:
@@ -115,7 +119,7 @@ class FAMILY(Family):
 
     def _configuration(self) -> LlavaConfig:
         vision = CLIPVisionConfig(
-            hidden_size=128,
+            hidden_size=_VISION_WIDTH,
             intermediate_size=256,
             num_hidden_layers=5,
             num_attention_heads=4,
@@ -125,11 +129,11 @@ class FAMILY(Family):
         )
         text = LlamaConfig(
             vocab_size=len(self.tokenizer),
-            hidden_size=128,
-            intermediate_size=384,
+            hidden_size=_TEXT_WIDTH,
+            intermediate_size=3 * _TEXT_WIDTH,
             num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            num_attention_heads=6,
+            num_key_value_heads=6,
             max_position_embeddings=4096,
             rms_norm_eps=1e-5,
             bos_token_id=1,
