@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeGuard
 
 import yaml
 
 from profiling import PROJECT
-from profiling.point import ConfigError, Point
+from profiling.point import ConfigError, Point, require_one_of
 
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 # What torch takes.
@@ -96,16 +96,10 @@ def _check_keys(config: Mapping[str, Any]) -> None:
         shipped = _read_option("optimization", name)[name]
         _compare_shape(f"optimization.{name}.", settings, shipped)
         for key in ("kind", "order"):
-            _one_of(f"optimization.{name}.{key}", settings[key], [shipped[key]])
-    _one_of("model.dtype", config["model"]["dtype"], DTYPES)
+            require_one_of(f"optimization.{name}.{key}", settings[key], [shipped[key]])
+    require_one_of("model.dtype", config["model"]["dtype"], DTYPES)
     for key in ("headline_reference", "accuracy"):
-        _one_of(f"dataset.{key}", config["dataset"][key], _used_by_datasets(key))
-
-
-def _one_of(key: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        listed = ", ".join("null" if one is None else str(one) for one in allowed)
-        raise ConfigError(key, value, f"allowed is {listed}")
+        require_one_of(f"dataset.{key}", config["dataset"][key], _used_by_datasets(key))
 
 
 @cache

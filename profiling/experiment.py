@@ -19,7 +19,7 @@ from profiling.models.teacher import reference_nlls
 from profiling.noise import NoiseGate, NoiseLimits
 from profiling.optimizations.optimization import build_model, prepare_stack
 from profiling.point import Point
-from profiling.probes.memory import SELF, PeakWatch
+from profiling.probes.memory import PeakWatch
 from profiling.probes.nvml import board_of, cuda_uuid
 from profiling.probes.picture_cache import read_picture_cache
 from profiling.probes.variant import compiled_since, read_variant, settle
@@ -64,7 +64,7 @@ def load(point: Point) -> LoadedModel:
     prepare_stack(point)
     for thread in preparing:
         thread.join()
-    with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S, proc=SELF) as peak:
+    with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S) as peak:
         begun = time.perf_counter()
         model = build_model(point)
         model.synchronize()

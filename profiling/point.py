@@ -26,6 +26,13 @@ class ConfigError(ValueError):
         return type(self), (self.key, self.value, self.allowed)
 
 
+def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse every other value, and list those that a person can type."""
+    if value not in allowed:
+        listed = ", ".join(_show(one) for one in allowed)
+        raise ConfigError(key, value, f"allowed is {'one of ' * (len(allowed) > 1)}{listed}")
+
+
 def _show(value: object) -> str:
     """As it is typed, shortened in the middle where it would bury the rest of the line."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -5,9 +5,44 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 SELF = Path("/proc/self")
+
+
+class ResidentSampler:
+    """Looks at resident memory again and again between entering and leaving."""
+
+    def __init__(self, *, interval_s: float, proc: Path = SELF) -> None:
+        self.interval_s, self.proc = interval_s, proc
+        self.before_bytes = self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        self.before_bytes = self.peak_bytes = read_resident_bytes(self.proc)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="memory sampler", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self.interval_s):
+            self._look()
+
+    def _look(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, read_resident_bytes(self.proc))
 
 
 def reset_high_water_mark(proc: Path) -> bool:

@@ -9,45 +9,45 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from training.families.positions import LOUDER
-
-_CLIP = "vision_tower."
-_RENAMED = {"self_attn.out_proj": "self_attn.projection"}
+_BLIP2, _CLIP = "vision_model.", "vision_tower."
+_PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 def copy_matching(network: PreTrainedModel, folder: Path) -> str:
     """Copy every tensor of a checkpoint that has a place of the same name and shape."""
-    source = _rename_clip(load_file(folder / "model.safetensors"))
+    source = _add_clip_names(load_file(folder / "model.safetensors"))
     copied = 0
     with torch.no_grad():
         for name, target in network.state_dict().items():
-            if name in source and source[name].shape == target.shape:
-                target.copy_(source[name])
+            known = source.get(_shorten(name))
+            if known is not None and known.shape == target.shape:
+                target.copy_(known)
                 copied += 1
     return f"{copied} tensors copied from {folder}"
 
 
-def _rename_clip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A CLIP tower's tensors under a BLIP-2 tower's names; it fuses query, key and value."""
-    renamed: dict[str, Tensor] = {}
+def _shorten(name: str) -> str:
+    """Files and networks do not agree on the outermost prefix."""
+    return name.removeprefix("model.")
+
+
+def _add_clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A BLIP-2 tower's tensors under a CLIP tower's names too."""
+    named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        renamed[name] = tensor.float()
-        if _CLIP in name:
-            renamed |= _as_blip2(name.split(_CLIP, 1)[1], tensor.float(), tensors, name)
-    return renamed
+        short = _shorten(name)
+        named[short] = tensor
+        if short.startswith(_BLIP2):
+            named |= _as_clip(short.removeprefix(_BLIP2), tensor)
+    return named
 
 
-def _as_blip2(
-    short: str, tensor: Tensor, tensors: dict[str, Tensor], name: str
-) -> dict[str, Tensor]:
-    target = "vision_model." + short
-    for old, new in _RENAMED.items():
-        target = target.replace(old, new)
-    if ".q_proj." in name:
-        parts = [tensors[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
-        return {target.replace("q_proj", "qkv"): torch.cat(parts).float()}
-    if short == "embeddings.class_embedding":
-        return {target: tensor.view(1, 1, -1)}
-    if short == "embeddings.position_embedding.weight":
-        return {"vision_model.embeddings.position_embedding": LOUDER * tensor.unsqueeze(0)}
-    return {target: tensor}
+def _as_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    if ".qkv." in name:  # BLIP-2 fuses query, key and value
+        parts = zip(_PARTS, tensor.chunk(len(_PARTS)), strict=True)
+        return {_CLIP + name.replace("qkv", part): piece for part, piece in parts}
+    if name == "embeddings.class_embedding":
+        return {_CLIP + name: tensor.flatten()}
+    if name == "embeddings.position_embedding":
+        return {f"{_CLIP}{name}.weight": tensor[0]}
+    return {_CLIP + name.replace("self_attn.projection", "self_attn.out_proj"): tensor}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from profiling.models.family import Family
+from profiling.models.stand_ins import InFront
 
 
 class PictureCache:
@@ -51,22 +52,14 @@ class PictureCache:
             self.num_bytes -= dropped.nbytes
 
 
-class CachedVision(nn.Module):
+class CachedVision(InFront):
     """In the place of a vision part: looks at a picture only when it has not seen it before."""
 
     def __init__(
         self, *, family: Family, seer: nn.Module, stand_in: Any, cache: PictureCache
     ) -> None:
-        super().__init__()
-        self.family, self.cache = family, cache
-        self.seer, self.stand_in = seer, stand_in
-
-    def __getattr__(self, name: str) -> Any:
-        # What callers look up on the vision part is on its stand-in as well.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("stand_in"), name)
+        super().__init__(stand_in)
+        self.family, self.cache, self.seer = family, cache, seer
 
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:

@@ -49,6 +49,23 @@ class HandsOnSeen(nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=encoder_hidden_states)
 
 
+class InFront(nn.Module):
+    """A module in the place of a vision part, which hands what it made to the part's stand-in.
+
+    What callers look up on the vision part is on its stand-in as well.
+    """
+
+    def __init__(self, stand_in: Any) -> None:
+        super().__init__()
+        self.stand_in = stand_in
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("stand_in"), name)
+
+
 def describe_stand_ins(stand_ins: Mapping[str, nn.Module | Tensor]) -> dict[str, dict[str, Any]]:
     """Stand-ins as plain values, so that a file can say what to put where."""
     return {

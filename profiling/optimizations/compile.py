@@ -11,7 +11,7 @@ from typing import ClassVar
 from profiling.models.compilation import Compilation, fixed_cache
 from profiling.models.model import Model
 from profiling.optimizations.optimization import Optimization, Unsupported, require_package
-from profiling.point import ConfigError, Point
+from profiling.point import Point, require_one_of
 
 _MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
 _BACKENDS = ("inductor", "aot_eager")
@@ -28,9 +28,9 @@ class Compile(Optimization):
         self.backend, self.mode = backend, mode
 
     def check(self, point: Point) -> None:
-        _one_of("backend", self.backend, _BACKENDS)
+        require_one_of("optimization.compile.backend", self.backend, _BACKENDS)
         if self.mode is not None:
-            _one_of("mode", self.mode, _MODES)
+            require_one_of("optimization.compile.mode", self.mode, _MODES)
         for name in _QUANTIZATIONS:
             if name in point.optimization:
                 raise Unsupported(f"the library does not compile networks quantized by {name}")
@@ -43,12 +43,6 @@ class Compile(Optimization):
         model.generate_options |= fixed_cache(model.compilation)
         model.generate_options.pop("disable_compile", None)
         return model
-
-
-def _one_of(key: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        listed = ", ".join(allowed)
-        raise ConfigError(f"optimization.compile.{key}", value, f"allowed is one of {listed}")
 
 
 def _require_compiler(device: str) -> None:

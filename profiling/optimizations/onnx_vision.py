@@ -20,7 +20,7 @@ from profiling.optimizations.optimization import (
     require_package,
 )
 from profiling.partition.making import note_making
-from profiling.point import ConfigError, Point
+from profiling.point import ConfigError, Point, require_one_of
 
 _KEY = "optimization.onnx_vision"
 _LAYOUTS = ("single", "parts", "half")
@@ -68,9 +68,9 @@ class OnnxVision(Optimization):
             import_module(name)
 
     def _check_settings(self) -> None:
-        _one_of("layout", self.layout, _LAYOUTS)
-        _one_of("quantize", self.quantize, (None, *_QUANTIZED))
-        _one_of("simplify", self.simplify, (False, True))
+        require_one_of(f"{_KEY}.layout", self.layout, _LAYOUTS)
+        require_one_of(f"{_KEY}.quantize", self.quantize, (None, *_QUANTIZED))
+        require_one_of(f"{_KEY}.simplify", self.simplify, (False, True))
         if isinstance(self.parts, bool) or not isinstance(self.parts, int) or self.parts < 1:
             raise ConfigError(f"{_KEY}.parts", self.parts, "allowed is a whole number from 1")
         if not isinstance(self.provider_options, Mapping):
@@ -125,12 +125,6 @@ def put_vision(model: Model, vision: torch.nn.Module) -> None:
     replace_parts(model.network, replacements)
     model.absorbed |= {"projector"} if model.family.parts.projector else set()
     gc.collect()
-
-
-def _one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        listed = ", ".join("null" if one is None else str(one).lower() for one in allowed)
-        raise ConfigError(f"{_KEY}.{key}", value, f"allowed is one of {listed}")
 
 
 OPTIMIZATION = OnnxVision

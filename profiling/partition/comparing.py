@@ -29,7 +29,7 @@ _HEADINGS = (
 class Passage:
     """One question taken through a mode."""
 
-    preprocess_s: float
+    preprocess_s: float | None  # None where it cannot be told from the vision part
     vision_s: float
     language_s: float
     tokens: list[int] | None  # None where only the text is known
@@ -37,7 +37,7 @@ class Passage:
 
     @property
     def total_s(self) -> float:
-        return self.preprocess_s + self.vision_s + self.language_s
+        return (self.preprocess_s or 0) + self.vision_s + self.language_s
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -49,7 +49,7 @@ class Outcome:
     """A mode: what it took, and what it answered."""
 
     mode: str
-    load_s: float
+    load_s: float | None  # None where it cannot be told from the passage
     passage: Passage
     memory: Memory
     disk_bytes: int
@@ -97,7 +97,7 @@ def _row(outcome: Outcome, original: Passage) -> tuple[str, ...]:
     )
     return (
         outcome.mode,
-        *(f"{value:.4f}" for value in seconds),
+        *("-" if value is None else f"{value:.4f}" for value in seconds),
         "-" if passage.tokens_per_s is None else f"{passage.tokens_per_s:.1f}",
         *("-" if value is None else f"{value / _MEGA:.1f}" for value in sizes),
         compare(outcome, original),

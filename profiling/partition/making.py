@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -11,23 +10,23 @@ from types import TracebackType
 from typing import Self
 
 from profiling.partition.artifacts import write_json
-from profiling.resident import SELF, read_resident_bytes
+from profiling.resident import ResidentSampler
 
 MAKING = "making.json"
 _SAMPLE_S = 0.005
 
 
-class Making:
+class Making(ResidentSampler):
     """Watches the making of an artifact.
 
     Resident memory is sampled, since the kernel's own mark belongs to whoever watches the load.
     """
 
+    def __init__(self) -> None:
+        super().__init__(interval_s=_SAMPLE_S)
+
     def __enter__(self) -> Self:
-        self._before_bytes = self._peak_bytes = read_resident_bytes(SELF)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="making sampler", daemon=True)
-        self._thread.start()
+        super().__enter__()
         self._begun = time.perf_counter()
         return self
 
@@ -38,17 +37,8 @@ class Making:
         trace: TracebackType | None,
     ) -> None:
         self.make_s = time.perf_counter() - self._begun
-        self._stop.set()
-        self._thread.join()
-        self._keep()
-        self.make_peak_bytes = self._peak_bytes - self._before_bytes
-
-    def _sample(self) -> None:
-        while not self._stop.wait(_SAMPLE_S):
-            self._keep()
-
-    def _keep(self) -> None:
-        self._peak_bytes = max(self._peak_bytes, read_resident_bytes(SELF))
+        super().__exit__(kind, error, trace)
+        self.make_peak_bytes = self.peak_bytes - self.before_bytes
 
     def write(self, folder: Path) -> None:
         """Kept beside the artifact, so that a run that only reuses it can say what it cost."""

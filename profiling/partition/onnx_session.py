@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from profiling.models.family import Family
 from profiling.models.model import Model
+from profiling.models.stand_ins import InFront
 from profiling.point import ConfigError
 
 CHECK_FILE = "vision_model.check.json"
@@ -134,7 +135,7 @@ class Chain:
         return binding.get_outputs()[0]
 
 
-class OnnxVision(nn.Module):
+class OnnxVision(InFront):
     """The vision part and the projector in one; what comes behind is handed the embeddings."""
 
     def __init__(
@@ -146,19 +147,12 @@ class OnnxVision(nn.Module):
         dtype: torch.dtype,
         held_bytes: int,
     ) -> None:
-        super().__init__()
-        self.chain, self.family, self.stand_in = chain, family, stand_in
+        super().__init__(stand_in)
+        self.chain, self.family = chain, family
         self.dtype = dtype
         # The runtime's own memory, in the size that it has on disk: it is part of the model's.
         held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
         self.register_buffer("held", held, persistent=False)
-
-    def __getattr__(self, name: str) -> Any:
-        # What callers look up on the vision part is on its stand-in as well.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("stand_in"), name)
 
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from profiling.models.storage import stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.resident import (
     SELF,
+    ResidentSampler,
     give_back_freed_memory,
     read_high_water_bytes,
-    read_resident_bytes,
     reset_high_water_mark,
 )
 
@@ -50,7 +49,7 @@ class MemoryProbe:
     def measure(self, workload: Workload) -> Iterator[Reading]:
         device = workload.model.device
         gpu = _watch_gpu(device)
-        with PeakWatch(sample_interval_s=self.sample_interval_s, proc=SELF) as cpu:
+        with PeakWatch(sample_interval_s=self.sample_interval_s) as cpu:
             gpu.reset()
             for index in range(self.passes):
                 workload.run(index)
@@ -80,21 +79,21 @@ class PeakWatch:
     the mark cannot be reset.
     """
 
-    def __init__(self, *, sample_interval_s: float, proc: Path) -> None:
+    def __init__(self, *, sample_interval_s: float, proc: Path = SELF) -> None:
         self.proc = proc
         self.sample_interval_s = sample_interval_s
-        self.before_bytes = 0
-        self.peak_bytes = 0
-        self.sampled_peak_bytes = 0
+        self.before_bytes = self.peak_bytes = 0
         self.source = ""
+        self._sampler = ResidentSampler(interval_s=sample_interval_s, proc=proc)
+
+    @property
+    def sampled_peak_bytes(self) -> int:
+        return self._sampler.peak_bytes
 
     def __enter__(self) -> Self:
         give_back_freed_memory()
         self._is_reset = reset_high_water_mark(self.proc)
-        self.before_bytes = self.sampled_peak_bytes = read_resident_bytes(self.proc)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="memory sampler", daemon=True)
-        self._thread.start()
+        self.before_bytes = self._sampler.__enter__().before_bytes
         return self
 
     def __exit__(
@@ -103,9 +102,7 @@ class PeakWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._keep(read_resident_bytes(self.proc))
+        self._sampler.__exit__(kind, error, trace)
         if self._is_reset:
             self.peak_bytes, self.source = read_high_water_bytes(self.proc), KERNEL
         else:
@@ -114,13 +111,6 @@ class PeakWatch:
                 f"highest of samples of resident memory every {self.sample_interval_s:g} s (the "
                 "kernel's high-water mark cannot be reset here): shorter peaks are missed"
             )
-
-    def _sample(self) -> None:
-        while not self._stop.wait(self.sample_interval_s):
-            self._keep(read_resident_bytes(self.proc))
-
-    def _keep(self, resident_bytes: int) -> None:
-        self.sampled_peak_bytes = max(self.sampled_peak_bytes, resident_bytes)
 
     def readings(self) -> Iterator[Reading]:
         reading = partial(Reading, phase="total", unit="bytes")

@@ -12,7 +12,7 @@ from functools import partial
 
 from profiling.models.compilation import NeverCompiled
 from profiling.models.model import Model
-from profiling.probes.memory import SELF, PeakWatch
+from profiling.probes.memory import PeakWatch
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.workload import Workload
 
@@ -35,7 +35,7 @@ def settle(workload: Workload) -> Settled:
     """A pass for each length of prompt, the longest first: none later needs a longer cache."""
     model = workload.model
     model.start_afresh()
-    with PeakWatch(sample_interval_s=_SAMPLE_S, proc=SELF) as peak:
+    with PeakWatch(sample_interval_s=_SAMPLE_S) as peak:
         order = _longest_first(workload)
         for index in order:
             workload.run(index)

@@ -22,18 +22,20 @@ from transformers import (
 from profiling.probes import memory
 from profiling.probes.memory import (
     ON_CPU,
-    SELF,
     GpuPeak,
     MemoryProbe,
     PeakWatch,
-    give_back_freed_memory,
-    read_high_water_bytes,
-    read_resident_bytes,
     read_weights,
-    reset_high_water_mark,
     watch_cache,
 )
 from profiling.records import MEASURED, UNAVAILABLE, Reading
+from profiling.resident import (
+    SELF,
+    give_back_freed_memory,
+    read_high_water_bytes,
+    read_resident_bytes,
+    reset_high_water_mark,
+)
 
 MEBIBYTE = 2**20
 BIG = 96 * MEBIBYTE
@@ -105,7 +107,7 @@ def test_the_probe_finds_a_block_of_known_size() -> None:
 
 def test_an_earlier_peak_does_not_count() -> None:
     fill(3 * BIG)
-    with PeakWatch(sample_interval_s=0.005, proc=SELF) as watch:
+    with PeakWatch(sample_interval_s=0.005) as watch:
         fill(BIG)
     assert watch.source == memory.KERNEL
     assert watch.peak_bytes - watch.before_bytes < BIG + SLACK
@@ -122,7 +124,7 @@ def take_small_blocks() -> bytearray:
 def test_equal_runs_show_equal_deltas() -> None:
     deltas, kept = [], []
     for _ in range(3):
-        with PeakWatch(sample_interval_s=0.01, proc=SELF) as watch:
+        with PeakWatch(sample_interval_s=0.01) as watch:
             kept.append(take_small_blocks())
         deltas.append(watch.peak_bytes - watch.before_bytes)
     assert deltas == pytest.approx([1500 * 60_000] * 3, abs=SLACK)
@@ -172,7 +174,7 @@ def wait_for(condition: Any) -> None:
 
 
 def test_the_sampler_ends_with_the_watch() -> None:
-    with pytest.raises(KeyError), PeakWatch(sample_interval_s=0.001, proc=SELF):
+    with pytest.raises(KeyError), PeakWatch(sample_interval_s=0.001):
         raise KeyError("work went wrong")
     assert not [thread for thread in threading.enumerate() if thread.name == "memory sampler"]
 

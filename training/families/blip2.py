@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from training.families.family import Family, Size, initialise, keep_output
-from training.families.positions import LOUDER, wave_positions
+from training.families.positions import wave_positions
 
 _SIDE = 112
 _QUERIES = 32
@@ -55,7 +55,7 @@ class Blip2Family(Family):
         initialise(network)
         places = wave_positions(self.native, _WIDTH)
         network.vision_model.embeddings.class_embedding.data.normal_(std=0.1)
-        network.vision_model.embeddings.position_embedding.data[0, 1:] = LOUDER * places
+        network.vision_model.embeddings.position_embedding.data[0, 1:] = places
         self._aim_queries(network, places)
         return network
 

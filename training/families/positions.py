@@ -10,17 +10,14 @@ from torch import Tensor
 from training.families.family import Size
 
 _SLOWEST, _FASTEST = 0.1, 2.0  # radians from one patch to the next
-_SPREAD = 0.5
-# What the queries of a Q-Former need to tell places by: patches drown anything quieter.
-LOUDER = 8.0
+_SPREAD = 4.0  # patches have about 5, and drown anything much quieter
 
 
 def wave_positions(grid: Size, width: int) -> Tensor:
     """[places, width]: sines and cosines of row and column.
 
     Unlike random vectors they are smooth, so a resized grid still means the same places, and a step
-    to the neighbour is one rotation everywhere. They are loud enough beside the patches that left
-    and right can be told apart.
+    to the neighbour is one rotation everywhere.
     """
     rows, columns = grid
     angles = torch.logspace(math.log10(_FASTEST), math.log10(_SLOWEST), width // 4)
