@@ -160,7 +160,8 @@ def main() -> None:
     arguments = _parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
-    changes = {} if arguments.steps is None else {"steps": arguments.steps}
+    asked = {"steps": arguments.steps, "look_steps": arguments.look_steps}
+    changes = {name: value for name, value in asked.items() if value is not None}
     plan = read_plan(arguments.model, changes)
     family = find_family(arguments.model)
     training = Training(family=family, plan=plan, seed=arguments.seed)
@@ -183,6 +184,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="instead of the plan's")
+    parser.add_argument("--look-steps", type=int, help="steps without text, instead of the plan's")
     parser.add_argument("--stop-at", type=int, help="a step to stop at before the plan's end")
     parser.add_argument("--save-every", type=int, default=100)
     return parser.parse_args()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transformers import OPTConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from torch import nn
+from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from training.families.blip2 import Blip2Family
 from training.tokenizers import build_byte_level
@@ -21,6 +22,13 @@ class FAMILY(Blip2Family):
             unk_token="<unk>",
             padding_side="left",
         )
+
+    def build_network(self) -> PreTrainedModel:
+        network = super().build_network()
+        # Louder than elsewhere, or what is asked for is drowned; not as loud as in T5, since the
+        # same values make the logits.
+        nn.init.normal_(network.language_model.get_input_embeddings().weight, std=0.3)
+        return network
 
     def configure_text(self) -> PreTrainedConfig:
         return OPTConfig(
