@@ -39,7 +39,6 @@ PACKAGES = (
     "safetensors",
     "tokenizers",
     "torch",
-    "torchao",
     "transformers",
     "triton",
 )
