@@ -87,7 +87,7 @@ def main() -> None:
         minutes=state["seconds"] / 60,
         machine=describe_machine().cpu_model,
         beside=f" ({arguments.beside})" if arguments.beside else "",
-        command=f"python -m training.train --model {arguments.model} --state DIR --output DIR",
+        command=_name_command(arguments.model, arguments.start_from),
         origin=arguments.origin,
         note=f"- **Note**: {arguments.note}\n" if arguments.note else "",
         count=arguments.count,
@@ -98,6 +98,11 @@ def main() -> None:
     print(tabulate(results, family.patch))
 
 
+def _name_command(model: str, start_from: str | None) -> str:
+    start = "" if start_from is None else f" --start-from {start_from}"
+    return f"python -m training.train --model {model}{start} --state DIR --output DIR"
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
@@ -106,6 +111,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=31337)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--beside", default="", help="what else the machine was doing")
+    parser.add_argument("--start-from", help="what the training was given to take values from")
     parser.add_argument("--origin", default="random.")
     parser.add_argument("--note", default="", help="what a reader should know about this run")
     return parser.parse_args()

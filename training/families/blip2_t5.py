@@ -45,11 +45,11 @@ class FAMILY(Blip2Family):
 
     def build_network(self) -> PreTrainedModel:
         network = super().build_network()
-        # The library ties every T5's head to the embedding; flan-T5's head is its own.
         words = network.language_model.shared.weight
         # As loud as what the layers add, as T5's own are; quieter words are drowned by what they
         # ask about, and no colour is ever looked up.
         nn.init.normal_(words)
+        # The library ties every T5's head to the embedding; flan-T5's head is its own.
         head = network.language_model.lm_head
         head.weight = nn.Parameter(torch.randn_like(head.weight) * 0.05)
         network.config.text_config.tie_word_embeddings = False
