@@ -48,8 +48,9 @@ _PLUGINS = {
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
 }
-# Classes of launchers that give a sweep up when they lose a process, and have it on this machine.
-_GIVE_UP = ("JoblibLauncher", "LocalLauncher")
+# Classes of launchers that give a sweep up when they lose a process, and have it on this machine;
+# Ray replaces a process by itself until it has done so too often, or cannot start one in time.
+_GIVE_UP = ("JoblibLauncher", "LocalLauncher", "RayLauncher")
 _QUEUES = ("SlurmLauncher",)
 _MOST_LAUNCHES = 3
 _GPUS = "CUDA_VISIBLE_DEVICES"
