@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from profiling.arguments import Parser
 from profiling.records import Record, read
 
 MERGED, LEFT_SOME, WRONG_FOLDER = 0, 1, 2
@@ -118,7 +118,7 @@ def _sync_one(path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m profiling.merge", description=__doc__)
+    parser = Parser(prog="python -m profiling.merge", description=__doc__)
     parser.add_argument("into", type=Path, metavar="INTO", help="made if it is not there")
     parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="left as they are")
     given = parser.parse_args()

@@ -22,6 +22,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "point",
+            "arguments",
             "configuration",
             "blocks",
             "hub",

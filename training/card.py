@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from profiling.arguments import Parser, refusing, whole_from
 from profiling.machine import describe_machine
+from profiling.models.weights import check_folder
+from profiling.point import ConfigError
 from training.evaluate import evaluate, load_network
 from training.families import FAMILIES, find_family
 from training.families.family import Family, Size
@@ -63,13 +69,16 @@ def tabulate(results: dict[Size, dict[str, float]], patch: int) -> str:
     """A markdown table with a row a size."""
     lines = ["| picture, px | " + " | ".join(_COLUMNS.values()) + " |", "|---" * 5 + "|"]
     for (rows, columns), measured in results.items():
-        cells = [f"{measured[name]:.3f}" for name in _COLUMNS]
+        cells = [f"{measured[name]:.3f}" if name in measured else "" for name in _COLUMNS]
         lines.append(f"| {columns * patch} x {rows * patch} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     arguments = _parse_arguments()
+    with refusing():
+        check_folder(arguments.checkpoint, arguments.model)
+        state = _read_state(arguments.state / f"{arguments.model}.pt")
     torch.set_num_threads(1)
     family = find_family(arguments.model)
     grids = [family.native, *(g for g in family.smaller if g[0] == g[1])]
@@ -77,17 +86,16 @@ def main() -> None:
         family, arguments.checkpoint, seed=arguments.seed, count=arguments.count, grids=grids
     )
     network = load_network(arguments.checkpoint, "auto")
-    state = torch.load(arguments.state / f"{arguments.model}.pt", weights_only=True)
     text = _CARD.format(
         model=arguments.model,
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,
         network_class=type(network).__name__,
-        steps=f"{state['step']} of {read_plan(arguments.model, {}).steps}",
-        seed=state["seed"],
+        steps=f"{state['step']} of {state['origin']['steps']}",
+        seed=state["origin"]["seed"],
         minutes=state["seconds"] / 60,
         machine=describe_machine().cpu_model,
         beside=f" ({arguments.beside})" if arguments.beside else "",
-        command=_name_command(arguments.model, arguments.start_from),
+        command=name_command(arguments.model, state["origin"]),
         origin=arguments.origin,
         note=f"- **Note**: {arguments.note}\n" if arguments.note else "",
         count=arguments.count,
@@ -98,20 +106,33 @@ def main() -> None:
     print(tabulate(results, family.patch))
 
 
-def _name_command(model: str, start_from: str | None) -> str:
-    start = "" if start_from is None else f" --start-from {start_from}"
-    return f"python -m training.train --model {model}{start} --state DIR --output DIR"
+def _read_state(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError("--state", path.parent, f"there is no {path.name} in it")
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+def name_command(model: str, origin: Mapping[str, Any]) -> str:
+    """What was typed, as far as it decides the outcome."""
+    usual: dict[str, Any] = {"seed": 0, "start_from": None, **asdict(read_plan(model, {}))}
+    asked = (name for name in ("start_from", "look_steps", "steps", "seed"))
+    options = [
+        f" --{name.replace('_', '-')} {origin[name]}"
+        for name in asked
+        if origin[name] != usual[name]
+    ]
+    return f"python -m training.train --model {model}{''.join(options)} --state DIR --output DIR"
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="training.card", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--model", choices=FAMILIES, required=True)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=31337)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=whole_from(1), default=200)
     parser.add_argument("--beside", default="", help="what else the machine was doing")
-    parser.add_argument("--start-from", help="what the training was given to take values from")
     parser.add_argument("--origin", default="random.")
     parser.add_argument("--note", default="", help="what a reader should know about this run")
     return parser.parse_args()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from profiling.arguments import Parser, refusing, whole_from
+from profiling.point import ConfigError
 from training.scenes import TASKS, Scene
 
 DATASETS = {"coco": "caption", "scienceqa": "choice", "textvqa": "sign"}
@@ -15,10 +17,20 @@ DATASETS = {"coco": "caption", "scienceqa": "choice", "textvqa": "sign"}
 
 def main() -> None:
     arguments = _parse_arguments()
+    with refusing():
+        _check_output(arguments.output)
     for dataset, task in DATASETS.items():
         folder = arguments.output / dataset
         write_dataset(folder, draw_scenes(task, seed=arguments.seed, count=arguments.count))
         print(f"{folder}: {arguments.count} samples")
+
+
+def _check_output(folder: Path) -> None:
+    """Other samples may lie there, which nobody could draw again."""
+    for dataset in DATASETS:
+        if (folder / dataset / "samples.json").exists():
+            reason = f"holds {dataset}/samples.json already; allowed is another folder"
+            raise ConfigError("--output", folder, reason)
 
 
 def draw_scenes(task: str, *, seed: int, count: int) -> list[Scene]:
@@ -44,9 +56,9 @@ def _write_scene(folder: Path, index: int, scene: Scene) -> dict[str, object]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="training.draw", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--count", type=int, required=True, help="samples a dataset")
+    parser.add_argument("--count", type=whole_from(1), required=True, help="samples a dataset")
     parser.add_argument("--output", type=Path, required=True)
     return parser.parse_args()
 

@@ -13,6 +13,8 @@ import jiwer
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
+from profiling.arguments import Parser, refusing, whole_from
+from profiling.models.weights import check_folder
 from training.draw import draw_scenes
 from training.families import FAMILIES, find_family
 from training.families.family import Family, Size
@@ -63,7 +65,10 @@ def score(task: str, scenes: list[Scene], said: list[str]) -> dict[str, float]:
     if task == "sign":
         held_out = [p for p in zip(right, said, strict=True) if _holds_unseen_word(p[0])]
         results["sign_cer"] = jiwer.cer(right, said)
-        results["sign_wer_unseen_words"] = word_error_rate(*map(list, zip(*held_out, strict=True)))
+        # Among few signs there may be none with such a word.
+        if held_out:
+            pairs = map(list, zip(*held_out, strict=True))
+            results["sign_wer_unseen_words"] = word_error_rate(*pairs)
     return results
 
 
@@ -91,6 +96,8 @@ def _split(scenes: list[Scene]) -> Iterator[list[Scene]]:
 
 def main() -> None:
     arguments = _parse_arguments()
+    with refusing():
+        check_folder(arguments.checkpoint, arguments.model)
     torch.set_num_threads(arguments.threads)
     family = find_family(arguments.model)
     network = load_network(arguments.checkpoint, "auto")
@@ -110,14 +117,15 @@ def main() -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--model", choices=FAMILIES, required=True)
-    parser.add_argument("--seed", type=int, default=31337)
-    parser.add_argument("--count", type=int, default=200, help="samples a task")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--filler", type=int, default=0, help="neutral words before the question")
-    parser.add_argument("--all-sizes", action="store_true")
+    parser = Parser(prog="training.evaluate", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path)
+    add("--model", choices=FAMILIES, required=True)
+    add("--seed", type=int, default=31337)
+    add("--count", type=whole_from(1), default=200, help="samples a task")
+    add("--threads", type=whole_from(1), default=1)
+    add("--filler", type=whole_from(0), default=0, help="neutral words before the question")
+    add("--all-sizes", action="store_true")
     return parser.parse_args()
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from profiling.point import ConfigError
 
 _BLIP2, _CLIP = "vision_model.", "vision_tower."
 _PARTS = ("q_proj", "k_proj", "v_proj")
@@ -15,7 +18,7 @@ _PARTS = ("q_proj", "k_proj", "v_proj")
 
 def copy_matching(network: PreTrainedModel, folder: Path) -> str:
     """Copy every tensor of a checkpoint that has a place of the same name and shape."""
-    source = _add_clip_names(load_file(folder / "model.safetensors"))
+    source = _add_clip_names(_read(folder))
     copied = 0
     with torch.no_grad():
         for name, target in network.state_dict().items():
@@ -23,7 +26,19 @@ def copy_matching(network: PreTrainedModel, folder: Path) -> str:
             if known is not None and known.shape == target.shape:
                 target.copy_(known)
                 copied += 1
+    if not copied:
+        raise ConfigError("--start-from", folder, "no tensor in it has a place in this family")
     return f"{copied} tensors copied from {folder}"
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ConfigError("--start-from", folder, f"there is no {path.name} in it")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ConfigError("--start-from", folder, f"{path.name} cannot be read: {error}") from None
 
 
 def _shorten(name: str) -> str:

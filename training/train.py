@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from profiling.arguments import Parser, refusing, whole_from
+from profiling.point import ConfigError
 from training.batches import IGNORED, Batch, join, make_batch, pad_rows
 from training.checkpoint import write_checkpoint
 from training.families import FAMILIES, find_family
@@ -29,9 +32,12 @@ _REPORT_EVERY = 50
 class Training:
     """A network on its way; everything that decides the next step can be saved."""
 
-    def __init__(self, *, family: Family, plan: Plan, seed: int) -> None:
+    def __init__(
+        self, *, family: Family, plan: Plan, seed: int, start_from: Path | None = None
+    ) -> None:
         torch.manual_seed(seed)
         self.family, self.plan, self.seed = family, plan, seed
+        self.start_from = start_from
         self.network: PreTrainedModel = family.build_network().train()
         family.get_ready(self.network)
         self.kept = family.watch(self.network)
@@ -73,18 +79,30 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "seed": self.seed,
+            "origin": self._origin(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
 
     def load(self, path: Path) -> None:
+        """Go on from a state that was begun as this training is; another one is refused."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
+        begun = state.get("origin", {})
+        for name, wanted in self._origin().items():
+            if name not in begun or begun[name] != wanted:
+                found = begun.get(name, "that is not known")
+                reason = f"was begun with {name} {found}, not {wanted}; allowed is another folder"
+                raise ConfigError("--state", path, reason)
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+    def _origin(self) -> dict[str, Any]:
+        """What decides the outcome: the whole plan, and what was there before the first step."""
+        start = None if self.start_from is None else str(self.start_from)
+        return {"seed": self.seed, "start_from": start, **asdict(self.plan)}
 
     def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         if self.plan.looks_at(self.step):
@@ -164,29 +182,33 @@ def main() -> None:
     changes = {name: value for name, value in asked.items() if value is not None}
     plan = read_plan(arguments.model, changes)
     family = find_family(arguments.model)
-    training = Training(family=family, plan=plan, seed=arguments.seed)
+    training = Training(
+        family=family, plan=plan, seed=arguments.seed, start_from=arguments.start_from
+    )
     state = arguments.state / f"{arguments.model}.pt"
-    if state.exists():
-        training.load(state)
-    elif arguments.start_from is not None:
-        print(copy_matching(training.network, arguments.start_from))
+    with refusing():
+        if state.exists():
+            training.load(state)
+        elif arguments.start_from is not None:
+            print(copy_matching(training.network, arguments.start_from))
     stop_at = plan.steps if arguments.stop_at is None else arguments.stop_at
     train(training, state=state, save_every=arguments.save_every, stop_at=stop_at)
     write_checkpoint(arguments.output, family, training.network)
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=FAMILIES, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="where to stop and go on from")
-    parser.add_argument("--output", type=Path, required=True, help="the checkpoint's folder")
-    parser.add_argument("--start-from", type=Path, help="a trained checkpoint to take values from")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="instead of the plan's")
-    parser.add_argument("--look-steps", type=int, help="steps without text, instead of the plan's")
-    parser.add_argument("--stop-at", type=int, help="a step to stop at before the plan's end")
-    parser.add_argument("--save-every", type=int, default=100)
+    parser = Parser(prog="training.train", description=__doc__)
+    add = parser.add_argument
+    add("--model", choices=FAMILIES, required=True)
+    add("--state", type=Path, required=True, help="where to stop and go on from")
+    add("--output", type=Path, required=True, help="the checkpoint's folder")
+    add("--start-from", type=Path, help="a trained checkpoint to take values from")
+    add("--seed", type=int, default=0)
+    add("--threads", type=whole_from(1), default=1)
+    add("--steps", type=whole_from(1), help="instead of the plan's")
+    add("--look-steps", type=whole_from(0), help="steps without text, instead of the plan's")
+    add("--stop-at", type=whole_from(0), help="a step to stop at before the plan's end")
+    add("--save-every", type=whole_from(1), default=100)
     return parser.parse_args()
 
 

@@ -36,7 +36,7 @@ def locate(point: Point) -> WeightsSource:
     if point.weights == "pretrained":
         return _pretrained(point)
     tiny = CHECKPOINTS / "tiny" / point.model
-    _check_folder(tiny, point)
+    check_folder(tiny, point.model)
     config = tiny if point.weights == "tiny" else CHECKPOINTS / "public" / point.model
     return WeightsSource(
         config=str(config),
@@ -51,7 +51,7 @@ def _pretrained(point: Point) -> WeightsSource:
     assert point.checkpoint is not None
     folder = Path(os.path.expanduser(point.checkpoint))
     if os.path.isdir(folder):
-        _check_folder(folder, point)
+        check_folder(folder, point.model)
         options: dict[str, Any] = {"local_files_only": True}
         name, digest = str(folder.absolute()), _digest_folder(folder)
     else:
@@ -72,8 +72,9 @@ def _check_hub_name(name: str) -> None:
         )
 
 
-def _check_folder(folder: Path, point: Point) -> None:
-    check_model_type(_read_json(folder, "config.json"), point.model, folder)
+def check_folder(folder: Path, model: str) -> None:
+    """Refuse a folder that lacks a part of a family's checkpoint, before anything large is read."""
+    check_model_type(_read_json(folder, "config.json"), model, folder)
     _check_shards(folder)
     if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
         raise ConfigError("model.checkpoint", folder, "there is no tokenizer.json in it")

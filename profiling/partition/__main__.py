@@ -7,29 +7,21 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from profiling import PROJECT
+from profiling.arguments import Parser, refuse, whole_from
 from profiling.configuration import read_point
 from profiling.hub import HubError
 from profiling.machine import resolve_device, usable_cores
 from profiling.point import ConfigError, Point
 from profiling.samples import PictureError, Sample, load_samples, read_picture
 
-WRONG_ARGUMENTS = 2
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
 _DTYPES = ("float32", "float16", "bfloat16")
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
-        sys.exit(WRONG_ARGUMENTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,14 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _run(chosen)
     except (ConfigError, PictureError) as error:
-        _refuse(str(error))
+        refuse(error)
     except HubError as error:
         sys.exit(str(error))
-
-
-def _refuse(line: str) -> NoReturn:
-    print(line, file=sys.stderr)
-    sys.exit(WRONG_ARGUMENTS)
 
 
 def make_parser() -> Parser:
@@ -59,24 +46,18 @@ def make_parser() -> Parser:
     add("--dtype", default="float32", choices=_DTYPES, help="of everything but the graph")
     add("--image", type=Path, help="default: an embedded sample's")
     add("--text", help="default: the embedded sample's question")
-    add("--max-tokens", type=_at_least_one, default=128)
+    add("--max-tokens", type=whole_from(1), default=128)
     add("--output-dir", type=Path, default=Path("split_models"))
     add("--quantize", action="store_true", help="the graph's weights in eight bits")
     add("--pt", action="store_true", help="write vision_model.pt too, weights only")
     add("--onnx-layout", default="single", choices=("single", "parts", "half"))
-    add("--parts", type=_at_least_one, default=2, help="how many files --onnx-layout parts makes")
+    add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
     add("--simplify", action="store_true", help="run a graph simplifier over the graph")
     return parser
 
 
 def _options(group: str) -> list[str]:
     return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return int(text)
 
 
 def _run(chosen: argparse.Namespace) -> None:

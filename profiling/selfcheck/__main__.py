@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from profiling.arguments import Parser
 from profiling.machine import resolve_device
 from profiling.point import ConfigError
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
@@ -52,7 +52,7 @@ QUICK = Effort(
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m profiling.selfcheck", description=__doc__)
+    parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args(arguments)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from training.card import tabulate
+from dataclasses import asdict
+
+from training.card import name_command, tabulate
+from training.plan import read_plan
 
 
 def test_table_has_a_row_a_size_and_the_measured_numbers():
@@ -16,3 +19,10 @@ def test_table_has_a_row_a_size_and_the_measured_numbers():
     assert lines[2] == "| 112 x 112 | 0.100 | 0.200 | 0.300 | 0.400 |"
     assert lines[3].startswith("| 84 x 56 |")
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_command_is_what_was_typed():
+    plan = asdict(read_plan("blip2_t5", {"look_steps": 900}))
+    command = name_command("blip2_t5", {"seed": 0, "start_from": "eyes", **plan})
+    typed = "--model blip2_t5 --start-from eyes --look-steps 900 --state DIR --output DIR"
+    assert command == f"python -m training.train {typed}"

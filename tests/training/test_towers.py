@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from profiling.point import ConfigError
 from training.checkpoint import write_checkpoint
 from training.families import find_family
 from training.families.positions import wave_positions
@@ -60,6 +62,12 @@ def test_another_blip_2_takes_all_that_sees_and_no_words(
     for name, value in network.state_dict().items():
         expected = before[name] if "language_model" in name else wanted[name]
         assert torch.equal(value, expected), name
+
+
+def test_what_has_nothing_to_give_is_refused(tmp_path: Path) -> None:
+    save_file({"unknown": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"--start-from=.*no tensor"):
+        copy_matching(build("llava"), tmp_path)
 
 
 def test_places_are_told_apart_and_neighbours_are_alike() -> None:

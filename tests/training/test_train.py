@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
+from profiling.models.weights import CHECKPOINTS
+from profiling.point import ConfigError
 from training.checkpoint import write_checkpoint
 from training.evaluate import evaluate, load_network, score
 from training.families import FAMILIES, find_family
@@ -62,6 +66,54 @@ def test_a_stop_in_between_changes_no_bit(name, tmp_path):
     assert not _same(first, whole)
     _go(second, 1)
     assert _same(second, whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("seed", {"seed": 1}), ("steps", {"steps": 41}), ("look_every", {})]
+)
+def test_a_state_of_another_training_is_refused(name, other, tmp_path):
+    _start("llava").save(tmp_path / "state.pt")
+    plan = read_plan("llava", SMALL | {k: v for k, v in other.items() if k != "seed"})
+    if not other:
+        plan = replace(plan, look_every=7)
+    begun = Training(family=find_family("llava"), plan=plan, seed=other.get("seed", 0))
+    with pytest.raises(ConfigError, match=f"--state=.*was begun with {name} "):
+        begun.load(tmp_path / "state.pt")
+
+
+WRONG = {
+    "draw": ["--seed", "7", "--count", "0", "--output", "{}/new"],
+    "draw ": ["--seed", "7", "--count", "1", "--output", "{}"],
+    "evaluate": ["{}", "--model", "llava"],
+    "evaluate ": [str(CHECKPOINTS / "tiny" / "fuyu"), "--model", "llava"],
+    "card": ["{}", "--model", "llava", "--state", "{}"],
+    "card ": [str(CHECKPOINTS / "tiny" / "llava"), "--model", "llava", "--state", "{}"],
+    "train": ["--model", "llava", "--state", "{}/s", "--output", "{}/o", "--start-from", "{}"],
+    "train ": ["--model", "llava", "--state", "{}/s", "--output", "{}/o", "--steps", "none"],
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_arguments_are_refused_in_one_line(command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "samples.json").write_text("[]")
+    name = f"training.{command.strip()}"
+    typed = [argument.format(tmp_path) for argument in WRONG[command]]
+    monkeypatch.setattr("sys.argv", [name, *typed])
+    with pytest.raises(SystemExit) as refusal:
+        import_module(name).main()
+    out, errors = capsys.readouterr()
+    assert (refusal.value.code, out, errors.count("\n")) == (2, "", 1), errors
+    assert not (tmp_path / "o").exists() and (tmp_path / "coco/samples.json").read_text() == "[]"
+
+
+def test_few_signs_need_no_unseen_word():
+    scenes = [scene for scene in map(_sign, range(40)) if scene.answer.isdecimal()]
+    assert "sign_wer_unseen_words" not in score("sign", scenes, ["?"] * len(scenes))
+
+
+def _sign(seed: int):
+    return draw_sign(Random(seed), held_out=True)
 
 
 def test_loss_falls():
