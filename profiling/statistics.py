@@ -424,17 +424,25 @@ class Ratio:
 
 
 def compare_speed(baseline_s: Sequence[float], candidate_s: Sequence[float]) -> Ratio:
-    """Speed-up of the candidate: the baseline's median over the candidate's.
+    """Speed-up of the candidate: the baseline's median over the candidate's."""
+    return divide_medians(
+        median(baseline_s), bound_median(baseline_s), median(candidate_s), bound_median(candidate_s)
+    )
+
+
+def divide_medians(
+    over: float, above: Interval | None, under: float, below: Interval | None
+) -> Ratio:
+    """One median over another, with the interval of each.
 
     Both intervals are joined on the log scale (square-and-add), where exchanging the sides
     only changes the sign: the speed-up of A over B is exactly one over that of B over A.
     """
-    value = median(baseline_s) / median(candidate_s)
-    above, below = bound_median(baseline_s), bound_median(candidate_s)
+    value = over / under
     if above is None or below is None:
         return Ratio(value=value, low=None, high=None, confidence=None)
-    down_a, up_a = _log_reach(median(baseline_s), above)
-    down_b, up_b = _log_reach(median(candidate_s), below)
+    down_a, up_a = _log_reach(over, above)
+    down_b, up_b = _log_reach(under, below)
     return Ratio(
         value=value,
         low=value * math.exp(-math.hypot(down_a, up_b)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from profiling.statistics import Ratio
+
 _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -86,3 +88,10 @@ def percent(share: object) -> str:
 def times(ratio: object) -> str:
     """A ratio as people say it: so many times."""
     return f"{digits(float(ratio))}{TIMES}" if is_number(ratio) else NOTHING  # type: ignore[arg-type]
+
+
+def say_ratio(ratio: Ratio) -> str:
+    """A ratio with its interval, where it has one."""
+    if ratio.low is None or ratio.high is None:
+        return times(ratio.value)
+    return f"{times(ratio.value)} [{digits(ratio.low)}, {digits(ratio.high)}]"

@@ -15,8 +15,8 @@ from profiling.report.readings import read_phase_repeats
 from profiling.report.runs import Run, forget, values_of
 from profiling.report.sections import Paper, section, show_marks
 from profiling.report.sweeps import Sweep, describe_setting, find_sweeps, is_timed, newest
-from profiling.report.units import NOTHING, digits, quantity, times
-from profiling.statistics import Ratio, compare_speed
+from profiling.report.units import NOTHING, digits, quantity, say_ratio
+from profiling.statistics import compare_speed
 
 STEM = "optimizations"
 SHOWN_PHASES = ("total", "vision", "projector", "prefill", "decode")
@@ -158,13 +158,7 @@ def _speedups(variants: Sequence[Variant]) -> list[Column]:
 def _speedup(plain: Sequence[float] | None, own: Sequence[float] | None, run: Run) -> str:
     if not plain or not own or min(plain) <= 0 or min(own) <= 0:
         return NOTHING
-    return _say_ratio(compare_speed(plain, own)) + mark_noise(run)
-
-
-def _say_ratio(ratio: Ratio) -> str:
-    if ratio.low is None or ratio.high is None:
-        return times(ratio.value)
-    return f"{times(ratio.value)} [{digits(ratio.low)}, {digits(ratio.high)}]"
+    return say_ratio(compare_speed(plain, own)) + mark_noise(run)
 
 
 def _effects(variants: Sequence[Variant]) -> list[Column]:

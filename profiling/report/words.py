@@ -11,7 +11,16 @@ from profiling.report.marks import mark_run
 from profiling.report.palette import PHASES
 from profiling.report.runs import Run, values_of
 from profiling.report.sweeps import Sweep, describe_setting, tokens_of
-from profiling.report.units import digits, interval, is_number, percent, quantity, times
+from profiling.report.units import (
+    digits,
+    interval,
+    is_number,
+    percent,
+    quantity,
+    say_ratio,
+    times,
+)
+from profiling.statistics import CONFIDENCE, Interval, Ratio, divide_medians
 
 SIZES = {
     "img_size": "{} px",
@@ -121,28 +130,65 @@ def say_crossing(sweep: Sweep) -> str:
 
 
 def say_optimizations(sweep: Sweep) -> str:
-    """The fastest variant against the plain one, and what it does to the answers."""
-    held = [run for run in sweep.runs if is_number(run["speedup"])]
+    """The fastest variant against the plain one, and what it does to the answers.
+
+    Faster or slower is only what the intervals of both medians show to be so.
+    """
+    held = [run for run in sweep.runs if (run.number("latency_s") or 0) > 0]
+    plain = next((run for run in held if run["optimization"] == BASELINE), None)
     others = [run for run in held if run["optimization"] != BASELINE]
-    if not others:
+    if plain is None or not others:
         return ""
-    best = max(others, key=lambda run: run["speedup"])
-    name = escape.markdown(best["optimization"])
-    if best["speedup"] <= 1:
-        return f"No optimization is faster than the baseline; {name} comes closest: {_gain(best)}."
-    slower = [run for run in others if run["speedup"] < 1]
-    names = ", ".join(escape.markdown(run["optimization"]) for run in slower)
-    return f"Fastest is {name}: {_gain(best)}." + (
-        f" Slower than the baseline: {names}." if slower else ""
+    speeds = {run.name: _speed(plain, run) for run in others}
+    best = max(others, key=lambda run: speeds[run.name].value)
+    faster = [run for run in others if _is_above(speeds[run.name].low)]
+    slower = [run for run in others if _is_below(speeds[run.name].high)]
+    unclear = [run for run in others if run not in faster and run not in slower]
+    if faster:
+        best = max(faster, key=lambda run: speeds[run.name].value)
+        said = f"Fastest is {_gain(best, speeds[best.name])}."
+    else:
+        said = (
+            "No optimization is shown to be faster than the baseline; the nearest is"
+            f" {_gain(best, speeds[best.name])}."
+        )
+    return said + "".join(
+        f" {what}: {', '.join(escape.markdown(run['optimization']) for run in runs)}."
+        for what, runs in (
+            ("Slower than the baseline", slower),
+            ("Not told apart from it", unclear),
+        )
+        if runs
     )
 
 
-def _gain(run: Run) -> str:
+def _speed(plain: Run, run: Run) -> Ratio:
+    over, under = plain["latency_s"], run["latency_s"]
+    return divide_medians(over, _within(plain), under, _within(run))
+
+
+def _within(run: Run) -> Interval | None:
+    low, high = run.number("latency_ci_low_s"), run.number("latency_ci_high_s")
+    if low is None or high is None or not 0 < low <= high:
+        return None
+    return Interval(low=low, high=high, confidence=CONFIDENCE)
+
+
+def _is_above(low: float | None) -> bool:
+    return low is not None and low > 1
+
+
+def _is_below(high: float | None) -> bool:
+    return high is not None and high < 1
+
+
+def _gain(run: Run, speed: Ratio) -> str:
     agreement = run["agreement"]
     same = (
         f", {percent(agreement)} of the answers as the baseline's" if is_number(agreement) else ""
     )
-    return f"{times(run['speedup'])} the baseline's speed{mark_run(run)}{same}"
+    name = escape.markdown(run["optimization"])
+    return f"{name}: {say_ratio(speed)} the baseline's speed{mark_run(run)}{same}"
 
 
 def say_outcomes(runs: Sequence[Run]) -> str:

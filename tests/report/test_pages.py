@@ -66,6 +66,7 @@ def test_a_page_opens_with_the_answer(pages: dict[str, str]) -> None:
     assert re.search(r"From 112 px to 560 px one batch takes [\d.]+. the time \(", opening)
     assert "vision pays" in opening
     assert "Fastest is bf16: 1.3" in opening
+    assert "Slower than the baseline: int4" in opening
     assert re.search(r"\*\*llava is the quickest\*\* at .* fuyu the slowest", pages["index"])
 
 

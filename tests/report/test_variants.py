@@ -78,6 +78,31 @@ def test_what_a_variant_changes_and_when_it_pays(text: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("latency_s", "low", "high", "said"),
+    [
+        (0.1, 0.09, 0.11, "Fastest is bf16: 2.00× [1.79, 2.25]"),
+        (0.4, 0.39, 0.41, "Slower than the baseline: bf16."),
+        (0.19, 0.15, 0.25, "Not told apart from it: bf16."),
+        (0.1, None, None, "Not told apart from it: bf16."),
+        (0.1, 0.0, 0.11, "Not told apart from it: bf16."),
+    ],
+)
+def test_only_what_the_intervals_show_is_called_faster(
+    tmp_path: Path, latency_s: float, low: float | None, high: float | None, said: str
+) -> None:
+    bounds = {"latency_ci_low_s": low, "latency_ci_high_s": high}
+    plain = {"latency_s": 0.2, "latency_ci_low_s": 0.19, "latency_ci_high_s": 0.21}
+    write_run(tmp_path / "r", summary=plain)
+    write_run(tmp_path / "r", optimization="bf16", summary={"latency_s": latency_s, **bounds})
+    text = page(tmp_path / "r", tmp_path / "pages")
+    assert text is not None
+    opening = text.split("## ")[0]
+    assert said in opening
+    shown = "No optimization is shown to be faster"
+    assert (shown in opening) == (not said.startswith("Fastest"))
+
+
 def test_what_could_not_run_says_why(text: str) -> None:
     assert "needs a GPU" in text and "flash_attn" in text
 
