@@ -215,6 +215,9 @@ def test_slurm_takes_a_sweep(tmp_path: Path) -> None:
     needs("submitit_slurm")
     if shutil.which("sbatch") is None:
         pytest.skip("there is no Slurm here")
+    asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=300)
+    if asked.returncode != 0 or not asked.stdout.strip():
+        pytest.skip(f"no Slurm controller answers: {asked.stderr.strip()}")
     limits = {"cpus_per_task": 1, "mem_gb": "null", "gpus_per_node": "null"}
     small = [f"hydra.launcher.{name}={value}" for name, value in limits.items()]
     process = start(tmp_path, "hydra/launcher=submitit_slurm", *small, *TWELVE)
