@@ -10,7 +10,8 @@ PIP    := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --con
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # what `make test-all` tries besides; an extra that needs a GPU or a compiler is not among them
-EXTRAS := requirements-launchers.txt requirements-ray.txt requirements-trackers.txt
+EXTRAS := requirements-launchers.txt requirements-ray.txt requirements-trackers.txt \
+          requirements-torchao.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

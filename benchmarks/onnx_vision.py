@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import shutil
 import statistics
 import tempfile
 import time
@@ -26,6 +27,7 @@ from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS
 from profiling.partition.onnx_export import export_vision
 from profiling.partition.onnx_feeds import feeds_of, noise
+from profiling.partition.onnx_optimize import optimize_vision
 from profiling.partition.onnx_quantize import quantize_vision
 from profiling.partition.onnx_session import load_vision
 
@@ -79,6 +81,8 @@ def variants(
     feeds = {name: value.numpy() for name, value in feeds_of(family, inputs).items()}
     (session,) = vision.chain.sessions
     yield "bare session", lambda: session.run(None, feeds)
+    kept = load_vision(folder / "optimized" / "vision_model.onnx", model=model, **opened)
+    yield "onnx optimized", lambda: kept(inputs["pixel_values"], **call)
     small = load_vision(folder / "int8" / "vision_model.onnx", model=model, **opened)
     yield "onnx int8", lambda: small(inputs["pixel_values"], **call)
 
@@ -95,11 +99,13 @@ def time_rounds(runs: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str,
     return times
 
 
-def export_both(model: Model, folder: Path) -> None:
-    for kind in ("fp32", "int8"):
-        path = export_vision(model, folder / kind, layout="single", parts=1, simplify=False)
-        if kind == "int8":
-            quantize_vision(model, path, kind=kind)
+def export_all(model: Model, folder: Path) -> None:
+    exported = folder / "fp32"
+    path = export_vision(model, exported, layout="single", parts=1, simplify=False, provider=None)
+    for kind in ("int8", "optimized"):
+        shutil.copytree(exported, folder / kind)
+    quantize_vision(model, folder / "int8" / path.name, kind="int8", provider=None)
+    optimize_vision(model, folder / "optimized" / path.name, provider=None)
 
 
 def main() -> None:
@@ -112,7 +118,7 @@ def main() -> None:
     for name in TOWERS:
         model = make_model(name, width=given.width, layers=given.layers)
         with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False):
-            export_both(model, Path(folder))
+            export_all(model, Path(folder))
             for side in SIDES:
                 runs = dict(variants(model, Path(folder), side, given.threads))
                 with torch.inference_mode():

@@ -11,7 +11,8 @@ from typing import Any, TypeGuard
 import yaml
 
 from profiling import PROJECT
-from profiling.point import ConfigError, Point, require_one_of
+from profiling.point import ConfigError, Point, require_one_of, require_switch, require_whole
+from profiling.settings import check_settings
 
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 # What torch takes.
@@ -47,7 +48,7 @@ ROOT_KEYS = (
 def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
     """Check a composed configuration, all but its samples, and make it a Point."""
     _check_keys(config)
-    _flag(config, "dry")
+    require_switch("dry", config["dry"])
     model, weights = config["model"], config["weights"]["name"]
     optimization = _read_stack(config["optimization"])
     prompt_len = _whole(
@@ -75,12 +76,12 @@ def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
         round=_whole_given(config, "round", at_least=1),
         device=device,
         threads=_threads(config, weights, cores),
-        preload=_flag(config, "preload"),
+        preload=require_switch("preload", config["preload"]),
         profiler=_read_profiler(config["profiler"]),
         results_dir=_text(config["results_dir"], "results_dir"),
-        resume=_flag(config, "resume"),
-        strict=_flag(config, "strict"),
-        share_device=_flag(config, "share_device"),
+        resume=require_switch("resume", config["resume"]),
+        strict=require_switch("strict", config["strict"]),
+        share_device=require_switch("share_device", config["share_device"]),
     )
 
 
@@ -97,6 +98,7 @@ def _check_keys(config: Mapping[str, Any]) -> None:
         _compare_shape(f"optimization.{name}.", settings, shipped)
         for key in ("kind", "order"):
             require_one_of(f"optimization.{name}.{key}", settings[key], [shipped[key]])
+        check_settings(name, settings, shipped)
     require_one_of("model.dtype", config["model"]["dtype"], DTYPES)
     for key in ("headline_reference", "accuracy"):
         require_one_of(f"dataset.{key}", config["dataset"][key], _used_by_datasets(key))
@@ -151,6 +153,8 @@ def _compare_shape(prefix: str, found: Mapping[str, Any], known: Mapping[str, An
 
 def _compare_kind(key: str, value: object, example: object) -> None:
     """A value has to be of the kind that stands in the yaml, where that is not null."""
+    if isinstance(example, bool):
+        require_switch(key, value)
     if isinstance(example, (int, float)) and not isinstance(example, bool):
         # Seconds are shipped as whole numbers here and there, and need not be.
         whole = isinstance(example, int) and not key.endswith("_s")
@@ -273,24 +277,8 @@ def _whole(
     value = config[key]
     if value is None:
         return None
-    upper = "" if at_most is None else f" to {at_most}"
-    or_null = f", or null ({null})" if null else ""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < at_least
-        or (at_most is not None and value > at_most)
-    ):
-        raise ConfigError(
-            prefix + key, value, f"allowed is a whole number from {at_least}{upper}{or_null}"
-        )
-    return value
-
-
-def _flag(config: Mapping[str, Any], key: str) -> bool:
-    if not isinstance(config[key], bool):
-        raise ConfigError(key, config[key], "allowed are true and false")
-    return bool(config[key])
+    besides = f", or null ({null})" if null else ""
+    return require_whole(prefix + key, value, at_least=at_least, at_most=at_most, besides=besides)
 
 
 def _text(value: object, key: str) -> str:

@@ -17,7 +17,7 @@ from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.models.teacher import reference_nlls
 from profiling.noise import NoiseGate, NoiseLimits
-from profiling.optimizations.optimization import build_model, prepare_stack
+from profiling.optimizations.optimization import build_stack, prepare_stack
 from profiling.point import Point
 from profiling.probes.memory import PeakWatch
 from profiling.probes.nvml import board_of, cuda_uuid
@@ -61,12 +61,12 @@ def load(point: Point) -> LoadedModel:
     """Load a model; importing the libraries that it takes is no part of its loading time."""
     preparing = _prepare_probes(point)
     find_family(point.model)
-    prepare_stack(point)
+    stack = prepare_stack(point)
     for thread in preparing:
         thread.join()
     with PeakWatch(sample_interval_s=_LOAD_SAMPLE_S) as peak:
         begun = time.perf_counter()
-        model = build_model(point)
+        model = build_stack(point, stack)
         model.synchronize()
         load_s = time.perf_counter() - begun
     return LoadedModel(

@@ -39,6 +39,7 @@ PACKAGES = (
     "safetensors",
     "tokenizers",
     "torch",
+    "torchao",
     "transformers",
     "triton",
 )

@@ -33,6 +33,28 @@ def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
         raise ConfigError(key, value, f"allowed is {'one of ' * (len(allowed) > 1)}{listed}")
 
 
+def require_switch(key: str, value: object) -> bool:
+    """Only true and false: a number or a word is more likely meant for another key."""
+    if not isinstance(value, bool):
+        raise ConfigError(key, value, "allowed are true and false")
+    return value
+
+
+def require_whole(
+    key: str, value: object, *, at_least: int, at_most: int | None = None, besides: str = ""
+) -> int:
+    """A whole number in its limits; `besides` names what else a person may type."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < at_least
+        or (at_most is not None and value > at_most)
+    ):
+        upper = "" if at_most is None else f" to {at_most}"
+        raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}{besides}")
+    return value
+
+
 def _show(value: object) -> str:
     """As it is typed, shortened in the middle where it would bury the rest of the line."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)

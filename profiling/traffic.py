@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from profiling.models.storage import tensors_of
 from profiling.twin import Costs
 
 
 def weight_sizes(network: Any) -> dict[str, int]:
     """Bytes of each parameter as it is stored, by its first name."""
     return {
-        name: parameter.numel() * parameter.element_size()
+        name: sum(tensor.nbytes for tensor in tensors_of(parameter))
         for name, parameter in network.named_parameters()
     }
 

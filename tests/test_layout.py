@@ -23,6 +23,7 @@ ROWS: tuple[frozenset[str], ...] = (
         {
             "point",
             "arguments",
+            "settings",
             "configuration",
             "blocks",
             "hub",

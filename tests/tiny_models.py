@@ -44,6 +44,14 @@ def ask(
     return replace(model.prepare(sample, prompt_len), picture=picture)
 
 
+def ask_unevenly(model: Model, count: int) -> list[Prepared]:
+    """Up to four questions of several lengths about pictures of several shapes."""
+    shapes = ((200, 100), (90, 140), (64, 64), (300, 60))
+    questions = ("what is this thing over here?", "who", "is it blue or red", "why")
+    pairs = zip(questions[:count], shapes, strict=False)
+    return [ask(model, text, make_picture(*shape, seed=i)) for i, (text, shape) in enumerate(pairs)]
+
+
 def encode(model: Model, asked: Sequence[Prepared], side: int) -> dict[str, Tensor]:
     return model.place(model.encode(asked, side))
 

@@ -102,7 +102,7 @@ class _Layers:
         if plan.quantization is None:
             return cls(quantized=[], left_out=[])
         be_quiet()
-        named, left_out = split_layers(family)
+        named, left_out = split_layers(family, plan.quantization)
         whole = tuple(path + "." for path in plan.whole)
         left_out += [name for name in named if f"{name}.".startswith(whole)]
         quantized = [name for name in named if name not in left_out]
@@ -114,7 +114,7 @@ class _Layers:
         begun = time.perf_counter()
         if plan.quantization is not None:
             dtype = plan.dtype or family.config.dtype or torch.float32
-            config = plan.quantization.config(self.left_out, dtype)
+            config = plan.quantization.config(self.left_out, dtype, device)
             added = {"quantization_config": config, "device_map": {"": str(device)}}
             plan = replace(plan, options={**plan.options, **added})
         network = _stored_network(family, source, device, plan)

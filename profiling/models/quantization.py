@@ -1,4 +1,4 @@
-"""Which layers of a network are kept in few bits, and how: by bitsandbytes, on a CPU or a GPU."""
+"""Which layers of a network are kept in few bits, and how: by bitsandbytes or by torchao."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.initialization import no_init_weights
 
 from profiling.models.family import Family
+from profiling.settings import BITSANDBYTES, TORCHAO
 
-# The kernels read rows in blocks of 64 and, on CPUs with bf16 instructions, columns in blocks of
-# 32. The rule is the same everywhere, so that every device has the same weights in few bits.
-_ROW_BLOCK, _COLUMN_BLOCK = 64, 32
+# Of what a layer's inputs and outputs have to be multiples: bitsandbytes reads rows in blocks of 64
+# and, on CPUs with bf16 instructions, columns in blocks of 32; so does torchao in 4 bits, while in
+# 8 bits it multiplies as torch does. The rule is the same on every device, so that every device has
+# the same weights in few bits.
+_BLOCKS = {
+    (BITSANDBYTES, 8): (64, 32),
+    (BITSANDBYTES, 4): (64, 32),
+    (TORCHAO, 8): (1, 1),
+    (TORCHAO, 4): (64, 32),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +33,22 @@ class Quantization:
     """How weights are kept in few bits."""
 
     bits: int
+    engine: str = BITSANDBYTES
+    # Both are bitsandbytes' alone.
     double: bool = False  # 4 bits: the scales of the blocks are quantized as well
     outlier_threshold: float = 0.0  # 8 bits: activations above it are multiplied in full
 
-    def config(self, left_out: list[str], dtype: torch.dtype) -> BitsAndBytesConfig:
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Of what the numbers of inputs and of outputs have to be multiples."""
+        return _BLOCKS[self.engine, self.bits]
+
+    def config(
+        self, left_out: list[str], dtype: torch.dtype, device: torch.device
+    ) -> BitsAndBytesConfig | TorchAoConfig:
         """The library's own description; `dtype` is what is computed in."""
+        if self.engine == TORCHAO:
+            return TorchAoConfig(self.torchao_config(device), modules_to_not_convert=left_out)
         if self.bits == 8:
             return BitsAndBytesConfig(
                 load_in_8bit=True,
@@ -45,13 +64,34 @@ class Quantization:
             llm_int8_skip_modules=left_out,
         )
 
+    def torchao_config(self, device: torch.device) -> Any:
+        """Torchao's own description."""
+        # Otherwise torchao would set the compiler's options for everything else in this process.
+        plain = {"set_inductor_config": False}
+        if self.bits == 8:
+            from torchao.quantization import Int8WeightOnlyConfig
 
-def split_layers(family: Family) -> tuple[list[str], list[str]]:
+            return Int8WeightOnlyConfig(**plain)
+        group, _ = self.blocks
+        if device.type == "cuda":
+            from torchao.quantization import Int4WeightOnlyConfig
+
+            # The other layouts need kernels of further packages.
+            return Int4WeightOnlyConfig(
+                group_size=group, int4_packing_format="tile_packed_to_4d", **plain
+            )
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+        return PrototypeInt4WeightOnlyConfig(group_size=group, **plain)
+
+
+def split_layers(family: Family, quantization: Quantization) -> tuple[list[str], list[str]]:
     """The names of the linear layers that are quantized, and of those that are left as they are.
 
     Left out are the head, whose errors would go straight into the choice of a token, what the
     library keeps in single precision, and widths that are no multiple of a kernel's blocks.
     """
+    rows, columns = quantization.blocks
     quantized: list[str] = []
     left_out: list[str] = []
     with torch.device("meta"), no_init_weights():
@@ -61,13 +101,10 @@ def split_layers(family: Family) -> tuple[list[str], list[str]]:
     )
     for name, layer in network.named_modules():
         if type(layer) is nn.Linear:
-            whole = name == family.parts.head or full & set(name.split(".")) or not _fits(layer)
+            fits = layer.in_features % rows == 0 and layer.out_features % columns == 0
+            whole = name == family.parts.head or full & set(name.split(".")) or not fits
             (left_out if whole else quantized).append(name)
     return quantized, left_out
-
-
-def _fits(layer: nn.Linear) -> bool:
-    return layer.in_features % _ROW_BLOCK == 0 and layer.out_features % _COLUMN_BLOCK == 0
 
 
 def quantize_in_place(
@@ -76,7 +113,21 @@ def quantize_in_place(
     """Layer by layer, so that beside the network only one layer exists twice."""
     for name in names:
         layer = network.get_submodule(name)
-        network.set_submodule(name, _quantized(layer, quantization, dtype))
+        if quantization.engine == TORCHAO:
+            _replace_weight(layer, quantization)
+        else:
+            network.set_submodule(name, _quantized(layer, quantization, dtype))
+
+
+def _replace_weight(layer: nn.Linear, quantization: Quantization) -> None:
+    from torchao.quantization import quantize_
+
+    # What is asked of every layer decides for the layer that is handed over, too.
+    quantize_(
+        layer,
+        quantization.torchao_config(layer.weight.device),
+        filter_fn=lambda module, _: module is layer,
+    )
 
 
 def _quantized(layer: nn.Linear, quantization: Quantization, dtype: torch.dtype) -> nn.Module:

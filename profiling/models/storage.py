@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -11,10 +14,20 @@ if TYPE_CHECKING:
 
 def stored_tensors(network: nn.Module) -> Iterator[Tensor]:
     """Parameters, buffers, and the scales that quantized layers keep as neither."""
-    yield from network.parameters()
-    yield from network.buffers()
+    for tensor in chain(network.parameters(), network.buffers()):
+        yield from tensors_of(tensor)
     for module in network.modules():
         yield from scales_of(module)
+
+
+def tensors_of(tensor: Any) -> Iterator[Tensor]:
+    """A tensor itself, or the numbers and scales that one of torchao's only stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from tensors_of(getattr(tensor, name))
 
 
 def scales_of(module: nn.Module) -> Iterator[Tensor]:

@@ -11,11 +11,8 @@ from typing import ClassVar
 from profiling.models.compilation import Compilation, fixed_cache
 from profiling.models.model import Model
 from profiling.optimizations.optimization import Optimization, Unsupported, require_package
-from profiling.point import Point, require_one_of
-
-_MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
-_BACKENDS = ("inductor", "aot_eager")
-_QUANTIZATIONS = ("int4", "int8")
+from profiling.point import Point
+from profiling.settings import BITSANDBYTES
 
 
 class Compile(Optimization):
@@ -28,12 +25,10 @@ class Compile(Optimization):
         self.backend, self.mode = backend, mode
 
     def check(self, point: Point) -> None:
-        require_one_of("optimization.compile.backend", self.backend, _BACKENDS)
-        if self.mode is not None:
-            require_one_of("optimization.compile.mode", self.mode, _MODES)
-        for name in _QUANTIZATIONS:
-            if name in point.optimization:
-                raise Unsupported(f"the library does not compile networks quantized by {name}")
+        for name, settings in point.optimization_settings.items():
+            if settings.get("engine") == BITSANDBYTES:
+                reason = f"the library does not compile networks quantized by {name}"
+                raise Unsupported(f"{reason} with bitsandbytes: optimization.{name}.engine=torchao")
         if self.backend == "inductor":
             _require_compiler(point.device)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 from profiling.models.loading import LoadPlan, find_family
-from profiling.models.weights import locate
-from profiling.optimizations.optimization import Optimization, Unsupported, require_package
+from profiling.optimizations.optimization import (
+    Optimization,
+    Unsupported,
+    dtype_of,
+    require_package,
+)
 from profiling.point import Point
 
 _HALVES = ("float16", "bfloat16")
-_OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 class FlashAttn(Optimization):
@@ -35,18 +36,6 @@ class FlashAttn(Optimization):
         wanted = find_family(self.model).flash_attention
         options = {**plan.options, "attn_implementation": wanted}
         return dataclasses.replace(plan, options=options)
-
-
-def dtype_of(point: Point) -> str:
-    """What a point computes in, as far as that is known without fetching anything."""
-    for name, dtype in _OF_STACK.items():
-        if name in point.optimization:
-            return dtype
-    config = Path(locate(point).config) / "config.json"
-    if point.weights == "random" or not config.is_file():
-        return point.public_dtype
-    values = json.loads(config.read_text(encoding="utf-8"))
-    return str(values.get("dtype") or values.get("torch_dtype") or "float32")
 
 
 OPTIMIZATION = FlashAttn

@@ -1,4 +1,4 @@
-"""Weights of linear layers in 8 bits, by bitsandbytes; see docs/optimizations.md for which."""
+"""Weights of linear layers in 8 bits; see docs/optimizations.md for which, and by which engine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from profiling.optimizations.optimization import Quantized
 
 
 class Int8(Quantized):
-    def __init__(self, *, kind: str, order: int, outlier_threshold: float) -> None:
+    def __init__(self, *, kind: str, order: int, engine: str, outlier_threshold: float) -> None:
         super().__init__(
             kind=kind,
             order=order,
-            quantization=Quantization(bits=8, outlier_threshold=outlier_threshold),
+            quantization=Quantization(bits=8, engine=engine, outlier_threshold=outlier_threshold),
         )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -20,11 +18,9 @@ from profiling.optimizations.optimization import (
     require_package,
 )
 from profiling.partition.making import note_making
-from profiling.point import ConfigError, Point, require_one_of
+from profiling.point import ConfigError, Point
 
 _KEY = "optimization.onnx_vision"
-_LAYOUTS = ("single", "parts", "half")
-_QUANTIZED = ("int8", "int4")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 
 
@@ -40,45 +36,35 @@ class OnnxVision(Optimization):
         parts: int,
         simplify: bool,
         quantize: str | None,
+        optimize: bool,
         provider: str | None,
         provider_options: Any,
     ) -> None:
         super().__init__(kind=kind, order=order)
         self.layout, self.parts, self.simplify = layout, parts, simplify
-        self.quantize = quantize
+        self.quantize, self.optimize = quantize, optimize
         self.provider = provider
         self.provider_options = {} if provider_options is None else provider_options
         self._vision: tuple[str, ...] = ()
 
     def check(self, point: Point) -> None:
-        self._check_settings()
         for name in _NEEDED:
             require_package(name, "requirements.txt")
-        from profiling.partition.onnx_session import ProviderAbsent, find_provider
+        from profiling.partition.onnx_session import CPU, CUDA, ProviderAbsent, find_provider
 
         try:
-            find_provider(self.provider, torch.device(point.device))
+            chosen = find_provider(self.provider, torch.device(point.device))
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
+        if self.optimize and chosen not in (CPU, CUDA):
+            reason = f"what {chosen} makes of a graph cannot be kept: {CPU} and {CUDA} can"
+            raise ConfigError(f"{_KEY}.optimize", self.optimize, reason)
         parts = find_family(point.model).parts
         self._vision = (parts.vision, *parts.projector)
 
     def import_libraries(self) -> None:
         for name in ("profiling.partition.onnx_cache", "profiling.partition.onnx_session"):
             import_module(name)
-
-    def _check_settings(self) -> None:
-        require_one_of(f"{_KEY}.layout", self.layout, _LAYOUTS)
-        require_one_of(f"{_KEY}.quantize", self.quantize, (None, *_QUANTIZED))
-        require_one_of(f"{_KEY}.simplify", self.simplify, (False, True))
-        if isinstance(self.parts, bool) or not isinstance(self.parts, int) or self.parts < 1:
-            raise ConfigError(f"{_KEY}.parts", self.parts, "allowed is a whole number from 1")
-        if not isinstance(self.provider_options, Mapping):
-            wrong = self.provider_options
-            raise ConfigError(f"{_KEY}.provider_options", wrong, "allowed are options by name")
-        if self.quantize and self.layout != "single":
-            reason = f"quantized values need the layout single, not {self.layout}"
-            raise ConfigError(f"{_KEY}.quantize", self.quantize, reason)
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
         """What is exported is not quantized by whoever loads the rest."""
@@ -88,16 +74,18 @@ class OnnxVision(Optimization):
         # Both import the runtime, which a point without this optimization has no use for.
         from profiling.partition.artifacts import size_bytes
         from profiling.partition.onnx_cache import cached_vision
-        from profiling.partition.onnx_session import CHECK_FILE, ProviderAbsent, load_vision
+        from profiling.partition.onnx_session import ProviderAbsent, load_vision, read_check
 
-        path = cached_vision(
-            model,
-            layout=self.layout,
-            parts=self.parts,
-            simplify=self.simplify,
-            quantize=self.quantize,
-        )
         try:
+            path = cached_vision(
+                model,
+                layout=self.layout,
+                parts=self.parts,
+                simplify=self.simplify,
+                quantize=self.quantize,
+                optimize=self.optimize,
+                provider=self.provider,
+            )
             vision = load_vision(
                 path,
                 model=model,
@@ -108,7 +96,7 @@ class OnnxVision(Optimization):
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
         put_vision(model, vision)
-        record = json.loads(path.with_name(CHECK_FILE).read_text(encoding="utf-8"))
+        record = read_check(path)
         note_making(
             model.notes,
             make_s=record["make_s"],

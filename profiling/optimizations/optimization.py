@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +15,12 @@ import torch
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.quantization import Quantization
+from profiling.models.weights import locate
 from profiling.point import Point
+from profiling.settings import BITSANDBYTES, TORCHAO
+
+_OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+_REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
 
 
 class Unsupported(RuntimeError):
@@ -56,13 +63,26 @@ class Quantized(Optimization):
         self.quantization = quantization
 
     def check(self, point: Point) -> None:
-        require_package("bitsandbytes", "requirements.txt")
+        engine = self.quantization.engine
+        require_package(engine, _REQUIREMENTS[engine])
 
     def import_libraries(self) -> None:
-        import_module("bitsandbytes")
+        import_module(self.quantization.engine)
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
         return dataclasses.replace(plan, quantization=self.quantization)
+
+
+def dtype_of(point: Point) -> str:
+    """What a point computes in, as far as that is known without fetching anything."""
+    for name, dtype in _OF_STACK.items():
+        if name in point.optimization:
+            return dtype
+    config = Path(locate(point).config) / "config.json"
+    if point.weights == "random" or not config.is_file():
+        return point.public_dtype
+    values = json.loads(config.read_text(encoding="utf-8"))
+    return str(values.get("dtype") or values.get("torch_dtype") or "float32")
 
 
 def require_package(name: str, requirements: str) -> None:
@@ -83,7 +103,11 @@ def prepare_stack(point: Point) -> Sequence[Optimization]:
 
 def build_model(point: Point) -> Model:
     """The model of a point with its whole stack of optimizations."""
-    stack = prepare_stack(point)
+    return build_stack(point, prepare_stack(point))
+
+
+def build_stack(point: Point, stack: Sequence[Optimization]) -> Model:
+    """The same with a stack that was prepared before."""
     plan = LoadPlan(dtype=None)
     for optimization in stack:
         plan = optimization.plan(plan)

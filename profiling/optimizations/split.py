@@ -15,21 +15,18 @@ from profiling.partition.artifacts import size_bytes
 from profiling.partition.cutting import file_of, read_ties
 from profiling.partition.making import note_making, read_making
 from profiling.partition.parts_cache import parts_of
-from profiling.point import ConfigError, Point
+from profiling.point import Point
 
 
 class Split(Optimization):
     """Cuts once for each content; every later run reads the parts."""
 
-    def __init__(self, *, kind: str, order: int, embedding: object) -> None:
+    def __init__(self, *, kind: str, order: int, embedding: bool) -> None:
         super().__init__(kind=kind, order=order)
         self.embedding = embedding
         self.folder: Path | None = None
 
     def check(self, point: Point) -> None:
-        if not isinstance(self.embedding, bool):
-            key = "optimization.split.embedding"
-            raise ConfigError(key, self.embedding, "allowed are true and false")
         self._model = point.model
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
@@ -40,7 +37,7 @@ class Split(Optimization):
             source,
             family=family,
             model=self._model,
-            embedding=bool(self.embedding),
+            embedding=self.embedding,
             network=network,
         )
         return self.folder

@@ -5,20 +5,17 @@ from __future__ import annotations
 from profiling.models.compilation import Compilation, fixed_cache
 from profiling.models.model import Model
 from profiling.optimizations.optimization import Optimization, Unsupported
-from profiling.point import ConfigError, Point
+from profiling.point import Point
 
 
 class StaticCache(Optimization):
     """Nothing is compiled; with CUDA graphs a step is recorded once and then replayed."""
 
-    def __init__(self, *, kind: str, order: int, cuda_graphs: object) -> None:
+    def __init__(self, *, kind: str, order: int, cuda_graphs: bool) -> None:
         super().__init__(kind=kind, order=order)
         self.cuda_graphs = cuda_graphs
 
     def check(self, point: Point) -> None:
-        if not isinstance(self.cuda_graphs, bool):
-            key = "optimization.static_cache.cuda_graphs"
-            raise ConfigError(key, self.cuda_graphs, "allowed are true and false")
         if not self.cuda_graphs:
             return
         if not point.device.startswith("cuda"):

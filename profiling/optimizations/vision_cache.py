@@ -6,7 +6,6 @@ from profiling.models.model import Model
 from profiling.models.picture_cache import CachedVision, PictureCache, cut_out_vision
 from profiling.models.reduced import replace_parts
 from profiling.optimizations.optimization import Optimization
-from profiling.point import ConfigError, Point
 
 
 class VisionCache(Optimization):
@@ -15,11 +14,6 @@ class VisionCache(Optimization):
     def __init__(self, *, kind: str, order: int, max_bytes: int) -> None:
         super().__init__(kind=kind, order=order)
         self.max_bytes = max_bytes
-
-    def check(self, point: Point) -> None:
-        if self.max_bytes < 1:
-            key = "optimization.vision_cache.max_bytes"
-            raise ConfigError(key, self.max_bytes, "allowed is a whole number from 1")
 
     def apply(self, model: Model) -> Model:
         family = model.family

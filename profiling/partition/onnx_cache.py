@@ -14,21 +14,42 @@ import torch
 from profiling import PROJECT
 from profiling.models.model import Model
 from profiling.partition.artifacts import cache_root, make_once
-from profiling.partition.onnx_export import MODEL_FILE, export_vision, half_dtype
+from profiling.partition.onnx_export import (
+    MODEL_FILE,
+    computing_dtype,
+    export_vision,
+    half_dtype,
+)
+from profiling.partition.onnx_optimize import optimize_vision
 from profiling.partition.onnx_quantize import quantize_vision
+from profiling.partition.onnx_session import find_provider
 
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
 
 
 def cached_vision(
-    model: Model, *, layout: str, parts: int, simplify: bool, quantize: str | None
+    model: Model,
+    *,
+    layout: str,
+    parts: int,
+    simplify: bool,
+    quantize: str | None,
+    optimize: bool,
+    provider: str | None,
 ) -> Path:
     """The path of a model's exported vision part, which is made if no run has made it before."""
     facts = {
-        "layout": [layout, str(half_dtype(model, layout))],
+        "layout": [
+            layout,
+            str(half_dtype(model, layout)),
+            str(computing_dtype(model, layout, provider)),
+        ],
         "parts": parts if layout == "parts" else 1,
         "simplify": simplify,
         "quantize": quantize,
+        "optimize": optimize,
+        # It is checked with it, and rewritten for it.
+        "provider": find_provider(provider, model.device),
         "device": model.device.type,
         "config": model.family.config.to_dict(),
         "values": _digest_values(model),
@@ -39,9 +60,13 @@ def cached_vision(
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def make(folder: Path) -> None:
-        export_vision(model, folder, layout=layout, parts=parts, simplify=simplify)
+        path = export_vision(
+            model, folder, layout=layout, parts=parts, simplify=simplify, provider=provider
+        )
         if quantize is not None:
-            quantize_vision(model, folder / MODEL_FILE, kind=quantize)
+            quantize_vision(model, path, kind=quantize, provider=provider)
+        if optimize:
+            optimize_vision(model, path, provider=provider)
 
     return make_once(cache_root() / "onnx" / name, make) / MODEL_FILE
 

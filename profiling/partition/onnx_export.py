@@ -13,18 +13,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
+from onnxscript import opset18
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from profiling.models.family import Family
 from profiling.models.model import Model
-from profiling.models.tower import VisionTower, written_out_attention
+from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.partition.artifacts import locked
 from profiling.partition.making import Making
-from profiling.partition.onnx_check import check_export, write_check
+from profiling.partition.onnx_check import check_export, in_single_precision, write_check
 from profiling.partition.onnx_feeds import export_sizes, feeds_of, noise
+from profiling.partition.onnx_kernels import has_kernels
 from profiling.partition.onnx_layouts import merge_parts, simplify_file
+from profiling.partition.onnx_session import find_provider
 from profiling.point import ConfigError
 
 MODEL_FILE = "vision_model.onnx"
@@ -34,11 +38,14 @@ HIDDEN, OUTPUT = "hidden", "embeddings"
 _OPSET = 18
 
 
-def export_vision(model: Model, folder: Path, *, layout: str, parts: int, simplify: bool) -> Path:
+def export_vision(
+    model: Model, folder: Path, *, layout: str, parts: int, simplify: bool, provider: str | None
+) -> Path:
     """Write `vision_model.onnx` with its values and the record of its check; return its path.
 
     `parts` writes so many files by ranges of blocks, and a graph that joins them and reads the
     same values. `half` stores half precision: fp16, or bf16 where that is what the model has.
+    `provider` is the one that is to run it (None: the device's), by which it is checked too.
     A file that does not do what the network does is not left behind.
     """
     _check_options(layout, parts)
@@ -46,8 +53,16 @@ def export_vision(model: Model, folder: Path, *, layout: str, parts: int, simpli
     with locked(folder), _scratch(folder) as made:
         with Making() as making, in_single_precision(model):
             count = parts if layout == "parts" else 1
-            files = _export_files(model, made, layout, count, simplify)
-            record = check_export(model, files, layout=layout, dtype=half_dtype(model, layout))
+            computed = computing_dtype(model, layout, provider)
+            files = _export_files(model, made, layout, count, simplify, computed)
+            record = check_export(
+                model,
+                files,
+                layout=layout,
+                stored=half_dtype(model, layout),
+                computed=computed,
+                provider=provider,
+            )
         cost = {"make_s": making.make_s, "make_peak_bytes": making.make_peak_bytes}
         write_check(made, {**record, **cost, "simplified": simplify})
         _move(made, folder)
@@ -68,6 +83,14 @@ def half_dtype(model: Model, layout: str) -> torch.dtype:
     return torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float16
 
 
+def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dtype:
+    """What a layout computes in: bf16 only where the provider can, else in single precision."""
+    stored = half_dtype(model, layout)
+    if stored != torch.bfloat16 or has_kernels(find_provider(provider, model.device), stored):
+        return stored
+    return torch.float32
+
+
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix=".onnx-", dir=folder))
@@ -85,42 +108,20 @@ def _move(made: Path, folder: Path) -> None:
         path.replace(folder / path.name)
 
 
-@contextmanager
-def in_single_precision(model: Model) -> Iterator[None]:
-    """The vision side widened, in place and exactly, and as it was afterwards."""
-    values = [
-        parameter
-        for path in (*model.family.vision_paths, *model.family.vision_values)
-        for parameter in _parameters(model.network, path)
-    ]
-    before = [(value, value.data) for value in values if value.dtype != torch.float32]
-    for value, data in before:
-        value.data = data.float()
-    try:
-        yield
-    finally:
-        for value, data in before:
-            value.data = data
-
-
-def _parameters(network: nn.Module, path: str) -> Iterator[nn.Parameter]:
-    parent, _, name = path.rpartition(".")
-    found: Any = getattr(network.get_submodule(parent), name)
-    return iter([found]) if isinstance(found, nn.Parameter) else found.parameters()
-
-
 def _export_files(
-    model: Model, folder: Path, layout: str, parts: int, simplify: bool
+    model: Model, folder: Path, layout: str, parts: int, simplify: bool, computed: torch.dtype
 ) -> list[Path]:
     """The files of a layout; where there are several, the one that joins them stands last."""
     tower = model.family.tower(model.network).eval()
     store = half_dtype(model, layout)
-    if store == torch.float16:
-        tower = narrowed(tower, store)
+    if computed != torch.float32:
+        tower = narrowed(tower, computed)
     with written_out_attention(tower):
         files = [
             _export_stage(stage, feeds, folder / name)
-            for stage, feeds, name in _stages(model.family, tower, parts, store, model.device)
+            for stage, feeds, name in _stages(
+                model.family, tower, parts, store, computed, model.device
+            )
         ]
     if simplify:
         for path in files:
@@ -133,7 +134,25 @@ def narrowed(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
     copied = copy.deepcopy(tower)
     for parameter in copied.parameters():
         parameter.data = parameter.data.to(dtype)
+    if dtype == torch.bfloat16 and isinstance(copied, PatchTower):
+        copied.patches = PatchProduct.of(copied.patches)
     return copied
+
+
+class PatchProduct(nn.Conv2d):
+    """Patches by a product with a matrix: at this opset no convolution takes bf16."""
+
+    @classmethod
+    def of(cls, patches: nn.Conv2d) -> PatchProduct:
+        made = cls(patches.in_channels, patches.out_channels, patches.kernel_size)  # type: ignore[arg-type]
+        made.weight, made.bias = patches.weight, patches.bias
+        return made
+
+    def forward(self, pixels: Tensor) -> Tensor:  # [B, C, H, W] -> [B, D, rows, columns]
+        high, wide = self.kernel_size
+        cut = pixels.unflatten(3, (-1, wide)).unflatten(2, (-1, high))
+        apart = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return nn.functional.linear(apart, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):
@@ -170,7 +189,12 @@ class StoredHalf(nn.Module):
 
 
 def _stages(
-    family: Family, tower: VisionTower, parts: int, store: torch.dtype, device: torch.device
+    family: Family,
+    tower: VisionTower,
+    parts: int,
+    store: torch.dtype,
+    computed: torch.dtype,
+    device: torch.device,
 ) -> Iterator[tuple[nn.Module, dict[str, Tensor], str]]:
     """Each part with the inputs to take its graph by, and the name of its file."""
     feeds = feeds_of(family, noise(family, export_sizes(family), seed=0, device=device))
@@ -178,7 +202,7 @@ def _stages(
     bounds = _bounds(len(tower.blocks), parts)
     for number, (first, stop) in enumerate(bounds, start=1):
         stage: nn.Module = Stage(tower, first, stop)
-        if store == torch.bfloat16:
+        if store != computed:
             stage = StoredHalf(stage, store)
         name = "pixel_values" if first == 0 else HIDDEN
         file = f"vision_model.part{number}.onnx" if len(bounds) > 1 else MODEL_FILE
@@ -207,11 +231,19 @@ def _export_stage(stage: nn.Module, feeds: Mapping[str, Tensor], path: Path) -> 
             input_names=list(feeds),
             output_names=[OUTPUT if inner.ends else f"{HIDDEN}_out"],
             opset_version=_OPSET,
+            custom_translation_table={torch.ops.aten.softmax.int: _softmax},
             verbose=False,
         )
         assert program is not None
         program.save(str(path), external_data=True)
     return path
+
+
+def _softmax(given: Any, dim: int, dtype: int = -1) -> Any:
+    """In single precision whatever comes in: the exporter's own leaves it in the given one."""
+    op: Any = opset18
+    soft = op.Softmax(op.Cast(given, to=onnx.TensorProto.FLOAT), axis=dim)
+    return op.CastLike(soft, given) if dtype == -1 else op.Cast(soft, to=dtype)
 
 
 def _dynamic(shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:

@@ -10,7 +10,8 @@ from onnx import GraphProto, ModelProto
 
 # A message cannot be longer, and the simplifier passes the values around in one.
 _LARGEST_BYTES = 2**31 - 1
-_SMALL_BYTES = 1024
+# Smaller values stay in the graph, since shapes are computed from some of them.
+SMALL_BYTES = 1024
 
 
 class TooLarge(RuntimeError):
@@ -69,22 +70,30 @@ def simplify_file(path: Path) -> None:
     """Fold and join what can be, in place."""
     import onnxslim
 
-    values = path.with_name(path.name + ".data")
-    if values.stat().st_size > _LARGEST_BYTES:
+    if values_of(path).stat().st_size > _LARGEST_BYTES:
         raise TooLarge(f"{path.name} is too large to be simplified: use the layout `parts`")
-    simpler = onnxslim.slim(onnx.load(str(path)))
-    for old in (path, values):
-        old.unlink()
-    save(simpler, path)
+    save(onnxslim.slim(onnx.load(str(path))), path)
+
+
+def values_of(path: Path) -> Path:
+    """The file with the values of a graph."""
+    return path.with_name(path.name + ".data")
+
+
+def delete_file(path: Path) -> None:
+    """A graph with its values."""
+    for one in (path, values_of(path)):
+        one.unlink(missing_ok=True)
 
 
 def save(model: ModelProto, path: Path) -> None:
-    """The graph, and one file with all its values beside it."""
-    # Small values stay in the graph, since shapes are computed from some of them.
+    """The graph, and one file with all its values beside it, in the place of what was there."""
+    # Values would be written behind those that are there.
+    delete_file(path)
     onnx.save(
         model,
         str(path),
         save_as_external_data=True,
-        location=path.name + ".data",
-        size_threshold=_SMALL_BYTES,
+        location=values_of(path).name,
+        size_threshold=SMALL_BYTES,
     )

@@ -1,59 +1,34 @@
-"""Values of an exported vision graph in fewer bits, and the graph as the runtime rewrites it."""
+"""Values of an exported vision graph in fewer bits."""
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy
 import onnx
-import torch
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from profiling.models.model import Model
-from profiling.partition.onnx_check import ExportFailed, compare, write_check
-from profiling.partition.onnx_layouts import save
-from profiling.partition.onnx_session import CHECK_FILE, CPU, open_session
+from profiling.partition.onnx_check import rewriting
+from profiling.partition.onnx_layouts import delete_file, save
 
 KINDS = ("int8", "int4")
 # Weights that share a scale: 4 bits reach over 16 steps only.
 _BLOCK = 32
-OPTIMIZED_FILE = "vision_model.optimized.onnx"
 
 
-def quantize_vision(model: Model, path: Path, *, kind: str) -> None:
+def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None) -> None:
     """Rewrite a graph in place, and put into its record what that costs in accuracy.
 
     int8 multiplies whole numbers, with the scale of each input's values found as it comes; int4
     keeps weights in blocks of 4 bits and multiplies in single precision. Neither is held against a
     limit, since what is lost depends on the values: the loss stands in the record.
     """
-    begun = time.perf_counter()
-    record: dict[str, Any] = json.loads(path.with_name(CHECK_FILE).read_text(encoding="utf-8"))
-    whole = _with_plain_products(onnx.load(str(path)))
-    made = _int8(whole, path) if kind == "int8" else _int4(whole)
-    for old in (path, path.with_name(path.name + ".data")):
-        old.unlink()
-    save(made, path)
-    record["quantized"] = kind
-    record["checked_before"] = record["checked"]
-    record["checked"] = list(compare(model, [path], dtype=torch.float32))
-    record["limit_relative_l2"] = None
-    record["make_s"] += time.perf_counter() - begun
-    write_check(path.parent, record)
-
-
-def optimize_file(path: Path) -> Path:
-    """The graph as the runtime fuses it, for runtimes that are not to do it at each start."""
-    optimized = path.with_name(OPTIMIZED_FILE)
-    open_session(path, threads=1, provider=CPU, provider_options={}, optimized=optimized)
-    if not optimized.is_file():
-        raise ExportFailed(f"the runtime wrote no {optimized.name}")
-    return optimized
+    with rewriting(model, path, provider=provider, quantized=kind, limit_relative_l2=None):
+        whole = _with_plain_products(onnx.load(str(path)))
+        save(_int8(whole, path) if kind == "int8" else _int4(whole), path)
 
 
 def _with_plain_products(model: ModelProto) -> ModelProto:
@@ -110,8 +85,8 @@ def _int8(model: ModelProto, path: Path) -> ModelProto:
         return onnx.load(str(target))
     finally:
         logging.root.setLevel(level)
-        for left in (*path.parent.glob("whole.onnx*"), *path.parent.glob("int8.onnx*")):
-            left.unlink()
+        for left in (source, target):
+            delete_file(left)
 
 
 def _int4(model: ModelProto) -> ModelProto:

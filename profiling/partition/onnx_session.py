@@ -53,15 +53,8 @@ def find_provider(provider: str | None, device: torch.device) -> str:
     )
 
 
-def open_session(
-    path: Path,
-    *,
-    threads: int,
-    provider: str,
-    provider_options: Mapping[str, Any],
-    optimized: Path | None = None,
-) -> onnxruntime.InferenceSession:
-    """A session that leaves the cores to torch between its runs; `optimized` keeps its graph."""
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Of a session that leaves the cores to torch between its runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = _ERRORS_ONLY
@@ -69,12 +62,19 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Its plan holds more memory than it saves time where sizes change.
     options.enable_mem_pattern = False
-    if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
-        # What is laid out for one processor is no model for another.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return options
+
+
+def start_session(
+    model: Path | bytes,
+    options: onnxruntime.SessionOptions,
+    *,
+    provider: str,
+    provider_options: Mapping[str, Any],
+) -> onnxruntime.InferenceSession:
+    """A session on the provider that was asked for, and on no other."""
     given = {name: str(value) for name, value in provider_options.items()}
-    session = onnxruntime.InferenceSession(str(path), options, providers=[(provider, given)])
+    session = onnxruntime.InferenceSession(model, options, providers=[(provider, given)])
     session.disable_fallback()
     if session.get_providers()[0] != provider:
         raise ProviderAbsent(
@@ -95,6 +95,7 @@ class Chain:
         provider: str,
         provider_options: Mapping[str, Any],
         device: torch.device,
+        optimized: bool,
     ) -> None:
         self.device = device if provider == CUDA else torch.device("cpu")
         given = dict(provider_options)
@@ -102,8 +103,12 @@ class Chain:
             # In torch's own stream, so that what is written before is there, and times are right.
             stream = torch.cuda.current_stream(device).cuda_stream
             given = {"device_id": device.index or 0, "user_compute_stream": stream, **given}
+        options = session_options(threads)
+        if optimized:
+            # The runtime has rewritten the graph already, and would do so once more.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.sessions = [
-            open_session(path, threads=threads, provider=provider, provider_options=given)
+            start_session(path, options, provider=provider, provider_options=given)
             for path in paths
         ]
         first = self.sessions[0].get_inputs()[0]
@@ -181,6 +186,7 @@ def load_vision(
         provider=find_provider(provider, model.device),
         provider_options=provider_options,
         device=model.device,
+        optimized="optimized" in read_check(path),
     )
     stand_in: Any = model.family.stand_ins(model.dtype)[model.family.parts.vision]
     return OnnxVision(
@@ -194,8 +200,13 @@ def load_vision(
 
 def files_of(path: Path) -> list[Path]:
     """The files to run one after another, as the record of the export names them."""
+    return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
+
+
+def read_check(path: Path) -> dict[str, Any]:
+    """The record of an export beside its file; empty where a file came without one."""
     record = path.with_name(CHECK_FILE)
     if not record.is_file():
-        return [path]
-    parts = json.loads(record.read_text(encoding="utf-8"))["parts"]
-    return [path.with_name(name) for name in parts] or [path]
+        return {}
+    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return content

@@ -101,11 +101,18 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
     vision = load_vision(
         task.output, family=task.family, dtype=task.dtype, device=torch.device("cpu")
     )
-    path = export_vision(vision, folder, layout=layout, parts=task.parts, simplify=task.simplify)
+    path = export_vision(
+        vision,
+        folder,
+        layout=layout,
+        parts=task.parts,
+        simplify=task.simplify,
+        provider=None,
+    )
     if task.quantize:
         from profiling.partition.onnx_quantize import quantize_vision
 
-        quantize_vision(vision, path, kind="int8")
+        quantize_vision(vision, path, kind="int8", provider=None)
     return path
 
 

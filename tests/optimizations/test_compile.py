@@ -14,7 +14,6 @@ from profiling.models.compilation import NeverCompiled
 from profiling.models.model import Model
 from profiling.optimizations.optimization import Unsupported, build_model
 from profiling.phases import PhaseHooks
-from profiling.point import ConfigError
 from profiling.probes.memory import read_cache
 from profiling.probes.variant import Settled, read_variant, settle
 from profiling.records import Reading
@@ -206,10 +205,3 @@ def test_without_a_compiler_nothing_is_compiled(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     refuse(monkeypatch, r"there is no C\+\+ compiler: g\+\+ is not on PATH", "optimization=compile")
-
-
-@pytest.mark.parametrize("key", ["backend", "mode"])
-def test_a_name_that_is_none_is_a_wrong_configuration(key: str) -> None:
-    point = compose_point("optimization=compile", f"optimization.compile.{key}=fast")
-    with pytest.raises(ConfigError, match=rf"optimization\.compile\.{key}=fast: allowed is one of"):
-        build_model(point)

@@ -76,7 +76,7 @@ def stand_for(layer: Any) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> None:
     model = load(family, f"optimization={name}")
-    wanted, left_out = split_layers(model.family)
+    wanted, left_out = split_layers(model.family, Quantization(bits=int(name[-1])))
     assert sorted(quantized_layers(model.network)) == sorted(wanted)
     assert model.family.parts.head in left_out
     assert model.notes["quantized_share"] > 0.6
@@ -123,7 +123,7 @@ def test_made_in_memory_it_is_what_the_library_loads(name: str, bits: int) -> No
     """How the network of weights=random gets its few bits."""
     loaded = load("llava", f"optimization={name}")
     made = build_model(compose_point("model=llava"))
-    quantized, _ = split_layers(made.family)
+    quantized, _ = split_layers(made.family, Quantization(bits=bits))
     options = {"double": False} if bits == 4 else {"outlier_threshold": 6.0}
     quantize_in_place(made.network, quantized, Quantization(bits=bits, **options), torch.float32)
     assert torch.equal(asked_logits(made, 90, 2), asked_logits(loaded, 90, 2))
@@ -186,10 +186,11 @@ def test_the_record_says_what_it_took(name: str) -> None:
 
 def test_widths_that_kernels_cannot_take_are_left_out() -> None:
     family = load_family(compose_point("model=fuyu"), locate(compose_point("model=fuyu")))
-    quantized, left_out = split_layers(family)
+    quantized, left_out = split_layers(family, Quantization(bits=8))
     # 2700 values a patch are no multiple of 64.
     assert family.parts.vision in left_out
     assert not set(quantized) & set(left_out)
     point = replace(compose_point("model=fuyu"), weights="random")
-    public, public_left_out = split_layers(load_family(point, locate(point)))
+    public_family = load_family(point, locate(point))
+    public, public_left_out = split_layers(public_family, Quantization(bits=8))
     assert family.parts.vision in public_left_out and len(public) > len(quantized)

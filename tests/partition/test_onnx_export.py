@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from profiling.models.model import Model
 from profiling.partition.onnx_check import ExportFailed, distance
 from profiling.partition.onnx_export import MODEL_FILE, export_vision
 from profiling.partition.onnx_feeds import feeds_of, noise
-from profiling.partition.onnx_session import CHECK_FILE, CPU, Chain, files_of
+from profiling.partition.onnx_session import CPU, Chain, files_of, read_check
 from profiling.point import ConfigError
 from tests.partition.stressed import stressed
 from tests.tiny_models import FAMILIES
@@ -40,13 +39,16 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     ) -> tuple[Model, Path]:
         model = stressed(family, dtype=dtype)
         folder = tmp_path_factory.mktemp(f"{family}-{layout}")
-        return model, export_vision(model, folder, layout=layout, parts=2, simplify=simplify)
+        path = export_vision(model, folder, layout=layout, parts=2, simplify=simplify, provider=CPU)
+        return model, path
 
     return make
 
 
 def chain_of(paths: list[Path]) -> Chain:
-    return Chain(paths, threads=1, provider=CPU, provider_options={}, device=CPU_DEVICE)
+    return Chain(
+        paths, threads=1, provider=CPU, provider_options={}, device=CPU_DEVICE, optimized=False
+    )
 
 
 def inputs_for(model: Model, sides: list[tuple[int, int]]) -> dict[str, Tensor]:
@@ -148,6 +150,8 @@ def test_half_takes_half_the_room(
     inputs["pixel_values"] = inputs["pixel_values"].to(stored)
     found = chain.run(feeds_of(model.family, inputs))
     assert (chain.dtype, found.dtype) == (stored, stored)
+    computed = torch.float16 if stored == torch.float16 else torch.float32
+    assert read_check(path)["computes_in"] == str(computed).removeprefix("torch.")
     values = sum(value.numel() for value in model.family.tower(model.network).parameters())
     assert path.with_name(MODEL_FILE + ".data").stat().st_size < 2.2 * values
     wide = stressed(family, dtype=dtype)
@@ -164,8 +168,10 @@ def test_values_are_left_as_they_were(export: Export) -> None:
 
 def test_the_record_says_what_was_checked(export: Export) -> None:
     _, path = export("qwen25vl")
-    record = json.loads(path.with_name(CHECK_FILE).read_text())
-    assert record["dtype"] == "float32"
+    record = read_check(path)
+    assert (record["dtype"], record["computes_in"]) == ("float32", "float32")
+    stored = sum(one.stat().st_size for one in path.parent.glob("vision_model.onnx*"))
+    assert record["bytes"] == stored
     assert len(record["checked"]) == 4
     assert all(0 < one["relative_l2"] < 1e-5 < one["cosine"] for one in record["checked"])
     assert record["make_s"] > 0
@@ -179,11 +185,13 @@ def test_a_wrong_graph_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.Mo
         kind, "embed", lambda self, network, inputs: 1.01 * right(self, network, inputs)
     )
     with pytest.raises(ExportFailed, match=r"relative L2.*deleted"):
-        export_vision(model, tmp_path, layout="single", parts=1, simplify=False)
+        export_vision(model, tmp_path, layout="single", parts=1, simplify=False, provider=None)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize(("layout", "parts"), [("double", 1), ("parts", 0)])
 def test_wrong_options_are_refused(layout: str, parts: int, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        export_vision(stressed("fuyu"), tmp_path, layout=layout, parts=parts, simplify=False)
+        export_vision(
+            stressed("fuyu"), tmp_path, layout=layout, parts=parts, simplify=False, provider=None
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS, WeightsSource
 from profiling.optimizations.optimization import build_model
 from profiling.partition.artifacts import cache_root, make_once
-from profiling.point import ConfigError, Point
-from tests.composing import compose_config, compose_point
+from profiling.point import Point
+from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, load, make_picture
 
 
@@ -91,12 +90,3 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"):
         make_once(tmp_path / "made", fail)
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
-
-
-def test_a_switch_that_is_none_is_refused() -> None:
-    config = compose_config("optimization=split")
-    config["optimization"]["split"]["embedding"] = "maybe"
-    point = compose_point("optimization=split")
-    settings = config["optimization"]
-    with pytest.raises(ConfigError, match="embedding=maybe: allowed are true and false"):
-        build_model(dataclasses.replace(point, optimization_settings=settings))

@@ -23,7 +23,7 @@ from profiling.partition.assembling import (
 from profiling.partition.cutting import copy_values, cut, file_of, list_values
 from tests.composing import compose_point
 from tests.partition.stressed import make_stressed
-from tests.tiny_models import FAMILIES, ask, first_logits, make_picture
+from tests.tiny_models import FAMILIES, ask_unevenly, first_logits
 
 CPU = torch.device("cpu")
 LENGTH = 12
@@ -51,11 +51,7 @@ def stressed(family: str) -> tuple[Model, Model, Model, Path]:
 
 
 def make_batch(model: Model, count: int, side: int) -> dict[str, torch.Tensor]:
-    """Questions of several lengths about pictures of several shapes."""
-    shapes = ((200, 100), (90, 140), (64, 64), (300, 60))
-    questions = ("what is this thing over here?", "who", "is it blue or red", "why")
-    asked = [ask(model, questions[i], make_picture(*shapes[i], seed=i)) for i in range(count)]
-    return model.encode(asked, side)
+    return model.encode(ask_unevenly(model, count), side)
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, 112), (4, 150)])
