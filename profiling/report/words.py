@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from profiling.report import escape
@@ -132,7 +133,8 @@ def say_crossing(sweep: Sweep) -> str:
 def say_optimizations(sweep: Sweep) -> str:
     """The fastest variant against the plain one, and what it does to the answers.
 
-    Faster or slower is only what the intervals of both medians show to be so.
+    Faster or slower is only what the intervals of both medians show to be so, and by more than the
+    machine changed between two runs of the same thing, where there are two.
     """
     held = [run for run in sweep.runs if (run.number("latency_s") or 0) > 0]
     plain = next((run for run in held if run["optimization"] == BASELINE), None)
@@ -140,9 +142,14 @@ def say_optimizations(sweep: Sweep) -> str:
     if plain is None or not others:
         return ""
     speeds = {run.name: _speed(plain, run) for run in others}
+    twin = next((run for run in others if _is_plain_again(plain, run)), None)
+    drift = 1.0 if twin is None else math.exp(abs(math.log(speeds[twin.name].value)))
+    others = [run for run in others if run is not twin]
+    if not others:
+        return ""
     best = max(others, key=lambda run: speeds[run.name].value)
-    faster = [run for run in others if _is_above(speeds[run.name].low)]
-    slower = [run for run in others if _is_below(speeds[run.name].high)]
+    faster = [run for run in others if _is_above(speeds[run.name].low, drift)]
+    slower = [run for run in others if _is_below(speeds[run.name].high, 1 / drift)]
     unclear = [run for run in others if run not in faster and run not in slower]
     if faster:
         best = max(faster, key=lambda run: speeds[run.name].value)
@@ -152,13 +159,33 @@ def say_optimizations(sweep: Sweep) -> str:
             "No optimization is shown to be faster than the baseline; the nearest is"
             f" {_gain(best, speeds[best.name])}."
         )
-    return said + "".join(
-        f" {what}: {', '.join(escape.markdown(run['optimization']) for run in runs)}."
-        for what, runs in (
-            ("Slower than the baseline", slower),
-            ("Not told apart from it", unclear),
+    return (
+        said
+        + "".join(
+            f" {what}: {', '.join(escape.markdown(run['optimization']) for run in runs)}."
+            for what, runs in (
+                ("Slower than the baseline", slower),
+                ("Not told apart from it", unclear),
+            )
+            if runs
         )
-        if runs
+        + ("" if twin is None else f" {_say_drift(twin, speeds[twin.name])}")
+    )
+
+
+def _is_plain_again(plain: Run, run: Run) -> bool:
+    """Whether a variant asks for nothing but the dtype that the plain model has by itself."""
+    stack = run.record.config.get("optimization")
+    chosen = list(stack.values()) if isinstance(stack, Mapping) else []
+    only_dtype = len(chosen) == 1 and isinstance(chosen[0], Mapping)
+    return only_dtype and chosen[0].get("kind") == "dtype" and run["dtype"] == plain["dtype"]
+
+
+def _say_drift(twin: Run, speed: Ratio) -> str:
+    name = escape.markdown(twin["optimization"])
+    return (
+        f"Here {name} is the baseline once more, and came out at {say_ratio(speed)}: what differs"
+        " by no more is the machine's."
     )
 
 
@@ -174,12 +201,12 @@ def _within(run: Run) -> Interval | None:
     return Interval(low=low, high=high, confidence=CONFIDENCE)
 
 
-def _is_above(low: float | None) -> bool:
-    return low is not None and low > 1
+def _is_above(low: float | None, least: float) -> bool:
+    return low is not None and low > least
 
 
-def _is_below(high: float | None) -> bool:
-    return high is not None and high < 1
+def _is_below(high: float | None, most: float) -> bool:
+    return high is not None and high < most
 
 
 def _gain(run: Run, speed: Ratio) -> str:

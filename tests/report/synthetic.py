@@ -16,6 +16,7 @@ from profiling.records import READING_FIELDS, SCHEMA_VERSION, SUMMARY_COLUMNS
 PHASES = ("preprocess", "transfer", "vision", "projector", "prefill", "decode", "other")
 FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
 SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 MACHINE = {
     "cpu_model": "Synthetic CPU",
     "cpu_count": 2,
@@ -65,7 +66,8 @@ def write_run(
     draw = random.Random(f"{fingerprint}{suffix}{seed}")
     complete = status == "completed"
     columns: dict[str, Any] = {column: point.get(column) for column in SUMMARY_COLUMNS}
-    columns |= {"dtype": "float32", "num_samples": samples, "noisy": noisy}
+    dtype = DTYPES.get(str(point["optimization"]).split("+")[0], "float32")
+    columns |= {"dtype": dtype, "num_samples": samples, "noisy": noisy}
     columns["noise_reason"] = "load average 3.1 on 2 cores" if noisy else None
     if complete:
         rows = _raw_rows(point, draw, repeats=repeats, slower=slower, noise=noise)
@@ -136,7 +138,7 @@ def _config(point: dict[str, Any], results_dir: Path) -> dict[str, Any]:
         **point,
         "model": {"name": point["model"], "checkpoint": None, "revision": None},
         "dataset": {"name": point["dataset"], "folder": f"/data/{point['dataset']}"},
-        "optimization": {name: {"name": name, "kind": "dtype"} for name in names},
+        "optimization": {name: {"name": name, "kind": _kind(name)} for name in names},
         "num_samples": None,
         "seed": 0,
         "preload": True,
@@ -145,6 +147,10 @@ def _config(point: dict[str, Any], results_dir: Path) -> dict[str, Any]:
         "resume": True,
         "strict": False,
     }
+
+
+def _kind(optimization: str) -> str:
+    return "dtype" if optimization in DTYPES else optimization
 
 
 def _means(point: dict[str, Any]) -> dict[str, float]:

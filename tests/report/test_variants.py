@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ def test_what_a_variant_changes_and_when_it_pays(text: str) -> None:
     ]
 
 
+def test_quality_is_compared_sample_by_sample(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "r", optimization=name) for name in ("baseline", "bf16", "int4")]
+    for run, cost in zip(runs, (1.0, 1.0, 1.5), strict=True):
+        lines = [json.loads(line) for line in (run / "answers.jsonl").open(encoding="utf-8")]
+        told = [line | {"reference_nll": cost + n / 8} for n, line in enumerate(lines)]
+        (run / "answers.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
+    text = page(tmp_path / "r", tmp_path / "pages")
+    assert text is not None
+    head = "nats per token of the references, change"
+    cells = {name: row[head] for name, row in rows_of(text, head).items()}
+    assert cells["baseline"] == "–"
+    assert cells["bf16"].startswith("+0.000 [")
+    assert cells["int4"].startswith("**+0.500 [") and cells["int4"].endswith("]**")
+
+
 @pytest.mark.parametrize(
     ("latency_s", "low", "high", "said"),
     [
@@ -101,6 +117,18 @@ def test_only_what_the_intervals_show_is_called_faster(
     assert said in opening
     shown = "No optimization is shown to be faster"
     assert (shown in opening) == (not said.startswith("Fastest"))
+
+
+def test_a_second_run_of_the_same_says_what_the_machine_alone_changed(tmp_path: Path) -> None:
+    for name, latency_s in (("baseline", 0.2), ("fp32", 0.25), ("bf16", 0.17), ("int4", 0.1)):
+        bounds = {"latency_ci_low_s": latency_s * 0.98, "latency_ci_high_s": latency_s * 1.02}
+        write_run(tmp_path / "r", optimization=name, summary={"latency_s": latency_s, **bounds})
+    text = page(tmp_path / "r", tmp_path / "pages")
+    assert text is not None
+    opening = text.split("## ")[0]
+    assert "Fastest is int4: 2.00×" in opening and "Slower" not in opening
+    assert "Not told apart from it: bf16." in opening
+    assert "Here fp32 is the baseline once more, and came out at 0.800× [" in opening
 
 
 def test_what_could_not_run_says_why(text: str) -> None:
