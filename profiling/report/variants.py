@@ -79,8 +79,8 @@ def write_variants(paper: Paper, runs: Sequence[Run], command: str) -> list[str]
         "- It pays after so many batches of this setting: the time to make the variant over the"
         " time that a batch saves. What has to be made anew in each process counts each time.",
         "- Changes a sample are means over the samples that both answered, with 95% intervals; in"
-        " bold where the interval leaves out no change. A token of a reference costs the model so many nats:"
-        " that sees a loss which changes no answer yet.",
+        " bold where the interval leaves out no change. A token of a reference costs the model so"
+        " many nats: that sees a loss which changes no answer yet.",
         "- On the front: beaten by no other variant of the model at once in latency and word error"
         " rate, nor in energy where it was measured.",
         "",
