@@ -10,8 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from profiling.arguments import refuse
 from profiling.point import ConfigError
-from profiling.sweep import INTERRUPTED, WRONG_CONFIGURATION, check_overrides, explain, run_job
+from profiling.sweep import INTERRUPTED, check_overrides, explain, run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -26,20 +27,15 @@ def main() -> None:
         check_overrides(sys.argv[1:])
         run()
     except ConfigError as error:
-        sys.exit(_refuse(str(error)))
+        refuse(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refuse(explain(error)))
+        refuse(explain(error))
     except BrokenPipeError:
         # Whoever read the output, `head` for one, has gone; nor can what is buffered be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _refuse(line: str) -> int:
-    print(line, file=sys.stderr)
-    return WRONG_CONFIGURATION
 
 
 if __name__ == "__main__":

@@ -10,19 +10,19 @@ from typing import NoReturn
 
 from profiling.point import ConfigError
 
-WRONG_ARGUMENTS = 2
+WRONG_CONFIGURATION = 2
 
 
 class Parser(argparse.ArgumentParser):
     """Without the usage, which would bury what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        refuse(f"{self.prog}: {' '.join(message.split())}")
+        refuse(f"{self.prog}: {message}")
 
 
-def refuse(line: object) -> NoReturn:
-    print(line, file=sys.stderr)
-    sys.exit(WRONG_ARGUMENTS)
+def refuse(line: object, status: int = WRONG_CONFIGURATION) -> NoReturn:
+    print(" ".join(part.strip() for part in str(line).splitlines()), file=sys.stderr)
+    sys.exit(status)
 
 
 @contextmanager

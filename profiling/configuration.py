@@ -155,7 +155,7 @@ def _compare_kind(key: str, value: object, example: object) -> None:
     """A value has to be of the kind that stands in the yaml, where that is not null."""
     if isinstance(example, bool):
         require_switch(key, value)
-    if isinstance(example, (int, float)) and not isinstance(example, bool):
+    elif isinstance(example, (int, float)):
         # Seconds are shipped as whole numbers here and there, and need not be.
         whole = isinstance(example, int) and not key.endswith("_s")
         if not _is_number(value) or value < 0 or (whole and not isinstance(value, int)):

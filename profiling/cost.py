@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
+from profiling.arguments import refuse
 from profiling.configuration import read_point
 from profiling.hub import HubError
 from profiling.models.family import Family
@@ -30,7 +31,7 @@ from profiling.point import ConfigError, Point
 from profiling.probes.flops import FlopsProbe, geometry_of
 from profiling.records import Reading
 from profiling.samples import Sample, full_batches, load_samples
-from profiling.sweep import WRONG_CONFIGURATION, check_overrides, explain, read_config
+from profiling.sweep import check_overrides, explain, read_config
 from profiling.traffic import moved_bytes
 from profiling.twin import Costs, Twin, count
 from profiling.workload import Workload
@@ -44,17 +45,12 @@ def main() -> None:
     try:
         lines = list(describe(read_arguments(sys.argv[1:])))
     except ConfigError as error:
-        sys.exit(_refuse(str(error)))
+        refuse(error)
     except HubError as error:
         sys.exit(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refuse(explain(error)))
+        refuse(explain(error))
     print("\n".join(lines))
-
-
-def _refuse(line: str) -> int:
-    print(line, file=sys.stderr)
-    return WRONG_CONFIGURATION
 
 
 def read_arguments(arguments: Sequence[str]) -> Point:

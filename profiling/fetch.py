@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from profiling import PROJECT, hub
+from profiling.arguments import refuse
 from profiling.configuration import LARGEST_SEED
 from profiling.point import ConfigError
 from profiling.samples import (
@@ -41,7 +42,7 @@ from profiling.samples import (
 
 CONF = PROJECT / "conf" / "fetch"
 SAMPLES, SOURCE, PROGRESS, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
-FAILED, WRONG_CONFIGURATION = 1, 2
+FAILED = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Often enough that little is read twice, seldom enough that writing costs nothing.
 _ROWS_BETWEEN_SAVES = 100
@@ -106,18 +107,13 @@ def main() -> None:
         with locked(request.output), hub.explained("dataset", request.place, request.revision):
             print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
     except ConfigError as error:
-        sys.exit(_refuse(str(error), WRONG_CONFIGURATION))
+        refuse(error)
     except (FetchError, hub.HubError) as error:
-        sys.exit(_refuse(str(error), FAILED))
+        refuse(error, FAILED)
     except OSError as error:
-        sys.exit(_refuse(f"{error}; the same command goes on from there", FAILED))
+        refuse(f"{error}; the same command goes on from there", FAILED)
     except KeyboardInterrupt:
-        sys.exit(_refuse("stopped; the same command goes on from there", FAILED))
-
-
-def _refuse(line: str, status: int) -> int:
-    print(" ".join(line.split()), file=sys.stderr)
-    return status
+        refuse("stopped; the same command goes on from there", FAILED)
 
 
 # What was asked for

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from profiling.arguments import Parser
+from profiling.arguments import WRONG_CONFIGURATION, Parser
 from profiling.records import Record, read
 
-MERGED, LEFT_SOME, WRONG_FOLDER = 0, 1, 2
+MERGED, LEFT_SOME = 0, 1
 _LOCKS = ".locks"
 # Begins with a dot, so that nobody takes half a copy for a record.
 _PARTIAL = ".merging-"
@@ -125,7 +125,7 @@ def main() -> int:
     refusal = _refuse(given.into, given.sources)
     if refusal:
         print(refusal, file=sys.stderr)
-        return WRONG_FOLDER
+        return WRONG_CONFIGURATION
     try:
         done = merge(given.into, given.sources)
     except OSError as error:

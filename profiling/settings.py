@@ -13,6 +13,7 @@ from profiling.point import ConfigError, require_one_of, require_whole
 
 BITSANDBYTES, TORCHAO = "bitsandbytes", "torchao"
 ENGINES = (BITSANDBYTES, TORCHAO)
+ONNX_LAYOUTS = ("single", "parts", "half")
 _CHOICES: dict[str, dict[str, tuple[object, ...]]] = {
     "compile": {
         "backend": ("inductor", "aot_eager"),
@@ -26,7 +27,7 @@ _CHOICES: dict[str, dict[str, tuple[object, ...]]] = {
     },
     "int4": {"engine": ENGINES},
     "int8": {"engine": ENGINES},
-    "onnx_vision": {"layout": ("single", "parts", "half"), "quantize": (None, "int8", "int4")},
+    "onnx_vision": {"layout": ONNX_LAYOUTS, "quantize": (None, "int8", "int4")},
 }
 _FROM_ONE = {"onnx_vision": ("parts",), "vision_cache": ("max_bytes",)}
 _BY_NAME = {"onnx_vision": ("provider_options",)}

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
+from profiling.arguments import refuse
 from profiling.configuration import (
     GROUPS,
     ROOT_KEYS,
@@ -40,7 +41,6 @@ from profiling.records import FAILED
 from profiling.session import Plan, Session, is_kept, kept_status, plan_point
 
 INTERRUPTED = 130
-WRONG_CONFIGURATION = 2
 # The choices of hydra/launcher that need a package, and its plugin for Hydra.
 _PLUGINS = {
     "joblib": "hydra_joblib_launcher",
@@ -192,8 +192,7 @@ def run_job(config: DictConfig) -> str:
             # Every engine hands an exception to whoever launched, and hardly any an exit.
             raise
         # As an exception it would pass through Hydra, which adds lines of its own.
-        print(error if isinstance(error, ConfigError) else explain(error), file=sys.stderr)
-        raise SystemExit(WRONG_CONFIGURATION) from None
+        refuse(error if isinstance(error, ConfigError) else explain(error))
     if _current.session is not None:
         return _current.session.run(plan).status
     return _run_alone(plan, in_sweep=elsewhere, dry=bool(config.dry))

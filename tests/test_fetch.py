@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from profiling import fetch
-from profiling.fetch import FAILED, WRONG_CONFIGURATION, FetchError, Request, read_request
+from profiling.arguments import WRONG_CONFIGURATION
+from profiling.fetch import FAILED, FetchError, Request, read_request
 from profiling.point import ConfigError
 from profiling.samples import digest_samples, load_samples
 from tests.composing import compose_point

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling import PROJECT, merge
+from profiling.arguments import WRONG_CONFIGURATION
 from profiling.records import COMPLETED, read, write_record
 
 
@@ -204,7 +205,7 @@ def test_wrong_folders_are_refused_in_one_line(
     for into, source in (("all", "nowhere"), ("a", "a"), ("file", "a"), ("all", "file")):
         typed = ["merge", str(tmp_path / into), str(tmp_path / source)]
         monkeypatch.setattr(sys, "argv", typed)
-        assert merge.main() == merge.WRONG_FOLDER
+        assert merge.main() == WRONG_CONFIGURATION
         errors = capsys.readouterr().err
         assert errors.count("\n") == 1 and "allowed" in errors
     assert not (tmp_path / "all").exists()

@@ -19,6 +19,7 @@ from profiling.hub import HubError
 from profiling.machine import resolve_device, usable_cores
 from profiling.point import ConfigError, Point
 from profiling.samples import PictureError, Sample, load_samples, read_picture
+from profiling.settings import ONNX_LAYOUTS
 
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -50,7 +51,7 @@ def make_parser() -> Parser:
     add("--output-dir", type=Path, default=Path("split_models"))
     add("--quantize", action="store_true", help="the graph's weights in eight bits")
     add("--pt", action="store_true", help="write vision_model.pt too, weights only")
-    add("--onnx-layout", default="single", choices=("single", "parts", "half"))
+    add("--onnx-layout", default="single", choices=ONNX_LAYOUTS)
     add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
     add("--simplify", action="store_true", help="run a graph simplifier over the graph")
     return parser

@@ -29,10 +29,10 @@ from profiling.partition.onnx_feeds import export_sizes, feeds_of, noise
 from profiling.partition.onnx_kernels import has_kernels
 from profiling.partition.onnx_layouts import merge_parts, simplify_file
 from profiling.partition.onnx_session import find_provider
-from profiling.point import ConfigError
+from profiling.point import require_one_of, require_whole
+from profiling.settings import ONNX_LAYOUTS
 
 MODEL_FILE = "vision_model.onnx"
-LAYOUTS = ("single", "parts", "half")
 HIDDEN, OUTPUT = "hidden", "embeddings"
 # From 23 on attention is an operator of its own, which the runtime takes with some masks only.
 _OPSET = 18
@@ -48,7 +48,8 @@ def export_vision(
     `provider` is the one that is to run it (None: the device's), by which it is checked too.
     A file that does not do what the network does is not left behind.
     """
-    _check_options(layout, parts)
+    require_one_of("layout", layout, ONNX_LAYOUTS)
+    require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:
         with Making() as making, in_single_precision(model):
@@ -67,13 +68,6 @@ def export_vision(
         write_check(made, {**record, **cost, "simplified": simplify})
         _move(made, folder)
     return folder / MODEL_FILE
-
-
-def _check_options(layout: str, parts: int) -> None:
-    if layout not in LAYOUTS:
-        raise ConfigError("layout", layout, f"allowed is one of {', '.join(LAYOUTS)}")
-    if parts < 1:
-        raise ConfigError("parts", parts, "allowed is a whole number from 1")
 
 
 def half_dtype(model: Model, layout: str) -> torch.dtype:

@@ -7,6 +7,7 @@ from functools import cache
 import onnx.parser
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
 from profiling.partition.onnx_session import CPU, start_session
 
@@ -16,6 +17,8 @@ _NAMES = {
     torch.bfloat16: ("bfloat16", onnx.TensorProto.BFLOAT16),
 }
 _FATAL_ONLY = 4
+# No kernel at all, one on the CPU alone, and a type that an operator is not declared for.
+_REFUSALS = (NotImplemented, Fail, InvalidGraph)
 # Every operator that an exported vision part uses on values in half precision. What it is asked
 # with are inputs, so that nothing can be computed before.
 _PROBE = """
@@ -66,7 +69,6 @@ def has_kernels(provider: str, dtype: torch.dtype) -> bool:
     probe = make_probe(dtype).SerializeToString()
     try:
         start_session(probe, options, provider=provider, provider_options={})
-    # What the runtime raises has no class in common but this.
-    except Exception:
+    except _REFUSALS:
         return False
     return True

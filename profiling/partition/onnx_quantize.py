@@ -14,7 +14,6 @@ from profiling.models.model import Model
 from profiling.partition.onnx_check import rewriting
 from profiling.partition.onnx_layouts import delete_file, save
 
-KINDS = ("int8", "int4")
 # Weights that share a scale: 4 bits reach over 16 steps only.
 _BLOCK = 32
 

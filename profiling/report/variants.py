@@ -16,6 +16,7 @@ from profiling.report.pareto import costs_of, front_of
 from profiling.report.readings import read_phase_repeats
 from profiling.report.runs import Run, forget, values_of
 from profiling.report.sections import Paper, section, show_marks
+from profiling.report.standing import plain_of
 from profiling.report.sweeps import Sweep, describe_setting, find_sweeps, is_timed, newest
 from profiling.report.units import NOTHING, digits, quantity, say_ratio
 from profiling.statistics import compare_speed
@@ -93,13 +94,9 @@ def _pick_sweeps(runs: Sequence[Run]) -> list[Sweep]:
     picked = []
     for model in values_of(runs, "model"):
         own = [run for run in runs if run["model"] == model and is_timed(run)]
-        swept = [s for s in find_sweeps(own, "optimization") if _plain_of(s) is not None]
+        swept = [s for s in find_sweeps(own, "optimization") if plain_of(s.runs) is not None]
         picked += swept[:1]
     return picked
-
-
-def _plain_of(sweep: Sweep) -> Run | None:
-    return next((run for run in sweep.runs if run["optimization"] == BASELINE), None)
 
 
 def _lead(sweep: Sweep) -> str:
@@ -109,7 +106,7 @@ def _lead(sweep: Sweep) -> str:
 
 
 def _show_model(paper: Paper, sweep: Sweep, figure: str) -> list[str]:
-    plain = _plain_of(sweep)
+    plain = plain_of(sweep.runs)
     assert plain is not None
     variants = [Variant(run=run, plain=plain) for run in sweep.runs]
     variants.sort(key=lambda variant: not variant.is_plain)

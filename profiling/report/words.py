@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from profiling.report import escape
-from profiling.report.baseline import BASELINE, identify_machine
+from profiling.report.baseline import identify_machine
 from profiling.report.growth import Growth, describe, find_crossing, fit_growth
 from profiling.report.marks import mark_run
 from profiling.report.palette import PHASES
 from profiling.report.runs import Run, values_of
+from profiling.report.standing import Standing, judge_variants
 from profiling.report.sweeps import Sweep, describe_setting, tokens_of
 from profiling.report.units import (
     digits,
@@ -21,7 +21,6 @@ from profiling.report.units import (
     say_ratio,
     times,
 )
-from profiling.statistics import CONFIDENCE, Interval, Ratio, divide_medians
 
 SIZES = {
     "img_size": "{} px",
@@ -131,86 +130,48 @@ def say_crossing(sweep: Sweep) -> str:
 
 
 def say_optimizations(sweep: Sweep) -> str:
-    """The fastest variant against the plain one, and what it does to the answers.
-
-    Faster or slower is only what the intervals of both medians show to be so, and by more than the
-    machine changed between two runs of the same thing, where there are two.
-    """
-    held = [run for run in sweep.runs if (run.number("latency_s") or 0) > 0]
-    plain = next((run for run in held if run["optimization"] == BASELINE), None)
-    others = [run for run in held if run["optimization"] != BASELINE]
-    if plain is None or not others:
+    """The fastest variant against the plain one, what it does to the answers, and the rest."""
+    standing = judge_variants(sweep.runs)
+    if standing is None:
         return ""
-    speeds = {run.name: _speed(plain, run) for run in others}
-    twin = next((run for run in others if _is_plain_again(plain, run)), None)
-    drift = 1.0 if twin is None else math.exp(abs(math.log(speeds[twin.name].value)))
-    others = [run for run in others if run is not twin]
-    if not others:
-        return ""
-    best = max(others, key=lambda run: speeds[run.name].value)
-    faster = [run for run in others if _is_above(speeds[run.name].low, drift)]
-    slower = [run for run in others if _is_below(speeds[run.name].high, 1 / drift)]
-    unclear = [run for run in others if run not in faster and run not in slower]
-    if faster:
-        best = max(faster, key=lambda run: speeds[run.name].value)
-        said = f"Fastest is {_gain(best, speeds[best.name])}."
-    else:
-        said = (
-            "No optimization is shown to be faster than the baseline; the nearest is"
-            f" {_gain(best, speeds[best.name])}."
-        )
-    return (
-        said
-        + "".join(
-            f" {what}: {', '.join(escape.markdown(run['optimization']) for run in runs)}."
-            for what, runs in (
-                ("Slower than the baseline", slower),
-                ("Not told apart from it", unclear),
-            )
-            if runs
-        )
-        + ("" if twin is None else f" {_say_drift(twin, speeds[twin.name])}")
+    groups = {
+        "Slower than the baseline": standing.slower,
+        "Not told apart from it": standing.unclear,
+    }
+    return " ".join(
+        [
+            _say_fastest(standing),
+            *(f"{what}: {_list_variants(runs)}." for what, runs in groups.items() if runs),
+            *([] if standing.twin is None else [_say_drift(standing, standing.twin)]),
+        ]
     )
 
 
-def _is_plain_again(plain: Run, run: Run) -> bool:
-    """Whether a variant asks for nothing but the dtype that the plain model has by itself."""
-    stack = run.record.config.get("optimization")
-    chosen = list(stack.values()) if isinstance(stack, Mapping) else []
-    only_dtype = len(chosen) == 1 and isinstance(chosen[0], Mapping)
-    return only_dtype and chosen[0].get("kind") == "dtype" and run["dtype"] == plain["dtype"]
+def _say_fastest(standing: Standing) -> str:
+    if standing.faster:
+        return f"Fastest is {_gain(standing, standing.faster[0])}."
+    others = [*standing.unclear, *standing.slower]
+    nearest = max(others, key=lambda run: standing.speeds[run.name].value)
+    return (
+        "No optimization is shown to be faster than the baseline; the nearest is"
+        f" {_gain(standing, nearest)}."
+    )
 
 
-def _say_drift(twin: Run, speed: Ratio) -> str:
-    name = escape.markdown(twin["optimization"])
+def _list_variants(runs: Sequence[Run]) -> str:
+    return ", ".join(escape.markdown(run["optimization"]) for run in runs)
+
+
+def _say_drift(standing: Standing, twin: Run) -> str:
+    name, speed = escape.markdown(twin["optimization"]), standing.speeds[twin.name]
     return (
         f"Here {name} is the baseline once more, and came out at {say_ratio(speed)}: what differs"
         " by no more is the machine's."
     )
 
 
-def _speed(plain: Run, run: Run) -> Ratio:
-    over, under = plain["latency_s"], run["latency_s"]
-    return divide_medians(over, _within(plain), under, _within(run))
-
-
-def _within(run: Run) -> Interval | None:
-    low, high = run.number("latency_ci_low_s"), run.number("latency_ci_high_s")
-    if low is None or high is None or not 0 < low <= high:
-        return None
-    return Interval(low=low, high=high, confidence=CONFIDENCE)
-
-
-def _is_above(low: float | None, least: float) -> bool:
-    return low is not None and low > least
-
-
-def _is_below(high: float | None, most: float) -> bool:
-    return high is not None and high < most
-
-
-def _gain(run: Run, speed: Ratio) -> str:
-    agreement = run["agreement"]
+def _gain(standing: Standing, run: Run) -> str:
+    speed, agreement = standing.speeds[run.name], run["agreement"]
     same = (
         f", {percent(agreement)} of the answers as the baseline's" if is_number(agreement) else ""
     )

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from profiling.arguments import Parser
+from profiling.arguments import Parser, refusing
 from profiling.machine import resolve_device
-from profiling.point import ConfigError
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
 from profiling.selfcheck.table import heading, lines, totals
-
-WRONG_CONFIGURATION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args(arguments)
-    try:
+    with refusing():
         device = resolve_device(chosen.device)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return WRONG_CONFIGURATION
     # Nothing that is checked here may depend on a network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     return report(list_checks(device, QUICK if chosen.quick else FULL))
