@@ -202,7 +202,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--model", choices=FAMILIES, required=True)
     add("--state", type=Path, required=True, help="where to stop and go on from")
     add("--output", type=Path, required=True, help="the checkpoint's folder")
-    add("--start-from", type=Path, help="a trained checkpoint to take values from")
+    add("--start-from", type=Path, help="a trained checkpoint to take the eyes from")
     add("--seed", type=int, default=0)
     add("--threads", type=whole_from(1), default=1)
     add("--steps", type=whole_from(1), help="instead of the plan's")

@@ -52,10 +52,11 @@ def test_a_clip_tower_computes_what_the_blip_2_tower_does(
     assert (seen - wanted).norm() < 0.02 * wanted.norm()
 
 
-def test_another_blip_2_takes_all_that_sees_and_no_words(
-    folder: Path, source: PreTrainedModel
+@pytest.mark.parametrize("name", ["blip2_opt", "blip2_t5"])
+def test_a_blip_2_takes_all_that_sees_and_no_words(
+    folder: Path, source: PreTrainedModel, name: str
 ) -> None:
-    network = build("blip2_opt")
+    network = build(name)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     copy_matching(network, folder)
     wanted = source.state_dict()
