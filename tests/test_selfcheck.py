@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling import flop_counting, phases, twin
+from profiling.arguments import WRONG_CONFIGURATION
 from profiling.peaks import Peaks
 from profiling.phases import EventClock, HostClock, Trace
 from profiling.probes import energy_window, memory, rapl
@@ -125,7 +126,9 @@ def test_a_check_that_crashes_names_what_with() -> None:
 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--device", "cuda:99"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["--device", "cuda:99"])
+    assert ended.value.code == WRONG_CONFIGURATION
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
