@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling import flop_counting, phases, twin
-from profiling.arguments import WRONG_CONFIGURATION
 from profiling.peaks import Peaks
 from profiling.phases import EventClock, HostClock, Trace
 from profiling.probes import energy_window, memory, rapl
@@ -128,7 +127,7 @@ def test_a_check_that_crashes_names_what_with() -> None:
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--device", "cuda:99"])
-    assert ended.value.code == WRONG_CONFIGURATION
+    assert ended.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

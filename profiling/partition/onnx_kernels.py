@@ -7,7 +7,7 @@ from functools import cache
 import onnx.parser
 import onnxruntime
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from profiling.partition.onnx_session import CPU, start_session
 
@@ -18,7 +18,7 @@ _NAMES = {
 }
 _FATAL_ONLY = 4
 # No kernel at all, one on the CPU alone, and a type that an operator is not declared for.
-_REFUSALS = (NotImplemented, Fail, InvalidGraph)
+_REFUSALS = (runtime.NotImplemented, runtime.Fail, runtime.InvalidGraph)
 # Every operator that an exported vision part uses on values in half precision. What it is asked
 # with are inputs, so that nothing can be computed before.
 _PROBE = """

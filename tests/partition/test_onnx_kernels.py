@@ -54,7 +54,7 @@ def test_the_cpu_has_no_bf16() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_a_provider_without_kernels_of_its_own_has_nothing() -> None:
+def test_a_provider_that_is_not_there_has_nothing() -> None:
     assert not has_kernels("VitisAIExecutionProvider", torch.float32)
 
 
