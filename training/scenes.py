@@ -29,6 +29,7 @@ _SHAPE_CLASSES = len(lexicon.SHAPES) * len(_COLOUR_NAMES)
 _BAR_CLASS = 1 + _SHAPE_CLASSES
 _CHARACTER_CLASS = _BAR_CLASS + len(_COLOUR_NAMES)
 CLASS_COUNT = _CHARACTER_CLASS + len(lexicon.CHARACTERS)
+_DOUBLED_SHARE = 0.4  # of the made-up words on signs
 
 BOARDS: tuple[tuple[Colour, Colour], ...] = (
     ((250, 250, 250), (15, 15, 15)),
@@ -264,8 +265,13 @@ def _choose_text(random: Random, held_out: bool) -> str:
     if share < 0.55:
         return str(random.randint(10, 999))
     while True:
-        length = random.randint(2, 4)
-        text = "".join(random.choice(lexicon.CHARACTERS) for _ in range(length))
+        characters = random.choices(lexicon.CHARACTERS, k=random.randint(2, 4))
+        # Rare by chance alone, and a reader that seldom met a doubled character does not know
+        # when to stop repeating it.
+        if random.random() < _DOUBLED_SHARE:
+            second = random.randrange(1, len(characters))
+            characters[second] = characters[second - 1]
+        text = "".join(characters)
         if text not in lexicon.HELD_OUT_WORDS:
             return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import numpy
@@ -41,6 +42,15 @@ def test_training_never_shows_a_held_out_word():
     }
     assert shown & set(lexicon.TRAINING_WORDS)
     assert not shown & set(lexicon.HELD_OUT_WORDS)
+
+
+def test_training_signs_often_double_a_character():
+    words = [
+        word for seed in range(800) for word in _draw("sign", seed, held_out=False).answer.split()
+    ]
+    made_up = [w for w in words if w not in lexicon.TRAINING_WORDS and not w.isdigit()]
+    doubled = [w for w in made_up if any(a == b for a, b in pairwise(w))]
+    assert 0.3 < len(doubled) / len(made_up) < 0.55
 
 
 def test_test_world_shows_held_out_words():
