@@ -12,12 +12,12 @@ import torch
 
 from profiling.arguments import Parser, refusing, whole_from
 from profiling.machine import describe_machine
-from profiling.models.weights import check_folder
-from profiling.point import ConfigError
+from training.checkpoint import check_checkpoint
 from training.evaluate import evaluate, load_network
 from training.families import FAMILIES, find_family
 from training.families.family import Family, Size
 from training.plan import read_plan
+from training.state import read_state
 
 _CARD = """# {model}, tiny
 
@@ -77,8 +77,8 @@ def tabulate(results: dict[Size, dict[str, float]], patch: int) -> str:
 def main() -> None:
     arguments = _parse_arguments()
     with refusing():
-        check_folder(arguments.checkpoint, arguments.model)
-        state = _read_state(arguments.state / f"{arguments.model}.pt")
+        check_checkpoint(arguments.checkpoint, arguments.model)
+        state = read_state(arguments.state / f"{arguments.model}.pt")
     torch.set_num_threads(1)
     family = find_family(arguments.model)
     grids = [family.native, *(g for g in family.smaller if g[0] == g[1])]
@@ -104,13 +104,6 @@ def main() -> None:
     )
     (arguments.checkpoint / "README.md").write_text(text, encoding="utf-8")
     print(tabulate(results, family.patch))
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError("--state", path.parent, f"there is no {path.name} in it")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state
 
 
 def name_command(model: str, origin: Mapping[str, Any]) -> str:

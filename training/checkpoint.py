@@ -1,4 +1,4 @@
-"""Writes a checkpoint folder laid out as public ones are, in half precision on disk."""
+"""A checkpoint folder laid out as public ones are: written in half precision, and looked over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, ProcessorMixin
 
+from profiling.models.weights import check_folder
+from profiling.point import ConfigError
 from training.families.family import Family
 
 
@@ -21,6 +23,14 @@ def write_checkpoint(folder: Path, family: Family, network: PreTrainedModel) -> 
     processor.image_processor.save_pretrained(folder)
     _name_public_classes(folder, processor)
     _halve(folder / "model.safetensors")
+
+
+def check_checkpoint(folder: Path, model: str) -> None:
+    """As a profile's are, under the name that a command here has for the folder."""
+    try:
+        check_folder(folder, model)
+    except ConfigError as error:
+        raise ConfigError("checkpoint", error.value, error.allowed) from None
 
 
 def _halve(path: Path) -> None:

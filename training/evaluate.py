@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from profiling.arguments import Parser, refusing, whole_from
-from profiling.models.weights import check_folder
+from profiling.quality.words import normalize
+from training.checkpoint import check_checkpoint
 from training.draw import draw_scenes
 from training.families import FAMILIES, find_family
 from training.families.family import Family, Size
@@ -73,16 +73,12 @@ def score(task: str, scenes: list[Scene], said: list[str]) -> dict[str, float]:
 
 
 def word_error_rate(references: list[str], answers: list[str]) -> float:
-    return jiwer.wer([_plain(r) for r in references], [_plain(a) for a in answers])
+    return jiwer.wer([normalize(r) for r in references], [normalize(a) for a in answers])
 
 
 def load_network(folder: Path, dtype: str | torch.dtype) -> PreTrainedModel:
     """As a public folder is loaded."""
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w']+", " ", text.lower()).split())
 
 
 def _holds_unseen_word(text: str) -> bool:
@@ -97,7 +93,7 @@ def _split(scenes: list[Scene]) -> Iterator[list[Scene]]:
 def main() -> None:
     arguments = _parse_arguments()
     with refusing():
-        check_folder(arguments.checkpoint, arguments.model)
+        check_checkpoint(arguments.checkpoint, arguments.model)
     torch.set_num_threads(arguments.threads)
     family = find_family(arguments.model)
     network = load_network(arguments.checkpoint, "auto")

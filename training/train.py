@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from training.families import FAMILIES, find_family
 from training.families.family import Family
 from training.plan import Plan, read_plan
 from training.scenes import CLASS_COUNT, FIRST_CHARACTER
+from training.state import read_state, save_state
 from training.towers import copy_matching
 
 _REPORT_EVERY = 50
@@ -72,7 +72,6 @@ class Training:
         return seen
 
     def save(self, path: Path) -> None:
-        """Written beside and moved, so that a kill leaves the older state."""
         state = {
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
@@ -81,14 +80,12 @@ class Training:
             "seconds": self.seconds,
             "origin": self._origin(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".new"))
-        os.replace(path.with_suffix(".new"), path)
+        save_state(path, state)
 
     def load(self, path: Path) -> None:
         """Go on from a state that was begun as this training is; another one is refused."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        begun = state.get("origin", {})
+        state = read_state(path)
+        begun = state["origin"]
         for name, wanted in self._origin().items():
             if name not in begun or begun[name] != wanted:
                 found = begun.get(name, "that is not known")

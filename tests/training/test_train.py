@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -81,6 +82,21 @@ def test_a_state_of_another_training_is_refused(name, other, tmp_path):
         begun.load(tmp_path / "state.pt")
 
 
+@pytest.mark.parametrize("kept", [0, 1, 500, -1])
+def test_a_broken_state_is_refused_by_name(kept, tmp_path):
+    path = tmp_path / "state.pt"
+    _start("llava").save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ConfigError, match=f"--state={re.escape(str(path))}: cannot be read"):
+        _start("llava").load(path)
+
+
+def test_a_file_of_something_else_is_no_state(tmp_path):
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
+    with pytest.raises(ConfigError, match="is not the state of a training"):
+        _start("llava").load(tmp_path / "state.pt")
+
+
 WRONG = {
     "draw": ["--seed", "7", "--count", "0", "--output", "{}/new"],
     "draw ": ["--seed", "7", "--count", "1", "--output", "{}"],
@@ -104,6 +120,7 @@ def test_wrong_arguments_are_refused_in_one_line(command, tmp_path, monkeypatch,
         import_module(name).main()
     out, errors = capsys.readouterr()
     assert (refusal.value.code, out, errors.count("\n")) == (2, "", 1), errors
+    assert "model.checkpoint" not in errors, "a key that no command here has"
     assert not (tmp_path / "o").exists() and (tmp_path / "coco/samples.json").read_text() == "[]"
 
 

@@ -1,0 +1,34 @@
+"""The file from which a training goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiling.point import ConfigError
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Written beside and moved, so that a kill leaves the older state."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state), path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError("--state", path.parent, f"there is no {path.name} in it")
+    try:
+        state = torch.load(path, weights_only=True)
+    # What torch raises for a file that is none of its own, empty, or cut off.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
+        reason = "cannot be read; without the file the training starts anew"
+        raise ConfigError("--state", path, reason) from None
+    if not (isinstance(state, dict) and {"origin", "step", "seconds"} <= state.keys()):
+        raise ConfigError("--state", path, "is not the state of a training")
+    return state
