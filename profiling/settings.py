@@ -7,12 +7,14 @@ the rules that no default tells.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from profiling.point import ConfigError, require_one_of, require_whole
 
 BITSANDBYTES, TORCHAO = "bitsandbytes", "torchao"
 ENGINES = (BITSANDBYTES, TORCHAO)
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 ONNX_LAYOUTS = ("single", "parts", "half")
 _CHOICES: dict[str, dict[str, tuple[object, ...]]] = {
     "compile": {
@@ -31,11 +33,17 @@ _CHOICES: dict[str, dict[str, tuple[object, ...]]] = {
 }
 _FROM_ONE = {"onnx_vision": ("parts",), "vision_cache": ("max_bytes",)}
 _BY_NAME = {"onnx_vision": ("provider_options",)}
-# Settings that mean something beside one value of another setting only.
-_NEEDS = {
-    "int4": {"double": ("engine", BITSANDBYTES)},
-    "int8": {"outlier_threshold": ("engine", BITSANDBYTES)},
-    "onnx_vision": {"quantize": ("layout", "single"), "optimize": ("layout", "single")},
+_PROVIDERS = {"onnx_vision": ("provider",)}
+# Settings that mean something beside some values of another setting only.
+_NEEDS: dict[str, tuple[tuple[str, str, tuple[object, ...]], ...]] = {
+    "int4": (("double", "engine", (BITSANDBYTES,)),),
+    "int8": (("outlier_threshold", "engine", (BITSANDBYTES,)),),
+    "onnx_vision": (
+        ("quantize", "layout", ("single",)),
+        ("optimize", "layout", ("single",)),
+        # What other providers make of a graph cannot be kept.
+        ("optimize", "provider", (None, CPU_PROVIDER, CUDA_PROVIDER)),
+    ),
 }
 
 
@@ -49,7 +57,14 @@ def check_settings(name: str, settings: Mapping[str, Any], shipped: Mapping[str,
     for key in _BY_NAME.get(name, ()):
         if not isinstance(settings[key], Mapping | None):
             raise ConfigError(f"{prefix}.{key}", settings[key], "allowed are options by name")
-    for key, (other, needed) in _NEEDS.get(name, {}).items():
-        if settings[key] != shipped[key] and settings[other] != needed:
-            reason = f"allowed beside {other}={needed}, not {settings[other]}"
+    for key in _PROVIDERS.get(name, ()):
+        # Without the runtime, that it is missing is what is said, and by the worker.
+        if settings[key] is not None and find_spec("onnxruntime"):
+            from onnxruntime import get_all_providers
+
+            require_one_of(f"{prefix}.{key}", settings[key], (*get_all_providers(), None))
+    for key, other, needed in _NEEDS.get(name, ()):
+        if settings[key] != shipped[key] and settings[other] not in needed:
+            beside = " or ".join("null" if one is None else str(one) for one in needed)
+            reason = f"allowed beside {other}={beside}, not {settings[other]}"
             raise ConfigError(f"{prefix}.{key}", settings[key], reason)

@@ -28,6 +28,8 @@ WRONG = (
     ("onnx_vision", "quantize=int8 layout=half"),
     ("onnx_vision", "optimize=true layout=half"),
     ("onnx_vision", "optimize=true layout=parts"),
+    ("onnx_vision", "provider=Abacus"),
+    ("onnx_vision", "optimize=true provider=AzureExecutionProvider"),
     ("split", "embedding=yess"),
     ("static_cache", "cuda_graphs=1"),
     ("vision_cache", "max_bytes=0"),
@@ -41,6 +43,8 @@ RIGHT = (
     ("onnx_vision", "quantize=int4"),
     ("onnx_vision", "layout=parts parts=3"),
     ("onnx_vision", "provider_options={device_id: 0}"),
+    ("onnx_vision", "provider=TensorrtExecutionProvider"),
+    ("onnx_vision", "optimize=true provider=CPUExecutionProvider"),
 )
 
 

@@ -18,9 +18,8 @@ from profiling.optimizations.optimization import (
     require_package,
 )
 from profiling.partition.making import note_making
-from profiling.point import ConfigError, Point
+from profiling.point import Point
 
-_KEY = "optimization.onnx_vision"
 _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 
 
@@ -50,15 +49,12 @@ class OnnxVision(Optimization):
     def check(self, point: Point) -> None:
         for name in _NEEDED:
             require_package(name, "requirements.txt")
-        from profiling.partition.onnx_session import CPU, CUDA, ProviderAbsent, find_provider
+        from profiling.partition.onnx_session import ProviderAbsent, find_provider
 
         try:
-            chosen = find_provider(self.provider, torch.device(point.device))
+            find_provider(self.provider, torch.device(point.device))
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
-        if self.optimize and chosen not in (CPU, CUDA):
-            reason = f"what {chosen} makes of a graph cannot be kept: {CPU} and {CUDA} can"
-            raise ConfigError(f"{_KEY}.optimize", self.optimize, reason)
         parts = find_family(point.model).parts
         self._vision = (parts.vision, *parts.projector)
 

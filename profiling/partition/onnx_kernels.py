@@ -9,7 +9,8 @@ import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from profiling.partition.onnx_session import CPU, start_session
+from profiling.partition.onnx_session import start_session
+from profiling.settings import CPU_PROVIDER
 
 _NAMES = {
     torch.float32: ("float", onnx.TensorProto.FLOAT),
@@ -64,7 +65,7 @@ def has_kernels(provider: str, dtype: torch.dtype) -> bool:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # A refusal is an answer here.
     options.log_severity_level = _FATAL_ONLY
-    if provider != CPU:
+    if provider != CPU_PROVIDER:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     probe = make_probe(dtype).SerializeToString()
     try:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import InFront
-from profiling.point import ConfigError
+from profiling.settings import CPU_PROVIDER, CUDA_PROVIDER
 
 CHECK_FILE = "vision_model.check.json"
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ERRORS_ONLY = 3
 # The runtime's numbers for what a tensor holds; numpy has none for bfloat16.
 _ELEMENTS = {
@@ -40,13 +39,10 @@ class ProviderAbsent(RuntimeError):
 
 def find_provider(provider: str | None, device: torch.device) -> str:
     """The provider that was asked for, or the one of the device; never another instead."""
-    chosen = provider or (CUDA if device.type == "cuda" else CPU)
-    known, present = onnxruntime.get_all_providers(), onnxruntime.get_available_providers()
+    chosen = provider or (CUDA_PROVIDER if device.type == "cuda" else CPU_PROVIDER)
+    present = onnxruntime.get_available_providers()
     if chosen in present:
         return chosen
-    if chosen not in known:
-        key = "optimization.onnx_vision.provider"
-        raise ConfigError(key, chosen, f"allowed is one of {', '.join(known)}, or null")
     raise ProviderAbsent(
         f"{chosen} is not in the installed onnxruntime {onnxruntime.__version__}, which has"
         f" {', '.join(present)}"
@@ -97,9 +93,9 @@ class Chain:
         device: torch.device,
         optimized: bool,
     ) -> None:
-        self.device = device if provider == CUDA else torch.device("cpu")
+        self.device = device if provider == CUDA_PROVIDER else torch.device("cpu")
         given = dict(provider_options)
-        if provider == CUDA:
+        if provider == CUDA_PROVIDER:
             # In torch's own stream, so that what is written before is there, and times are right.
             stream = torch.cuda.current_stream(device).cuda_stream
             given = {"device_id": device.index or 0, "user_compute_stream": stream, **given}

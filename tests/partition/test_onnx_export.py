@@ -16,8 +16,9 @@ from profiling.models.model import Model
 from profiling.partition.onnx_check import ExportFailed, distance
 from profiling.partition.onnx_export import MODEL_FILE, export_vision
 from profiling.partition.onnx_feeds import feeds_of, noise
-from profiling.partition.onnx_session import CPU, Chain, files_of, read_check
+from profiling.partition.onnx_session import Chain, files_of, read_check
 from profiling.point import ConfigError
+from profiling.settings import CPU_PROVIDER
 from tests.partition.stressed import stressed
 from tests.tiny_models import FAMILIES
 
@@ -39,7 +40,9 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     ) -> tuple[Model, Path]:
         model = stressed(family, dtype=dtype)
         folder = tmp_path_factory.mktemp(f"{family}-{layout}")
-        path = export_vision(model, folder, layout=layout, parts=2, simplify=simplify, provider=CPU)
+        path = export_vision(
+            model, folder, layout=layout, parts=2, simplify=simplify, provider=CPU_PROVIDER
+        )
         return model, path
 
     return make
@@ -47,7 +50,12 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
 
 def chain_of(paths: list[Path]) -> Chain:
     return Chain(
-        paths, threads=1, provider=CPU, provider_options={}, device=CPU_DEVICE, optimized=False
+        paths,
+        threads=1,
+        provider=CPU_PROVIDER,
+        provider_options={},
+        device=CPU_DEVICE,
+        optimized=False,
     )
 
 

@@ -19,7 +19,8 @@ from profiling.partition.onnx_export import PatchProduct, computing_dtype, expor
 from profiling.partition.onnx_feeds import feeds_of, noise
 from profiling.partition.onnx_kernels import has_kernels, make_probe
 from profiling.partition.onnx_layouts import values_of
-from profiling.partition.onnx_session import CPU, CUDA, load_vision, read_check
+from profiling.partition.onnx_session import load_vision, read_check
+from profiling.settings import CPU_PROVIDER, CUDA_PROVIDER
 from tests.partition.stressed import stressed
 from tests.tiny_models import FAMILIES
 
@@ -46,11 +47,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
 def test_the_probe_is_a_graph_that_runs_where_there_are_kernels() -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         onnx.checker.check_model(make_probe(dtype), full_check=True)
-    assert has_kernels(CPU, torch.float32)
+    assert has_kernels(CPU_PROVIDER, torch.float32)
 
 
 def test_the_cpu_has_no_bf16() -> None:
-    assert not has_kernels(CPU, torch.bfloat16)
+    assert not has_kernels(CPU_PROVIDER, torch.bfloat16)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -155,14 +156,14 @@ def test_in_bf16_a_tower_does_what_it_did(family: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_computes_in_bf16(family: str, tmp_path: Path) -> None:
-    if CUDA not in onnxruntime.get_available_providers():
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
         pytest.skip("the installed onnxruntime has no CUDA")
     model = stressed(family, dtype="bf16")
     model.network.cuda()
     model.device = torch.device("cuda", 0)
     path = export_vision(model, tmp_path, layout="half", parts=1, simplify=False, provider=None)
     record = read_check(path)
-    assert has_kernels(CUDA, torch.bfloat16) == (record["computes_in"] == "bfloat16")
+    assert has_kernels(CUDA_PROVIDER, torch.bfloat16) == (record["computes_in"] == "bfloat16")
     vision = load_vision(path, model=model, threads=1, provider=None, provider_options={})
     inputs = noise(model.family, [(6 * model.family.multiple,) * 2], seed=3, device=model.device)
     inputs["pixel_values"] = inputs["pixel_values"].bfloat16()

@@ -15,7 +15,8 @@ from profiling.models.weights import CHECKPOINTS
 from profiling.partition.onnx_check import distance
 from profiling.partition.onnx_export import export_vision
 from profiling.partition.onnx_feeds import feeds_of, noise
-from profiling.partition.onnx_session import CPU, Chain, files_of
+from profiling.partition.onnx_session import Chain, files_of
+from profiling.settings import CPU_PROVIDER
 
 TWO_GIB = 2**31
 CPU_DEVICE = torch.device("cpu")
@@ -54,7 +55,12 @@ def test_exports_loads_and_agrees(layout: str, limit: float, model: Model, tmp_p
         expected = model.family.embed(model.network, inputs)
     files = files_of(path)
     chain = Chain(
-        files, threads=2, provider=CPU, provider_options={}, device=CPU_DEVICE, optimized=False
+        files,
+        threads=2,
+        provider=CPU_PROVIDER,
+        provider_options={},
+        device=CPU_DEVICE,
+        optimized=False,
     )
     found = chain.run(feeds_of(model.family, inputs))
     assert distance(found.float(), expected)["relative_l2"] < limit

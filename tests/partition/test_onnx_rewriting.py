@@ -18,7 +18,8 @@ from profiling.partition.onnx_feeds import feeds_of, noise
 from profiling.partition.onnx_layouts import values_of
 from profiling.partition.onnx_optimize import optimize_vision
 from profiling.partition.onnx_quantize import quantize_vision
-from profiling.partition.onnx_session import CPU, OnnxVision, load_vision, read_check
+from profiling.partition.onnx_session import OnnxVision, load_vision, read_check
+from profiling.settings import CPU_PROVIDER
 from tests.partition.stressed import stressed
 from tests.tiny_models import answer, ask_unevenly, load
 
@@ -69,7 +70,7 @@ def test_what_the_runtime_made_of_a_graph_is_kept(copied: tuple[Model, Path]) ->
     optimize_vision(model, path, provider=None)
     assert {node.domain for node in list_nodes(path)} - domains == {"com.microsoft"}
     record, vision = read_check(path), open_vision(model, path)
-    assert record["optimized"] == CPU
+    assert record["optimized"] == CPU_PROVIDER
     assert record["before"] == [{name: before[name] for name in ("checked", "bytes")}]
     stored = sum(one.stat().st_size for one in path.parent.glob("vision_model.onnx*"))
     assert record["bytes"] == stored
@@ -94,7 +95,7 @@ def test_few_bits_and_what_the_runtime_makes_of_them(
     expected = embed_with(open_vision(model, path))
     optimize_vision(model, path, provider=None)
     record = read_check(path)
-    assert (record["quantized"], record["optimized"]) == (kind, CPU)
+    assert (record["quantized"], record["optimized"]) == (kind, CPU_PROVIDER)
     assert [len(one["checked"]) for one in record["before"]] == [4, 4]
     assert record["bytes"] < share * whole
     assert distance(embed_with(open_vision(model, path)), expected)["relative_l2"] < 0.05

@@ -13,7 +13,6 @@ from profiling.partition.artifacts import cache_root
 from profiling.partition.onnx_export import export_vision
 from profiling.partition.onnx_session import load_vision
 from profiling.phases import PhaseHooks
-from profiling.point import ConfigError
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
 
@@ -89,22 +88,6 @@ def test_an_absent_provider_is_unsupported() -> None:
     )
     with pytest.raises(Unsupported, match="VitisAIExecutionProvider is not in the installed"):
         build_model(point)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "provider=Abacus",
-        "optimize=true provider=AzureExecutionProvider",
-    ],
-)
-def test_wrong_settings_name_their_key(wrong: str) -> None:
-    key = "optimization.onnx_vision." + wrong.partition("=")[0]
-    given = [f"optimization.onnx_vision.{setting}" for setting in wrong.split()]
-    point = compose_point("model=fuyu", ONNX, *given)
-    with pytest.raises(ConfigError) as raised:
-        build_model(point)
-    assert key in str(raised.value)
 
 
 def test_stacks_with_few_bits() -> None:
