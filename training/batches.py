@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import numpy
@@ -13,10 +14,9 @@ from torch import Tensor
 from training.families.family import Family, Size
 from training.lexicon import NEUTRAL_WORDS
 from training.plan import Plan
-from training.scenes import STEPPING_STONES, TASKS, Scene, label_patches
+from training.scenes import STEPPING_STONES, TASKS, Scene, draw_sign, label_patches
 
 IGNORED = -100
-_DRAW = TASKS | STEPPING_STONES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     long = share >= plan.long_from_share and random.random() < plan.long_rate
     size = plan.long_batch_size if long else plan.size_at(step)
     tasks = _choose_tasks(random, plan, step, size)
-    scenes = [_DRAW[task](random, held_out=False) for task in tasks]
+    sign = partial(draw_sign, doubled_rate=plan.doubled_rate)
+    draw: dict[str, Callable[..., Scene]] = {**TASKS, **STEPPING_STONES, "sign": sign}
+    scenes = [draw[task](random, held_out=False) for task in tasks]
     grid = _choose_grid(random, family, plan, share)
     most = plan.long_words if long else plan.filler_words
     # All of a batch or none: rows are as long as the longest one.

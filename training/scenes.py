@@ -29,7 +29,6 @@ _SHAPE_CLASSES = len(lexicon.SHAPES) * len(_COLOUR_NAMES)
 _BAR_CLASS = 1 + _SHAPE_CLASSES
 _CHARACTER_CLASS = _BAR_CLASS + len(_COLOUR_NAMES)
 CLASS_COUNT = _CHARACTER_CLASS + len(lexicon.CHARACTERS)
-_DOUBLED_SHARE = 0.4  # of the made-up words on signs
 
 BOARDS: tuple[tuple[Colour, Colour], ...] = (
     ((250, 250, 250), (15, 15, 15)),
@@ -104,11 +103,14 @@ def draw_caption(random: Random, *, held_out: bool) -> Scene:
     return _finish(canvas, random.choice(lexicon.CAPTION_REQUESTS), references[0], references)
 
 
-def draw_sign(random: Random, *, held_out: bool) -> Scene:
-    """A board with a word, a number, or both, to be read."""
-    lines = [_choose_text(random, held_out)]
+def draw_sign(random: Random, *, held_out: bool, doubled_rate: float = 0.0) -> Scene:
+    """A board with a word, a number, or both, to be read.
+
+    The rate is that of made-up words with a character twice in a row, rare by chance alone.
+    """
+    lines = [_choose_text(random, held_out, doubled_rate)]
     if random.random() < 0.25:
-        lines.append(_choose_text(random, held_out))
+        lines.append(_choose_text(random, held_out, doubled_rate))
     canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
     _draw_board(canvas, random, board, ink)
@@ -255,7 +257,7 @@ def _corners(shape: str, cx: float, cy: float, r: float) -> list[tuple[float, fl
     ]
 
 
-def _choose_text(random: Random, held_out: bool) -> str:
+def _choose_text(random: Random, held_out: bool, doubled_rate: float) -> str:
     share = random.random()
     if held_out:
         pool = lexicon.HELD_OUT_WORDS if share < 0.35 else lexicon.TRAINING_WORDS
@@ -266,9 +268,7 @@ def _choose_text(random: Random, held_out: bool) -> str:
         return str(random.randint(10, 999))
     while True:
         characters = random.choices(lexicon.CHARACTERS, k=random.randint(2, 4))
-        # Rare by chance alone, and a reader that seldom met a doubled character does not know
-        # when to stop repeating it.
-        if random.random() < _DOUBLED_SHARE:
+        if random.random() < doubled_rate:
             second = random.randrange(1, len(characters))
             characters[second] = characters[second - 1]
         text = "".join(characters)

@@ -10,7 +10,7 @@ import pytest
 
 from training import lexicon
 from training.draw import draw_scenes
-from training.scenes import STEPPING_STONES, TASKS, Mark, label_patches
+from training.scenes import STEPPING_STONES, TASKS, Mark, draw_sign, label_patches
 
 EVERY_TASK = sorted(TASKS | STEPPING_STONES)
 
@@ -44,13 +44,17 @@ def test_training_never_shows_a_held_out_word():
     assert not shown & set(lexicon.HELD_OUT_WORDS)
 
 
-def test_training_signs_often_double_a_character():
-    words = [
-        word for seed in range(800) for word in _draw("sign", seed, held_out=False).answer.split()
-    ]
+def _share_of_doubled(rate: float) -> float:
+    signs = [draw_sign(Random(seed), held_out=False, doubled_rate=rate) for seed in range(800)]
+    words = [word for sign in signs for word in sign.answer.split()]
     made_up = [w for w in words if w not in lexicon.TRAINING_WORDS and not w.isdigit()]
-    doubled = [w for w in made_up if any(a == b for a, b in pairwise(w))]
-    assert 0.3 < len(doubled) / len(made_up) < 0.55
+    return sum(any(a == b for a, b in pairwise(w)) for w in made_up) / len(made_up)
+
+
+def test_signs_double_a_character_as_often_as_they_are_told():
+    assert _share_of_doubled(0.0) < 0.12
+    assert 0.3 < _share_of_doubled(0.4) < 0.55
+    assert _share_of_doubled(1.0) == 1.0
 
 
 def test_test_world_shows_held_out_words():

@@ -134,10 +134,10 @@ def _sign(seed: int):
 
 
 def test_loss_falls():
-    training = _start("qwen25vl", look_steps=0, batch_size=4)
-    seen = [training.advance() for _ in range(13)]
+    training = _start("qwen25vl", look_steps=0, batch_size=8)
+    seen = [training.advance() for _ in range(21)]
     losses = [step["loss"] for step in seen[1:]]  # the very first one only looks
-    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
 
 
 def test_learning_rate_rises_and_falls_to_nothing():
