@@ -14,7 +14,14 @@ from torch import Tensor
 from training.families.family import Family, Size
 from training.lexicon import NEUTRAL_WORDS
 from training.plan import Plan
-from training.scenes import STEPPING_STONES, TASKS, Scene, draw_sign, label_patches
+from training.scenes import (
+    STEPPING_STONES,
+    TASKS,
+    PictureSize,
+    Scene,
+    draw_sign,
+    label_patches,
+)
 
 IGNORED = -100
 
@@ -40,8 +47,9 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     tasks = _choose_tasks(random, plan, step, size)
     sign = partial(draw_sign, doubled_rate=plan.doubled_rate)
     draw: dict[str, Callable[..., Scene]] = {**TASKS, **STEPPING_STONES, "sign": sign}
-    scenes = [draw[task](random, held_out=False) for task in tasks]
-    grid = _choose_grid(random, family, plan, share)
+    shape = _choose_shape(random, family, plan)
+    scenes = [draw[task](random, held_out=False, size=shape) for task in tasks]
+    grid = _choose_grid(random, family, plan, share, shape)
     most = plan.long_words if long else plan.filler_words
     # All of a batch or none: rows are as long as the longest one.
     fills = long or (share >= plan.filler_from_share and random.random() < plan.filler_rate)
@@ -81,10 +89,21 @@ def _choose_tasks(random: Random, plan: Plan, step: int, size: int) -> tuple[str
     return tuple(random.choices(list(mix), weights=list(mix.values()), k=size))
 
 
-def _choose_grid(random: Random, family: Family, plan: Plan, share: float) -> Size:
+def _choose_shape(random: Random, family: Family, plan: Plan) -> PictureSize | None:
+    """That of every picture, or none: each then has its own, and all are made square."""
+    if not family.shaped or random.random() >= plan.shaped_rate:
+        return None
+    return random.choice(list(family.shaped))
+
+
+def _choose_grid(
+    random: Random, family: Family, plan: Plan, share: float, shape: PictureSize | None
+) -> Size:
+    if shape is not None:
+        return family.shaped[shape]
     other = random.random() < plan.other_sizes_rate
     if other and share >= plan.other_sizes_from_share:
-        return random.choice(family.smaller)
+        return random.choice(family.others)
     return family.native
 
 

@@ -13,9 +13,8 @@ import torch
 from profiling.arguments import Parser, refusing, whole_from
 from profiling.machine import describe_machine
 from training.checkpoint import check_checkpoint
-from training.evaluate import evaluate, load_network
-from training.families import FAMILIES, find_family
-from training.families.family import Family, Size
+from training.evaluate import evaluate, list_sides, load_reader
+from training.families import FAMILIES
 from training.plan import read_plan
 from training.state import read_state
 
@@ -36,8 +35,8 @@ says nothing about the public checkpoint's quality.
 {note}
 ## Held-out results
 
-{count} samples a task, seed {test_seed} of the generator's test world, float32, greedy decoding
-through the real processor and `generate`. WER is corpus WER on lower-cased words.
+{count} samples a task, seed {test_seed} of the generator's test world, float32, greedy decoding,
+answered as a run with that `img_size` is. WER is corpus WER on lower-cased words.
 
 {table}
 
@@ -53,24 +52,12 @@ _COLUMNS = {
 }
 
 
-def measure_sizes(
-    family: Family, folder: Path, *, seed: int, count: int, grids: list[Size]
-) -> dict[Size, dict[str, float]]:
-    """Held-out results at each size."""
-    network = load_network(folder, "auto")
-    family.accept_any_size(network)
-    return {
-        grid: evaluate(family, network, seed=seed, count=count, grid=grid, filler=0)
-        for grid in grids
-    }
-
-
-def tabulate(results: dict[Size, dict[str, float]], patch: int) -> str:
+def tabulate(results: Mapping[int, Mapping[str, float]]) -> str:
     """A markdown table with a row a size."""
-    lines = ["| picture, px | " + " | ".join(_COLUMNS.values()) + " |", "|---" * 5 + "|"]
-    for (rows, columns), measured in results.items():
+    lines = ["| `img_size` | " + " | ".join(_COLUMNS.values()) + " |", "|---" * 5 + "|"]
+    for side, measured in results.items():
         cells = [f"{measured[name]:.3f}" if name in measured else "" for name in _COLUMNS]
-        lines.append(f"| {columns * patch} x {rows * patch} | " + " | ".join(cells) + " |")
+        lines.append(f"| {side} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -80,12 +67,12 @@ def main() -> None:
         check_checkpoint(arguments.checkpoint, arguments.model)
         state = read_state(arguments.state / f"{arguments.model}.pt")
     torch.set_num_threads(1)
-    family = find_family(arguments.model)
-    grids = [family.native, *(g for g in family.smaller if g[0] == g[1])]
-    results = measure_sizes(
-        family, arguments.checkpoint, seed=arguments.seed, count=arguments.count, grids=grids
-    )
-    network = load_network(arguments.checkpoint, "auto")
+    model = load_reader(arguments.checkpoint, arguments.model)
+    network = model.network
+    results = {
+        side: evaluate(model, seed=arguments.seed, count=arguments.count, side=side, filler=0)
+        for side in list_sides(arguments.model)
+    }
     text = _CARD.format(
         model=arguments.model,
         parameters=sum(p.numel() for p in network.parameters()) / 1e6,
@@ -100,10 +87,10 @@ def main() -> None:
         note=f"- **Note**: {arguments.note}\n" if arguments.note else "",
         count=arguments.count,
         test_seed=arguments.seed,
-        table=tabulate(results, family.patch),
+        table=tabulate(results),
     )
     (arguments.checkpoint / "README.md").write_text(text, encoding="utf-8")
-    print(tabulate(results, family.patch))
+    print(tabulate(results))
 
 
 def name_command(model: str, origin: Mapping[str, Any]) -> str:

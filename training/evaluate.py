@@ -6,18 +6,19 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jiwer
 import torch
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from profiling.arguments import Parser, refusing, whole_from
+from profiling.models.loading import find_family as find_profiled
+from profiling.models.model import Model
 from profiling.quality.words import normalize
 from training.checkpoint import check_checkpoint
 from training.draw import draw_scenes
 from training.families import FAMILIES, find_family
-from training.families.family import Family, Size
 from training.lexicon import HELD_OUT_WORDS
 from training.scenes import TASKS, Scene
 
@@ -25,34 +26,24 @@ _MOST_NEW_TOKENS = 24
 _BATCH = 25
 
 
-def evaluate(
-    family: Family, network: PreTrainedModel, *, seed: int, count: int, grid: Size, filler: int
-) -> dict[str, float]:
+def evaluate(model: Model, *, seed: int, count: int, side: int, filler: int) -> dict[str, float]:
     """Corpus word error rates of captions and signs, and the share of right options."""
     results: dict[str, float] = {}
     for task in TASKS:
         scenes = draw_scenes(task, seed=seed, count=count)
-        said = answer(family, network, scenes, grid=grid, filler=filler)
-        results |= score(task, scenes, said)
+        results |= score(task, scenes, answer(model, scenes, side=side, filler=filler))
     return {name: round(value, 4) for name, value in results.items()}
 
 
-def answer(
-    family: Family, network: PreTrainedModel, scenes: list[Scene], *, grid: Size, filler: int
-) -> list[str]:
-    """Through the real processor and the library's own generate."""
+def answer(model: Model, scenes: list[Scene], *, side: int, filler: int) -> list[str]:
+    """As a run with `img_size=SIDE` is answered."""
+    family = model.family
     said: list[str] = []
     for batch in _split(scenes):
-        questions = ["please " * filler + scene.request for scene in batch]
-        inputs = family.encode([scene.picture for scene in batch], questions, grid)
-        with torch.inference_mode():
-            made = network.generate(
-                **inputs,
-                **family.generation_options,
-                max_new_tokens=_MOST_NEW_TOKENS,
-                do_sample=False,
-            )
-        said += [family.decode(row) for row in family.cut_prompt(made, inputs)]
+        texts = [family.render(family.defuse("please " * filler + s.request)) for s in batch]
+        inputs = family.encode([scene.picture for scene in batch], texts, side)
+        fed = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        said += family.decode(model.generate(fed, side=side, length=_MOST_NEW_TOKENS, exact=False))
     return said
 
 
@@ -76,9 +67,32 @@ def word_error_rate(references: list[str], answers: list[str]) -> float:
     return jiwer.wer([normalize(r) for r in references], [normalize(a) for a in answers])
 
 
+def load_reader(folder: Path, name: str) -> Model:
+    """A checkpoint as runs have it: what is measured here is what they can show."""
+    network = load_network(folder, "auto").requires_grad_(False)
+    family = find_profiled(name)(
+        config=network.config, folder=folder, processor_options={"local_files_only": True}
+    )
+    family.adapt_network(network)
+    return Model(
+        network=network,
+        family=family,
+        device=torch.device("cpu"),
+        dtype=network.dtype,
+        stored_values=True,
+    )
+
+
 def load_network(folder: Path, dtype: str | torch.dtype) -> PreTrainedModel:
     """As a public folder is loaded."""
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
+
+
+def list_sides(name: str) -> list[int]:
+    """The picture sizes that a family is trained on: its own, and others after it."""
+    family = find_family(name)
+    grids = [family.native, *family.others]
+    return [rows * family.patch for rows, columns in grids if rows == columns]
 
 
 def _holds_unseen_word(text: str) -> bool:
@@ -95,21 +109,13 @@ def main() -> None:
     with refusing():
         check_checkpoint(arguments.checkpoint, arguments.model)
     torch.set_num_threads(arguments.threads)
-    family = find_family(arguments.model)
-    network = load_network(arguments.checkpoint, "auto")
-    family.accept_any_size(network)
-    grids: list[Any] = [family.native, *(family.smaller if arguments.all_sizes else ())]
-    for grid in grids:
+    model = load_reader(arguments.checkpoint, arguments.model)
+    sides = list_sides(arguments.model)
+    for side in sides if arguments.all_sizes else sides[:1]:
         results = evaluate(
-            family,
-            network,
-            seed=arguments.seed,
-            count=arguments.count,
-            grid=grid,
-            filler=arguments.filler,
+            model, seed=arguments.seed, count=arguments.count, side=side, filler=arguments.filler
         )
-        height, width = grid[0] * family.patch, grid[1] * family.patch
-        print(json.dumps({"height": height, "width": width, **results}), flush=True)
+        print(json.dumps({"img_size": side, **results}), flush=True)
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -36,6 +36,7 @@ class Plan:
     long_words: int
     other_sizes_from_share: float
     other_sizes_rate: float
+    shaped_rate: float
     doubled_rate: float
     look_mix: Mapping[str, int]
     mixes: Mapping[float, Mapping[str, int]]

@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from training import lexicon
 
 Colour = tuple[int, int, int]
+PictureSize = tuple[int, int]  # width and height in pixels
 
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FONT_NAMES = ("DejaVuSansMono-Bold.ttf", "DejaVuSans-Bold.ttf")
-PICTURE_SIZES = ((224, 224), (320, 240), (240, 320))  # (width, height)
+PICTURE_SIZES: tuple[PictureSize, ...] = ((224, 224), (320, 240), (240, 320))
 
 _COLOUR_NAMES = tuple(lexicon.COLOURS)
 # Always all of them in one order: to choose takes seeing, and no search through the text, which
@@ -63,7 +64,7 @@ class Scene:
 class Canvas:
     """A picture whose content lies in its central square, in shares of that square's side."""
 
-    def __init__(self, *, size: tuple[int, int], random: Random, brightness: tuple[int, int]):
+    def __init__(self, *, size: PictureSize, random: Random, brightness: tuple[int, int]):
         self.width, self.height = size
         self.side = min(size)
         self.left, self.top = (self.width - self.side) / 2, (self.height - self.side) / 2
@@ -91,19 +92,25 @@ class Canvas:
             self.pen.ellipse([x - r, y - r, x + r, y + r], fill=_light(random, brightness))
 
 
-def draw_caption(random: Random, *, held_out: bool) -> Scene:
+def draw_caption(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
     """One to three coloured shapes and how they stand to each other."""
     count = random.choices((1, 2, 3), weights=(25, 55, 20))[0]
     relation = random.choice(("left of", "above")) if count == 2 else "row"
     things = _choose_things(random, count, relation, held_out)
-    canvas = Canvas(size=_choose_size(random), random=random, brightness=(205, 255))
+    canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(205, 255))
     for thing, (x, y, radius) in zip(things, _places(random, count, relation), strict=True):
         _draw_shape(canvas, *thing, x, y, radius)
     references = _captions(things, relation)
     return _finish(canvas, random.choice(lexicon.CAPTION_REQUESTS), references[0], references)
 
 
-def draw_sign(random: Random, *, held_out: bool, doubled_rate: float = 0.0) -> Scene:
+def draw_sign(
+    random: Random,
+    *,
+    held_out: bool,
+    size: PictureSize | None = None,
+    doubled_rate: float = 0.0,
+) -> Scene:
     """A board with a word, a number, or both, to be read.
 
     The rate is that of made-up words with a character twice in a row, rare by chance alone.
@@ -111,7 +118,7 @@ def draw_sign(random: Random, *, held_out: bool, doubled_rate: float = 0.0) -> S
     lines = [_choose_text(random, held_out, doubled_rate)]
     if random.random() < 0.25:
         lines.append(_choose_text(random, held_out, doubled_rate))
-    canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
+    canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
     _draw_board(canvas, random, board, ink)
     _draw_lines(canvas, random, lines, ink)
@@ -120,22 +127,22 @@ def draw_sign(random: Random, *, held_out: bool, doubled_rate: float = 0.0) -> S
     return _finish(canvas, random.choice(lexicon.SIGN_REQUESTS), answer, references)
 
 
-def draw_choice(random: Random, *, held_out: bool) -> Scene:
+def draw_choice(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
     """A bar chart or a diagram of shapes; the answer is the number of the right option."""
-    canvas, subject, answer = _choose_diagram(random, held_out)
+    canvas, subject, answer = _choose_diagram(random, held_out, size)
     number = str(_COLOUR_NAMES.index(answer))
     return _finish(canvas, f"{subject} {_OPTIONS}", number, (number,))
 
 
-def draw_colour(random: Random, *, held_out: bool) -> Scene:
+def draw_colour(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
     """A step towards choices: the same diagrams, the answer said openly."""
-    canvas, subject, answer = _choose_diagram(random, held_out)
+    canvas, subject, answer = _choose_diagram(random, held_out, size)
     return _finish(canvas, subject, answer, (answer,))
 
 
-def draw_page(random: Random, *, held_out: bool) -> Scene:
+def draw_page(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
     """A board crammed with single characters: many to look at in one picture, none to be read."""
-    canvas = Canvas(size=_choose_size(random), random=random, brightness=(120, 235))
+    canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
     _draw_board(canvas, random, board, ink)
     em = random.uniform(0.26, 0.42)
@@ -185,7 +192,7 @@ def _light(random: Random, brightness: tuple[int, int]) -> Colour:
     return random.randint(low, high), random.randint(low, high), random.randint(low, high)
 
 
-def _choose_size(random: Random) -> tuple[int, int]:
+def _choose_size(random: Random) -> PictureSize:
     return random.choices(PICTURE_SIZES, weights=(80, 13, 7))[0]
 
 
@@ -331,9 +338,11 @@ def _disagree(random: Random, answer: str, lines: list[str]) -> tuple[str, ...]:
     return tuple(references)
 
 
-def _choose_diagram(random: Random, held_out: bool) -> tuple[Canvas, str, str]:
+def _choose_diagram(
+    random: Random, held_out: bool, size: PictureSize | None
+) -> tuple[Canvas, str, str]:
     draw = _draw_chart if random.random() < 0.6 else _draw_shapes
-    return draw(random, held_out)
+    return draw(random, held_out, size)
 
 
 def _choose_colours(random: Random, count: int, held_out: bool) -> list[str]:
@@ -343,9 +352,11 @@ def _choose_colours(random: Random, count: int, held_out: bool) -> list[str]:
             return colours
 
 
-def _draw_chart(random: Random, held_out: bool) -> tuple[Canvas, str, str]:
+def _draw_chart(
+    random: Random, held_out: bool, size: PictureSize | None
+) -> tuple[Canvas, str, str]:
     colours = _choose_colours(random, random.choice((3, 4)), held_out)
-    canvas = Canvas(size=_choose_size(random), random=random, brightness=(225, 255))
+    canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(225, 255))
     heights = [0.12 + 0.1 * level for level in _choose_levels(random, len(colours))]
     _draw_axes(canvas)
     step = 0.9 / len(colours)
@@ -376,10 +387,12 @@ def _draw_bar(canvas: Canvas, colour: str, left: float, width: float, height: fl
     canvas.mark(_BAR_CLASS + _COLOUR_NAMES.index(colour), *box)
 
 
-def _draw_shapes(random: Random, held_out: bool) -> tuple[Canvas, str, str]:
+def _draw_shapes(
+    random: Random, held_out: bool, size: PictureSize | None
+) -> tuple[Canvas, str, str]:
     colours = _choose_colours(random, random.choice((2, 3)), held_out)
     shapes = random.sample(lexicon.SHAPES, len(colours))
-    canvas = Canvas(size=_choose_size(random), random=random, brightness=(205, 255))
+    canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(205, 255))
     relation = random.choice(("left of", "above")) if len(colours) == 2 else "row"
     places = _places(random, len(colours), relation)
     for colour, shape, (x, y, radius) in zip(colours, shapes, places, strict=True):

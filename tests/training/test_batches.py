@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
+from PIL import Image
 
 from training.batches import IGNORED, join, make_batch
+from training.evaluate import load_reader
 from training.families import FAMILIES, find_family
 from training.plan import read_plan
-from training.scenes import draw_caption, draw_sign
+from training.scenes import PICTURE_SIZES, STEPPING_STONES, TASKS, draw_caption, draw_sign
 
 QUESTIONS = ["please please what does the sign say?", "which bar? choices: (0) red", "Größe 日本"]
 
@@ -19,13 +23,39 @@ QUESTIONS = ["please please what does the sign say?", "which bar? choices: (0) r
 def test_pixels_and_ids_equal_the_real_processors(name):
     family = find_family(name)
     pictures = [draw_sign(Random(i), held_out=False).picture for i in range(len(QUESTIONS))]
-    for grid in (family.native, *family.smaller):
+    for grid in (family.native, *family.others):
         real = family.encode(pictures, QUESTIONS, grid)
         for key, fed in family.pixels(pictures, grid).items():
             assert torch.equal(fed, real[key].reshape(fed.shape))
         for row, question in enumerate(QUESTIONS):
             ids = real["input_ids"][row][real["attention_mask"][row].bool()]
             assert family.prompt_ids(question, grid) == ids.tolist()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shaped_pictures_have_the_grids_that_runs_give_them(name):
+    family = find_family(name)
+    runs = load_reader(Path(__file__).parents[2] / "checkpoints" / "tiny" / name, name).family
+    for shape, (rows, columns) in {(224, 224): family.native, **family.shaped}.items():
+        seen = runs.size_for(Image.new("RGB", shape), family.native[0] * family.patch)
+        assert seen == (columns * family.patch, rows * family.patch)
+
+
+def test_a_shaped_batch_is_drawn_in_one_shape_and_seen_so():
+    family, plan = find_family("qwen25vl"), read_plan("qwen25vl", {"batch_size": 3})
+    always = replace(plan, shaped_rate=1.0)
+    batches = [make_batch(family, always, seed=0, step=step) for step in range(8)]
+    assert {batch.grid for batch in batches} == set(family.shaped.values())
+    never = replace(plan, shaped_rate=0.0)
+    batches = [make_batch(family, never, seed=0, step=step) for step in range(8)]
+    assert {batch.grid for batch in batches} == {family.native}
+
+
+@pytest.mark.parametrize("task", [*TASKS, *STEPPING_STONES])
+def test_the_shape_of_a_picture_may_be_asked_for(task):
+    draw = {**TASKS, **STEPPING_STONES}[task]
+    for size in PICTURE_SIZES:
+        assert draw(Random(3), held_out=False, size=size).picture.size == size
 
 
 @pytest.mark.parametrize("name", FAMILIES)

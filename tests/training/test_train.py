@@ -14,7 +14,7 @@ import torch
 from profiling.models.weights import CHECKPOINTS
 from profiling.point import ConfigError
 from training.checkpoint import write_checkpoint
-from training.evaluate import evaluate, load_network, score
+from training.evaluate import evaluate, load_network, load_reader, score
 from training.families import FAMILIES, find_family
 from training.plan import Plan, read_plan
 from training.scenes import draw_sign
@@ -160,9 +160,8 @@ def test_checkpoint_is_half_precision_that_loads_as_float32(name, tmp_path):
 
 def test_evaluation_of_an_untrained_model_is_near_chance(tmp_path):
     training = _start("llava")
-    results = evaluate(
-        training.family, training.network.eval(), seed=1, count=6, grid=(8, 8), filler=0
-    )
+    write_checkpoint(tmp_path, training.family, training.network)
+    results = evaluate(load_reader(tmp_path, "llava"), seed=1, count=6, side=112, filler=0)
     assert results["sign_wer"] >= 0.9 and results["caption_wer"] >= 0.9
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from types import MappingProxyType
 
 import numpy
 import torch
@@ -35,10 +34,9 @@ class Blip2Family(Family):
 
     patch = 14
     native = (8, 8)
-    smaller = ((6, 6), (4, 4), (10, 10))
+    others = ((6, 6), (4, 4), (10, 10))
     labels_per_token = 2
     feature_width = _WIDTH
-    generation_options = MappingProxyType({"interpolate_pos_encoding": True})
 
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerFast: ...

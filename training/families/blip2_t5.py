@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, T5Config
@@ -54,9 +52,6 @@ class FAMILY(Blip2Family):
         head.weight = nn.Parameter(torch.randn_like(head.weight) * 0.05)
         network.config.text_config.tie_word_embeddings = False
         return network
-
-    def cut_prompt(self, made: Tensor, inputs: Any) -> Tensor:
-        return made
 
     def forward_apart(
         self, network: PreTrainedModel, pixels: dict[str, Tensor], prompts: Tensor, answers: Tensor

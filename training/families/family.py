@@ -23,11 +23,12 @@ class Family(ABC):
     name: str
     patch: int
     native: Size
-    smaller: tuple[Size, ...]  # other grids it is trained on
+    others: tuple[Size, ...]  # grids that it is trained on late, besides the native one
+    # Grids of pictures that are not square (width and height), where it keeps their shape.
+    shaped: Mapping[tuple[int, int], Size] = MappingProxyType({})
     labels_per_token: int
     feature_width: int
     reads_prompt_and_answer = True  # in one sequence; an encoder-decoder keeps them apart
-    generation_options: Mapping[str, Any] = MappingProxyType({})
 
     @cached_property
     def processor(self) -> ProcessorMixin:
@@ -78,9 +79,6 @@ class Family(ABC):
         resized = [self.resize(picture, grid) for picture in pictures]
         return dict(self.processor.image_processor(resized, return_tensors="pt", do_resize=False))
 
-    def accept_any_size(self, network: PreTrainedModel) -> None:  # noqa: B027
-        """Let `generate` take pictures of other than the native size."""
-
     def get_ready(self, network: PreTrainedModel) -> None:  # noqa: B027
         """Before training: the same sums in a cheaper way, and every size allowed."""
 
@@ -111,13 +109,6 @@ class Family(ABC):
         return self.processor(
             images=resized, text=text, return_tensors="pt", padding=True, do_resize=False
         )
-
-    def cut_prompt(self, made: Tensor, inputs: Any) -> Tensor:
-        """Only what was generated."""
-        return made[:, inputs["input_ids"].shape[1] :]
-
-    def decode(self, ids: Tensor) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 def initialise(network: nn.Module) -> None:

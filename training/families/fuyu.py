@@ -31,7 +31,7 @@ class FAMILY(Family):
     name = "fuyu"
     patch = 30
     native = (8, 8)
-    smaller = ((6, 6), (4, 4), (10, 10), (7, 9), (9, 7))
+    others = ((6, 6), (4, 4), (10, 10), (7, 9), (9, 7))
     labels_per_token = 1
     feature_width = 192
 

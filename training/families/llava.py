@@ -40,7 +40,7 @@ class FAMILY(Family):
     name = "llava"
     patch = 14
     native = (8, 8)
-    smaller = ((6, 6), (4, 4), (10, 10))
+    others = ((6, 6), (4, 4), (10, 10))
     labels_per_token = 1
     feature_width = _TEXT_WIDTH
 
@@ -91,7 +91,8 @@ class FAMILY(Family):
         return dict(made)
 
     def get_ready(self, network: PreTrainedModel) -> None:
-        self.accept_any_size(network)
+        tower = network.model.vision_tower
+        tower.forward = partial(tower.forward, interpolate_pos_encoding=True)
         # The features are taken before the last layer, as in the public model: it is never heard.
         network.model.vision_tower.encoder.layers[-1].forward = _pass_on
 
@@ -104,11 +105,6 @@ class FAMILY(Family):
             do_resize=False,
             do_center_crop=False,
         )
-
-    def accept_any_size(self, network: PreTrainedModel) -> None:
-        # `generate` does not hand the flag on, so the tower is called with it always.
-        tower = network.model.vision_tower
-        tower.forward = partial(tower.forward, interpolate_pos_encoding=True)
 
     def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
         seen = network.model.get_image_features(**pixels)

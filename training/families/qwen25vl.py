@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -58,7 +59,8 @@ class FAMILY(Family):
     name = "qwen25vl"
     patch = 14
     native = (8, 8)
-    smaller = ((6, 6), (4, 4), (10, 10), (6, 8), (6, 10), (8, 6))
+    others = ((6, 6), (4, 4), (10, 10), (8, 12), (12, 8))
+    shaped = MappingProxyType({(320, 240): (6, 10), (240, 320): (10, 6)})
     labels_per_token = 4
     feature_width = 128
 
