@@ -11,8 +11,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling.arguments import refuse
-from profiling.point import ConfigError
-from profiling.sweep import INTERRUPTED, check_overrides, explain, run_job
+from profiling.errors import ConfigError
+from profiling.runs.sweep import (
+    INTERRUPTED,
+    check_overrides,
+    explain,
+    run_job,
+)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from profiling.graphs.export import export_vision
+from profiling.graphs.feeds import feeds_of, noise
+from profiling.graphs.optimize import optimize_vision
+from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.vision_chain import load_vision
 from profiling.models.loading import find_family
 from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS
-from profiling.partition.onnx_export import export_vision
-from profiling.partition.onnx_feeds import feeds_of, noise
-from profiling.partition.onnx_optimize import optimize_vision
-from profiling.partition.onnx_quantize import quantize_vision
-from profiling.partition.onnx_session import load_vision
 
 SIDES = (224, 448)
 # Of both kinds of tower: windows of varying sizes, and a class token with learned positions.

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from profiling.engines.transformers.hooks import PhaseHooks
 from profiling.models.model import Model
-from profiling.phases import PhaseHooks
 from profiling.statistics import compare_pairs
 from tests.tiny_models import FAMILIES, load, make_workload
 

@@ -51,9 +51,9 @@ def arrived(name, sys):
     if name == "transformers.generation.utils":
         mixin = sys.modules[name].GenerationMixin
         mixin.generate = timed("generate", mixin.generate)
-    elif name == "profiling.experiment":
+    elif name == "profiling.runs.experiment":
         sys.modules[name].load = timed("load", sys.modules[name].load)
-    elif name == "profiling.progress":
+    elif name == "profiling.runs.progress":
         progress = sys.modules[name].Progress
         progress.phase = watch_events(progress.phase)
 

@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from profiling.blocks import Values, unite
-from profiling.sweep import mask_config, run_sweep, to_plain
+from profiling.points.blocks import Values, unite
+from profiling.runs.sweep import mask_config, run_sweep, to_plain
 
 
 class GroupedSweeper(BasicSweeper):  # type: ignore[misc]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 
 WRONG_CONFIGURATION = 2
 

@@ -19,22 +19,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
 from profiling.arguments import refuse
-from profiling.configuration import read_point
-from profiling.hub import HubError
+from profiling.costs.traffic import moved_bytes
+from profiling.costs.twin import Costs, Twin, count
+from profiling.engines.transformers.optimizations.optimization import read_stack
+from profiling.engines.workload import Workload
+from profiling.errors import ConfigError
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_family
 from profiling.models.model import Model
 from profiling.models.weights import locate
-from profiling.optimizations.optimization import read_stack
-from profiling.point import ConfigError, Point
+from profiling.points.configuration import read_point
+from profiling.points.point import Point
 from profiling.probes.flops import FlopsProbe, geometry_of
 from profiling.records import Reading
-from profiling.samples import Sample, full_batches, load_samples
-from profiling.sweep import check_overrides, explain, read_config
-from profiling.traffic import moved_bytes
-from profiling.twin import Costs, Twin, count
-from profiling.workload import Workload
+from profiling.runs.sweep import check_overrides, explain, read_config
+from profiling.samples.hub import HubError
+from profiling.samples.samples import Sample, full_batches, load_samples
 
 GIGA = 1e9
 _PHASES = ("vision", "projector", "prefill", "decode")

@@ -28,11 +28,12 @@ import yaml
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from profiling import PROJECT, hub
+from profiling import PROJECT
 from profiling.arguments import refuse
-from profiling.configuration import LARGEST_SEED
-from profiling.point import ConfigError
-from profiling.samples import (
+from profiling.errors import ConfigError
+from profiling.points.configuration import LARGEST_SEED
+from profiling.samples import hub
+from profiling.samples.samples import (
     PictureError,
     check_pictures,
     digest_samples,

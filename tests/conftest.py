@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from profiling.machine import available_devices
+from profiling.machine.machine import available_devices
 
 # before torch and transformers are imported, by this process or by one that a test starts
 os.environ["OMP_NUM_THREADS"] = "1"

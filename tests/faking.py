@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from composing import PROJECT, compose_config, make_dataset
-from fake_worker import FOLDER
+from profiling.runs.session import Plan, plan_point
+from tests.composing import PROJECT, compose_config, make_dataset
+from tests.runs.fake_worker import FOLDER
 
-from profiling.session import Plan, plan_point
-
-CHILD = (sys.executable, str(PROJECT / "tests" / "fake_worker.py"))
+CHILD = (sys.executable, str(PROJECT / "tests" / "runs" / "fake_worker.py"))
 DRIVER = f"""
 import runpy, sys
 sys.path.insert(0, {str(PROJECT)!r})

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import compose_point, make_workload
-from tiny_models import load as load_tiny
 
-from profiling import experiment
-from profiling.noise import NoiseGate, NoiseLimits
-from profiling.optimizations.optimization import build_model
-from profiling.peaks import Peaks
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.machine.noise import NoiseGate, NoiseLimits
+from profiling.machine.peaks import Peaks
 from profiling.probes import energy
 from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.flops import FlopsProbe
@@ -25,11 +22,14 @@ from profiling.probes.picture_cache import read_picture_cache
 from profiling.probes.variant import read_variant, settle
 from profiling.quality import Answered, score
 from profiling.records import SUMMARY_COLUMNS, Reading
-from profiling.samples import load_samples
+from profiling.runs import experiment
+from profiling.samples.samples import load_samples
 from profiling.selfcheck import energy as energy_check
 from profiling.selfcheck.memory import SimulatedAllocator
 from profiling.selfcheck.simulated import FakeNvml, PhasedLoad, RaplTree, World
 from profiling.statistics import CONFIDENCE
+from tests.tiny_models import compose_point, make_workload
+from tests.tiny_models import load as load_tiny
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "columns.md"
 HEADER = ("column", "definition", "method, sources in order", "uncertainty", "known limits")

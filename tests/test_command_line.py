@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import PROJECT, compose_config, make_dataset, write_index
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from profiling.machine import torch_has_cuda
-from profiling.point import ConfigError
-from profiling.session import plan_point
+from profiling.errors import ConfigError
+from profiling.machine.machine import torch_has_cuda
+from profiling.runs.session import plan_point
+from tests.composing import PROJECT, compose_config, make_dataset, write_index
 
 WRONG_CONFIGURATION = 2
 
@@ -44,7 +44,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("torch", "transformers"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr("profiling.worker.Worker", NoWorker)
+    monkeypatch.setattr("profiling.runs.worker.Worker", NoWorker)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -403,7 +403,7 @@ def test_a_right_folder_is_taken(tmp_path: Path) -> None:
 
 
 def _forget_checked_samples() -> None:
-    from profiling.session import _checked_samples
+    from profiling.runs.session import _checked_samples
 
     _checked_samples.cache_clear()
 

@@ -11,7 +11,7 @@ import pytest
 
 from profiling.cost import describe, main, read_arguments
 from profiling.probes.flops import FlopsProbe
-from tests.published_sizes import PARAMETERS
+from tests.costs.published_sizes import PARAMETERS
 from tests.tiny_models import FAMILIES, load, make_workload
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -17,9 +17,9 @@ from PIL import Image
 
 from profiling import fetch
 from profiling.arguments import WRONG_CONFIGURATION
+from profiling.errors import ConfigError
 from profiling.fetch import FAILED, FetchError, Request, read_request
-from profiling.point import ConfigError
-from profiling.samples import digest_samples, load_samples
+from profiling.samples.samples import digest_samples, load_samples
 from tests.composing import compose_point
 
 datasets = pytest.importorskip("datasets", reason="requirements-data.txt is not installed")

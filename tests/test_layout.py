@@ -19,40 +19,22 @@ CODE = ("profiling", "hydra_plugins", "training", "benchmarks")
 
 # A room imports from its own row and from rows above it, never from one below.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset(
-        {
-            "point",
-            "arguments",
-            "settings",
-            "configuration",
-            "blocks",
-            "hub",
-            "records",
-            "machine",
-            "peaks",
-            "statistics",
-            "prompt_length",
-            "progress",
-            "noise",
-            "resident",
-        }
-    ),
-    frozenset({"samples"}),
+    frozenset({"errors", "arguments", "records", "metrics", "statistics"}),
+    frozenset({"points", "samples", "machine"}),
     frozenset({"models"}),
-    frozenset({"partition"}),
-    frozenset({"optimizations"}),
-    frozenset({"phases", "workload", "flop_counting", "twin", "fvcore_counting", "traffic"}),
+    frozenset({"costs", "parts"}),
+    frozenset({"runtimes"}),
+    frozenset({"graphs"}),
+    frozenset({"engines"}),
     frozenset({"probes", "quality"}),
-    frozenset({"roofline"}),
-    frozenset({"experiment"}),
-    frozenset({"worker"}),
-    frozenset({"trackers", "report"}),
-    frozenset({"session", "forecast"}),
-    frozenset({"sweep"}),
-    frozenset({"main", "cost", "fetch", "merge", "selfcheck", "hydra_plugins"}),
+    frozenset({"captures"}),
+    frozenset({"report"}),
+    frozenset({"trackers"}),
+    frozenset({"runs"}),
+    frozenset({"main", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}),
 )
-REPORT_READS = frozenset({"records", "statistics", "report"})
-LIGHT = ("point", "records", "machine", "statistics", "samples", "quality", "report")
+REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})
+LIGHT = ("errors", "records", "statistics", "points", "samples", "machine", "quality", "report")
 HEAVY = frozenset({"torch", "transformers"})
 BANNED_NAMES = frozenset(
     {"util", "utils", "common", "helper", "helpers", "manager", "core", "misc"}
@@ -162,8 +144,8 @@ def test_light_rooms_import_no_framework() -> None:
 def test_a_point_is_checked_without_a_framework() -> None:
     program = (
         "import sys, main, hydra\n"
-        "from profiling.session import plan_point\n"
-        "from profiling.sweep import read_config\n"
+        "from profiling.runs.session import plan_point\n"
+        "from profiling.runs.sweep import read_config\n"
         f"with hydra.initialize_config_dir({str(PROJECT / 'conf')!r}, version_base='1.3'):\n"
         "    plan = plan_point(read_config(hydra.compose('config', ['results_dir=.'])))\n"
         f"print(plan.point.model, *({set(HEAVY)} & sys.modules.keys()))\n"
@@ -180,10 +162,10 @@ def test_the_parent_reaches_no_framework() -> None:
         if name in seen or not (path := find_module(name)):
             continue
         seen.add(name)
-        found = set(list_imports(path, top_level_only=name == "profiling.worker"))
+        found = set(list_imports(path, top_level_only=name == "profiling.runs.worker"))
         assert not {part.split(".")[0] for part in found} & HEAVY, f"{name} imports a framework"
         waiting += [step for part in found for step in (part, part.rpartition(".")[0])]
-    assert {"profiling.worker", "profiling.sweep", "profiling.session"} <= seen
+    assert {"profiling.runs.worker", "profiling.runs.sweep", "profiling.runs.session"} <= seen
 
 
 def find_module(name: str) -> Path | None:
@@ -290,7 +272,7 @@ def without_docstrings(path: Path) -> ast.Module:
 
 
 @pytest.mark.parametrize(
-    ("group", "room"), [("model", "models"), ("optimization", "optimizations")]
+    ("group", "room"), [("model", "models"), ("optimization", "engines/transformers/optimizations")]
 )
 def test_a_yaml_and_its_module_share_a_stem(group: str, room: str) -> None:
     stems = {path.stem for path in (PROJECT / "conf" / group).glob("*.yaml")}

@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from profiling.report import read_runs
-from profiling.report.pictures import find_asked, match
+from profiling.report.read.pictures import find_asked, match
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "notebooks"

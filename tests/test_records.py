@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from profiling.records import (
     unavailable,
     write_record,
 )
+from tests.composing import PROJECT
 
 CONTRACT = """
 fingerprint status model weights dataset optimization img_size prompt_len batch_size max_new_tokens
@@ -540,14 +540,14 @@ def test_a_failed_record_is_replaced_whole(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from test_records import write
+from tests.test_records import write
 for number in range(60):
     write(Path(sys.argv[1]) / f"{sys.argv[2]}{number:03}", error=sys.argv[2])
 """
 
 
 def test_two_processes_write_side_by_side(tmp_path: Path) -> None:
-    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
+    path = str(PROJECT)
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), name],

@@ -13,10 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiling import flop_counting, phases, twin
-from profiling.peaks import Peaks
-from profiling.phases import EventClock, HostClock, Trace
-from profiling.probes import energy_window, memory, rapl
+from profiling.costs import counting as flop_counting
+from profiling.costs import twin
+from profiling.engines.transformers import hooks as phases
+from profiling.engines.transformers.hooks import EventClock, HostClock, Trace
+from profiling.machine import rapl
+from profiling.machine.peaks import Peaks
+from profiling.probes import energy_window, memory
 from profiling.probes.energy_window import Meter, Window
 from profiling.selfcheck import (
     coverage,

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.workload import Workload
 from profiling.models.model import Model, Prepared
-from profiling.optimizations.optimization import build_model
-from profiling.samples import Sample, load_samples
-from profiling.workload import Workload
+from profiling.samples.samples import Sample, load_samples
 from tests.composing import CONF, PROJECT, compose_point
 
 FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from profiling.arguments import Parser, refusing, whole_from
-from profiling.machine import describe_machine
+from profiling.machine.machine import describe_machine
 from training.checkpoint import check_checkpoint
 from training.evaluate import evaluate, list_sides, load_reader
 from training.families import FAMILIES

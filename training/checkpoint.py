@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, ProcessorMixin
 
+from profiling.errors import ConfigError
 from profiling.models.weights import check_folder
-from profiling.point import ConfigError
 from training.families.family import Family
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from profiling.arguments import Parser, refusing, whole_from
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 from training.scenes import TASKS, Scene
 
 DATASETS = {"coco": "caption", "scienceqa": "choice", "textvqa": "sign"}

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 from profiling.arguments import Parser, refusing, whole_from
 from profiling.models.loading import find_family as find_profiled
 from profiling.models.model import Model
-from profiling.quality.words import normalize
+from profiling.quality.normalizing import normalize
 from training.checkpoint import check_checkpoint
 from training.draw import draw_scenes
 from training.families import FAMILIES, find_family

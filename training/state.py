@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 
 _BLIP2, _CLIP = "vision_model.", "vision_tower."
 _SPEAKING = ("language_model.", "lm_head.")

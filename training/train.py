@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from profiling.arguments import Parser, refusing, whole_from
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 from training.batches import IGNORED, Batch, join, make_batch, pad_rows
 from training.checkpoint import write_checkpoint
 from training.families import FAMILIES, find_family

@@ -17,7 +17,6 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
-from profiling.hub import explained
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.quantization import (
@@ -28,7 +27,8 @@ from profiling.models.quantization import (
     split_layers,
 )
 from profiling.models.weights import WeightsSource, check_model_type, locate
-from profiling.point import Point
+from profiling.points.point import Point
+from profiling.samples.hub import explained
 
 # The usual spread of an untrained transformer's weights.
 _RANDOM_STD = 0.02

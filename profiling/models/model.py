@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from profiling.models.compilation import Compilation
+from profiling.engines.transformers.compilation import Compilation
+from profiling.engines.transformers.picture_cache import PictureCache
+from profiling.errors import ConfigError
 from profiling.models.family import Family, placed
-from profiling.models.picture_cache import PictureCache
 from profiling.models.storage import stored_tensors
-from profiling.point import ConfigError
-from profiling.prompt_length import NoSuchLength, fit_question
-from profiling.samples import Sample, read_picture
+from profiling.samples.prompt_length import NoSuchLength, fit_question
+from profiling.samples.samples import Sample, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
-from profiling.point import ConfigError, Point
+from profiling.errors import ConfigError
+from profiling.points.point import Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
 _WHOLE_FILES_UP_TO = 64 * 2**20

@@ -14,12 +14,18 @@ from omegaconf import OmegaConf
 
 from profiling import PROJECT
 from profiling.arguments import Parser, refuse, whole_from
-from profiling.configuration import read_point
-from profiling.hub import HubError
-from profiling.machine import resolve_device, usable_cores
-from profiling.point import ConfigError, Point
-from profiling.samples import PictureError, Sample, load_samples, read_picture
-from profiling.settings import ONNX_LAYOUTS
+from profiling.errors import ConfigError
+from profiling.machine.machine import resolve_device, usable_cores
+from profiling.points.configuration import read_point
+from profiling.points.point import Point
+from profiling.points.settings import ONNX_LAYOUTS
+from profiling.samples.hub import HubError
+from profiling.samples.samples import (
+    PictureError,
+    Sample,
+    load_samples,
+    read_picture,
+)
 
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -71,7 +77,7 @@ def _run(chosen: argparse.Namespace) -> None:
     if modes == ("run_onnx",):
         _check_converted(chosen.output_dir)
     # Only now, since importing a framework takes longer than finding a misspelt argument.
-    from profiling.partition.session import FAILURES, run_modes
+    from profiling.partition.modes import FAILURES, run_modes
 
     try:
         for line in run_modes(point, sample, modes, vars(chosen)):

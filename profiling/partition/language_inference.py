@@ -12,8 +12,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from profiling.models.reduced import load_reduced
 from profiling.models.stand_ins import read_stand_ins
+from profiling.parts.reduced import load_reduced
 
 HERE = Path(__file__).resolve().parent
 

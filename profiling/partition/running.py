@@ -14,16 +14,29 @@ import torch
 from profiling.models.family import Family
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model, Prepared
-from profiling.models.reduced import replace_parts
 from profiling.models.weights import WeightsSource
-from profiling.partition.artifacts import locked, size_bytes
-from profiling.partition.assembling import answer_from, embed, load_language, load_vision
-from profiling.partition.comparing import Outcome, Passage
-from profiling.partition.cutting import PARTS, TIES, cut, cut_network, file_of, read_ties, write_pt
-from profiling.partition.parts_cache import digest_of, local_folder
+from profiling.partition.outcomes import Outcome, Passage
 from profiling.partition.watching import Memory, Stopwatch
-from profiling.point import Point
-from profiling.samples import Sample
+from profiling.parts.artifacts import locked, size_bytes
+from profiling.parts.assembling import (
+    answer_from,
+    embed,
+    load_language,
+    load_vision,
+)
+from profiling.parts.cutting import (
+    PARTS,
+    TIES,
+    cut,
+    cut_network,
+    file_of,
+    read_ties,
+    write_pt,
+)
+from profiling.parts.parts_cache import digest_of, local_folder
+from profiling.parts.reduced import replace_parts
+from profiling.points.point import Point
+from profiling.samples.samples import Sample
 
 Loaded = TypeVar("Loaded")
 
@@ -96,7 +109,7 @@ def convert(task: Task) -> Outcome:
 
 def export(task: Task, *, folder: Path, layout: str) -> Path:
     """The vision part as a graph, from its own file alone."""
-    from profiling.partition.onnx_export import export_vision
+    from profiling.graphs.export import export_vision
 
     vision = load_vision(
         task.output, family=task.family, dtype=task.dtype, device=torch.device("cpu")
@@ -110,7 +123,7 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
         provider=None,
     )
     if task.quantize:
-        from profiling.partition.onnx_quantize import quantize_vision
+        from profiling.graphs.quantize import quantize_vision
 
         quantize_vision(vision, path, kind="int8", provider=None)
     return path
@@ -120,7 +133,7 @@ def run_onnx(task: Task) -> Outcome:
     """The language part with the graph in the place of the vision part."""
     if not task.onnx_file.is_file():
         raise RunFirst(f"there is no {task.onnx_file}: run --mode convert_onnx first")
-    from profiling.partition.onnx_session import load_vision as load_graph
+    from profiling.graphs.vision_chain import load_vision as load_graph
 
     ensure_parts(task)
     with Memory(device=task.device) as memory:

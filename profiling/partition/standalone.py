@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
-from profiling.partition.artifacts import locked, replacing, size_bytes, write_json
-from profiling.partition.comparing import Outcome, Passage
-from profiling.partition.cutting import INDEX, file_of
-from profiling.partition.onnx_session import CHECK_FILE
+from profiling.graphs.vision_chain import CHECK_FILE
+from profiling.partition.outcomes import Outcome, Passage
 from profiling.partition.running import Task, ensure_parts, export
 from profiling.partition.watching import Memory
+from profiling.parts.artifacts import (
+    locked,
+    replacing,
+    size_bytes,
+    write_json,
+)
+from profiling.parts.cutting import INDEX, file_of
 
 _ROOM = PROJECT / "profiling"
 _VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
@@ -71,7 +76,7 @@ def _save_vision(task: Task, folder: Path) -> None:
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
     write_json(folder / "preprocessing.json", task.family.picture_recipe(task.point.img_size))
-    _save_program(folder, "vision_inference", ("windows",))
+    _save_program(folder, "vision_inference", ("models/windows",))
     _save_text(folder / "README.md", _VISION_README)
     _save_needs(folder, _VISION_NEEDS)
 
@@ -98,7 +103,7 @@ def _save_language(task: Task, folder: Path) -> None:
         if path.is_file():
             _copy(path, folder / path.name)
     write_json(folder / "prompt.json", task.family.prompt_recipe())
-    _save_program(folder, "language_inference", ("reduced", "stand_ins"))
+    _save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins"))
     _save_text(folder / "README.md", _LANGUAGE_README)
     _save_needs(folder, _LANGUAGE_NEEDS)
 
@@ -106,9 +111,14 @@ def _save_language(task: Task, folder: Path) -> None:
 def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
     """A script and the modules of this project that it is made of, which then lie beside it."""
     sources = [_ROOM / "partition" / f"{name}.py"]
-    sources += [_ROOM / "models" / f"{module}.py" for module in modules]
+    sources += [_ROOM / f"{module}.py" for module in modules]
     for source in sources:
-        text = source.read_text(encoding="utf-8").replace("from profiling.models.", "from ")
+        text = source.read_text(encoding="utf-8")
+        for module in modules:
+            stem = Path(module).name
+            text = text.replace(
+                f"from profiling.{module.replace('/', '.')} import", f"from {stem} import"
+            )
         _save_text(folder / source.name, text)
 
 

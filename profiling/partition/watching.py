@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from profiling.resident import (
+from profiling.machine.resident import (
     SELF,
     give_back_freed_memory,
     read_high_water_bytes,

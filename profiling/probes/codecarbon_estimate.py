@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from profiling.probes.nvml import board_of
+from profiling.machine.nvml import board_of
 
 JOULES_PER_KWH = 3.6e6
 # Only grams of CO2 depend on the country, and those are not used.

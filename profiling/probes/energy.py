@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from profiling.machine.clock import Time
+from profiling.machine.nvml import cuda_uuid
 from profiling.probes.codecarbon_estimate import (
     MISSING,
     CodeCarbonEstimate,
@@ -21,13 +23,11 @@ from profiling.probes.energy_measurement import (
     Measurement,
     measure_nothing,
 )
-from profiling.probes.energy_window import Time
 from profiling.probes.instruments import Instruments, open_instruments
-from profiling.probes.nvml import cuda_uuid
 from profiling.records import ESTIMATED, Reading, unavailable
 
 if TYPE_CHECKING:
-    from profiling.workload import Workload
+    from profiling.engines.workload import Workload
 
 
 class Estimator(Protocol):

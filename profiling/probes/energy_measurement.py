@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
+from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
-from profiling.probes.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
 from profiling.statistics import Estimate, estimate_mean, subtract
 
 if TYPE_CHECKING:
-    from profiling.workload import Workload
+    from profiling.engines.workload import Workload
 
 # Of readings that see only a part of the time, no more is believed than this share.
 POWER_TRUSTED_WITHIN = 0.02

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -37,14 +36,6 @@ class Doubtful(Protocol):
     """A counter that knows by how much it may be off."""
 
     def read_doubt_j(self) -> float: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Time:
-    """The clock of a measurement, so that a test can put its own in its place."""
-
-    now_s: Callable[[], float] = time.perf_counter
-    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True, kw_only=True)

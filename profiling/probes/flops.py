@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from profiling.fvcore_counting import count_with_fvcore
+from profiling.costs.fvcore_counting import count_with_fvcore
+from profiling.costs.twin import Costs, analytic_by_phase
+from profiling.costs.twin import count as count_costs
+from profiling.engines.workload import Workload
 from profiling.models.geometry import Geometry
 from profiling.records import DERIVED, Reading, unavailable
-from profiling.twin import Costs, analytic_by_phase
-from profiling.twin import count as count_costs
-from profiling.workload import Workload
 
 ANALYTIC_TOLERANCE = 0.001
 FVCORE_TOLERANCE = 0.02

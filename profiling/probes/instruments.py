@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profiling.probes.energy_window import Counter, Time
-from profiling.probes.nvml import (
+from profiling.machine.clock import Time
+from profiling.machine.nvml import (
     BOARD,
     NO_BOARD,
     Board,
@@ -19,7 +19,8 @@ from profiling.probes.nvml import (
     cuda_uuid,
     open_counter,
 )
-from profiling.probes.rapl import PACKAGE, POWERCAP, open_rapl
+from profiling.machine.rapl import PACKAGE, POWERCAP, open_rapl
+from profiling.probes.energy_window import Counter
 
 NOT_THE_GPU = "the run is on the CPU: what a GPU draws meanwhile is not its energy"
 

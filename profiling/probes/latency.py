@@ -8,10 +8,10 @@ import statistics as plain
 import time
 from collections.abc import Iterator
 
-from profiling.phases import PHASES, PhaseHooks, Timing
+from profiling.engines.transformers.hooks import PHASES, PhaseHooks, Timing
+from profiling.engines.workload import Workload
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.statistics import Repeats, Settling, Summary, describe_interval, summarize
-from profiling.workload import Workload
 
 _HOST = "perf_counter_ns around the batch, hooks on the parts"
 _EVENTS = "CUDA events in the stream, hooks on the parts, one synchronization at the end"

@@ -10,19 +10,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from profiling.models.storage import stored_tensors
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.resident import (
+from profiling.machine.resident import (
     SELF,
     ResidentSampler,
     give_back_freed_memory,
     read_high_water_bytes,
     reset_high_water_mark,
 )
+from profiling.models.storage import stored_tensors
+from profiling.records import DERIVED, MEASURED, Reading, unavailable
 
 if TYPE_CHECKING:
+    from profiling.engines.workload import Workload
     from profiling.models.model import Model
-    from profiling.workload import Workload
 
 KERNEL = "high-water mark of resident memory kept by the kernel (VmHWM), reset before the passes"
 ON_CPU = "the run is on the CPU"

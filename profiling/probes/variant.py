@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from profiling.models.compilation import NeverCompiled
+from profiling.engines.transformers.compilation import NeverCompiled
+from profiling.engines.workload import Workload
 from profiling.models.model import Model
 from profiling.probes.memory import PeakWatch
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.workload import Workload
 
 _SAMPLE_S = 0.01
 _ONE_TOKEN = "the only new token comes out of the first pass, which is not compiled"

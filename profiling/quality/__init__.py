@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
+from profiling.quality.normalizing import NORMALIZER
 from profiling.quality.registry import METRICS, Answered, Judging, Metric, metric
 from profiling.quality.wer import sample_wer
-from profiling.quality.words import NORMALIZER
 from profiling.records import Reading
 
 __all__ = ["NORMALIZER", "Answered", "Metric", "find_metrics", "metric", "sample_wer", "score"]

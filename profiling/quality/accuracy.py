@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum
 
-from profiling.quality.words import read_off
+from profiling.quality.normalizing import read_off
 from profiling.records import DERIVED, Reading
 from profiling.statistics import bound_share
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from profiling.quality.registry import Answered, Judging, captions, metric
-from profiling.quality.words import (
+from profiling.quality.normalizing import (
     NO_REFERENCE,
     NORMALIZER,
     NOT_COMPARABLE,
     pair_with_all,
     read_off,
 )
+from profiling.quality.registry import Answered, Judging, captions, metric
 from profiling.records import Reading
 
 

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import jiwer
 
+from profiling.quality.normalizing import (
+    NO_REFERENCE,
+    NORMALIZER,
+    pair_with_reference,
+    read_off,
+)
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.quality.words import NO_REFERENCE, NORMALIZER, pair_with_reference, read_off
 from profiling.records import Reading
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from profiling.quality.normalizing import (
+    NORMALIZER,
+    choose_reference,
+    normalize,
+    read_off,
+)
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.quality.words import NORMALIZER, choose_reference, normalize, read_off
 from profiling.records import Reading
 
 

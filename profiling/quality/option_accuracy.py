@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from profiling.quality.accuracy import read_accuracy
+from profiling.quality.normalizing import read_off
 from profiling.quality.registry import OPTION, Answered, Judging, metric
-from profiling.quality.words import read_off
 from profiling.records import Reading
 
 OPTION_NORMALIZER = "option-1"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from profiling.quality.normalizing import read_off
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.quality.words import read_off
 from profiling.records import DERIVED, Reading
 from profiling.statistics import estimate_mean
 

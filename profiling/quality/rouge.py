@@ -7,14 +7,14 @@ from math import fsum
 
 from rapidfuzz.distance import LCSseq
 
-from profiling.quality.registry import Answered, Judging, captions, metric
-from profiling.quality.words import (
+from profiling.quality.normalizing import (
     NO_REFERENCE,
     NORMALIZER,
     NOT_COMPARABLE,
     pair_with_all,
     read_off,
 )
+from profiling.quality.registry import Answered, Judging, captions, metric
 from profiling.records import Reading
 
 # How much more recall weighs than precision, as in the COCO caption evaluation.

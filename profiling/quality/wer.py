@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import jiwer
 
-from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.quality.words import (
+from profiling.quality.normalizing import (
     NO_REFERENCE,
     NORMALIZER,
     choose_reference,
@@ -17,6 +16,7 @@ from profiling.quality.words import (
     pair_with_reference,
     read_off,
 )
+from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.records import DERIVED, Reading
 from profiling.statistics import bound_ratio
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from profiling.report.export import to_frame
-from profiling.report.runs import ReportError, Run, Runs, read_runs
+from profiling.report.read.runs import (
+    ReportError,
+    Run,
+    Runs,
+    read_runs,
+)
+from profiling.report.write.export import to_frame
 
 __all__ = ["ReportError", "Run", "Runs", "read_runs", "to_frame"]

@@ -9,8 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from profiling.report.export import to_csv, to_json
-from profiling.report.runs import ReportError, Run, Runs, read_runs
+from profiling.report.read.runs import (
+    ReportError,
+    Run,
+    Runs,
+    read_runs,
+)
+from profiling.report.write.export import to_csv, to_json
 
 PROGRAM = "python -m profiling.report"
 RESULTS, PAGES = "results", "pretty_results"
@@ -52,15 +57,15 @@ def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[s
     if options.json:
         write_text(options.json, to_json(found.runs))
     if options.html:
-        from profiling.report.html import to_html
+        from profiling.report.write.html import to_html
 
         write_text(options.html, to_html(found))
     if options.parquet:
-        from profiling.report.columnar import write_parquet
+        from profiling.report.write.columnar import write_parquet
 
         write_parquet(found.runs, options.parquet)
     if options.dataset:
-        from profiling.report.columnar import write_dataset
+        from profiling.report.write.columnar import write_dataset
 
         write_dataset(found.runs, options.dataset, command=_written(arguments))
     files = (options.csv, options.json, options.html, options.parquet, options.dataset)
@@ -72,7 +77,7 @@ def _written(arguments: Sequence[str]) -> str:
 
 
 def _write_pages(found: Runs, output: Path, arguments: Sequence[str]) -> None:
-    from profiling.report.pages import write_pages
+    from profiling.report.write.pages import write_pages
 
     try:
         index = write_pages(found, output, command=_written(arguments))
@@ -99,8 +104,8 @@ def _report_parser() -> argparse.ArgumentParser:
 
 def run_compare(arguments: Sequence[str]) -> int:
     """Two runs, paired; the status is 0 whatever comes out."""
-    from profiling.report.compare import write_comparison
-    from profiling.report.selection import select_rounds
+    from profiling.report.read.selection import select_rounds
+    from profiling.report.say.two_runs import write_comparison
 
     parser = _pair_parser("compare", "A", "B", "Hold two runs against each other.")
     options = parser.parse_args(arguments[1:])
@@ -112,9 +117,9 @@ def run_compare(arguments: Sequence[str]) -> int:
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Status 0 when every metric passes, 1 when one fails, 2 when judging is refused."""
-    from profiling.report.compare import check_comparable
-    from profiling.report.gate import judge_all, parse_limit
-    from profiling.report.selection import select_rounds
+    from profiling.report.read.selection import select_rounds
+    from profiling.report.say.gate import judge_all, parse_limit
+    from profiling.report.say.two_runs import check_comparable
 
     parser = _pair_parser("gate", "BASELINE", "CANDIDATE", "Judge a run against another.")
     parser.add_argument("--max-regression", action="append", required=True, metavar="COLUMN=LIMIT")
@@ -153,7 +158,7 @@ def _read_for_selection(results_dir: Path) -> list[Run]:
 
 def run_best(arguments: Sequence[str]) -> int:
     """Status 1 when no run meets the conditions."""
-    from profiling.report.best import check_objective, parse_condition, write_best
+    from profiling.report.say.best import check_objective, parse_condition, write_best
 
     parser = _Parser(prog=f"{PROGRAM} best", description="The best run that meets conditions.")
     objective = parser.add_mutually_exclusive_group(required=True)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from profiling.arguments import Parser, refusing
-from profiling.machine import resolve_device
+from profiling.machine.machine import resolve_device
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
 from profiling.selfcheck.table import heading, lines, totals
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from profiling.flop_counting import FlopCounter
+from profiling.costs.counting import FlopCounter
+from profiling.costs.twin import analytic_by_phase
 from profiling.probes.flops import ANALYTIC_TOLERANCE, FlopsProbe, geometry_of
 from profiling.selfcheck.finding import Finding, compare
 from profiling.selfcheck.tiny import describe_workload
-from profiling.twin import analytic_by_phase
 
 # Without inference mode the operators are those of the kernels, with it those of the library.
 MODES = {"cpu": torch.no_grad, "meta": torch.inference_mode}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from profiling.phases import PhaseHooks
+from profiling.engines.transformers.hooks import PhaseHooks
+from profiling.engines.workload import Workload
 from profiling.selfcheck.finding import CANNOT, OFF, OK, Finding, compare
 from profiling.selfcheck.tiny import tiny_workload
 from profiling.statistics import Ratio, compare_pairs
-from profiling.workload import Workload
 
 LENGTHS = (1, 2, 7)
 BATCH_SIZE = 2

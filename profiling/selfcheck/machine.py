@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from profiling.machine import torch_has_cuda
-from profiling.noise import NoiseGate, NoiseLimits
-from profiling.peaks import Peaks, find_data_sheet, measure_peaks
-from profiling.phases import clock_for
+from profiling.engines.transformers.hooks import clock_for
+from profiling.machine.clock import Time
+from profiling.machine.machine import torch_has_cuda
+from profiling.machine.noise import NoiseGate, NoiseLimits
+from profiling.machine.nvml import board_of, cuda_uuid
+from profiling.machine.peaks import Peaks, find_data_sheet, measure_peaks
+from profiling.machine.resident import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.probes.codecarbon_estimate import MISSING, CodeCarbonEstimate
-from profiling.probes.energy_window import Counter, Time, measure_update_period
+from profiling.probes.energy_window import Counter, measure_update_period
 from profiling.probes.instruments import Instruments, open_instruments
-from profiling.probes.nvml import board_of, cuda_uuid
-from profiling.resident import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.selfcheck.finding import Finding, cannot, compare, judge
 
 COARSEST_TICK_S = 1e-5

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from profiling.phases import Clock, EventClock
-from profiling.samples import Sample
-from profiling.workload import Workload
+from profiling.engines.transformers.hooks import Clock, EventClock
+from profiling.engines.workload import Workload
+from profiling.samples.samples import Sample
 
 BATCH_SIZE = 3
 NEW_TOKENS = 8

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn, zeros
 
+from profiling.machine.clock import Time
+from profiling.machine.nvml import Board, PowerIntegral
 from profiling.probes.codecarbon_estimate import ModelledEnergy
-from profiling.probes.energy_window import Time
 from profiling.probes.instruments import Instruments, cpu_instruments, gpu_instruments
-from profiling.probes.nvml import Board, PowerIntegral
 
 IDLE_W = 70.0
 # What looking at the clock takes; without it, waiting for a counter would never end.

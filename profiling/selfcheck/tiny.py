@@ -12,16 +12,16 @@ from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from profiling import PROJECT
-from profiling.configuration import GROUPS, ROOT_KEYS, read_point
-from profiling.machine import usable_cores
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.workload import Workload
+from profiling.machine.machine import usable_cores
 from profiling.models.family import Family
 from profiling.models.loading import load_family
 from profiling.models.model import Model
 from profiling.models.weights import locate
-from profiling.optimizations.optimization import build_model
-from profiling.point import Point
-from profiling.samples import full_batches, load_samples
-from profiling.workload import Workload
+from profiling.points.configuration import GROUPS, ROOT_KEYS, read_point
+from profiling.points.point import Point
+from profiling.samples.samples import full_batches, load_samples
 
 CONF = PROJECT / "conf"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from profiling.records import COMPLETED, Record
-from profiling.report.readings import read_repeats
+from profiling.report.read.readings import read_repeats
 
 REPEATED = "repeats/latency_s"
 

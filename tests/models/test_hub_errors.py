@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from profiling.hub import HubError, explain, explained
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.errors import ConfigError
 from profiling.models.loading import find_family
 from profiling.models.weights import locate
-from profiling.optimizations.optimization import build_model
-from profiling.point import ConfigError
+from profiling.samples.hub import HubError, explain, explained
 from tests.composing import compose_point
 
 errors = import_module("huggingface_hub.errors")

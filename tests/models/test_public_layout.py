@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.errors import ConfigError
 from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, locate
-from profiling.optimizations.optimization import build_model
-from profiling.point import ConfigError
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, make_picture
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.errors import ConfigError
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, describe_weights, locate
-from profiling.optimizations.optimization import build_model
-from profiling.point import ConfigError, Point
+from profiling.points.point import Point
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
 

@@ -10,7 +10,12 @@ import torch
 from safetensors import safe_open
 
 from profiling.partition.__main__ import main
-from profiling.partition.comparing import Outcome, Passage, compare, draw_table
+from profiling.partition.outcomes import (
+    Outcome,
+    Passage,
+    compare,
+    draw_table,
+)
 from profiling.partition.watching import Memory
 from tests.tiny_models import FAMILIES
 

@@ -14,10 +14,10 @@ import numpy
 import pytest
 import torch
 
-from profiling.models.reduced import Replacements
 from profiling.models.stand_ins import describe_stand_ins, read_stand_ins
 from profiling.partition import language_inference, vision_inference
 from profiling.partition.__main__ import main
+from profiling.parts.reduced import Replacements
 from tests.tiny_models import FAMILIES, ask, encode, load, make_picture
 
 SHAPES = ((200, 100), (77, 133), (64, 64))

@@ -19,16 +19,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
+from profiling.machine.clock import Time
+from profiling.machine.nvml import (
+    NO_BOARD,
+    Board,
+    EnergyCounter,
+    PowerIntegral,
+    find_board,
+)
+from profiling.machine.rapl import Zone, open_rapl
 from profiling.probes import codecarbon_estimate
 from profiling.probes import instruments as instruments_module
 from profiling.probes.codecarbon_estimate import CodeCarbonEstimate
 from profiling.probes.energy import EnergyProbe
 from profiling.probes.energy_measurement import POWER_TRUSTED_WITHIN, Series
-from profiling.probes.energy_window import Time, Window, measure_update_period
+from profiling.probes.energy_window import Window, measure_update_period
 from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
-from profiling.probes.nvml import NO_BOARD, Board, EnergyCounter, PowerIntegral, find_board
-from profiling.probes.rapl import Zone, open_rapl
 from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
 from profiling.selfcheck.simulated import (
     GLANCE_S,

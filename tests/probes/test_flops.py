@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from profiling.costs.twin import Costs
+from profiling.engines.workload import Workload
 from profiling.probes import flops as flops_module
 from profiling.probes.flops import PROBE, FlopsProbe, geometry_of
 from profiling.records import DERIVED, UNAVAILABLE, Reading
-from profiling.twin import Costs
-from profiling.workload import Workload
 from tests.tiny_models import FAMILIES, load, make_workload
 
 HEADLINES = ("flops", "flops_vision", "flops_projector", "flops_prefill", "flops_decode")

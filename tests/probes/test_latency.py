@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from profiling.phases import PHASES, PhaseHooks, Timing
+from profiling.engines.transformers.hooks import PHASES, PhaseHooks, Timing
 from profiling.probes.latency import PROBE, LatencyProbe
 from profiling.records import DERIVED, MEASURED, SUMMARY_COLUMNS, UNAVAILABLE, Reading, summarize
 

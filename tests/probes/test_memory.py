@@ -19,6 +19,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from profiling.machine.resident import (
+    SELF,
+    give_back_freed_memory,
+    read_high_water_bytes,
+    read_resident_bytes,
+    reset_high_water_mark,
+)
 from profiling.probes import memory
 from profiling.probes.memory import (
     ON_CPU,
@@ -29,13 +36,6 @@ from profiling.probes.memory import (
     watch_cache,
 )
 from profiling.records import MEASURED, UNAVAILABLE, Reading
-from profiling.resident import (
-    SELF,
-    give_back_freed_memory,
-    read_high_water_bytes,
-    read_resident_bytes,
-    reset_high_water_mark,
-)
 
 MEBIBYTE = 2**20
 BIG = 96 * MEBIBYTE

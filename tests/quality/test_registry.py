@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from profiling.quality import Answered, find_metrics, metric, score
+from profiling.quality.normalizing import read_off
 from profiling.quality.registry import METRICS, always
-from profiling.quality.words import read_off
 
 SAID = [Answered(id="1", answer="bus", references=("bus",))]
 

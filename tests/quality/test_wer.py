@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from profiling.quality import Answered, sample_wer, score
+from profiling.quality.normalizing import normalize
 from profiling.quality.wer import count_edits
-from profiling.quality.words import normalize
 
 WORDS = ["a", "red", "bus", "dog", "on", "the", "road"]
 SENTENCES = some.lists(some.sampled_from(WORDS), max_size=8).map(" ".join)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracked import write_tracked
 
 from profiling.records import read_record
 from profiling.trackers.tracking import Tracking
+from tests.trackers.tracked import write_tracked
 
 pytestmark = pytest.mark.slow
 NEEDS = "a tracker needs requirements-trackers.txt"

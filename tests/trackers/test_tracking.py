@@ -8,12 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faking import finish, start, tell
-from tracked import write_tracked
 
 from profiling.records import read, read_record
 from profiling.trackers.tracker import Drawing, Entry, describe
 from profiling.trackers.tracking import Tracking
+from tests.faking import finish, start, tell
+from tests.trackers.tracked import write_tracked
 
 
 class Fake:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from profiling.samples import check_pictures, load_samples
+from profiling.samples.samples import check_pictures, load_samples
 from training.draw import DATASETS, draw_scenes, write_dataset
 
 SHIPPED = Path(__file__).parents[2] / "datasets"

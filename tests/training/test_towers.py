@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from profiling.point import ConfigError
+from profiling.errors import ConfigError
 from training.checkpoint import write_checkpoint
 from training.families import find_family
 from training.families.positions import wave_positions

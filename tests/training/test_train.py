@@ -11,8 +11,8 @@ from random import Random
 import pytest
 import torch
 
+from profiling.errors import ConfigError
 from profiling.models.weights import CHECKPOINTS
-from profiling.point import ConfigError
 from training.checkpoint import write_checkpoint
 from training.evaluate import evaluate, load_network, load_reader, score
 from training.families import FAMILIES, find_family

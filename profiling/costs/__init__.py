@@ -1,0 +1,1 @@
+"""FLOPs and bytes of a model, counted without running it."""

@@ -1,0 +1,135 @@
+"""A second count of the same forwards by another library, fvcore, which reads a traced graph.
+
+It counts multiply-adds and adds the work of norms; here norms are taken out and the rest doubled.
+Attention that is one operator is invisible to it, so it is given the eager one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from profiling.costs.twin import Forward, Twin
+from profiling.models.family import Family
+from profiling.models.geometry import Geometry
+
+_PRODUCTS = ("linear", "matmul", "conv", "einsum", "bmm", "addmm", "mm", "baddbmm")
+
+
+class NotTraceable(RuntimeError):
+    """A part whose forward cannot be traced, and why."""
+
+
+class PatchProduct(nn.Module):
+    """A convolution without overlap as the matrix product that it is.
+
+    The library cannot trace a convolution of tensors without values.
+    """
+
+    def __init__(self, *, convolution: nn.Module) -> None:
+        super().__init__()
+        self.weight: Tensor = convolution.weight  # type: ignore[assignment]
+        self.bias: Tensor | None = convolution.bias  # type: ignore[assignment]
+        self.kernel: tuple[int, ...] = convolution.kernel_size  # type: ignore[assignment]
+
+    def forward(self, values: Tensor) -> Tensor:  # [B, C, *sides] -> [B, C', *grid]
+        batch, channels, *sides = values.shape
+        grid = [int(side) // step for side, step in zip(sides, self.kernel, strict=True)]
+        pairs = [length for pair in zip(grid, self.kernel, strict=True) for length in pair]
+        count = len(grid)
+        patches = values.reshape(int(batch), int(channels), *pairs).permute(
+            0, *range(2, 2 + 2 * count, 2), 1, *range(3, 2 + 2 * count, 2)
+        )
+        rows = patches.reshape(int(batch), *grid, int(channels) * math.prod(self.kernel))
+        return functional.linear(rows, self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
+def traceable_twin(family: Family) -> Twin:
+    """A twin whose forwards are made of operators that fvcore knows."""
+    twin = Twin(family=family, attention="eager")
+    found = [
+        (path, module)
+        for path, module in twin.network.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.kernel_size == module.stride
+    ]
+    for path, module in found:
+        parent, _, name = path.rpartition(".")
+        setattr(twin.part(parent), name, PatchProduct(convolution=module))
+    return twin
+
+
+def count_with_fvcore(family: Family, geometry: Geometry) -> Iterator[tuple[str, int | str]]:
+    """FLOPs of each phase that the family has, or why it cannot be traced."""
+    twin = traceable_twin(family)
+    yield "vision", _try(_count_vision, twin, geometry)
+    if family.parts.projector:
+        yield "projector", _try(_count_all, twin, twin.projector(geometry))
+    yield "prefill", _try(_count_all, twin, twin.prefill(geometry, twin.new_cache()))
+    if geometry.new_tokens > 1:
+        yield "decode", _try(_count_decode, twin, geometry)
+
+
+def _try(count: Callable[..., int], *args: Any) -> int | str:
+    try:
+        return count(*args)
+    except NotTraceable as error:
+        return str(error)
+
+
+def _count_vision(twin: Twin, geometry: Geometry) -> int:
+    inner = _count_all(twin, twin.inside_vision(geometry))
+    return _count_all(twin, twin.vision(geometry)) - inner
+
+
+def _count_decode(twin: Twin, geometry: Geometry) -> int:
+    """All steps: between the first and the last the cost grows by the same each time."""
+    cache, last = twin.new_cache(), geometry.new_tokens - 1
+    for forward in twin.prefill(geometry, cache):
+        with torch.inference_mode():
+            twin.part(forward.path)(**forward.inputs)
+    first_flops, last_flops = (
+        _count_all(twin, twin.step(geometry, step, copy.deepcopy(cache))) for step in (1, last)
+    )
+    return last * (first_flops + last_flops) // 2
+
+
+def _count_all(twin: Twin, forwards: list[Forward]) -> int:
+    return sum(_count(twin.part(forward.path), forward.inputs) for forward in forwards)
+
+
+class _Call(nn.Module):
+    """A module that is called with tensors by position and returns nothing but tensors."""
+
+    def __init__(self, *, module: nn.Module, names: list[str], others: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.module, self.names, self.others = module, names, others
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        output = self.module(**dict(zip(self.names, tensors, strict=True)), **self.others)
+        values = [output] if isinstance(output, Tensor) else output.values()
+        return tuple(value for value in values if isinstance(value, Tensor))
+
+
+def _count(module: nn.Module, inputs: Mapping[str, Any]) -> int:
+    from fvcore.nn import FlopCountAnalysis
+
+    # What has values steers the forward, and what has none flows through it.
+    flowing = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_meta}
+    others = {k: v for k, v in inputs.items() if k not in flowing}
+    call = _Call(module=module, names=list(flowing), others=others)
+    analysis = FlopCountAnalysis(call, tuple(flowing.values()))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
+    try:
+        with torch.no_grad():
+            by_operator = analysis.by_operator()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise NotTraceable(f"fvcore cannot trace this part: {line}") from None
+    return 2 * int(sum(by_operator[name] for name in _PRODUCTS))

@@ -1,0 +1,64 @@
+"""The bytes that each phase cannot do without moving: its weights once a forward, and the cache.
+
+Activations are left out, since a good kernel keeps them close: with a device's bytes per second
+this gives the least time that a phase can take, not the time that it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from profiling.costs.twin import Costs
+from profiling.models.storage import tensors_of
+
+
+def weight_sizes(network: Any) -> dict[str, int]:
+    """Bytes of each parameter as it is stored, by its first name."""
+    return {
+        name: sum(tensor.nbytes for tensor in tensors_of(parameter))
+        for name, parameter in network.named_parameters()
+    }
+
+
+def moved_bytes(
+    costs: Costs, sizes: Mapping[str, int], *, cache_element_bytes: int
+) -> dict[str, int | None]:
+    """Bytes by phase; None where there is no such phase, or its weights have no known size."""
+    vision = _weights(costs.vision.weights, sizes)
+    projector = _weights(costs.projector.weights, sizes) if costs.projector else None
+    prefill = _add(_weights(costs.prefill.weights, sizes), _filled(costs) * cache_element_bytes)
+    return {
+        "vision": vision,
+        "projector": projector,
+        "prefill": prefill,
+        "decode": _decode(costs, sizes, cache_element_bytes),
+    }
+
+
+def _weights(names: frozenset[str], sizes: Mapping[str, int]) -> int | None:
+    # A part that was replaced has weights of other names.
+    return sum(sizes[name] for name in names) if names <= sizes.keys() else None
+
+
+def _add(first: int | None, second: int) -> int | None:
+    return None if first is None else first + second
+
+
+def _filled(costs: Costs) -> int:
+    """The numbers that the prefill writes into the cache."""
+    geometry, cache = costs.geometry, costs.cache
+    encoded = cache.encoded_elements * geometry.prompt_tokens
+    return geometry.batch_size * (cache.elements * cache.length(geometry, 1) + encoded)
+
+
+def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) -> int | None:
+    geometry, cache = costs.geometry, costs.cache
+    steps = range(1, geometry.new_tokens)
+    weights = _weights(costs.steps[1].weights, sizes) if steps else None
+    if weights is None:
+        return None
+    encoded = cache.encoded_elements * geometry.prompt_tokens
+    # What the steps before have left is read, and one token is added.
+    kept = sum(cache.elements * (cache.length(geometry, step) + 1) + encoded for step in steps)
+    return len(steps) * weights + geometry.batch_size * kept * cache_element_bytes

@@ -1,0 +1,264 @@
+"""A dense double of a network without any memory, and what each phase of a generation costs on it.
+
+The double has the shapes of the real one and no values (the library's meta device), so that the
+largest network is counted in seconds anywhere. Its parts are called one by one, since a whole
+pass looks into values that are not there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.initialization import no_init_weights
+
+from profiling.costs.counting import FlopCounter
+from profiling.models.family import Family
+from profiling.models.geometry import Geometry, blank
+
+
+class Forward(NamedTuple):
+    """A call of a part."""
+
+    path: str
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What a forward of a part costs."""
+
+    flops: int
+    weights: frozenset[str]  # the parameters that were read, by name
+    uncounted: frozenset[str]  # operators that may multiply and that nothing is known of
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheShape:
+    """How many numbers a row of the batch keeps of each token."""
+
+    elements: int  # of a token that went through the decoder
+    encoded_elements: int  # of a token that the text encoder read; 0 where there is none
+
+    def length(self, geometry: Geometry, step: int) -> int:
+        """The tokens that have been through the decoder before a step of decoding."""
+        return step if self.encoded_elements else geometry.prompt_tokens + step - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a batch costs, phase by phase."""
+
+    geometry: Geometry
+    vision: Tally
+    projector: Tally | None
+    prefill: Tally
+    steps: Mapping[int, Tally]  # of decoding: the first, the last, and any others asked for
+    cache: CacheShape
+
+    @property
+    def decode_flops(self) -> int:
+        """Every step's: the cache grows by one a step, and the cost by the same each time."""
+        count = self.geometry.new_tokens - 1
+        return count * (self.steps[1].flops + self.steps[count].flops) // 2 if count else 0
+
+    @property
+    def uncounted(self) -> frozenset[str]:
+        tallies = [self.vision, self.projector, self.prefill, *self.steps.values()]
+        return frozenset().union(*(tally.uncounted for tally in tallies if tally))
+
+    def by_phase(self) -> dict[str, int | None]:
+        """FLOPs of each phase, or None where a family or a length has no such phase."""
+        return {
+            "vision": self.vision.flops,
+            "projector": self.projector.flops if self.projector else None,
+            "prefill": self.prefill.flops,
+            "decode": self.decode_flops if self.steps else None,
+        }
+
+
+def analytic_by_phase(family: Family, geometry: Geometry) -> dict[str, int | None]:
+    """The same by arithmetic from the configuration, every step of decoding by itself."""
+    steps = range(1, geometry.new_tokens)
+    decode = sum(family.decode_step_flops(geometry, step) for step in steps)
+    return {
+        "vision": family.vision_flops(geometry),
+        "projector": family.projector_flops(geometry) if family.parts.projector else None,
+        "prefill": family.prefill_flops(geometry),
+        "decode": decode if steps else None,
+    }
+
+
+class Twin:
+    """The dense double of a family's network."""
+
+    def __init__(self, *, family: Family, attention: str) -> None:
+        self.family = family
+        with torch.device("meta"), no_init_weights():
+            self.network: Any = family.network_class._from_config(
+                copy.deepcopy(family.config),
+                dtype=torch.get_default_dtype(),
+                attn_implementation=attention,
+            )
+            self.network.tie_weights()
+            family.untie(self.network)
+        self.network.eval().requires_grad_(False)
+        family.adapt_network(self.network)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The first name of each parameter, whatever other names it has."""
+        return {id(parameter): name for name, parameter in self.network.named_parameters()}
+
+    def part(self, path: str) -> nn.Module:
+        module: nn.Module = self.network.get_submodule(path)
+        return module
+
+    def count(self, geometry: Geometry, *, steps: Iterable[int] = ()) -> Costs:
+        """All phases; of decoding the first and the last step, and `steps` besides."""
+        last = geometry.new_tokens - 1
+        asked = sorted({*steps, 1, last} if last else set())
+        cache = self.new_cache()
+        prefill = self._tally(self.prefill(geometry, cache))
+        shape = _cache_shape(cache)
+        return Costs(
+            geometry=geometry,
+            vision=self._count_vision(geometry),
+            projector=self._count_projector(geometry),
+            prefill=prefill,
+            steps={step: self._tally(self.step(geometry, step, cache)) for step in asked},
+            cache=shape,
+        )
+
+    # The forwards of each phase
+
+    def vision(self, geometry: Geometry) -> list[Forward]:
+        """The vision part, with whatever of the projector is inside of it."""
+        return [Forward(self.family.parts.vision, self.family.vision_inputs(geometry))]
+
+    def projector(self, geometry: Geometry) -> list[Forward]:
+        inputs = self.family.projector_inputs(geometry)
+        return [Forward(*pair) for pair in zip(self.family.parts.projector, inputs, strict=True)]
+
+    def prefill(self, geometry: Geometry, cache: Any) -> list[Forward]:
+        """The language model's first pass, which fills an empty cache."""
+        encoder = self.family.parts.text_encoder
+        if encoder is None:
+            return self._language(geometry, cache, geometry.prompt_tokens)
+        encoding = Forward(encoder, {"inputs_embeds": self._prompt(geometry)})
+        return [encoding, *self._language(geometry, cache, 1)]
+
+    def step(self, geometry: Geometry, step: int, cache: Any) -> list[Forward]:
+        """The forward that makes new token `step` + 1, with a cache that has been through fewer."""
+        _grow(cache, _cache_shape(cache).length(geometry, step))
+        return self._language(geometry, cache, 1)
+
+    def new_cache(self) -> Any:
+        if self._decoder_only:
+            return DynamicCache()
+        return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+    @property
+    def _decoder_only(self) -> bool:
+        return self.family.parts.text_encoder is None
+
+    def inside_vision(self, geometry: Geometry) -> list[Forward]:
+        """What of the projector lies inside of the vision part."""
+        prefix = self.family.parts.vision + "."
+        return [f for f in self.projector(geometry) if f.path.startswith(prefix)]
+
+    def _language(self, geometry: Geometry, cache: Any, rows: int) -> list[Forward]:
+        """So many tokens through the language model, its head at the last position only."""
+        columns = cache.get_seq_length() + rows
+        inputs = {
+            "inputs_embeds": self._embeddings(geometry, rows),
+            "past_key_values": cache,
+            "use_cache": True,
+            **self.family.decoder_inputs(geometry, rows, columns),
+        }
+        if not self._decoder_only:
+            inputs["encoder_hidden_states"] = self._prompt(geometry)
+        return [
+            Forward(self.family.decoder, inputs),
+            Forward(self.family.parts.head, {"input": self._embeddings(geometry, 1)}),
+        ]
+
+    def _prompt(self, geometry: Geometry) -> torch.Tensor:
+        return self._embeddings(geometry, geometry.prompt_tokens)
+
+    def _embeddings(self, geometry: Geometry, length: int) -> torch.Tensor:
+        width = self.family.config.text_config.hidden_size
+        return blank(geometry.batch_size, length, width)
+
+    # Counting them
+
+    def _count_vision(self, geometry: Geometry) -> Tally:
+        whole = self._tally(self.vision(geometry))
+        inner = self._tally(self.inside_vision(geometry))
+        return Tally(
+            flops=whole.flops - inner.flops,
+            weights=whole.weights - inner.weights,
+            uncounted=whole.uncounted,
+        )
+
+    def _count_projector(self, geometry: Geometry) -> Tally | None:
+        forwards = self.projector(geometry)
+        return self._tally(forwards) if forwards else None
+
+    def _tally(self, forwards: Iterable[Forward]) -> Tally:
+        with torch.inference_mode(), FlopCounter() as counter:
+            for forward in forwards:
+                self.part(forward.path)(**forward.inputs)
+        return Tally(
+            flops=counter.flops,
+            weights=frozenset(self.names[key] for key in counter.parameters),
+            uncounted=frozenset(counter.unknown),
+        )
+
+
+_costs: dict[tuple[str, str, Geometry], Costs] = {}
+
+
+def count(family: Family, geometry: Geometry) -> Costs:
+    """What a batch costs; counted once in this process for a configuration and a geometry."""
+    key = (type(family).__name__, family.config.to_json_string(use_diff=False), geometry)
+    if key not in _costs:
+        _costs[key] = Twin(family=family, attention="sdpa").count(geometry)
+    return _costs[key]
+
+
+def _own_cache(cache: Any) -> Any:
+    """The decoder's own part of a cache that may keep the encoder's output too."""
+    return getattr(cache, "self_attention_cache", cache)
+
+
+def _grow(cache: Any, length: int) -> None:
+    """Let a cache be as if `length` tokens had been through the decoder."""
+    own = _own_cache(cache)
+    missing = length - own.get_seq_length()
+    if missing == 0:
+        return
+    for index, layer in enumerate(own.layers):
+        batch, heads, _, width = layer.keys.shape
+        more = blank(batch, heads, missing, width)
+        own.update(more, more, index)
+
+
+def _cache_shape(cache: Any) -> CacheShape:
+    own = _own_cache(cache)
+    encoded = 0 if own is cache else _elements(cache.cross_attention_cache)
+    return CacheShape(elements=_elements(own), encoded_elements=encoded)
+
+
+def _elements(cache: Any) -> int:
+    def of_a_token(tensor: torch.Tensor) -> int:
+        _, heads, _, width = tensor.shape
+        return int(heads * width)
+
+    return sum(of_a_token(layer.keys) + of_a_token(layer.values) for layer in cache.layers)

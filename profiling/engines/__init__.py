@@ -1,0 +1,1 @@
+"""What runs a point: one folder an engine, behind one interface."""

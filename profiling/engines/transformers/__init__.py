@@ -1,0 +1,1 @@
+"""The engine `torch`: the library's network and its own `generate`, with optimizations."""

@@ -1,0 +1,111 @@
+"""The vision part with its projector in ONNX Runtime, in the place of the torch modules."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
+from profiling.errors import Unsupported
+from profiling.models.loading import LoadPlan, find_family
+from profiling.models.model import Model
+from profiling.parts.build_cost import note_making
+from profiling.parts.reduced import replace_parts
+from profiling.points.point import Point
+
+_NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
+
+
+class OnnxVision(Optimization):
+    """Exports once for each content; every later run only opens the file."""
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        order: int,
+        layout: str,
+        parts: int,
+        simplify: bool,
+        quantize: str | None,
+        optimize: bool,
+        provider: str | None,
+        provider_options: Any,
+    ) -> None:
+        super().__init__(kind=kind, order=order)
+        self.layout, self.parts, self.simplify = layout, parts, simplify
+        self.quantize, self.optimize = quantize, optimize
+        self.provider = provider
+        self.provider_options = {} if provider_options is None else provider_options
+        self._vision: tuple[str, ...] = ()
+
+    def check(self, point: Point) -> None:
+        for name in _NEEDED:
+            require_package(name, "requirements.txt")
+        from profiling.graphs.vision_chain import ProviderAbsent, find_provider
+
+        try:
+            find_provider(self.provider, torch.device(point.device))
+        except ProviderAbsent as problem:
+            raise Unsupported(str(problem)) from None
+        parts = find_family(point.model).parts
+        self._vision = (parts.vision, *parts.projector)
+
+    def import_libraries(self) -> None:
+        for name in ("profiling.graphs.graph_cache", "profiling.graphs.vision_chain"):
+            import_module(name)
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        """What is exported is not quantized by whoever loads the rest."""
+        return dataclasses.replace(plan, whole=(*plan.whole, *self._vision))
+
+    def apply(self, model: Model) -> Model:
+        # Both import the runtime, which a point without this optimization has no use for.
+        from profiling.graphs.graph_cache import cached_vision
+        from profiling.graphs.vision_chain import ProviderAbsent, load_vision, read_check
+        from profiling.parts.artifacts import size_bytes
+
+        try:
+            path = cached_vision(
+                model,
+                layout=self.layout,
+                parts=self.parts,
+                simplify=self.simplify,
+                quantize=self.quantize,
+                optimize=self.optimize,
+                provider=self.provider,
+            )
+            vision = load_vision(
+                path,
+                model=model,
+                threads=torch.get_num_threads(),
+                provider=self.provider,
+                provider_options=self.provider_options,
+            )
+        except ProviderAbsent as problem:
+            raise Unsupported(str(problem)) from None
+        put_vision(model, vision)
+        record = read_check(path)
+        note_making(
+            model.notes,
+            make_s=record["make_s"],
+            make_peak_bytes=record["make_peak_bytes"],
+            artifact_bytes=size_bytes(path.parent),
+        )
+        return model
+
+
+def put_vision(model: Model, vision: torch.nn.Module) -> None:
+    """The module in the place of the vision part, whose values are let go of."""
+    replacements = model.family.stand_ins(model.dtype)
+    replacements[model.family.parts.vision] = vision
+    replace_parts(model.network, replacements)
+    model.absorbed |= {"projector"} if model.family.parts.projector else set()
+    gc.collect()
+
+
+OPTIMIZATION = OnnxVision

@@ -1,0 +1,124 @@
+"""What an optimization is, and how several of them stack on one model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from profiling.errors import Unsupported
+from profiling.models.loading import LoadPlan, load_model
+from profiling.models.model import Model
+from profiling.models.quantization import Quantization
+from profiling.models.weights import locate
+from profiling.points.point import Point
+from profiling.points.settings import BITSANDBYTES, TORCHAO
+
+_OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+_REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
+
+
+class Optimization:
+    """A change of how a model is loaded, or of the loaded model; by default neither."""
+
+    def __init__(self, *, kind: str, order: int) -> None:
+        self.kind, self.order = kind, order
+
+    def import_libraries(self) -> None:
+        """What is slow to import is so before loading is timed."""
+
+    def check(self, point: Point) -> None:
+        """Raise Unsupported, before anything is loaded, where this point cannot have it."""
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        return plan
+
+    def apply(self, model: Model) -> Model:
+        return model
+
+
+class Precision(Optimization):
+    """Weights and arithmetic in one dtype."""
+
+    dtype: ClassVar[torch.dtype]
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        return dataclasses.replace(plan, dtype=self.dtype)
+
+
+class Quantized(Optimization):
+    """Weights in few bits; what is computed in stays the dtype of the stack."""
+
+    def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
+        super().__init__(kind=kind, order=order)
+        self.quantization = quantization
+
+    def check(self, point: Point) -> None:
+        engine = self.quantization.engine
+        require_package(engine, _REQUIREMENTS[engine])
+
+    def import_libraries(self) -> None:
+        import_module(self.quantization.engine)
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        return dataclasses.replace(plan, quantization=self.quantization)
+
+
+def dtype_of(point: Point) -> str:
+    """What a point computes in, as far as that is known without fetching anything."""
+    for name, dtype in _OF_STACK.items():
+        if name in point.optimization:
+            return dtype
+    config = Path(locate(point).config) / "config.json"
+    if point.weights == "random" or not config.is_file():
+        return point.public_dtype
+    values = json.loads(config.read_text(encoding="utf-8"))
+    return str(values.get("dtype") or values.get("torch_dtype") or "float32")
+
+
+def require_package(name: str, requirements: str) -> None:
+    """Raise Unsupported where a package is missing, without importing it."""
+    if find_spec(name) is None:
+        raise Unsupported(f"{name} is not installed: pip install -r {requirements}")
+
+
+def prepare_stack(point: Point) -> Sequence[Optimization]:
+    """The optimizations of a point, once it is known that they can be had."""
+    stack = read_stack(point.optimization_settings)
+    for optimization in stack:
+        optimization.check(point)
+    for optimization in stack:
+        optimization.import_libraries()
+    return stack
+
+
+def build_model(point: Point) -> Model:
+    """The model of a point with its whole stack of optimizations."""
+    return build_stack(point, prepare_stack(point))
+
+
+def build_stack(point: Point, stack: Sequence[Optimization]) -> Model:
+    """The same with a stack that was prepared before."""
+    plan = LoadPlan(dtype=None)
+    for optimization in stack:
+        plan = optimization.plan(plan)
+    model = load_model(point, plan)
+    for optimization in stack:
+        model = optimization.apply(model)
+    return model
+
+
+def read_stack(settings: Mapping[str, Mapping[str, Any]]) -> Sequence[Optimization]:
+    """The optimizations by name, in the order given, from the modules of the same names."""
+    return [
+        import_module(f"profiling.engines.transformers.optimizations.{name}").OPTIMIZATION(
+            **options
+        )
+        for name, options in settings.items()
+    ]

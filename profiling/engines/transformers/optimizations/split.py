@@ -1,0 +1,53 @@
+"""The same model from files of its own for each part, cut off a checkpoint that is never whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from profiling.engines.transformers.optimizations.optimization import Optimization
+from profiling.models.family import Family
+from profiling.models.loading import LoadPlan
+from profiling.models.model import Model
+from profiling.models.weights import WeightsSource
+from profiling.parts.artifacts import size_bytes
+from profiling.parts.build_cost import note_making, read_making
+from profiling.parts.cutting import file_of, read_ties
+from profiling.parts.parts_cache import parts_of
+from profiling.points.point import Point
+
+
+class Split(Optimization):
+    """Cuts once for each content; every later run reads the parts."""
+
+    def __init__(self, *, kind: str, order: int, embedding: bool) -> None:
+        super().__init__(kind=kind, order=order)
+        self.embedding = embedding
+        self.folder: Path | None = None
+
+    def check(self, point: Point) -> None:
+        self._model = point.model
+
+    def plan(self, plan: LoadPlan) -> LoadPlan:
+        return dataclasses.replace(plan, relocate=self._relocate)
+
+    def _relocate(self, source: WeightsSource, family: Family, network: Any) -> Path:
+        self.folder = parts_of(
+            source,
+            family=family,
+            model=self._model,
+            embedding=self.embedding,
+            network=network,
+        )
+        return self.folder
+
+    def apply(self, model: Model) -> Model:
+        assert self.folder is not None
+        parts = read_ties(self.folder)["parts"]
+        size = sum(size_bytes(file_of(self.folder, part)) for part in parts)
+        note_making(model.notes, **read_making(self.folder), artifact_bytes=size)
+        return model
+
+
+OPTIMIZATION = Split

@@ -1,0 +1,34 @@
+"""Keys and values in memory that is laid out before a generation, as long as it will get."""
+
+from __future__ import annotations
+
+from profiling.engines.transformers.compilation import Compilation, fixed_cache
+from profiling.engines.transformers.optimizations.optimization import Optimization
+from profiling.errors import Unsupported
+from profiling.models.model import Model
+from profiling.points.point import Point
+
+
+class StaticCache(Optimization):
+    """Nothing is compiled; with CUDA graphs a step is recorded once and then replayed."""
+
+    def __init__(self, *, kind: str, order: int, cuda_graphs: bool) -> None:
+        super().__init__(kind=kind, order=order)
+        self.cuda_graphs = cuda_graphs
+
+    def check(self, point: Point) -> None:
+        if not self.cuda_graphs:
+            return
+        if not point.device.startswith("cuda"):
+            raise Unsupported(f"CUDA graphs need a GPU, and the device is {point.device}")
+        if "compile" in point.optimization:
+            raise Unsupported("compile records CUDA graphs itself: leave out cuda_graphs")
+
+    def apply(self, model: Model) -> Model:
+        if self.cuda_graphs:
+            model.compilation = Compilation(backend="cudagraphs", mode=None)
+        model.generate_options |= fixed_cache(model.compilation)
+        return model
+
+
+OPTIMIZATION = StaticCache

@@ -1,0 +1,64 @@
+"""Mistakes of the person who typed, and what cannot be done here: each is one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+_LONGEST_SHOWN = 200
+
+
+class Unsupported(RuntimeError):
+    """What this machine, this family or an installed package cannot do: one line that says why."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be right: one line that names key, value and what is allowed."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(_one_line(f"{key}={_show(value)}: {allowed}"))
+        self.key, self.value, self.allowed = key, value, allowed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.value, self.allowed)
+
+
+def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse every other value, and list those that a person can type."""
+    if value not in allowed:
+        listed = ", ".join(_show(one) for one in allowed)
+        raise ConfigError(key, value, f"allowed is {'one of ' * (len(allowed) > 1)}{listed}")
+
+
+def require_switch(key: str, value: object) -> bool:
+    """Only true and false: a number or a word is more likely meant for another key."""
+    if not isinstance(value, bool):
+        raise ConfigError(key, value, "allowed are true and false")
+    return value
+
+
+def require_whole(
+    key: str, value: object, *, at_least: int, at_most: int | None = None, besides: str = ""
+) -> int:
+    """A whole number in its limits; `besides` names what else a person may type."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < at_least
+        or (at_most is not None and value > at_most)
+    ):
+        upper = "" if at_most is None else f" to {at_most}"
+        raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}{besides}")
+    return value
+
+
+def _show(value: object) -> str:
+    """As it is typed, shortened in the middle where it would bury the rest of the line."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
+
+
+def _one_line(text: str) -> str:
+    """Without what would break the line or steer the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

@@ -1,0 +1,192 @@
+"""Whether an exported vision graph does what the network does, at sizes it was not exported at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from profiling.graphs.feeds import check_sizes, feeds_of, noise
+from profiling.graphs.layouts import delete_file, values_of
+from profiling.graphs.vision_chain import (
+    CHECK_FILE,
+    Chain,
+    find_provider,
+    read_check,
+)
+from profiling.models.model import Model
+from profiling.parts.artifacts import write_json
+from profiling.parts.build_cost import Making
+
+# The largest relative L2 distance from the network in single precision. Rounding to half precision
+# at every step adds up; a wrong graph is off by tenths and more.
+LIMITS = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-2}
+# Where it is computed in 8 bits a value.
+_LIMIT_BF16 = 1e-1
+
+
+class ExportFailed(RuntimeError):
+    """An exported graph is not what the network is; it was not kept."""
+
+
+def check_export(
+    model: Model,
+    files: Sequence[Path],
+    *,
+    layout: str,
+    stored: torch.dtype,
+    computed: torch.dtype,
+    provider: str | None,
+) -> dict[str, Any]:
+    """The record of the check; raises where a graph is malformed or too far off."""
+    for path in files:
+        _check_form(path)
+    parts = files[:-1]
+    chains = [[files[-1]], *([parts] if parts else [])]
+    results = [
+        result
+        for chain in chains
+        for result in compare(model, chain, dtype=stored, provider=provider, optimized=False)
+    ]
+    limit = _LIMIT_BF16 if computed == torch.bfloat16 else LIMITS[stored]
+    _require_near(results, limit)
+    return {
+        "layout": layout,
+        "dtype": str(stored).removeprefix("torch."),
+        "computes_in": str(computed).removeprefix("torch."),
+        "parts": [path.name for path in parts],
+        "bytes": _size_bytes(files),
+        "limit_relative_l2": limit,
+        "checked": results,
+        "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+    }
+
+
+def _require_near(results: Sequence[Mapping[str, Any]], limit: float | None) -> None:
+    for one in results:
+        if limit is not None and not one["relative_l2"] <= limit:
+            raise ExportFailed(
+                f"the exported vision part is {one['relative_l2']:.2g} (relative L2) away from the"
+                f" network at {one['sizes']}, allowed is {limit:g}: the file was deleted"
+            )
+
+
+def _size_bytes(files: Sequence[Path]) -> int:
+    """Graphs with their values; a graph that joins others has none of its own."""
+    both = [one for path in files for one in (path, values_of(path))]
+    return sum(one.stat().st_size for one in both if one.is_file())
+
+
+@contextmanager
+def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object) -> Iterator[None]:
+    """Rewrite a checked graph in place; its record gets the facts, the cost and the new errors.
+
+    One that fails, or does not do any more what the network does, is not left behind.
+    """
+    before = read_check(path)
+    was = {name: before[name] for name in ("checked", "bytes")}
+    record = {**before, **facts, "before": [*before.get("before", []), was]}
+    try:
+        with Making() as making:
+            yield
+            _check_form(path)
+            record["checked"] = compare(
+                model,
+                [path],
+                dtype=torch.float32,
+                provider=provider,
+                optimized="optimized" in record,
+            )
+        _require_near(record["checked"], record["limit_relative_l2"])
+    except BaseException:
+        delete_file(path)
+        raise
+    record["bytes"] = _size_bytes([path])
+    record["make_s"] += making.make_s
+    record["make_peak_bytes"] = max(record["make_peak_bytes"], making.make_peak_bytes)
+    write_check(path.parent, record)
+
+
+def _check_form(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as problem:
+        line = str(problem).splitlines()[0]
+        raise ExportFailed(f"{path.name} is no valid graph and was deleted: {line}") from None
+
+
+@contextmanager
+def in_single_precision(model: Model) -> Iterator[None]:
+    """The vision side widened, in place and exactly, and as it was afterwards."""
+    values = [
+        parameter
+        for path in (*model.family.vision_paths, *model.family.vision_values)
+        for parameter in _parameters(model.network, path)
+    ]
+    before = [(value, value.data) for value in values if value.dtype != torch.float32]
+    for value, data in before:
+        value.data = data.float()
+    try:
+        yield
+    finally:
+        for value, data in before:
+            value.data = data
+
+
+def _parameters(network: nn.Module, path: str) -> Iterator[nn.Parameter]:
+    parent, _, name = path.rpartition(".")
+    found: Any = getattr(network.get_submodule(parent), name)
+    return iter([found]) if isinstance(found, nn.Parameter) else found.parameters()
+
+
+def compare(
+    model: Model,
+    files: Sequence[Path],
+    *,
+    dtype: torch.dtype,
+    provider: str | None,
+    optimized: bool,
+) -> list[dict[str, Any]]:
+    """How far a chain of files is from the network, at each of the sizes to check."""
+    chain = Chain(
+        files,
+        threads=torch.get_num_threads(),
+        provider=find_provider(provider, model.device),
+        provider_options={},
+        device=model.device,
+        optimized=optimized,
+    )
+    found = []
+    with torch.inference_mode(), in_single_precision(model):
+        for seed, sizes in enumerate(check_sizes(model.family), start=1):
+            inputs = noise(model.family, sizes, seed=seed, device=model.device)
+            # The network is to see what the graph sees.
+            inputs["pixel_values"] = inputs["pixel_values"].to(dtype).float()
+            expected = model.family.embed(model.network, inputs)
+            away = distance(chain.run(feeds_of(model.family, inputs)), expected)
+            found.append({"sizes": sizes, "files": len(files), **away})
+    return found
+
+
+def distance(found: Tensor, expected: Tensor) -> dict[str, float]:
+    if found.shape != expected.shape:
+        raise ExportFailed(
+            f"the exported vision part gives {list(found.shape)} where the network gives"
+            f" {list(expected.shape)}: the file was deleted"
+        )
+    one, other = found.cpu().double().flatten(), expected.cpu().double().flatten()
+    return {
+        "max_abs": float((one - other).abs().max()),
+        "relative_l2": float((one - other).norm() / other.norm()),
+        "cosine": float(torch.nn.functional.cosine_similarity(one, other, dim=0)),
+    }
+
+
+def write_check(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / CHECK_FILE, record)

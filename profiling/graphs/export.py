@@ -1,0 +1,265 @@
+"""A vision part with its projector as an ONNX graph that takes pictures of every size."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset18
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from profiling.errors import require_one_of, require_whole
+from profiling.graphs.check import check_export, in_single_precision, write_check
+from profiling.graphs.feeds import export_sizes, feeds_of, noise
+from profiling.graphs.kernels import has_kernels
+from profiling.graphs.layouts import merge_parts, simplify_file
+from profiling.graphs.vision_chain import find_provider
+from profiling.models.family import Family
+from profiling.models.model import Model
+from profiling.models.tower import PatchTower, VisionTower, written_out_attention
+from profiling.parts.artifacts import locked
+from profiling.parts.build_cost import Making
+from profiling.points.settings import ONNX_LAYOUTS
+
+MODEL_FILE = "vision_model.onnx"
+HIDDEN, OUTPUT = "hidden", "embeddings"
+# From 23 on attention is an operator of its own, which the runtime takes with some masks only.
+_OPSET = 18
+
+
+def export_vision(
+    model: Model, folder: Path, *, layout: str, parts: int, simplify: bool, provider: str | None
+) -> Path:
+    """Write `vision_model.onnx` with its values and the record of its check; return its path.
+
+    `parts` writes so many files by ranges of blocks, and a graph that joins them and reads the
+    same values. `half` stores half precision: fp16, or bf16 where that is what the model has.
+    `provider` is the one that is to run it (None: the device's), by which it is checked too.
+    A file that does not do what the network does is not left behind.
+    """
+    require_one_of("layout", layout, ONNX_LAYOUTS)
+    require_whole("parts", parts, at_least=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), _scratch(folder) as made:
+        with Making() as making, in_single_precision(model):
+            count = parts if layout == "parts" else 1
+            computed = computing_dtype(model, layout, provider)
+            files = _export_files(model, made, layout, count, simplify, computed)
+            record = check_export(
+                model,
+                files,
+                layout=layout,
+                stored=half_dtype(model, layout),
+                computed=computed,
+                provider=provider,
+            )
+        cost = {"make_s": making.make_s, "make_peak_bytes": making.make_peak_bytes}
+        write_check(made, {**record, **cost, "simplified": simplify})
+        _move(made, folder)
+    return folder / MODEL_FILE
+
+
+def half_dtype(model: Model, layout: str) -> torch.dtype:
+    """What a layout stores its values in."""
+    if layout != "half":
+        return torch.float32
+    return torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float16
+
+
+def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dtype:
+    """What a layout computes in: bf16 only where the provider can, else in single precision."""
+    stored = half_dtype(model, layout)
+    if stored != torch.bfloat16 or has_kernels(find_provider(provider, model.device), stored):
+        return stored
+    return torch.float32
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix=".onnx-", dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _move(made: Path, folder: Path) -> None:
+    """The graph last, so that whoever finds one finds its values too."""
+    for old in folder.glob("vision_model.*"):
+        old.unlink()
+    for path in sorted(made.iterdir(), key=lambda path: path.suffix == ".onnx"):
+        path.replace(folder / path.name)
+
+
+def _export_files(
+    model: Model, folder: Path, layout: str, parts: int, simplify: bool, computed: torch.dtype
+) -> list[Path]:
+    """The files of a layout; where there are several, the one that joins them stands last."""
+    tower = model.family.tower(model.network).eval()
+    store = half_dtype(model, layout)
+    if computed != torch.float32:
+        tower = narrowed(tower, computed)
+    with written_out_attention(tower):
+        files = [
+            _export_stage(stage, feeds, folder / name)
+            for stage, feeds, name in _stages(
+                model.family, tower, parts, store, computed, model.device
+            )
+        ]
+    if simplify:
+        for path in files:
+            simplify_file(path)
+    return files if len(files) == 1 else [*files, merge_parts(files, folder / MODEL_FILE)]
+
+
+def narrowed(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
+    """A copy in half precision; angles of positions are no values, and stay as they are."""
+    copied = copy.deepcopy(tower)
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.to(dtype)
+    if dtype == torch.bfloat16 and isinstance(copied, PatchTower):
+        copied.patches = PatchProduct.of(copied.patches)
+    return copied
+
+
+class PatchProduct(nn.Conv2d):
+    """Patches by a product with a matrix: at this opset no convolution takes bf16."""
+
+    @classmethod
+    def of(cls, patches: nn.Conv2d) -> PatchProduct:
+        made = cls(patches.in_channels, patches.out_channels, patches.kernel_size)  # type: ignore[arg-type]
+        made.weight, made.bias = patches.weight, patches.bias
+        return made
+
+    def forward(self, pixels: Tensor) -> Tensor:  # [B, C, H, W] -> [B, D, rows, columns]
+        high, wide = self.kernel_size
+        cut = pixels.unflatten(3, (-1, wide)).unflatten(2, (-1, high))
+        apart = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return nn.functional.linear(apart, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    """The blocks from `first` to before `stop`, with what stands before and behind them."""
+
+    def __init__(self, tower: VisionTower, first: int, stop: int) -> None:
+        super().__init__()
+        self.starts, self.ends = first == 0, stop == len(tower.blocks)
+        self.first, self.stop = first, stop
+        self.tower = tower
+
+    def forward(self, given: Tensor, *extras: Tensor) -> Tensor:
+        hidden = self.tower.embed(given, *extras) if self.starts else given
+        for index in range(self.first, self.stop):
+            hidden = self.tower.run_block(index, hidden, *extras)
+        return self.tower.finish(hidden) if self.ends else hidden
+
+
+class StoredHalf(nn.Module):
+    """Values kept in half precision that compute in single."""
+
+    def __init__(self, stage: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.stage, self.dtype = stage, dtype
+        self.stored = nn.ParameterList(
+            nn.Parameter(value.to(dtype), requires_grad=False) for value in stage.parameters()
+        )
+
+    def forward(self, given: Tensor, *extras: Tensor) -> Tensor:
+        names = [name for name, _ in self.stage.named_parameters()]
+        values = {name: v.float() for name, v in zip(names, self.stored, strict=True)}
+        out: Tensor = functional_call(self.stage, values, (given.float(), *extras))
+        return out.to(self.dtype)
+
+
+def _stages(
+    family: Family,
+    tower: VisionTower,
+    parts: int,
+    store: torch.dtype,
+    computed: torch.dtype,
+    device: torch.device,
+) -> Iterator[tuple[nn.Module, dict[str, Tensor], str]]:
+    """Each part with the inputs to take its graph by, and the name of its file."""
+    feeds = feeds_of(family, noise(family, export_sizes(family), seed=0, device=device))
+    given = feeds.pop("pixel_values").to(store)
+    bounds = _bounds(len(tower.blocks), parts)
+    for number, (first, stop) in enumerate(bounds, start=1):
+        stage: nn.Module = Stage(tower, first, stop)
+        if store != computed:
+            stage = StoredHalf(stage, store)
+        name = "pixel_values" if first == 0 else HIDDEN
+        file = f"vision_model.part{number}.onnx" if len(bounds) > 1 else MODEL_FILE
+        yield stage, {name: given, **feeds}, file
+        if stop < len(tower.blocks):
+            with torch.inference_mode():
+                given = stage(given, *feeds.values())
+
+
+def _bounds(blocks: int, parts: int) -> list[tuple[int, int]]:
+    """Ranges of blocks as equal as they can be; never a part without a block of its own."""
+    count = max(1, min(parts, blocks))
+    edges = [round(blocks * number / count) for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def _export_stage(stage: nn.Module, feeds: Mapping[str, Tensor], path: Path) -> Path:
+    inner = next(module for module in stage.modules() if isinstance(module, Stage))
+    axes = {**inner.tower.axes, HIDDEN: inner.tower.hidden_axes}
+    with _quiet():
+        program = torch.onnx.export(
+            stage,
+            tuple(feeds.values()),
+            dynamo=True,
+            dynamic_shapes=_dynamic([axes[name] for name in feeds]),
+            input_names=list(feeds),
+            output_names=[OUTPUT if inner.ends else f"{HIDDEN}_out"],
+            opset_version=_OPSET,
+            custom_translation_table={torch.ops.aten.softmax.int: _softmax},
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=True)
+    return path
+
+
+def _softmax(given: Any, dim: int, dtype: int = -1) -> Any:
+    """In single precision whatever comes in: the exporter's own leaves it in the given one."""
+    op: Any = opset18
+    soft = op.Softmax(op.Cast(given, to=onnx.TensorProto.FLOAT), axis=dim)
+    return op.CastLike(soft, given) if dtype == -1 else op.Cast(soft, to=dtype)
+
+
+def _dynamic(shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
+    """Which lengths vary, in the shape of the arguments: one, and all the others in a tuple."""
+    given, *extras = map(dict, shapes)
+    return (given, tuple(extras)) if extras else (given,)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells about itself on every channel there is."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Each step is described to whoever listens, which takes several times as long as the step.
+    traces = logging.getLogger("torch.__trace")
+    listeners, traces.handlers = traces.handlers, []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        traces.handlers = listeners
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,96 @@
+"""Exported vision parts that runs share: made once for each content, found again by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from profiling import PROJECT
+from profiling.graphs.export import (
+    MODEL_FILE,
+    computing_dtype,
+    export_vision,
+    half_dtype,
+)
+from profiling.graphs.optimize import optimize_vision
+from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.vision_chain import find_provider
+from profiling.models.model import Model
+from profiling.parts.artifacts import cache_root, make_once
+
+_MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
+
+
+def cached_vision(
+    model: Model,
+    *,
+    layout: str,
+    parts: int,
+    simplify: bool,
+    quantize: str | None,
+    optimize: bool,
+    provider: str | None,
+) -> Path:
+    """The path of a model's exported vision part, which is made if no run has made it before."""
+    facts = {
+        "layout": [
+            layout,
+            str(half_dtype(model, layout)),
+            str(computing_dtype(model, layout, provider)),
+        ],
+        "parts": parts if layout == "parts" else 1,
+        "simplify": simplify,
+        "quantize": quantize,
+        "optimize": optimize,
+        # It is checked with it, and rewritten for it.
+        "provider": find_provider(provider, model.device),
+        "device": model.device.type,
+        "config": model.family.config.to_dict(),
+        "values": _digest_values(model),
+        "code": _digest_code(),
+        "versions": {name: version(name) for name in _MAKERS},
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def make(folder: Path) -> None:
+        path = export_vision(
+            model, folder, layout=layout, parts=parts, simplify=simplify, provider=provider
+        )
+        if quantize is not None:
+            quantize_vision(model, path, kind=quantize, provider=provider)
+        if optimize:
+            optimize_vision(model, path, provider=provider)
+
+    return make_once(cache_root() / "onnx" / name, make) / MODEL_FILE
+
+
+def _digest_values(model: Model) -> str:
+    digest = hashlib.blake2b()
+    for name, value in model.family.tower(model.network).state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+@cache
+def _digest_code() -> str:
+    digest = hashlib.sha256()
+    for path in _sources():
+        digest.update(
+            path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+        )
+    return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    """The files that decide what is in a graph."""
+    yield from sorted((PROJECT / "profiling" / "graphs").glob("*.py"))
+    yield from sorted((PROJECT / "profiling" / "models").rglob("*.py"))

@@ -1,0 +1,75 @@
+"""Whether an execution provider computes in a dtype by itself: the runtime is asked, not known."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx.parser
+import onnxruntime
+import torch
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+from profiling.graphs.vision_chain import start_session
+from profiling.points.settings import CPU_PROVIDER
+
+_NAMES = {
+    torch.float32: ("float", onnx.TensorProto.FLOAT),
+    torch.float16: ("float16", onnx.TensorProto.FLOAT16),
+    torch.bfloat16: ("bfloat16", onnx.TensorProto.BFLOAT16),
+}
+_FATAL_ONLY = 4
+# No kernel at all, one on the CPU alone, and a type that an operator is not declared for.
+_REFUSALS = (runtime.NotImplemented, runtime.Fail, runtime.InvalidGraph)
+# Every operator that an exported vision part uses on values in half precision. What it is asked
+# with are inputs, so that nothing can be computed before.
+_PROBE = """
+<ir_version: 8, opset_import: ["": 18]>
+probe (T[4, 8] x, T[8, 8] w, T[8] b, int64[2] rows, bool[4, 8] mask) => (T[N, 8] y)
+<int64[2] shape = {4, 8}, int64[2] back = {-1, 8}, int64[1] zero = {0}, int64[1] two = {2}>
+{
+    product = MatMul (x, w)
+    linear = Gemm <transB = 1> (product, w, b)
+    normal = LayerNormalization <axis = -1> (linear, b, b)
+    gate = Sigmoid (normal)
+    bell = Erf (normal)
+    both = Mul (gate, bell)
+    part = Div (both, linear)
+    sum = Add (part, x)
+    wide = Cast <to = FLOAT> (sum)
+    soft = Softmax <axis = -1> (wide)
+    narrow = Cast <to = ELEMENT> (soft)
+    seen = Where (mask, narrow, sum)
+    spread = Expand (b, shape)
+    joined = Concat <axis = 0> (seen, spread)
+    taken = Gather <axis = 0> (joined, rows)
+    cut = Slice (taken, zero, two, zero)
+    turned = Transpose <perm = [1, 0]> (cut)
+    held = Unsqueeze (turned, zero)
+    bare = Squeeze (held, zero)
+    y = Reshape (bare, back)
+}
+"""
+
+
+def make_probe(dtype: torch.dtype) -> onnx.ModelProto:
+    name, element = _NAMES[dtype]
+    text = _PROBE.replace("T[", f"{name}[").replace("ELEMENT", str(element))
+    return onnx.parser.parse_model(text.replace("FLOAT", str(onnx.TensorProto.FLOAT)))
+
+
+@cache
+def has_kernels(provider: str, dtype: torch.dtype) -> bool:
+    """Whether the provider takes every operator of the probe without another one's help."""
+    options = onnxruntime.SessionOptions()
+    # What is fused away needs no kernel, and another graph would not be rewritten alike.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # A refusal is an answer here.
+    options.log_severity_level = _FATAL_ONLY
+    if provider != CPU_PROVIDER:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    probe = make_probe(dtype).SerializeToString()
+    try:
+        start_session(probe, options, provider=provider, provider_options={})
+    except _REFUSALS:
+        return False
+    return True

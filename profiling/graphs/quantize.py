@@ -1,0 +1,97 @@
+"""Values of an exported vision graph in fewer bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+import onnx
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from profiling.graphs.check import rewriting
+from profiling.graphs.layouts import delete_file, save
+from profiling.models.model import Model
+
+# Weights that share a scale: 4 bits reach over 16 steps only.
+_BLOCK = 32
+
+
+def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None) -> None:
+    """Rewrite a graph in place, and put into its record what that costs in accuracy.
+
+    int8 multiplies whole numbers, with the scale of each input's values found as it comes; int4
+    keeps weights in blocks of 4 bits and multiplies in single precision. Neither is held against a
+    limit, since what is lost depends on the values: the loss stands in the record.
+    """
+    with rewriting(model, path, provider=provider, quantized=kind, limit_relative_l2=None):
+        whole = _with_plain_products(onnx.load(str(path)))
+        save(_int8(whole, path) if kind == "int8" else _int4(whole), path)
+
+
+def _with_plain_products(model: ModelProto) -> ModelProto:
+    """A linear layer as a product and a sum: the quantizers pass over the joined operator."""
+    graph = model.graph
+    values = {value.name: value for value in graph.initializer}
+    nodes = [made for node in graph.node for made in _split_linear(node, values)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in graph.node for name in node.input}
+    kept = [value for name, value in values.items() if name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    # Shapes of values that the quantizer replaces would contradict what it puts there.
+    del graph.value_info[:]
+    return model
+
+
+def _split_linear(node: NodeProto, values: dict[str, onnx.TensorProto]) -> Iterator[NodeProto]:
+    settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    plain = {settings.get(name, default) for name, default in (("alpha", 1.0), ("beta", 1.0))}
+    if node.op_type != "Gemm" or plain != {1.0} or settings.get("transA") or len(node.input) < 3:
+        yield node
+        return
+    given, weight, bias = node.input
+    if settings.get("transB"):
+        turned = f"{weight}/turned"
+        matrix = numpy.ascontiguousarray(numpy_helper.to_array(values[weight]).T)
+        values[turned] = numpy_helper.from_array(matrix, turned)
+        weight = turned
+    product = f"{node.output[0]}/product"
+    yield onnx.helper.make_node("MatMul", [given, weight], [product], f"{node.name}/product")
+    yield onnx.helper.make_node("Add", [product, bias], list(node.output), f"{node.name}/sum")
+
+
+def _int8(model: ModelProto, path: Path) -> ModelProto:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    source, target = path.with_name("whole.onnx"), path.with_name("int8.onnx")
+    save(model, source)
+    # It recommends a step that the export has done already.
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        quantize_dynamic(
+            str(source),
+            str(target),
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            use_external_data_format=True,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(str(target))
+    finally:
+        logging.root.setLevel(level)
+        for left in (source, target):
+            delete_file(left)
+
+
+def _int4(model: ModelProto) -> ModelProto:
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(model, block_size=_BLOCK, is_symmetric=False, bits=4)
+    quantizer.process()
+    made: ModelProto = quantizer.model.model
+    return made

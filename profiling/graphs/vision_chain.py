@@ -1,0 +1,208 @@
+"""ONNX Runtime in the place of a vision part: sessions, and a module with the part's signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from profiling.models.family import Family
+from profiling.models.model import Model
+from profiling.models.stand_ins import InFront
+from profiling.points.settings import CPU_PROVIDER, CUDA_PROVIDER
+
+CHECK_FILE = "vision_model.check.json"
+_ERRORS_ONLY = 3
+# The runtime's numbers for what a tensor holds; numpy has none for bfloat16.
+_ELEMENTS = {
+    torch.float32: 1,
+    torch.int64: 7,
+    torch.bool: 9,
+    torch.float16: 10,
+    torch.bfloat16: 16,
+}
+_DTYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(bfloat16)": torch.bfloat16,
+}
+
+
+class ProviderAbsent(RuntimeError):
+    """The runtime cannot use an execution provider here: one line that says which it can."""
+
+
+def find_provider(provider: str | None, device: torch.device) -> str:
+    """The provider that was asked for, or the one of the device; never another instead."""
+    chosen = provider or (CUDA_PROVIDER if device.type == "cuda" else CPU_PROVIDER)
+    present = onnxruntime.get_available_providers()
+    if chosen in present:
+        return chosen
+    raise ProviderAbsent(
+        f"{chosen} is not in the installed onnxruntime {onnxruntime.__version__}, which has"
+        f" {', '.join(present)}"
+    )
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Of a session that leaves the cores to torch between its runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that wait by spinning take the cores from torch in the same process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its plan holds more memory than it saves time where sizes change.
+    options.enable_mem_pattern = False
+    return options
+
+
+def start_session(
+    model: Path | bytes,
+    options: onnxruntime.SessionOptions,
+    *,
+    provider: str,
+    provider_options: Mapping[str, Any],
+) -> onnxruntime.InferenceSession:
+    """A session on the provider that was asked for, and on no other."""
+    given = {name: str(value) for name, value in provider_options.items()}
+    session = onnxruntime.InferenceSession(model, options, providers=[(provider, given)])
+    session.disable_fallback()
+    if session.get_providers()[0] != provider:
+        raise ProviderAbsent(
+            f"{provider} is installed and did not start; the runtime offers"
+            f" {', '.join(session.get_providers())} instead"
+        )
+    return session
+
+
+class Chain:
+    """Sessions that hand what each makes to the next, all in the memory of one device."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        threads: int,
+        provider: str,
+        provider_options: Mapping[str, Any],
+        device: torch.device,
+        optimized: bool,
+    ) -> None:
+        self.device = device if provider == CUDA_PROVIDER else torch.device("cpu")
+        given = dict(provider_options)
+        if provider == CUDA_PROVIDER:
+            # In torch's own stream, so that what is written before is there, and times are right.
+            stream = torch.cuda.current_stream(device).cuda_stream
+            given = {"device_id": device.index or 0, "user_compute_stream": stream, **given}
+        options = session_options(threads)
+        if optimized:
+            # The runtime has rewritten the graph already, and would do so once more.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.sessions = [
+            start_session(path, options, provider=provider, provider_options=given)
+            for path in paths
+        ]
+        first = self.sessions[0].get_inputs()[0]
+        self.dtype, self.rank = _DTYPES[first.type], len(first.shape)
+
+    def run(self, feeds: Mapping[str, Tensor]) -> Tensor:
+        """The embeddings [tokens, width] for `pixel_values` and the other inputs by name."""
+        placed = {name: value.to(self.device).contiguous() for name, value in feeds.items()}
+        pixels = placed["pixel_values"].to(self.dtype)
+        placed["pixel_values"] = pixels.flatten(0, pixels.dim() - self.rank)
+        made: Any = None
+        for session in self.sessions:
+            made = self._run_one(session, placed, made)
+        embeddings: Tensor = torch.from_dlpack(made)
+        return embeddings
+
+    def _run_one(self, session: Any, placed: Mapping[str, Tensor], made: Any) -> Any:
+        binding = session.io_binding()
+        kind, index = self.device.type, self.device.index or 0
+        for wanted in session.get_inputs():
+            value = placed.get(wanted.name)
+            if value is None:
+                binding.bind_ortvalue_input(wanted.name, made)
+            else:
+                shape, element = tuple(value.shape), _ELEMENTS[value.dtype]
+                binding.bind_input(wanted.name, kind, index, element, shape, value.data_ptr())
+        binding.bind_output(session.get_outputs()[0].name, kind, index)
+        session.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+
+class OnnxVision(InFront):
+    """The vision part and the projector in one; what comes behind is handed the embeddings."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        family: Family,
+        stand_in: nn.Module,
+        dtype: torch.dtype,
+        held_bytes: int,
+    ) -> None:
+        super().__init__(stand_in)
+        self.chain, self.family = chain, family
+        self.dtype = dtype
+        # The runtime's own memory, in the size that it has on disk: it is part of the model's.
+        held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
+        self.register_buffer("held", held, persistent=False)
+
+    @torch.compiler.disable
+    def forward(self, given: Tensor | None = None, **named: Any) -> Any:
+        pixels: Tensor = named["pixel_values"] if given is None else given
+        extras = self.family.tower_extras(named)
+        embeddings = self.chain.run({"pixel_values": pixels, **extras})
+        pictures = self.family.as_pictures(embeddings, len(pixels))
+        return self.stand_in(pictures.to(pixels.device, self.dtype))
+
+
+def load_vision(
+    path: Path,
+    *,
+    model: Model,
+    threads: int,
+    provider: str | None,
+    provider_options: Mapping[str, Any],
+) -> OnnxVision:
+    """The graph as a module for the place of the model's vision part; `put_vision` puts it there.
+
+    A graph that was written in parts runs as a chain of them.
+    """
+    chain = Chain(
+        files_of(path),
+        threads=threads,
+        provider=find_provider(provider, model.device),
+        provider_options=provider_options,
+        device=model.device,
+        optimized="optimized" in read_check(path),
+    )
+    stand_in: Any = model.family.stand_ins(model.dtype)[model.family.parts.vision]
+    return OnnxVision(
+        chain=chain,
+        family=model.family,
+        stand_in=stand_in,
+        dtype=model.dtype,
+        held_bytes=sum(file.stat().st_size for file in path.parent.glob("vision_model*.data")),
+    )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files to run one after another, as the record of the export names them."""
+    return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
+
+
+def read_check(path: Path) -> dict[str, Any]:
+    """The record of an export beside its file; empty where a file came without one."""
+    record = path.with_name(CHECK_FILE)
+    if not record.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return content

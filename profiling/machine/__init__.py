@@ -1,0 +1,1 @@
+"""This machine: what it is, its peaks, its counters, and whether it is quiet."""

@@ -1,0 +1,377 @@
+"""What this machine is: processor, memory, GPUs, versions, commit, and which devices run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import math
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from profiling.errors import ConfigError
+
+PACKAGES = (
+    "accelerate",
+    "bitsandbytes",
+    "codecarbon",
+    "flash-attn",
+    "fvcore",
+    "hydra-core",
+    "jiwer",
+    "numpy",
+    "nvidia-ml-py",
+    "omegaconf",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxscript",
+    "pandas",
+    "pillow",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "torchao",
+    "transformers",
+    "triton",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """One GPU as CUDA numbers it for this process: `index` is the N of `cuda:N`."""
+
+    index: int
+    name: str
+    uuid: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    cpu_model: str
+    cpu_count: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    gpu_driver: str | None
+    operating_system: str
+    kernel: str
+    hostname: str
+    python: str
+
+    def identity(self) -> dict[str, Any]:
+        """What decides whether two measurements were made on the same kind of machine.
+
+        GPUs count once a model: a sweep spread over the equal GPUs of one machine with
+        CUDA_VISIBLE_DEVICES is still one sweep.
+        """
+        return {
+            "cpu_model": self.cpu_model,
+            "gpu_models": sorted({gpu.name for gpu in self.gpus}),
+            "gpu_driver": self.gpu_driver,
+            "operating_system": self.operating_system,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values, for a record."""
+        return asdict(self) | {"gpus": [asdict(gpu) for gpu in self.gpus]}
+
+
+def describe_machine() -> Machine:
+    gpus, driver = _visible_gpus()
+    return Machine(
+        cpu_model=_cpu_model(),
+        cpu_count=usable_cores(),
+        memory_bytes=_memory_bytes(),
+        gpus=gpus,
+        gpu_driver=driver,
+        operating_system=_operating_system(),
+        kernel=platform.release(),
+        hostname=socket.gethostname(),
+        python=platform.python_version(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a measurement."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(root: Path) -> dict[str, Any] | None:
+    """Commit of the checkout at `root` and whether tracked files differ from it; None elsewhere."""
+    # A copy of the project inside another repository must not be given that one's commit.
+    if not (root / ".git").exists():
+        return None
+    lines = _git_status(root)
+    if lines is None:
+        return None
+    oids = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    if oids in ([], ["(initial)"]):
+        return None
+    return {"commit": oids[0], "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _git_status(root: Path) -> list[str] | None:
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
+    # Inside a git hook these variables point at the repository that runs the hook.
+    inherited = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
+    environment = {key: value for key, value in os.environ.items() if key not in inherited}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        done = subprocess.run(
+            [*command, "--untracked-files=no"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.splitlines() if done.returncode == 0 else None
+
+
+# Devices
+
+
+def available_devices() -> list[str]:
+    """The devices a point may ask for, without importing torch: cpu first, then every cuda:N."""
+    if not torch_has_cuda():
+        return ["cpu"]
+    return ["cpu", *(f"cuda:{gpu.index}" for gpu in _visible_gpus()[0])]
+
+
+def resolve_device(device: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as the device it stands for on this machine."""
+    available = available_devices()
+    if device == "auto":
+        return available[1] if len(available) > 1 else "cpu"
+    wanted = "cuda:0" if device == "cuda" else device
+    if wanted not in available:
+        raise ConfigError("device", device, _allowed_devices(available))
+    return wanted
+
+
+def _allowed_devices(available: Sequence[str]) -> str:
+    named = "allowed is one of " + ", ".join(["auto", *available])
+    if len(available) > 1:
+        return named
+    if not torch_has_cuda():
+        return f"{named} (the torch installed here is built without CUDA)"
+    return f"{named} (no NVIDIA GPU is visible to this process)"
+
+
+@functools.cache
+def torch_has_cuda() -> bool:
+    """Read from torch's version file, because importing torch costs a second."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    return re.search(r"^cuda\b[^=]*=\s*['\"]", text, flags=re.MULTILINE) is not None
+
+
+def _visible_gpus() -> tuple[tuple[Gpu, ...], str | None]:
+    return _cached_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@functools.cache
+def _cached_gpus(cuda_visible_devices: str | None) -> tuple[tuple[Gpu, ...], str | None]:
+    if not nvidia_driver_present():
+        return (), None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return (), None
+    try:
+        return visible_gpus(pynvml, cuda_visible_devices), _text(
+            pynvml.nvmlSystemGetDriverVersion()
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def nvidia_driver_present() -> bool:
+    """Whether asking NVML can be of any use: its import alone costs 40 ms."""
+    if sys.platform != "linux":
+        return importlib.util.find_spec("pynvml") is not None
+    # /dev/dxg is how a Linux guest under Windows sees the GPU.
+    devices = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+    found = any(device.exists() for device in devices)
+    return found and importlib.util.find_spec("pynvml") is not None
+
+
+def visible_gpus(nvml: Any, cuda_visible_devices: str | None) -> tuple[Gpu, ...]:
+    """The GPUs that CUDA would show to this process, in PCI order where CUDA may choose its own."""
+    handles = _cuda_order(nvml, cuda_visible_devices)
+    return tuple(_gpu(nvml, handle, index) for index, handle in enumerate(handles))
+
+
+def _gpu(nvml: Any, handle: Any, index: int) -> Gpu:
+    return Gpu(
+        index=index,
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+    )
+
+
+def _cuda_order(nvml: Any, cuda_visible_devices: str | None) -> list[Any]:
+    everything = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    if cuda_visible_devices is None:
+        return everything
+    uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in everything]
+    chosen: list[int] = []
+    for entry in cuda_visible_devices.split(","):
+        position = _position(entry.strip(), uuids)
+        # CUDA shows the entries before the first wrong one, and nothing at all on a repetition.
+        if position is None:
+            break
+        if position in chosen:
+            return []
+        chosen.append(position)
+    return [everything[position] for position in chosen]
+
+
+def _position(entry: str, uuids: Sequence[str]) -> int | None:
+    if re.fullmatch(r"\d+", entry):
+        return int(entry) if int(entry) < len(uuids) else None
+    # A UUID may be shortened as long as one GPU alone begins with it.
+    matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+# Processor, memory, system
+
+
+def usable_cores() -> int:
+    """Cores this process may use: affinity and a container's quota taken into account."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _cgroup_text("cpu.max", v1=None)
+    if quota is None or quota.split()[0] == "max":
+        return cores
+    share, period = (int(part) for part in quota.split())
+    return min(cores, max(1, math.ceil(share / period)))
+
+
+def _memory_bytes() -> int:
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _cgroup_text("memory.max", v1="memory.limit_in_bytes")
+    if limit is None or limit.strip() == "max":
+        return physical
+    return min(physical, int(limit))
+
+
+def _cpu_model() -> str:
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    fields = _first_processor(_read(Path("/proc/cpuinfo")) or "")
+    if "model name" in fields:
+        return fields["model name"]
+    # ARM kernels give numbers where x86 ones give a name.
+    if "CPU part" in fields:
+        return f"{platform.machine()} {fields['CPU implementer']} {fields['CPU part']}"
+    return platform.processor() or platform.machine()
+
+
+def _first_processor(cpuinfo: str) -> dict[str, str]:
+    lines = cpuinfo.split("\n\n", 1)[0].splitlines()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _operating_system() -> str:
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return f"{platform.system()} {platform.release()}"
+
+
+# Out of memory
+
+
+def oom_kill_count(
+    *, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """How many processes the kernel has killed for memory, None where it does not tell.
+
+    The count of the own control group comes first: the machine-wide one also rises when
+    somebody else's container runs out.
+    """
+    own = _cgroup_text("memory.events", v1="memory.oom_control", proc=proc, cgroup=cgroup)
+    for text in (own, _read(proc / "vmstat")):
+        count = _named_count(text or "", "oom_kill")
+        if count is not None:
+            return count
+    return None
+
+
+def _named_count(text: str, name: str) -> int | None:
+    found = re.search(rf"^{name} (\d+)$", text, flags=re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def _cgroup_text(
+    name: str,
+    *,
+    v1: str | None,
+    proc: Path = Path("/proc"),
+    cgroup: Path = Path("/sys/fs/cgroup"),
+) -> str | None:
+    """A control-group file of this process, by its version 2 name or its version 1 name."""
+    paths = _cgroup_paths(_read(proc / "self/cgroup") or "")
+    candidates = [cgroup / paths[""].lstrip("/") / name, cgroup / name] if "" in paths else []
+    if v1 and "memory" in paths:
+        folder = cgroup / "memory"
+        candidates += [folder / paths["memory"].lstrip("/") / v1, folder / v1]
+    texts = (_read(candidate) for candidate in candidates)
+    return next((text for text in texts if text), None)
+
+
+def _cgroup_paths(text: str) -> dict[str, str]:
+    """Controller to path; version 2 has one line, whose controller is the empty string."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths |= {controller: path for controller in controllers.split(",")}
+    return paths
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,209 @@
+"""NVML: the joules, watts, clocks and throttling that an NVIDIA board reports of itself."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from profiling.machine.clock import Time
+from profiling.machine.machine import nvidia_driver_present
+
+BOARD = "gpu_board"
+NO_BOARD = (
+    "NVML knows no board for this device: there is no driver to ask, the package nvidia-ml-py is "
+    "missing, or the device is one instance of a board (MIG), which counts for the whole board only"
+)
+MILLI = 1e-3
+# The longest time that boards are documented to leave between two power readings. How long it is
+# on a board at hand cannot be told from outside while its power is steady.
+POWER_PERIOD_S = 0.1
+# Reasons by which the board slows itself down against its wish; a power cap at full load and
+# an idle clock are ordinary running.
+THROTTLING = {
+    "hardware slowdown": "nvmlClocksEventReasonHwSlowdown",
+    "hardware thermal slowdown": "nvmlClocksEventReasonHwThermalSlowdown",
+    "hardware power brake": "nvmlClocksEventReasonHwPowerBrakeSlowdown",
+    "software thermal slowdown": "nvmlClocksEventReasonSwThermalSlowdown",
+}
+
+
+class NoBoardEnergy(Exception):
+    """The board tells no energy of its own; the message is the reason."""
+
+
+class Board:
+    """One NVIDIA board, found by the UUID of the device that ran."""
+
+    def __init__(self, *, nvml: Any, uuid: str) -> None:
+        self.nvml = nvml
+        self.uuid = uuid
+        self.handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        name = nvml.nvmlDeviceGetName(self.handle)
+        self.name = name.decode() if isinstance(name, bytes) else name
+
+    @property
+    def index(self) -> int:
+        """NVML's own number of the board, which CUDA_VISIBLE_DEVICES does not change."""
+        return int(self.nvml.nvmlDeviceGetIndex(self.handle))
+
+    def read_energy_j(self) -> float:
+        return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) * MILLI
+
+    def read_power_w(self) -> float:
+        return self.nvml.nvmlDeviceGetPowerUsage(self.handle) * MILLI
+
+    def read_clock_hz(self) -> float:
+        megahertz = self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM)
+        return megahertz * 1e6
+
+    def find_throttling(self) -> tuple[str, ...]:
+        """Why the board is slowing itself down right now; empty when it is not."""
+        bits = self.nvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
+        return tuple(
+            reason for reason, name in THROTTLING.items() if bits & getattr(self.nvml, name)
+        )
+
+    def count_processes(self) -> int:
+        """How many processes compute on the board, this one counted."""
+        return len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle))
+
+    def is_shared(self) -> bool:
+        """Whether the board is cut into instances that other programs may be running on."""
+        try:
+            current, _ = self.nvml.nvmlDeviceGetMigMode(self.handle)
+        except self.nvml.NVMLError:
+            return False
+        return current == self.nvml.NVML_DEVICE_MIG_ENABLE
+
+
+class EnergyCounter:
+    """The board's own total energy counter."""
+
+    component = BOARD
+    longest_window_s = math.inf
+
+    def __init__(self, *, board: Board) -> None:
+        self.board = board
+        self.source = f"NVML total energy counter of {board.name} ({board.uuid})"
+
+    def read_j(self) -> float:
+        return self.board.read_energy_j()
+
+    def read_mark(self) -> float:
+        return self.board.read_energy_j()
+
+
+class PowerIntegral:
+    """Watts read again and again and added up, for boards without an energy counter.
+
+    A thread of its own takes the readings: a measured pass holds the main one.
+    """
+
+    component = BOARD
+    longest_window_s = math.inf
+
+    def __init__(
+        self, *, read_w: Callable[[], float], name: str, sample_s: float, time: Time
+    ) -> None:
+        self.read_w = read_w
+        self.sample_s = sample_s
+        self.time = time
+        self.source = f"NVML power of {name} read every {sample_s:g} s and integrated"
+        self._lock = threading.Lock()
+        self._joules = self._doubt_j = 0.0
+        self._last_s, self._last_w = time.now_s(), read_w()
+
+    def advance(self) -> float:
+        """Take one reading; joules since this object was made."""
+        with self._lock:
+            now_s, now_w = self.time.now_s(), self.read_w()
+            self._joules += (now_s - self._last_s) * (now_w + self._last_w) / 2
+            self._doubt_j += (now_s - self._last_s) * abs(now_w - self._last_w) / 2
+            self._last_s, self._last_w = now_s, now_w
+            return self._joules
+
+    def read_j(self) -> float:
+        return self.advance()
+
+    def read_doubt_j(self) -> float:
+        """By how much the joules so far may be off, as nobody saw when in a step they changed.
+
+        Readings that fall in with the passes are off in the same direction every time.
+        """
+        with self._lock:
+            return self._doubt_j
+
+    def read_mark(self) -> float:
+        return self.read_w()
+
+    @contextmanager
+    def sampling(self) -> Iterator[Self]:
+        stop = threading.Event()
+        thread = threading.Thread(target=self._sample, args=(stop,), name="power", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            stop.set()
+            thread.join()
+
+    def _sample(self, stop: threading.Event) -> None:
+        while not stop.wait(self.sample_s):
+            self.advance()
+
+
+def cuda_uuid(device: Any) -> str | None:
+    """UUID of the board that a torch device stands for, whatever CUDA_VISIBLE_DEVICES reorders."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+@contextmanager
+def board_of(uuid: str | None) -> Iterator[Board | None]:
+    """The board of that UUID while NVML is open; None where it knows none."""
+    if uuid is None or not nvidia_driver_present():
+        yield None
+        return
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        yield find_board(pynvml, uuid)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def find_board(nvml: Any, uuid: str) -> Board | None:
+    try:
+        return Board(nvml=nvml, uuid=uuid)
+    except nvml.NVMLError_NotFound:
+        return None
+
+
+def open_counter(board: Board, *, sample_s: float, time: Time) -> EnergyCounter | PowerIntegral:
+    """The board's energy counter, or else its integrated power."""
+    if board.is_shared():
+        raise NoBoardEnergy(
+            f"{board.name} is cut into instances (MIG) and counts joules for the whole board only"
+        )
+    missing = board.nvml.NVMLError_NotSupported
+    try:
+        board.read_energy_j()
+        return EnergyCounter(board=board)
+    except missing:
+        pass
+    try:
+        return PowerIntegral(
+            read_w=board.read_power_w, name=board.name, sample_s=sample_s, time=time
+        )
+    except missing as error:
+        raise NoBoardEnergy(
+            f"{board.name} reports neither energy nor power through NVML; a newer driver or a "
+            "board of the Volta generation or later does"
+        ) from error

@@ -1,0 +1,65 @@
+"""The modes that were asked for, one after another, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiling.graphs.check import ExportFailed
+from profiling.graphs.vision_chain import ProviderAbsent
+from profiling.models.loading import load_family
+from profiling.models.weights import describe_weights, locate
+from profiling.partition.outcomes import Outcome, draw_table
+from profiling.partition.running import RunFirst, Task, convert, run_onnx, run_original, run_split
+from profiling.partition.standalone import ScriptFailed, run_standalone
+from profiling.parts.reduced import PartMissing
+from profiling.points.point import Point
+from profiling.samples.samples import Sample
+
+# What can go wrong with a right command; each says in one line what.
+FAILURES = (ExportFailed, PartMissing, ProviderAbsent, RunFirst, ScriptFailed)
+_MODES: Mapping[str, Callable[[Task], Outcome]] = {
+    "original": run_original,
+    "split_native": run_split,
+    "convert_onnx": convert,
+    "run_onnx": run_onnx,
+    "save_standalone": run_standalone,
+}
+
+
+def run_modes(
+    point: Point, sample: Sample, modes: Sequence[str], chosen: Mapping[str, Any]
+) -> Iterator[str]:
+    """Lines of text; the original is always asked, since the others are held against it."""
+    torch.set_num_threads(point.threads)
+    task = _read_task(point, sample, chosen)
+    yield f"{describe_weights(point)}; {chosen['dtype']} on {point.device}"
+    yield f"question: {sample.request}"
+    outcomes: list[Outcome] = []
+    for mode in dict.fromkeys(("original", *modes)):
+        outcome = _MODES[mode](task)
+        outcomes.append(outcome)
+        yield f"{mode}: {outcome.passage.text!r}"
+    yield ""
+    yield from draw_table(outcomes, outcomes[0].passage)
+    yield f"written to {task.output}"
+
+
+def _read_task(point: Point, sample: Sample, chosen: Mapping[str, Any]) -> Task:
+    source = locate(point)
+    return Task(
+        point=point,
+        source=source,
+        family=load_family(point, source),
+        sample=sample,
+        dtype=getattr(torch, chosen["dtype"]),
+        output=Path(chosen["output_dir"]),
+        pt=chosen["pt"],
+        quantize=chosen["quantize"],
+        onnx_layout=chosen["onnx_layout"],
+        parts=chosen["parts"],
+        simplify=chosen["simplify"],
+    )

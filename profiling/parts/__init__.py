@@ -1,0 +1,1 @@
+"""A checkpoint cut into parts, and parts read back."""

@@ -1,0 +1,248 @@
+"""Cutting a checkpoint on disk into parts, without ever holding more of it than a few megabytes.
+
+The bytes of each value are copied from shard to part as they are: nothing is decoded, so every
+dtype survives, and names stay those of the checkpoint, so the library reads the parts as it would
+have read the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from profiling.models.family import Family
+from profiling.models.weights import read_header
+from profiling.parts.artifacts import replacing, size_bytes, write_json
+
+INDEX = "model.safetensors.index.json"
+TIES = "model_config.json"
+PARTS = ("vision", "language", "embedding")
+_CHUNK_BYTES = 4 * 2**20
+_SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A value of a checkpoint: where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    begins: int
+    num_bytes: int
+
+
+def file_of(folder: Path, part: str) -> Path:
+    """Where the values of a part are in a folder of parts."""
+    return folder / f"{part}_model" / f"{part}_model.safetensors"
+
+
+def list_values(folder: Path) -> list[Value]:
+    """All values of a checkpoint folder, from the headers of its shards alone."""
+    return [value for shard in _list_shards(folder) for value in _values_in(shard)]
+
+
+def _list_shards(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [folder / name for name in sorted(set(names))]
+
+
+def _values_in(shard: Path) -> Iterator[Value]:
+    with shard.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+    for name, item in read_header(shard).items():
+        if name == "__metadata__":
+            continue
+        begins, ends = item["data_offsets"]
+        yield Value(
+            name=name,
+            dtype=item["dtype"],
+            shape=tuple(item["shape"]),
+            file=shard,
+            begins=8 + length + begins,
+            num_bytes=ends - begins,
+        )
+
+
+def cut(
+    source: Path, folder: Path, *, family: Family, model: str, digest: str, embedding: bool
+) -> Path:
+    """A checkpoint folder as a folder of parts; with `embedding` the token embedding is a third."""
+    parts = _sort_out(list_values(source), family, embedding)
+    for part, values in parts.items():
+        copy_values(values, file_of(folder, part))
+    _copy_settings(source, folder)
+    return _tie_together(folder, parts, family, model, digest)
+
+
+def cut_network(
+    network: Any,
+    folder: Path,
+    *,
+    processor: Path,
+    family: Family,
+    model: str,
+    digest: str,
+    embedding: bool,
+) -> Path:
+    """The same for values that exist in memory alone; `processor` is where the tokenizer is."""
+    named = _without_ties(network.state_dict())
+    for part, names in _group(named, family, embedding).items():
+        with replacing(file_of(folder, part)) as unfinished:
+            tensors = {name: named[name].contiguous().cpu() for name in names}
+            save_file(tensors, unfinished, metadata={"format": "pt"})
+    _copy_settings(processor, folder)
+    write_json(folder / "config.json", family.config.to_dict())
+    write_json(folder / "generation_config.json", network.generation_config.to_dict())
+    parts = {
+        part: list(_values_in(file_of(folder, part)))
+        for part in PARTS
+        if file_of(folder, part).is_file()
+    }
+    return _tie_together(folder, parts, family, model, digest)
+
+
+def _without_ties(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each value under the first of its names."""
+    first: dict[int, str] = {}
+    for name, value in values.items():
+        first.setdefault(value.data_ptr() if value.numel() else id(value), name)
+    return {name: values[name] for name in first.values()}
+
+
+def _sort_out(values: Sequence[Value], family: Family, embedding: bool) -> dict[str, list[Value]]:
+    named = {value.name: value for value in values}
+    groups = _group(named, family, embedding)
+    return {part: [named[name] for name in names] for part, names in groups.items()}
+
+
+def _group(named: Mapping[str, Any], family: Family, embedding: bool) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {part: [] for part in PARTS}
+    for name in named:
+        part = family.part_of(name)
+        groups["language" if part == "embedding" and not embedding else part].append(name)
+    return {part: names for part, names in groups.items() if names}
+
+
+def copy_values(values: Sequence[Value], path: Path) -> None:
+    """Values of one or several files into one, bytes as they are and in their order."""
+    with replacing(path) as unfinished, unfinished.open("wb") as target:
+        target.write(_make_header(values))
+        for value in values:
+            _copy_bytes(value, target)
+
+
+def _make_header(values: Sequence[Value]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for value in values:
+        places = [offset, offset + value.num_bytes]
+        header[value.name] = {"dtype": value.dtype, "shape": value.shape, "data_offsets": places}
+        offset += value.num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _copy_bytes(value: Value, target: Any) -> None:
+    with value.file.open("rb") as stream:
+        stream.seek(value.begins)
+        left = value.num_bytes
+        while left:
+            chunk = stream.read(min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise OSError(f"{value.file} ends inside of {value.name}")
+            target.write(chunk)
+            left -= len(chunk)
+
+
+def _copy_settings(source: Path, folder: Path) -> None:
+    """What says how to use the values: configurations, tokenizer, templates."""
+    for pattern in _SETTINGS:
+        for path in sorted(source.glob(pattern)):
+            if path.name not in (INDEX, TIES):
+                with replacing(folder / path.name) as unfinished:
+                    shutil.copyfile(path, unfinished)
+
+
+def _tie_together(
+    folder: Path, parts: Mapping[str, Sequence[Value]], family: Family, model: str, digest: str
+) -> Path:
+    """Indices by which the library reads the parts, one by one or together, as a checkpoint."""
+    places = {v.name: (part, v) for part, values in parts.items() for v in values}
+    _write_index(folder, folder, places)
+    for part in parts:
+        home = file_of(folder, part).parent
+        # The head may be the embedding itself, so that a language model never goes without.
+        wanted = {part} | ({"embedding"} if part == "language" else set())
+        _write_index(home, folder, {n: found for n, found in places.items() if found[0] in wanted})
+        for name in ("config.json", "generation_config.json"):
+            if (folder / name).is_file():
+                with replacing(home / name) as unfinished:
+                    shutil.copyfile(folder / name, unfinished)
+    write_json(folder / TIES, _describe(folder, parts, family, model, digest))
+    return folder
+
+
+def _write_index(home: Path, folder: Path, places: Mapping[str, tuple[str, Value]]) -> None:
+    up = "" if home == folder else "../"
+    names = {
+        name: f"{up}{file_of(folder, part).relative_to(folder).as_posix()}"
+        for name, (part, _) in places.items()
+    }
+    total = sum(value.num_bytes for _, value in places.values())
+    write_json(home / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
+
+
+def _describe(
+    folder: Path, parts: Mapping[str, Sequence[Value]], family: Family, model: str, digest: str
+) -> dict[str, Any]:
+    return {
+        "format_version": 1,
+        "model": model,
+        "weights_digest": digest,
+        "image_token_id": family.image_token_id,
+        "embedding_width": int(family.config.text_config.hidden_size),
+        "parts": {
+            part: {
+                "file": file_of(folder, part).relative_to(folder).as_posix(),
+                "config": f"{part}_model/config.json",
+                "num_values": len(values),
+                "num_parameters": sum(math.prod(value.shape) for value in values),
+                "dtypes": sorted({value.dtype for value in values}),
+                "bytes": size_bytes(file_of(folder, part)),
+            }
+            for part, values in parts.items()
+        },
+    }
+
+
+def read_ties(folder: Path) -> dict[str, Any]:
+    """What ties the parts in a folder together."""
+    content: dict[str, Any] = json.loads((folder / TIES).read_text(encoding="utf-8"))
+    return content
+
+
+def write_pt(folder: Path) -> Path:
+    """The vision part in the older form: a dictionary of tensors, and no code."""
+    path = file_of(folder, "vision").with_suffix(".pt")
+    with safe_open(file_of(folder, "vision"), framework="pt") as stored:
+        values = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    with replacing(path) as unfinished:
+        torch.save(values, unfinished)
+    return path

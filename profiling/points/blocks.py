@@ -1,0 +1,50 @@
+"""Sweeps made of several blocks: each block is a product of values, and the points are united."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from profiling.errors import ConfigError
+
+# What a key may be, each value written as it is on the command line: key -> ["key=value", ...].
+Values = Mapping[str, Sequence[str]]
+
+
+def unite(shared: Values, blocks: Sequence[Values], typed: Values) -> list[list[str]]:
+    """Every point of any block once; what was typed replaces shared values and narrows blocks."""
+    jobs: dict[frozenset[str], list[str]] = {}
+    for block in blocks:
+        for job in itertools.product(*_apply(shared, block, typed).values()):
+            jobs.setdefault(frozenset(job), list(job))
+    if not jobs:
+        raise _nothing_left(blocks, typed)
+    return list(jobs.values())
+
+
+def _apply(shared: Values, block: Values, typed: Values) -> dict[str, Sequence[str]]:
+    narrowed = {
+        key: [value for value in typed.get(key, values) if value in values]
+        for key, values in block.items()
+    }
+    return {**shared, **typed, **narrowed}
+
+
+def _nothing_left(blocks: Sequence[Values], typed: Values) -> ConfigError:
+    narrowing = [key for key in typed if any(key in block for block in blocks)]
+    for key in narrowing:
+        known = list(dict.fromkeys(value for block in blocks for value in block.get(key, ())))
+        if not set(known) & set(typed[key]):
+            listed = ", ".join(map(_value_of, known))
+            return _refuse(key, typed, f"allowed in this experiment is {listed}")
+    *others, last = narrowing
+    beside = ", ".join(",".join(typed[key]) for key in others)
+    return _refuse(last, typed, f"this experiment has no point with it and {beside}")
+
+
+def _refuse(key: str, typed: Values, allowed: str) -> ConfigError:
+    return ConfigError(key, ",".join(map(_value_of, typed[key])), allowed)
+
+
+def _value_of(assignment: str) -> str:
+    return assignment.partition("=")[2]

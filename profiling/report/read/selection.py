@@ -1,0 +1,118 @@
+"""Find the one run that a person means: a folder, the beginning of a fingerprint, or key=value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from profiling.records import SUMMARY_COLUMNS
+from profiling.report.read.runs import (
+    ReportError,
+    Run,
+    read_runs,
+    values_of,
+)
+from profiling.report.read.sweeps import ALL_SETTING_COLUMNS, find_rounds, newest
+
+
+def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
+    """The run that a selector names, with all its rounds where values name it and not a folder.
+
+    A mistake says what there is to choose from.
+    """
+    if (Path(selector) / "run.json").is_file():
+        return [_read_one(Path(selector))]
+    if "=" in selector:
+        run = _select_by_values(selector, runs)
+        return find_rounds(run, runs) or [run]
+    matching = [run for run in runs if run.name.startswith(selector)]
+    if not matching:
+        raise ReportError(
+            f"{selector}: no such folder with a run, and no fingerprint begins so"
+            f" ({len(runs)} runs)"
+        )
+    return [_only(selector, matching)]
+
+
+def _read_one(folder: Path) -> Run:
+    found = read_runs(folder.resolve().parent)
+    for run in found.runs:
+        if run.name == folder.resolve().name:
+            return run
+    broken = [problem for problem in found.problems if str(folder.resolve()) in problem]
+    raise ReportError(broken[0] if broken else f"{folder}: cannot be read as a run")
+
+
+def _select_by_values(selector: str, runs: Sequence[Run]) -> Run:
+    wanted = parse_values(selector)
+    matching = [run for run in runs if matches(run, wanted)]
+    if not matching:
+        raise ReportError(f"{selector}: no run has these values{_suggest(wanted, runs)}")
+    return _only(selector, matching)
+
+
+def parse_values(text: str) -> dict[str, str]:
+    """`batch_size=4,img_size=224` as columns and values."""
+    wanted = {}
+    for part in text.split(","):
+        column, equals, value = part.partition("=")
+        if not equals:
+            raise ReportError(f"{text}: {part!r} is not of the form key=value")
+        wanted[check_column(column.strip())] = value.strip()
+    return wanted
+
+
+def check_column(column: str) -> str:
+    """The column, or a mistake that names the ones that are spelled alike."""
+    if column in SUMMARY_COLUMNS:
+        return column
+    close = difflib.get_close_matches(column, SUMMARY_COLUMNS, n=3)
+    hint = f"; close to it: {', '.join(close)}" if close else ""
+    raise ReportError(f"{column}: there is no such column{hint}")
+
+
+def matches(run: Run, wanted: Mapping[str, str]) -> bool:
+    return all(is_value(run[column], text) for column, text in wanted.items())
+
+
+def is_value(value: Any, text: str) -> bool:
+    """Whether a column's value is the one that was typed."""
+    if value is None:
+        return text in ("", "null", "none")
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    if isinstance(value, str):
+        return value == text
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
+def _suggest(wanted: Mapping[str, str], runs: Iterable[Run]) -> str:
+    """The values that there are of the first key that nothing matches."""
+    runs = list(runs)
+    for column, text in wanted.items():
+        if not any(is_value(run[column], text) for run in runs):
+            there = ", ".join("null" if v is None else str(v) for v in values_of(runs, column))
+            return f"; {column} is one of {there}"
+    return " together"
+
+
+def _only(selector: str, matching: Sequence[Run]) -> Run:
+    """The newest of the repetitions of one point; several points are a mistake."""
+    completed = [run for run in matching if run.completed] or list(matching)
+    points = newest(completed)
+    if len(points) == 1:
+        return points[0]
+    differing = [key for key in ALL_SETTING_COLUMNS if len(values_of(points, key)) > 1]
+    choices = "; ".join(
+        f"{key}={', '.join('null' if v is None else str(v) for v in values_of(points, key))}"
+        for key in differing
+    )
+    raise ReportError(
+        f"{selector}: {len(points)} runs match; narrow it down by"
+        f" {choices or 'more of the fingerprint'}"
+    )

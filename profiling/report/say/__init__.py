@@ -1,0 +1,1 @@
+"""From runs to sentences, numbers for people, and verdicts."""

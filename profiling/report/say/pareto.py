@@ -1,0 +1,55 @@
+"""The runs that no other run beats in every respect at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from profiling.report.read.plain_runs import identify_machine
+from profiling.report.read.runs import Run
+
+
+def find_front(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """Positions of the points that no other point beats or equals in all and beats in one.
+
+    Less is better in every coordinate. Points are visited in order, so whatever beats a point
+    comes before it, and the front found so far is all that has to be asked.
+    """
+    front: list[int] = []
+    for position in sorted(range(len(points)), key=lambda i: points[i]):
+        mine = points[position]
+        if not any(_beats(points[other], mine) for other in front):
+            front.append(position)
+    return sorted(front)
+
+
+def _beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
+    return other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
+
+
+def group_comparable(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs whose quality and cost may be held against each other: same samples, same machine."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        shared = ("dataset", "weights", "device", "max_new_tokens", "num_samples")
+        key = [str(run[column]) for column in shared]
+        groups[str([*key, sorted(identify_machine(run.record).items())])].append(run)
+    return sorted(groups.values(), key=lambda group: (-len(group), group[0].name))
+
+
+def costs_of(run: Run, *, with_energy: bool) -> tuple[float, ...] | None:
+    """Latency per sample, word error rate and, where all have it, energy; None without them."""
+    latency, batch, errors = (run.number(name) for name in ("latency_s", "batch_size", "wer"))
+    if latency is None or not batch or errors is None:
+        return None
+    if not with_energy:
+        return (latency / batch, errors)
+    energy = run.number("energy_j")
+    return None if energy is None else (latency / batch, errors, energy)
+
+
+def front_of(runs: Sequence[Run], *, with_energy: bool) -> list[Run]:
+    """The runs on the front, the quickest first."""
+    priced = [(cost, run) for run in runs if (cost := costs_of(run, with_energy=with_energy))]
+    front = [priced[position] for position in find_front([cost for cost, _ in priced])]
+    return [run for _, run in sorted(front, key=lambda pair: (pair[0], pair[1].name))]

@@ -1,0 +1,244 @@
+"""Say in sentences what the numbers say: what dominates, how cost grows, what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from profiling.report.draw.palette import PHASES
+from profiling.report.read.plain_runs import identify_machine
+from profiling.report.read.runs import Run, values_of
+from profiling.report.read.sweeps import Sweep, describe_setting, tokens_of
+from profiling.report.say import escape
+from profiling.report.say.growth import (
+    Growth,
+    describe,
+    find_crossing,
+    fit_growth,
+)
+from profiling.report.say.marks import mark_run
+from profiling.report.say.units import (
+    digits,
+    interval,
+    is_number,
+    percent,
+    quantity,
+    say_ratio,
+    times,
+)
+from profiling.report.say.verdicts import Standing, judge_variants
+
+SIZES = {
+    "img_size": "{} px",
+    "prompt_len": "{} question tokens",
+    "batch_size": "a batch of {}",
+    "max_new_tokens": "{} new tokens",
+}
+
+
+def timed(run: Run) -> str:
+    """A run's latency with interval and marks."""
+    bounds = run["latency_ci_low_s"], run["latency_ci_high_s"]
+    return interval(run["latency_s"], *bounds, "s") + mark_run(run)
+
+
+def say_latency(run: Run) -> str:
+    """What one batch costs, and which phases it goes to."""
+    setting = escape.markdown(describe_setting(run))
+    repeats = run.number("num_repeats")
+    measured = f" (median of {repeats:.0f} repeats)" if repeats else ""
+    shares = phase_shares(run)
+    if not shares:
+        return f"{setting}: one batch takes {timed(run)}{measured}."
+    first, *rest = sorted(shares, key=lambda phase: -shares[phase])
+    others = ", ".join(f"{phase} {percent(shares[phase])}" for phase in rest[:3])
+    return (
+        f"**{first.capitalize()} takes {percent(shares[first])} of the time**"
+        f"{f' ({others})' if others else ''}: one batch takes {timed(run)}{measured}, at {setting}."
+    )
+
+
+def phase_shares(run: Run) -> dict[str, float]:
+    """Each phase's share of the latency, where the run has both."""
+    latency = run.number("latency_s")
+    if not latency:
+        return {}
+    parts = phase_values(run)
+    return {phase: value / latency for phase, value in parts.items()}
+
+
+def phase_values(run: Run) -> dict[str, float]:
+    values = {phase: run.number(f"{phase}_s") for phase in PHASES}
+    return {phase: value for phase, value in values.items() if value is not None}
+
+
+def say_growth(sweep: Sweep) -> str:
+    """How much more the largest of a sweep costs, and which phase pays for it."""
+    sized = [run for run in sweep.runs if run[sweep.key] is not None]
+    if len(sized) < 2:
+        return ""
+    small, large = sized[0], sized[-1]
+    sizes = [SIZES[sweep.key].format(run[sweep.key]) for run in (small, large)]
+    ratio = large["latency_s"] / small["latency_s"]
+    return (
+        f"From {sizes[0]} to {sizes[1]} one batch takes {times(ratio)} the time"
+        f" ({timed(small)} to {timed(large)}){_say_payer(small, large)}."
+    )
+
+
+def _say_payer(small: Run, large: Run) -> str:
+    added = large["latency_s"] - small["latency_s"]
+    before, after = phase_values(small), phase_values(large)
+    if added <= 0.05 * small["latency_s"] or not before:
+        return ""
+    gains = {phase: after.get(phase, 0.0) - before.get(phase, 0.0) for phase in before}
+    payer = max(gains, key=lambda phase: gains[phase])
+    share = gains[payer] / added
+    return f"; {payer} pays {'all' if share > 0.995 else percent(share)} of what is added"
+
+
+def fit(sweep: Sweep, column: str) -> tuple[str, Growth | None]:
+    """The growth of a column along a sweep, and the name of what it grows with."""
+    unit, sizes = tokens_of(sweep)
+    pairs = [
+        (size, cost)
+        for size, run in zip(sizes, sweep.runs, strict=True)
+        if size is not None and (cost := run.number(column)) is not None
+    ]
+    return unit, fit_growth([size for size, _ in pairs], [cost for _, cost in pairs])
+
+
+def say_law(sweep: Sweep) -> str:
+    unit, growth = fit(sweep, "latency_s")
+    if growth is None:
+        return ""
+    if not growth.is_determined:
+        return f"{describe(growth, unit).capitalize()}."
+    return f"Latency ≈ {quantity(growth.fixed, 's')} + a power: {describe(growth, unit)}."
+
+
+def say_crossing(sweep: Sweep) -> str:
+    """Where prefill starts to cost more than vision and decode together."""
+    gaps: list[tuple[float, float]] = []
+    unit, sizes = tokens_of(sweep)
+    for size, run in zip(sizes, sweep.runs, strict=True):
+        phases = [run.number(f"{phase}_s") for phase in ("prefill", "vision", "decode")]
+        if size is not None and None not in phases:
+            prefill, vision, decode = (value or 0.0 for value in phases)
+            gaps.append((size, prefill - vision - decode))
+    gaps.sort()
+    crossing = find_crossing([size for size, _ in gaps], [gap for _, gap in gaps])
+    if crossing is not None:
+        return f"Prefill overtakes vision and decode together at about {digits(crossing)} {unit}."
+    if gaps and gaps[0][1] >= 0:
+        return "Prefill costs more than vision and decode together throughout."
+    return ""
+
+
+def say_optimizations(sweep: Sweep) -> str:
+    """The fastest variant against the plain one, what it does to the answers, and the rest."""
+    standing = judge_variants(sweep.runs)
+    if standing is None:
+        return ""
+    groups = {
+        "Slower than the baseline": standing.slower,
+        "Not told apart from it": standing.unclear,
+    }
+    return " ".join(
+        [
+            _say_fastest(standing),
+            *(f"{what}: {_list_variants(runs)}." for what, runs in groups.items() if runs),
+            *([] if standing.twin is None else [_say_drift(standing, standing.twin)]),
+        ]
+    )
+
+
+def _say_fastest(standing: Standing) -> str:
+    if standing.faster:
+        return f"Fastest is {_gain(standing, standing.faster[0])}."
+    others = [*standing.unclear, *standing.slower]
+    nearest = max(others, key=lambda run: standing.speeds[run.name].value)
+    return (
+        "No optimization is shown to be faster than the baseline; the nearest is"
+        f" {_gain(standing, nearest)}."
+    )
+
+
+def _list_variants(runs: Sequence[Run]) -> str:
+    return ", ".join(escape.markdown(run["optimization"]) for run in runs)
+
+
+def _say_drift(standing: Standing, twin: Run) -> str:
+    name, speed = escape.markdown(twin["optimization"]), standing.speeds[twin.name]
+    return (
+        f"Here {name} is the baseline once more, and came out at {say_ratio(speed)}: what differs"
+        " by no more is the machine's."
+    )
+
+
+def _gain(standing: Standing, run: Run) -> str:
+    speed, agreement = standing.speeds[run.name], run["agreement"]
+    same = (
+        f", {percent(agreement)} of the answers as the baseline's" if is_number(agreement) else ""
+    )
+    name = escape.markdown(run["optimization"])
+    return f"{name}: {say_ratio(speed)} the baseline's speed{mark_run(run)}{same}"
+
+
+def say_outcomes(runs: Sequence[Run]) -> str:
+    """How many runs there are, and how many did not complete."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run["status"]] = counts.get(run["status"], 0) + 1
+    noisy = sum(bool(run["noisy"]) for run in runs)
+    return _count_outcomes(len(runs), counts) + (f" {noisy} noisy." if noisy else "")
+
+
+def _count_outcomes(total: int, counts: Mapping[str, int]) -> str:
+    if list(counts) == ["completed"]:
+        return f"{total} runs, all completed."
+    parts = ", ".join(
+        f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items())
+    )
+    return f"{total} runs: {parts}."
+
+
+def say_origin(runs: Sequence[Run]) -> list[str]:
+    """What the runs were measured on, with what, and on which samples."""
+    said = [f"On {escape.markdown('; '.join(sorted({_name_machine(run) for run in runs})))}."]
+    for package in ("torch", "transformers"):
+        versions = {str((run.record.run.get("versions") or {}).get(package)) for run in runs}
+        said.append(f"{package} {escape.markdown(', '.join(sorted(versions)))}.")
+    for column in ("weights", "dataset", "device", "dtype", "max_new_tokens", "num_samples"):
+        found = [str(value) for value in values_of(runs, column) if value is not None]
+        if found:
+            said.append(f"{column}: {escape.markdown(', '.join(found))}.")
+    return said
+
+
+def _name_machine(run: Run) -> str:
+    machine = identify_machine(run.record)
+    named = [str(machine["cpu_model"]), *map(str, machine["gpu_models"])]
+    return f"{' with '.join(named)}, {machine['operating_system']}"
+
+
+def say_ranking(runs: Sequence[Run]) -> str:
+    """Models held side by side: the quickest, the slowest and the one that answers best."""
+    ranked = sorted(runs, key=lambda run: run["latency_s"])
+    if len(ranked) < 2:
+        return ""
+    quick, slow = ranked[0], ranked[-1]
+    ratio = slow["latency_s"] / quick["latency_s"]
+    sentence = (
+        f"**{escape.markdown(quick['model'])} is the quickest** at {timed(quick)} a batch,"
+        f" {escape.markdown(slow['model'])} the slowest at {timed(slow)} ({times(ratio)})."
+    )
+    return " ".join(filter(None, (sentence, _say_best_answers(runs))))
+
+
+def _say_best_answers(runs: Sequence[Run]) -> str:
+    scored = [run for run in runs if is_number(run["wer"])]
+    if not scored:
+        return ""
+    best = min(scored, key=lambda run: (run["wer"], run["latency_s"]))
+    marked = f"{digits(best['wer'])}{mark_run(best)}"
+    return f"{escape.markdown(best['model'])} answers best, with a word error rate of {marked}."

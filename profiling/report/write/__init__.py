@@ -1,0 +1,1 @@
+"""From runs to files: markdown, HTML, CSV, JSON, Parquet."""

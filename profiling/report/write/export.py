@@ -1,0 +1,43 @@
+"""Write all runs as one CSV or JSON file, a row a run, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from profiling.records import SUMMARY_COLUMNS, tabulate
+from profiling.report.read.runs import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def to_csv(runs: Sequence[Run]) -> str:
+    """The summary columns and no others; an empty cell where there is no value."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    writer.writerows([_cell(run[column]) for column in SUMMARY_COLUMNS] for run in runs)
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def to_frame(runs: Sequence[Run]) -> pandas.DataFrame:
+    """The same rows as a data frame, for notebooks; what has no value is missing."""
+    return tabulate([run.columns for run in runs])
+
+
+def to_json(runs: Sequence[Run]) -> str:
+    """The same rows as a list of objects; null where there is no value."""
+    rows = [{column: run[column] for column in SUMMARY_COLUMNS} for run in runs]
+    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

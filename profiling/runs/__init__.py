@@ -1,0 +1,1 @@
+"""From checked points to finished records."""

@@ -1,0 +1,64 @@
+"""How long points will take, told from records of points like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from profiling.points.point import Point
+from profiling.records import COMPLETED, Record, read
+
+
+class Forecast:
+    """Durations of the completed runs below some results folders."""
+
+    def __init__(self, results_dirs: Iterable[Path]) -> None:
+        self._took_s: dict[tuple[object, ...], list[float]] = {}
+        for folder in results_dirs:
+            for record in read(folder).records:
+                if record.status == COMPLETED:
+                    self._remember(record)
+
+    def _remember(self, record: Record) -> None:
+        took_s = _duration_s(record.run)
+        if took_s is None:
+            return
+        summary, profiler = record.summary, record.config.get("profiler", {})
+        keys = _from_like_to_unlike(
+            profiler.get("name"), summary["model"], summary["weights"], summary["optimization"]
+        )
+        for key in keys:
+            self._took_s.setdefault(key, []).append(took_s)
+
+    def expect_s(self, point: Point) -> float | None:
+        """The median of the points most like this one; None where nothing is like it at all."""
+        keys = _from_like_to_unlike(
+            point.profiler["name"], point.model, point.weights, "+".join(point.optimization)
+        )
+        for key in keys:
+            if key in self._took_s:
+                return median(self._took_s[key])
+        return None
+
+    def expect_all_s(self, points: Iterable[Point]) -> float | None:
+        each = [self.expect_s(point) for point in points]
+        known = [took_s for took_s in each if took_s is not None]
+        return sum(known) + median(known) * (len(each) - len(known)) if known else None
+
+
+def _from_like_to_unlike(
+    profiler: str | None, model: str, weights: str, optimization: str
+) -> list[tuple[object, ...]]:
+    exact = (profiler, weights, model, optimization)
+    return [exact[:length] for length in (4, 3, 2)]
+
+
+def _duration_s(run: Mapping[str, Any]) -> float | None:
+    try:
+        begun, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "finished_at"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (ended - begun).total_seconds()

@@ -1,0 +1,275 @@
+"""Taking points, one after another, to finished records: addresses, locks, what is kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from profiling import PROJECT
+from profiling.errors import ConfigError
+from profiling.machine.machine import (
+    describe_machine,
+    git_state,
+    package_versions,
+    resolve_device,
+    usable_cores,
+)
+from profiling.models.weights import describe_weights, locate
+from profiling.points.configuration import read_point
+from profiling.points.point import Point, canonical_json, digest_code
+from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
+from profiling.runs.progress import Progress
+from profiling.runs.worker import (
+    Job,
+    Outcome,
+    WorkerKeeper,
+    now,
+)
+from profiling.samples.samples import (
+    Sample,
+    check_pictures,
+    digest_samples,
+    load_samples,
+)
+from profiling.trackers.tracking import Tracking
+
+_LOCKS = ".locks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A point that has been checked in full: it can run."""
+
+    point: Point
+    samples: list[Sample]
+    fingerprint: str
+    digests: Mapping[str, str]
+    tracker: Mapping[str, Any]
+
+
+def plan_point(config: Mapping[str, Any]) -> Plan:
+    """Check everything about a point that can be checked without loading its model."""
+    device = resolve_device(str(config.get("device")))
+    point = read_point(config, device=device, cores=usable_cores())
+    at_most = point.profiler["num_samples"]
+    folder = Path(point.dataset_folder)
+    samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
+    point = replace(point, num_samples=len(samples))
+    weights_digest = _weights_digest(point)
+    fingerprint = point.fingerprint(
+        machine=describe_machine().identity(),
+        versions=_installed_versions(),
+        samples_digest=samples_digest,
+        weights_digest=weights_digest,
+    )
+    _check_results_dir(Path(point.results_dir))
+    digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
+    return Plan(
+        point=point,
+        samples=samples,
+        fingerprint=fingerprint,
+        digests=digests,
+        tracker=dict(config["tracker"]),
+    )
+
+
+@cache
+def _installed_versions() -> dict[str, str]:
+    """Reading them takes longer than all else that is checked about a point."""
+    return package_versions()
+
+
+@cache
+def _checked_samples(
+    folder: Path, count: int | None, at_most: int | None
+) -> tuple[list[Sample], str]:
+    samples = load_samples(folder, count=count, at_most=at_most)
+    check_pictures(folder, samples)
+    return samples, digest_samples(samples)
+
+
+_weights_seen: dict[tuple[str, str, str | None, str | None], str] = {}
+
+
+def _weights_digest(point: Point) -> str:
+    key = (point.model, point.weights, point.checkpoint, point.revision)
+    if key not in _weights_seen:
+        _weights_seen[key] = locate(point).digest
+    return _weights_seen[key]
+
+
+def _check_results_dir(folder: Path) -> None:
+    try:
+        (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made a folder to write to: {error.strerror}"
+        raise ConfigError("results_dir", folder, reason) from None
+
+
+def is_kept(plan: Plan) -> bool:
+    """Whether a record of the point is there already, which need not be measured again."""
+    return kept_status(plan) is not None
+
+
+def kept_status(plan: Plan) -> str | None:
+    """The status of the record that the point need not be measured again for."""
+    folder = _find_kept(plan)
+    return None if folder is None else finished_status(folder)
+
+
+def _find_kept(plan: Plan) -> Path | None:
+    """The first record of the point that can be kept, those beside it (`-2`, `-3`, …) included."""
+    if not plan.point.resume:
+        return None
+    return next((one for one in _folders(plan) if finished_status(one) in KEPT_STATUSES), None)
+
+
+def _folders(plan: Plan) -> Iterator[Path]:
+    folder = Path(plan.point.results_dir) / plan.fingerprint
+    yield folder
+    beside = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    yield from takewhile(Path.is_dir, beside)
+
+
+class Session:
+    """Runs checked points and keeps count."""
+
+    def __init__(self, *, total: int) -> None:
+        self.progress = Progress(total=total)
+        self._total = total
+        self._keeper = WorkerKeeper()
+        self._trackings: dict[str, Tracking] = {}
+        self.statuses: list[str] = []
+        self._kept = 0
+
+    def run(self, plan: Plan) -> Outcome:
+        """One point, unless a record of it is there already."""
+        self.progress.begin(plan.point.label())
+        results_dir = Path(plan.point.results_dir)
+        lock = results_dir / _LOCKS / plan.fingerprint
+        with self._hold(lock, "another process is running this very point"):
+            try:
+                outcome = self._run_locked(plan, results_dir)
+            except OSError as error:
+                outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
+        self.statuses.append(outcome.status)
+        return outcome
+
+    @contextmanager
+    def _hold(self, path: Path, meanwhile: str) -> Iterator[None]:
+        """A lock that ends with the process that holds it, however that process ends."""
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.progress.phase(f"waiting, since {meanwhile}")
+            lock.acquire(poll_interval=0.5)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
+        kept = _find_kept(plan)
+        if kept is not None:
+            return self._keep(plan, kept)
+        folder = folder_for(results_dir, plan.fingerprint, resume=plan.point.resume)
+        if folder.exists():
+            self.progress.note(f"{folder} holds a failed or torn run, which is replaced")
+        return self._measure(plan, folder)
+
+    def _keep(self, plan: Plan, folder: Path) -> Outcome:
+        status = finished_status(folder)
+        assert status is not None
+        self._kept += 1
+        self.progress.end(f"{status} already, kept in {folder}", measured=False)
+        self._show(plan, folder)
+        return Outcome(status=status, error=None, loaded=False, summary={})
+
+    def _give_up(self, error: str) -> Outcome:
+        outcome = Outcome(status=FAILED, error=error, loaded=False, summary={})
+        self.progress.end(f"{FAILED}: {error}", measured=False)
+        return outcome
+
+    def _measure(self, plan: Plan, folder: Path) -> Outcome:
+        job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))
+        with self._hold_device(plan.point):
+            outcome = self._keeper.run(job, self.progress.phase)
+            if len(self.statuses) + 1 == self._total:
+                # The next to measure on this device is another process.
+                self._keeper.close()
+        self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
+        self._show(plan, folder)
+        return outcome
+
+    def _show(self, plan: Plan, folder: Path) -> None:
+        """Show a record where people look at their runs, also one that was kept from before."""
+        chosen = canonical_json(plan.tracker)
+        if chosen not in self._trackings:
+            self._trackings[chosen] = Tracking(plan.tracker, self.progress.note)
+        self._trackings[chosen].show(folder)
+
+    def _hold_device(self, point: Point) -> AbstractContextManager[None]:
+        """Runs that share a device measure each other."""
+        if point.share_device:
+            return nullcontext()
+        return self._hold(_device_lock(point.device), f"another run is measuring on {point.device}")
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def abandon(self) -> None:
+        """End at once; what was measured so far of the present point is lost, nothing else."""
+        self._keeper.kill()
+
+    def counts(self) -> str:
+        counts = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        points = f"{len(self.statuses)} points" if len(self.statuses) != 1 else "1 point"
+        return f"{points}: {listed}"
+
+    def totals(self) -> str:
+        models = "1 model" if self._keeper.num_loaded == 1 else f"{self._keeper.num_loaded} models"
+        return f"{self.counts()} ({self._kept} kept from before); {models} loaded"
+
+    def exit_status(self, *, single: bool) -> int:
+        if single:
+            return 0 if self.statuses == [COMPLETED] else 1
+        return 1 if FAILED in self.statuses else 0
+
+
+def _device_lock(device: str) -> Path:
+    """One lock a physical device and user, whatever the folder that the runs write into."""
+    kind, _, number = device.partition(":")
+    name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
+    return Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-{name}.lock"
+
+
+def _gather_facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "fingerprint": plan.fingerprint,
+        "config": plan.point.as_config(),
+        "machine": describe_machine().to_dict(),
+        "versions": _installed_versions(),
+        "git": git_state(PROJECT),
+        "weights": describe_weights(plan.point),
+        "digests": plan.digests,
+        "started_at": now(),
+    }
+
+
+def _describe(outcome: Outcome, folder: Path) -> str:
+    if outcome.status != COMPLETED:
+        return f"{outcome.status}: {outcome.error}"
+    latency_s, wer = outcome.summary.get("latency_s"), outcome.summary.get("wer")
+    shown = f"completed, {latency_s * 1e3:.1f} ms a batch" if latency_s else "completed"
+    return shown + (f", WER {wer:.3f}" if wer is not None else "") + f", {folder}"

@@ -1,0 +1,1 @@
+"""Pictures with questions and references, from folders and from the hub."""

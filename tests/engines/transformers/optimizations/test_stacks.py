@@ -1,0 +1,109 @@
+"""Two optimizations at once: each does its own, and the answers are those of one of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import torch
+
+from profiling.engines.transformers.hooks import PhaseHooks
+from profiling.engines.transformers.optimizations.optimization import Quantized, read_stack
+from profiling.graphs.check import distance
+from profiling.models.loading import LoadPlan, load_model
+from profiling.models.model import Model
+from tests.composing import compose_point
+from tests.tiny_models import (
+    FAMILIES,
+    answer,
+    ask_unevenly,
+    encode,
+    first_logits,
+    load,
+    make_workload,
+)
+
+SIDE = 120
+# What a stack is held against, the relative L2 error that its first logits may have beside it, and
+# the family of the fast suite.
+BESIDE = {
+    "split,onnx_vision": ("baseline", 1e-5, "fuyu"),
+    "split,vision_cache": ("baseline", 1e-5, "llava"),
+    "split,int8": ("int8", 1e-5, "blip2_opt"),
+    "split,int4": ("int4", 1e-5, "blip2_t5"),
+    "onnx_vision,vision_cache": ("baseline", 1e-5, "qwen25vl"),
+    "vision_cache,int8": ("int8", 1e-5, "fuyu"),
+    "onnx_vision,static_cache": ("baseline", 1e-5, "qwen25vl"),
+    # Inputs that differ in their last bits may be rounded to other whole numbers.
+    "onnx_vision,int8": ("int8 behind the vision part", 1e-2, "qwen25vl"),
+    "onnx_vision,compile": ("baseline", 1e-5, "fuyu"),
+}
+SETTINGS = {"compile": ("optimization.compile.backend=aot_eager",)}
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    yield
+    torch._dynamo.reset()
+
+
+@cache
+def load_beside(family: str, name: str) -> Model:
+    if not name.endswith("behind the vision part"):
+        return load(family, f"optimization={name}")
+    point = compose_point(f"model={family}", f"optimization={name.split()[0]}")
+    (only,) = read_stack(point.optimization_settings)
+    assert isinstance(only, Quantized)
+    parts = load(family).family.parts
+    whole = (parts.vision, *parts.projector)
+    return load_model(point, LoadPlan(dtype=None, quantization=only.quantization, whole=whole))
+
+
+@pytest.mark.parametrize("stack", BESIDE)
+def test_two_at_once(stack: str) -> None:
+    check_stack(stack, BESIDE[stack][2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stack", BESIDE)
+def test_two_at_once_in_every_family(stack: str, family: str) -> None:
+    check_stack(stack, family)
+
+
+def check_stack(stack: str, family: str) -> None:
+    name, limit, _ = BESIDE[stack]
+    beside = load_beside(family, name)
+    settings = [one for part in stack.split(",") for one in SETTINGS.get(part, ())]
+    model = load(family, f"optimization=[{stack}]", *settings)
+    model.start_afresh()
+    asked = ask_unevenly(beside, 4)
+    inputs = encode(beside, asked, SIDE)
+    right, found = (first_logits(one, inputs, SIDE) for one in (beside, model))
+    assert distance(found, right)["relative_l2"] < limit
+    expected = answer(beside, asked, SIDE)
+    # The second time finds what the first has left: keys, compiled code, pictures.
+    assert [answer(model, asked, SIDE) for _ in range(2)] == [expected, expected]
+    check_each_is_there(model, stack)
+    check_phases(model)
+
+
+def check_each_is_there(model: Model, stack: str) -> None:
+    names = stack.split(",")
+    vision = model.network.get_submodule(model.family.parts.vision)
+    assert ("compile" in names) == bool(model.compilation and model.compilation.num_calls)
+    assert ("vision_cache" in names) == bool(model.picture_cache and model.picture_cache.hits)
+    assert bool({"compile", "static_cache"} & set(names)) == model.has_fixed_cache
+    assert bool({"int4", "int8"} & set(names)) == ("quantized_share" in model.notes)
+    assert bool({"split", "onnx_vision"} & set(names)) == ("artifact_bytes" in model.notes)
+    graphs = [one for one in vision.modules() if type(one).__name__ == "OnnxVision"]
+    assert len(graphs) == ("onnx_vision" in names)
+
+
+def check_phases(model: Model) -> None:
+    workload = make_workload(model, batch_size=2, max_new_tokens=4, count=2)
+    with PhaseHooks(model) as hooks:
+        timing = workload.run_timed(0, hooks)
+    assert timing.num_tokens == 4
+    assert all(timing.phases_s[phase] > 0 for phase in ("vision", "prefill", "decode"))

@@ -1,0 +1,144 @@
+"""Graphs that are rewritten after their export: in few bits, and as the runtime fuses them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from profiling.graphs.check import ExportFailed, distance, rewriting
+from profiling.graphs.export import export_vision
+from profiling.graphs.feeds import feeds_of, noise
+from profiling.graphs.layouts import values_of
+from profiling.graphs.optimize import optimize_vision
+from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.vision_chain import OnnxVision, load_vision, read_check
+from profiling.models.model import Model
+from profiling.points.settings import CPU_PROVIDER
+from tests.graphs.stressed import stressed
+from tests.tiny_models import answer, ask_unevenly, load
+
+LEVELS = onnxruntime.GraphOptimizationLevel
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    model = stressed("llava")
+    folder = tmp_path_factory.mktemp("exported")
+    return model, export_vision(
+        model, folder, layout="single", parts=1, simplify=False, provider=None
+    )
+
+
+@pytest.fixture
+def copied(exported: tuple[Model, Path], tmp_path: Path) -> tuple[Model, Path]:
+    model, path = exported
+    shutil.copytree(path.parent, tmp_path / "copied")
+    return model, tmp_path / "copied" / path.name
+
+
+def open_vision(model: Model, path: Path) -> OnnxVision:
+    return load_vision(path, model=model, threads=1, provider=None, provider_options={})
+
+
+def embed_with(vision: OnnxVision) -> torch.Tensor:
+    family = vision.family
+    size = (7 * family.multiple, 5 * family.multiple)
+    inputs = noise(family, [size], seed=7, device=torch.device("cpu"))
+    return vision.chain.run(feeds_of(family, inputs))
+
+
+def list_nodes(path: Path) -> list[onnx.NodeProto]:
+    return list(onnx.load(str(path), load_external_data=False).graph.node)
+
+
+def level_of(vision: OnnxVision) -> Any:
+    (session,) = vision.chain.sessions
+    return session.get_session_options().graph_optimization_level
+
+
+def test_what_the_runtime_made_of_a_graph_is_kept(copied: tuple[Model, Path]) -> None:
+    model, path = copied
+    before, plain = read_check(path), open_vision(model, path)
+    domains = {node.domain for node in list_nodes(path)}
+    expected = embed_with(plain)
+    optimize_vision(model, path, provider=None)
+    assert {node.domain for node in list_nodes(path)} - domains == {"com.microsoft"}
+    record, vision = read_check(path), open_vision(model, path)
+    assert record["optimized"] == CPU_PROVIDER
+    assert record["before"] == [{name: before[name] for name in ("checked", "bytes")}]
+    stored = sum(one.stat().st_size for one in path.parent.glob("vision_model.onnx*"))
+    assert record["bytes"] == stored
+    assert len(record["checked"]) == len(before["checked"])
+    assert all(one["relative_l2"] < 1e-5 for one in record["checked"])
+    assert record["make_s"] > before["make_s"]
+    assert (level_of(plain), level_of(vision)) == (LEVELS.ORT_ENABLE_ALL, LEVELS.ORT_DISABLE_ALL)
+    assert distance(embed_with(vision), expected)["relative_l2"] < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "share", "furthest"), [("int8", 0.45, 0.3), ("int4", 0.36, 0.5)])
+def test_few_bits_and_what_the_runtime_makes_of_them(
+    kind: str, share: float, furthest: float, copied: tuple[Model, Path]
+) -> None:
+    model, path = copied
+    whole = read_check(path)["bytes"]
+    quantize_vision(model, path, kind=kind, provider=None)
+    record = read_check(path)
+    assert (record["quantized"], record["limit_relative_l2"]) == (kind, None)
+    assert record["bytes"] < share * whole
+    assert all(1e-4 < one["relative_l2"] < furthest for one in record["checked"])
+    expected = embed_with(open_vision(model, path))
+    optimize_vision(model, path, provider=None)
+    record = read_check(path)
+    assert (record["quantized"], record["optimized"]) == (kind, CPU_PROVIDER)
+    assert [len(one["checked"]) for one in record["before"]] == [4, 4]
+    assert record["bytes"] < share * whole
+    assert distance(embed_with(open_vision(model, path)), expected)["relative_l2"] < 0.05
+
+
+def test_what_is_too_far_off_is_not_left_behind(copied: tuple[Model, Path]) -> None:
+    model, path = copied
+    with (
+        pytest.raises(ExportFailed, match=r"relative L2.*deleted"),
+        rewriting(model, path, provider=None, limit_relative_l2=1e-12),
+    ):
+        pass
+    assert not path.exists() and not values_of(path).exists()
+
+
+def test_what_fails_is_not_left_behind(copied: tuple[Model, Path]) -> None:
+    model, path = copied
+    with (
+        pytest.raises(OSError, match="full"),
+        rewriting(model, path, provider=None, quantized="int2"),
+    ):
+        raise OSError("the disk is full")
+    assert not path.exists() and not values_of(path).exists()
+
+
+@pytest.mark.parametrize(("kind", "nearest", "furthest"), [(None, 0, 1e-5), ("int4", 1e-4, 0.5)])
+def test_a_model_in_brain_floats_is_held_against_itself_in_single_precision(
+    kind: str | None, nearest: float, furthest: float, tmp_path: Path
+) -> None:
+    model = stressed("fuyu", dtype="bf16")
+    path = export_vision(model, tmp_path, layout="single", parts=1, simplify=False, provider=None)
+    if kind is not None:
+        quantize_vision(model, path, kind=kind, provider=None)
+    optimize_vision(model, path, provider=None)
+    assert all(nearest < one["relative_l2"] < furthest for one in read_check(path)["checked"])
+    assert {value.dtype for value in model.network.parameters()} == {torch.bfloat16}
+
+
+def test_an_optimized_graph_answers_as_the_plain_model_does() -> None:
+    setting = "optimization.onnx_vision.optimize=true"
+    plain = load("fuyu", "optimization=fp32")
+    model = load("fuyu", "optimization=[fp32,onnx_vision]", setting)
+    asked = ask_unevenly(plain, 4)
+    assert answer(model, asked, 120) == answer(plain, asked, 120)
+    vision: Any = model.network.get_submodule(model.family.parts.vision)
+    assert level_of(vision) == LEVELS.ORT_DISABLE_ALL

@@ -1,0 +1,128 @@
+"""Parts on their own: together they answer exactly as the model that they were cut from."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+import torch
+
+from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.models.model import Model
+from profiling.parts.assembling import (
+    answer_from,
+    embed,
+    load_embedding,
+    load_language,
+    load_vision,
+    read_family,
+)
+from profiling.parts.cutting import (
+    copy_values,
+    cut,
+    file_of,
+    list_values,
+)
+from profiling.parts.reduced import PartMissing, list_unmade
+from tests.composing import compose_point
+from tests.graphs.stressed import make_stressed
+from tests.tiny_models import FAMILIES, ask_unevenly, first_logits
+
+CPU = torch.device("cpu")
+LENGTH = 12
+
+
+@cache
+def stressed(family: str) -> tuple[Model, Model, Model, Path]:
+    """The whole model, its vision part and its language part."""
+    home = Path(mkdtemp())
+    source = make_stressed(family, home / "whole", shards=2)
+    torch.set_num_threads(1)
+    plain = build_model(
+        compose_point(
+            f"model={family}",
+            "weights=pretrained",
+            f"model.checkpoint={source}",
+            "optimization=fp32",
+        )
+    )
+    folder = home / "parts"
+    cut(source, folder, family=plain.family, model=family, digest="d", embedding=True)
+    known = read_family(folder)
+    given = {"family": known, "dtype": torch.float32, "device": CPU}
+    return plain, load_vision(folder, **given), load_language(folder, **given), folder
+
+
+def make_batch(model: Model, count: int, side: int) -> dict[str, torch.Tensor]:
+    return model.encode(ask_unevenly(model, count), side)
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 112), (4, 150)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_answer_as_the_whole_does(family: str, count: int, side: int) -> None:
+    check_answers(family, count, side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("side", [84, 224, 392])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_answer_as_the_whole_does_at_every_size(family: str, count: int, side: int) -> None:
+    check_answers(family, count, side)
+
+
+def check_answers(family: str, count: int, side: int) -> None:
+    plain, vision, language, _ = stressed(family)
+    inputs = make_batch(plain, count, side)
+    placed = plain.place(inputs)
+    whole = plain.generate(placed, side=side, length=LENGTH, exact=True)
+    embeddings = embed(vision, inputs)
+    assert len(embeddings) == plain.family.count_visual_tokens(inputs["input_ids"]).sum()
+    cut_up = answer_from(language, inputs, embeddings, side=side, length=LENGTH, exact=True)
+    assert torch.equal(whole, cut_up)
+    given = plain.family.with_embeddings(placed, embeddings)
+    # Where values lie in memory decides which kernels multiply them, down to the last bit.
+    expected = first_logits(plain, placed, side)
+    torch.testing.assert_close(first_logits(language, given, side), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_answers_depend_on_the_embeddings(family: str) -> None:
+    plain, vision, language, _ = stressed(family)
+    inputs = make_batch(plain, 1, 112)
+    embeddings = embed(vision, inputs)
+    seen, unseen = (
+        first_logits(language, plain.family.with_embeddings(plain.place(inputs), given), 112)
+        for given in (embeddings, embeddings.flip(0))
+    )
+    assert not torch.allclose(seen, unseen, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neither_part_holds_the_other(family: str) -> None:
+    plain, vision, language, _ = stressed(family)
+    sizes = [sum(p.numel() for p in m.network.parameters()) for m in (plain, vision, language)]
+    assert sizes[1] + sizes[2] == sizes[0]
+    assert list_unmade(vision.network) == list_unmade(language.network) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_token_embedding_works_alone(family: str) -> None:
+    plain, _, _, folder = stressed(family)
+    ids = torch.tensor([[3, 7, 11]])
+    assert torch.equal(load_embedding(folder)(ids), plain.network.get_input_embeddings()(ids))
+
+
+def test_a_part_that_lacks_values_says_which(tmp_path: Path) -> None:
+    plain, _, _, folder = stressed("llava")
+    source = folder.parent / "whole"
+    cut(source, tmp_path, family=plain.family, model="llava", digest="d", embedding=False)
+    path = file_of(tmp_path, "vision")
+    kept = [value for value in list_values(path.parent) if "linear_1" not in value.name]
+    copy_values(kept, tmp_path / "kept.safetensors")
+    (tmp_path / "kept.safetensors").replace(path)
+    family = read_family(tmp_path)
+    with pytest.raises((PartMissing, KeyError, RuntimeError), match="linear_1"):
+        load_vision(tmp_path, family=family, dtype=torch.float32, device=CPU)

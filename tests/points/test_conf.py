@@ -1,0 +1,135 @@
+"""Every yaml under conf/ composes into a point, and what it names can be built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from profiling import PROJECT
+from profiling.points.configuration import read_point
+from profiling.points.point import Point
+
+CONF = PROJECT / "conf"
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        yield
+
+
+def compose_config(*overrides: str) -> dict[str, Any]:
+    config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def compose_point(*overrides: str) -> Point:
+    return read_point(compose_config(*overrides), device="cpu", cores=2)
+
+
+GROUPS = ("model", "weights", "dataset", "optimization", "profiler")
+OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
+
+
+def test_the_defaults_are_those_that_users_rely_on() -> None:
+    point = compose_point()
+    assert (point.model, point.weights, point.dataset) == ("qwen25vl", "tiny", "textvqa")
+    assert (point.optimization, point.profiler["name"]) == (("baseline",), "full")
+    assert (point.batch_size, point.max_new_tokens, point.seed) == (1, 50, 0)
+    assert (point.prompt_len, point.num_samples) == (None, None)
+    assert (point.preload, point.resume, point.results_dir) == (True, True, "results")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_makes_a_point(group: str, option: str) -> None:
+    point = compose_point(f"{group}={option}")
+    chosen = {
+        "model": point.model,
+        "weights": point.weights,
+        "dataset": point.dataset,
+        "optimization": "+".join(point.optimization),
+        "profiler": point.profiler["name"],
+    }
+    assert chosen[group] == option
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_has_options(group: str) -> None:
+    assert options(group)
+
+
+def test_every_yaml_belongs_to_a_tested_group() -> None:
+    groups = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
+    assert groups == {"config.yaml", "experiment", "fetch", "hydra", "tracker", *GROUPS}
+
+
+@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("weights", options("weights"))
+def test_every_model_has_a_native_size_for_every_weights(model: str, weights: str) -> None:
+    point = compose_point(f"model={model}", f"weights={weights}")
+    assert point.img_size > 0
+    assert (point.checkpoint is None) == (weights != "pretrained")
+
+
+@pytest.mark.parametrize("profiler", options("profiler"))
+def test_the_probes_that_a_profiler_names_can_be_built(profiler: str) -> None:
+    settings = compose_config(f"profiler={profiler}")["profiler"]["probes"]
+    assert settings
+    for name, given in settings.items():
+        probe = import_module(f"profiling.probes.{name}").PROBE(**given)
+        assert callable(probe.measure)
+
+
+def list_blocks(experiment: str) -> Iterator[dict[str, str]]:
+    """What a preset sweeps: keys with their values, in one block or in several."""
+    config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+    assert config.hydra.mode == RunMode.MULTIRUN
+    sweeper = config.hydra.sweeper
+    shared = {str(key): str(values) for key, values in sweeper.params.items()}
+    for block in (sweeper.get("blocks") or {"all": {}}).values():
+        yield shared | {str(key): str(values) for key, values in block.items()}
+
+
+def split_values(values: str) -> list[str]:
+    """At the commas between values, and not at those inside of a stack."""
+    return re.split(r",(?![^\[]*\])", values)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
+    for block in list_blocks(experiment):
+        assert block
+        first = {key: split_values(values)[0] for key, values in block.items()}
+        for key, values in block.items():
+            for value in split_values(values):
+                chosen = first | {key: value}
+                compose_point(*(f"{name}={chosen[name]}" for name in chosen))
+
+
+@pytest.mark.parametrize("tracker", options("tracker"))
+def test_a_tracker_makes_no_other_point(tracker: str) -> None:
+    assert compose_point(f"tracker={tracker}") == compose_point()
+
+
+def test_experiments_cover_every_option() -> None:
+    for experiment, group in (("models", "model"), ("optimizations", "optimization")):
+        config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+        assert sorted(config.hydra.sweeper.params[group].split(",")) == options(group)
+
+
+def test_the_named_experiments_are_there() -> None:
+    named = {"image_size", "prompt_length", "batch_size", "optimizations", "models"}
+    named |= {"quantization", "devices"}
+    assert named <= set(options("experiment"))

@@ -1,0 +1,66 @@
+"""Numbers for people: known renderings, and nothing that is not a number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from profiling.report.say.units import (
+    NOTHING,
+    interval,
+    percent,
+    quantity,
+    times,
+    unit_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0123, "s", "12.3 ms"),
+        (1.0, "s", "1.00 s"),
+        (95.6, "s", "95.6 s"),
+        (4.5e-7, "s", "450 ns"),
+        (0.0, "s", "0 s"),
+        (6.1e11, "FLOP", "610 GFLOP"),
+        (1536, "bytes", "1.50 KiB"),
+        (3 * 2**30, "bytes", "3.00 GiB"),
+        (129.2, "J", "129 J"),
+        (0.25, "1", "0.250"),
+        (1234.5, "1/s", "1234 /s"),
+        (None, "s", NOTHING),
+        (math.nan, "s", NOTHING),
+        (math.inf, "J", NOTHING),
+        (True, "1", NOTHING),
+    ],
+)
+def test_quantities(value: object, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text
+
+
+def test_an_interval_shares_the_unit_of_its_value() -> None:
+    assert interval(0.9999, 0.95, 1.05, "s") == "1000 [950, 1050] ms"
+    assert interval(0.5, None, 0.6, "s") == "500 ms"
+
+
+def test_shares_and_ratios() -> None:
+    assert percent(0.314) == "31%"
+    assert times(2) == "2.00\N{MULTIPLICATION SIGN}"
+    assert percent(None) == times(None) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("latency_s", "s"),
+        ("samples_per_s", "1/s"),
+        ("energy_ci_low_j", "J"),
+        ("flops_decode", "FLOP"),
+        ("model_bytes", "bytes"),
+        ("wer", "1"),
+    ],
+)
+def test_the_unit_is_in_the_name(column: str, unit: str) -> None:
+    assert unit_of(column) == unit

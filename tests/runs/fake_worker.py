@@ -1,0 +1,52 @@
+"""A child process that does as a test tells it, in place of one that loads models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from profiling.runs import worker
+from profiling.runs.worker import Bench, Job, record
+
+# The environment variable that names the folder with `actions.json`, and where `jobs.txt` goes.
+FOLDER = "FAKE_WORKER"
+
+
+class FakeBench(Bench):
+    """Does with each point what `actions.json` says for its picture size; completes it if none."""
+
+    def _perform(self, job: Job) -> tuple[str, str | None, dict[str, Any]]:
+        folder = Path(os.environ[FOLDER])
+        actions = json.loads((folder / "actions.json").read_text(encoding="utf-8"))
+        action = actions.get(str(job.point.img_size), "completed")
+        with (folder / "jobs.txt").open("a", encoding="utf-8") as stream:
+            stream.write(f"{os.getpid()} {job.point.model} {job.point.img_size} {action}\n")
+        self._notify(f"now {action}")
+        self._loaded = self._loaded or object()  # type: ignore[assignment]
+        return self._act(action, job)
+
+    def _act(self, action: str, job: Job) -> tuple[str, str | None, dict[str, Any]]:
+        if action == "hang":
+            time.sleep(600)
+        if action == "nap":
+            time.sleep(1)
+            action = "completed"
+        if action in ("SIGKILL", "SIGSEGV", "SIGTERM"):
+            os.kill(os.getpid(), getattr(signal, action))
+            time.sleep(600)
+        if action == "exit":
+            print("some last\nwords", file=sys.stderr, flush=True)
+            os._exit(3)
+        error = None if action == "completed" else "as told"
+        summary = record(job, status=action, error=error, dtype=None, readings=[], answers=[])
+        return action, error, summary
+
+
+if __name__ == "__main__":
+    worker.Bench = FakeBench  # type: ignore[misc]
+    worker.main()
