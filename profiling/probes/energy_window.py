@@ -10,6 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Protocol, runtime_checkable
 
+from profiling.machine.clock import Time
+
 GOLDEN = (math.sqrt(5) - 1) / 2
 # Pauses of a window that shift its passes against the instrument.
 PAUSES = 2
