@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
 from profiling.arguments import refuse
-from profiling.costs.traffic import moved_bytes
+from profiling.costs.accounting import account, geometry_of
+from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
 from profiling.engines.transformers.optimizations.optimization import read_stack
-from profiling.engines.workload import Workload
 from profiling.errors import ConfigError
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
@@ -31,7 +31,7 @@ from profiling.models.model import Model
 from profiling.models.weights import locate
 from profiling.points.configuration import read_point
 from profiling.points.point import Point
-from profiling.probes.flops import FlopsProbe, geometry_of
+from profiling.probes.flops import read_costs
 from profiling.records import Reading
 from profiling.runs.sweep import check_overrides, explain, read_config
 from profiling.samples.hub import HubError
@@ -67,29 +67,34 @@ def describe(point: Point) -> Iterator[str]:
     """The cost of a point as lines of text."""
     family, dtype = _load_family(point)
     twin = Twin(family=family, attention="sdpa")
-    workload = Workload(
-        model=Model(
-            network=twin.network,
-            family=family,
-            device=torch.device("meta"),
-            dtype=dtype,
-            stored_values=False,
-        ),
-        batches=full_batches(_read_samples(point), point.batch_size),
-        img_size=point.img_size,
-        prompt_len=point.prompt_len,
-        max_new_tokens=point.max_new_tokens,
-        preload=False,
-    )
     counts = {name: p.numel() for name, p in twin.network.named_parameters()}
-    sizes = {name: elements * dtype.itemsize for name, elements in counts.items()}
-    geometry = geometry_of(workload)
-    costs = count(family, geometry)
-    moved = moved_bytes(costs, sizes, cache_element_bytes=dtype.itemsize)
+    geometry = geometry_of(family, _encode(point, twin, dtype), point.max_new_tokens)
+    costs = account(
+        family,
+        geometry,
+        weight_bytes={name: elements * dtype.itemsize for name, elements in counts.items()},
+        cache_element_bytes=dtype.itemsize,
+        cross_check=False,
+    )
     yield from _describe_shape(point, geometry, sum(counts.values()), dtype)
-    yield from _describe_phases(workload, moved)
-    yield from _describe_parts(twin, costs, counts, dtype.itemsize)
-    yield from _describe_cache(costs, dtype.itemsize)
+    yield from _describe_phases(costs)
+    counted = count(family, geometry)
+    yield from _describe_parts(twin, counted, counts, dtype.itemsize)
+    yield from _describe_cache(counted, dtype.itemsize)
+
+
+def _encode(point: Point, twin: Twin, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
+    """The processor's tensors for the first full batch."""
+    model = Model(
+        network=twin.network,
+        family=twin.family,
+        device=torch.device("meta"),
+        dtype=dtype,
+        stored_values=False,
+    )
+    (batch, *_) = full_batches(_read_samples(point), point.batch_size)
+    prepared = [model.prepare(sample, point.prompt_len) for sample in batch]
+    return model.encode(prepared, point.img_size)
 
 
 def _load_family(point: Point) -> tuple[Family, torch.dtype]:
@@ -125,8 +130,8 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _describe_phases(workload: Workload, moved: Mapping[str, int | None]) -> Iterator[str]:
-    readings = {r.metric: r for r in FlopsProbe(cross_check=False).measure(workload)}
+def _describe_phases(costs: PhaseCosts) -> Iterator[str]:
+    readings, moved = {r.metric: r for r in read_costs(costs)}, costs.moved_bytes
     yield ""
     yield f"{'phase':<12}{'GFLOP':>16}{'GB moved':>12}{'FLOP/byte':>12}"
     for phase in _PHASES:

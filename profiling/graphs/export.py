@@ -29,7 +29,7 @@ from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 from profiling.points.settings import ONNX_LAYOUTS
 
 MODEL_FILE = "vision_model.onnx"
@@ -52,7 +52,7 @@ def export_vision(
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:
-        with Making() as making, in_single_precision(model):
+        with BuildCost() as making, in_single_precision(model):
             count = parts if layout == "parts" else 1
             computed = computing_dtype(model, layout, provider)
             files = _export_files(model, made, layout, count, simplify, computed)

@@ -155,15 +155,6 @@ class PowerIntegral:
             self.advance()
 
 
-def cuda_uuid(device: Any) -> str | None:
-    """UUID of the board that a torch device stands for, whatever CUDA_VISIBLE_DEVICES reorders."""
-    if device.type != "cuda":
-        return None
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
 @contextmanager
 def board_of(uuid: str | None) -> Iterator[Board | None]:
     """The board of that UUID while NVML is open; None where it knows none."""

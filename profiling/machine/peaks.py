@@ -198,8 +198,13 @@ class Placement:
 # Measuring
 
 
-def find_peaks(device: Any, dtype: Any, *, folder: Path, target_s: float, copy_bytes: int) -> Peaks:
-    """The peaks of a torch device for a torch dtype, measured now or kept from an earlier time."""
+def find_peaks(
+    device_name: str, dtype_name: str, *, folder: Path, target_s: float, copy_bytes: int
+) -> Peaks:
+    """The peaks of a device for a dtype, by torch's names, measured now or kept from before."""
+    import torch
+
+    device, dtype = torch.device(device_name), getattr(torch, dtype_name)
     key = _describe(device, dtype)
     path = folder / f"{_digest(key)}.json"
     kept = _read(path, key)

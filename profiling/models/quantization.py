@@ -85,6 +85,15 @@ class Quantization:
         return PrototypeInt4WeightOnlyConfig(group_size=group, **plain)
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuantizedLayers:
+    """The layers of a network whose weights are quantized, and what quantizing them took."""
+
+    names: tuple[str, ...]
+    share: float  # of all values of parameters
+    made_s: float
+
+
 def split_layers(family: Family, quantization: Quantization) -> tuple[list[str], list[str]]:
     """The names of the linear layers that are quantized, and of those that are left as they are.
 

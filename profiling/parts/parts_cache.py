@@ -13,7 +13,7 @@ import torch
 from profiling.models.family import Family
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import cache_root, make_once
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 from profiling.parts.cutting import cut, cut_network
 from profiling.samples.hub import explained
 
@@ -35,7 +35,7 @@ def parts_of(
 
     def make(folder: Path) -> None:
         whole = None if network is not None else local_folder(source)
-        with Making() as making:
+        with BuildCost() as making:
             if whole is not None:
                 cut(whole, folder, **described)
             else:

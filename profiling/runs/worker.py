@@ -33,7 +33,7 @@ from profiling.records import (
 from profiling.samples.samples import Sample
 
 if TYPE_CHECKING:
-    from profiling.runs.experiment import Findings, LoadedModel
+    from profiling.runs.experiment import Findings, Loaded
 
 _CHILD = (sys.executable, "-m", "profiling.runs.worker")
 _PR_SET_PDEATHSIG = 1
@@ -266,7 +266,7 @@ class Bench:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._loaded: LoadedModel | None = None
+        self._loaded: Loaded | None = None
 
     def serve(self) -> None:
         while True:
