@@ -33,7 +33,7 @@ _MODES: Mapping[str, Callable[[Task], Outcome]] = {
 def run_modes(
     point: Point, sample: Sample, modes: Sequence[str], chosen: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Lines of text; the original is always asked, since the others are held against it."""
+    """Lines of text; the original is always asked, since the others are compared with it."""
     torch.set_num_threads(point.threads)
     task = _read_task(point, sample, chosen)
     yield f"{describe_weights(point)}; {chosen['dtype']} on {point.device}"
@@ -42,9 +42,9 @@ def run_modes(
     for mode in dict.fromkeys(("original", *modes)):
         outcome = _MODES[mode](task)
         outcomes.append(outcome)
-        yield f"{mode}: {outcome.passage.text!r}"
+        yield f"{mode}: {outcome.text!r}"
     yield ""
-    yield from draw_table(outcomes, outcomes[0].passage)
+    yield from draw_table(outcomes, outcomes[0])
     yield f"written to {task.output}"
 
 
