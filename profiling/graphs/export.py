@@ -24,13 +24,13 @@ from profiling.graphs.check import check_export, in_single_precision, write_chec
 from profiling.graphs.feeds import export_sizes, feeds_of, noise
 from profiling.graphs.kernels import has_kernels
 from profiling.graphs.layouts import merge_parts, simplify_file
-from profiling.graphs.vision_chain import find_provider
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
 from profiling.parts.build_cost import BuildCost
 from profiling.points.settings import ONNX_LAYOUTS
+from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
 HIDDEN, OUTPUT = "hidden", "embeddings"
@@ -80,7 +80,7 @@ def half_dtype(model: Model, layout: str) -> torch.dtype:
 def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dtype:
     """What a layout computes in: bf16 only where the provider can, else in single precision."""
     stored = half_dtype(model, layout)
-    if stored != torch.bfloat16 or has_kernels(find_provider(provider, model.device), stored):
+    if stored != torch.bfloat16 or has_kernels(find_provider(provider, str(model.device)), stored):
         return stored
     return torch.float32
 

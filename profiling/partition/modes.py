@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from profiling.graphs.check import ExportFailed
-from profiling.graphs.vision_chain import ProviderAbsent
 from profiling.models.loading import load_family
 from profiling.models.weights import describe_weights, locate
 from profiling.partition.outcomes import Outcome, draw_table
@@ -17,6 +16,7 @@ from profiling.partition.running import RunFirst, Task, convert, run_onnx, run_o
 from profiling.partition.standalone import ScriptFailed, run_standalone
 from profiling.parts.reduced import PartMissing
 from profiling.points.point import Point
+from profiling.runtimes.onnxruntime import ProviderAbsent
 from profiling.samples.samples import Sample
 
 # What can go wrong with a right command; each says in one line what.

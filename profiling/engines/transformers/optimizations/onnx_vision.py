@@ -46,10 +46,10 @@ class OnnxVision(Optimization):
     def check(self, point: Point) -> None:
         for name in _NEEDED:
             require_package(name, "requirements.txt")
-        from profiling.graphs.vision_chain import ProviderAbsent, find_provider
+        from profiling.runtimes.onnxruntime import ProviderAbsent, find_provider
 
         try:
-            find_provider(self.provider, torch.device(point.device))
+            find_provider(self.provider, point.device)
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
         parts = find_family(point.model).parts
@@ -67,8 +67,9 @@ class OnnxVision(Optimization):
         model = loaded.model
         # Both import the runtime, which a point without this optimization has no use for.
         from profiling.graphs.graph_cache import cached_vision
-        from profiling.graphs.vision_chain import ProviderAbsent, load_vision, read_check
+        from profiling.graphs.vision_chain import load_vision, read_check
         from profiling.parts.artifacts import size_bytes
+        from profiling.runtimes.onnxruntime import ProviderAbsent
 
         try:
             path = cached_vision(
