@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import Clock, Trace
@@ -18,9 +18,6 @@ from profiling.errors import Unsupported
 from profiling.points.point import Point
 from profiling.records import Reading
 from profiling.samples.samples import Sample
-
-if TYPE_CHECKING:
-    from profiling.engines.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +76,16 @@ class Loading:
     load_s: float
     peak_bytes: int
     peak_source: str
+
+
+class Passes(Protocol):
+    """What an engine is given to run passes of its own with: the batches of a workload."""
+
+    batches: list[list[Sample]]
+    max_new_tokens: int
+
+    def encode(self, index: int) -> Any: ...
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None: ...
 
 
 class Engine(ABC):
@@ -150,7 +157,7 @@ class Engine(ABC):
         """FLOPs and bytes of generating `length` tokens from a batch; or Unsupported."""
         raise Unsupported("this engine does not show what it computes")
 
-    def settle(self, workload: Workload) -> None:  # noqa: B027
+    def settle(self, workload: Passes) -> None:  # noqa: B027
         """Make what depends on a workload's shapes (compiled code, caches); again if it grew."""
 
     def begin_pass(self) -> None:  # noqa: B027
@@ -160,11 +167,11 @@ class Engine(ABC):
         """What can be told only right after every sample was answered once."""
         return iter(())
 
-    def memory_readings(self, workload: Workload) -> Iterator[Reading]:
+    def memory_readings(self, workload: Passes) -> Iterator[Reading]:
         """What the engine knows of its own memory: weights by part, keys and values."""
         return iter(())
 
-    def readings(self, workload: Workload, loading: Loading) -> Iterator[Reading]:
+    def readings(self, workload: Passes, loading: Loading) -> Iterator[Reading]:
         """What making it cost, cache hits, recompilations, and what it really computed in."""
         return iter(())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from profiling.costs.accounting import account, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
-from profiling.engines.engine import Engine, Footprint, Loading, Row
+from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.trace import Clock, Trace
 from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
 from profiling.engines.transformers.held_memory import read_cache, read_weights
@@ -34,9 +34,6 @@ from profiling.models.model import Model, Prepared
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.samples.samples import Sample
-
-if TYPE_CHECKING:
-    from profiling.engines.workload import Workload
 
 # What allocators say where they raise nothing more telling than a RuntimeError.
 _NO_MEMORY = (
@@ -250,7 +247,7 @@ class TransformersEngine(Engine):
             cross_check=cross_check,
         )
 
-    def settle(self, workload: Workload) -> None:
+    def settle(self, workload: Passes) -> None:
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
 
@@ -262,14 +259,14 @@ class TransformersEngine(Engine):
         for optimization in self.stack:
             yield from optimization.answered()
 
-    def memory_readings(self, workload: Workload) -> Iterator[Reading]:
+    def memory_readings(self, workload: Passes) -> Iterator[Reading]:
         # A cache of fixed length is as long after the first token as after the last, and a network
         # whose steps are compiled would be compiled again for the hooks.
         length = 1 if self.loaded.fixed_cache is not None else None
         yield from read_cache(self.network, lambda: workload.run(0, max_new_tokens=length))
         yield from read_weights(self.network, self.loaded.parts())
 
-    def readings(self, workload: Workload, loading: Loading) -> Iterator[Reading]:
+    def readings(self, workload: Passes, loading: Loading) -> Iterator[Reading]:
         yield from self._build_readings(loading)
         if self.model.quantized is not None:
             yield _share(self.model.quantized.share)

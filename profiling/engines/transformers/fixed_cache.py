@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from profiling.engines.engine import Passes
 from profiling.engines.transformers.compilation import Compilation, NeverCompiled
 from profiling.machine.peak_watch import PeakWatch
 from profiling.records import MEASURED, Reading, unavailable
-
-if TYPE_CHECKING:
-    from profiling.engines.workload import Workload
 
 _SAMPLE_S = 0.01
 _ONE_TOKEN = "the only new token comes out of the first pass, which is not compiled"
@@ -42,12 +40,12 @@ class FixedCache:
         # anew.
         self.options = _options(compilation)
 
-    def settle(self, workload: Workload, network: Any) -> None:
+    def settle(self, workload: Passes, network: Any) -> None:
         """Make what the workload needs; again only where something was compiled since."""
         if self.settled is None or self.num_recompilations:
             self.settled = self._settle(workload, network)
 
-    def _settle(self, workload: Workload, network: Any) -> Settled:
+    def _settle(self, workload: Passes, network: Any) -> Settled:
         """A pass for each length of prompt, the longest first: none later needs a longer cache."""
         self.start_afresh(network)
         with PeakWatch(sample_interval_s=_SAMPLE_S) as peak:
@@ -71,7 +69,7 @@ class FixedCache:
         if self.compilation is not None:
             self.compilation.reset()
 
-    def _count_calls(self, workload: Workload, index: int) -> float | None:
+    def _count_calls(self, workload: Passes, index: int) -> float | None:
         """Calls of compiled graphs for each token after the first, by one more pass."""
         steps = workload.max_new_tokens - 1
         if self.compilation is None or not steps:
@@ -119,7 +117,7 @@ def _options(compilation: Compilation | None) -> dict[str, Any]:
     return {"cache_implementation": "static", "compile_config": compilation.config()}
 
 
-def _longest_first(workload: Workload) -> list[int]:
+def _longest_first(workload: Passes) -> list[int]:
     """One batch of each length of prompt."""
     by_length: dict[int, int] = {}
     for index in range(len(workload.batches)):
