@@ -214,7 +214,7 @@ def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
 
 ADDRESS_OF_A_PROJECT = """
 from tests.composing import compose_config
-from profiling.session import plan_point
+from profiling.runs.session import plan_point
 config = compose_config("num_samples=2") | {"results_dir": %r}
 print(plan_point(config).fingerprint)
 """
