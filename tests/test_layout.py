@@ -56,10 +56,10 @@ def name_module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """Every import of a file, as a rule also those inside functions and under TYPE_CHECKING."""
+def list_imports(path: Path) -> Iterator[str]:
+    """Every import of a file, also those inside functions and under TYPE_CHECKING."""
     tree = parse(path)
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -162,7 +162,7 @@ def test_the_parent_reaches_no_framework() -> None:
         if name in seen or not (path := find_module(name)):
             continue
         seen.add(name)
-        found = set(list_imports(path, top_level_only=name == "profiling.runs.worker"))
+        found = set(list_imports(path))
         assert not {part.split(".")[0] for part in found} & HEAVY, f"{name} imports a framework"
         waiting += [step for part in found for step in (part, part.rpartition(".")[0])]
     assert {"profiling.runs.worker", "profiling.runs.sweep", "profiling.runs.session"} <= seen

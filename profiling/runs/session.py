@@ -27,13 +27,10 @@ from profiling.models.weights import describe_weights, locate
 from profiling.points.configuration import read_point
 from profiling.points.point import Point, canonical_json, digest_code
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
+from profiling.runs.job import Job, Outcome
+from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.progress import Progress
-from profiling.runs.worker import (
-    Job,
-    Outcome,
-    WorkerKeeper,
-    now,
-)
+from profiling.runs.recording import now
 from profiling.samples.samples import (
     Sample,
     check_pictures,

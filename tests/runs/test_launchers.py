@@ -155,7 +155,7 @@ def list_measuring(pid: int) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    return "profiling.runs.worker" in process.cmdline()
+    return "profiling.runs.child" in process.cmdline()
 
 
 def _list_measuring(pid: int) -> Iterator[psutil.Process]:
