@@ -12,12 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profiling.arguments import refuse
 from profiling.errors import ConfigError
-from profiling.runs.sweep import (
-    INTERRUPTED,
-    check_overrides,
-    explain,
-    run_job,
-)
+from profiling.points.overrides import check_overrides, explain
+from profiling.runs.sweep import INTERRUPTED, run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

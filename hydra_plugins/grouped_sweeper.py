@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.points.blocks import Values, unite
-from profiling.runs.sweep import mask_config, run_sweep, to_plain
+from profiling.points.configuration import mask_config, to_plain
+from profiling.runs.sweep import run_sweep
 
 
 class GroupedSweeper(BasicSweeper):  # type: ignore[misc]

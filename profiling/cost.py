@@ -29,11 +29,11 @@ from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_family
 from profiling.models.model import Model
 from profiling.models.weights import locate
-from profiling.points.configuration import read_point
+from profiling.points.configuration import read_config, read_point
+from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
 from profiling.probes.flops import FlopsProbe, geometry_of
 from profiling.records import Reading
-from profiling.runs.sweep import check_overrides, explain, read_config
 from profiling.samples.hub import HubError
 from profiling.samples.samples import Sample, full_batches, load_samples
 

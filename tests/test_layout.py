@@ -145,7 +145,7 @@ def test_a_point_is_checked_without_a_framework() -> None:
     program = (
         "import sys, main, hydra\n"
         "from profiling.runs.session import plan_point\n"
-        "from profiling.runs.sweep import read_config\n"
+        "from profiling.points.configuration import read_config\n"
         f"with hydra.initialize_config_dir({str(PROJECT / 'conf')!r}, version_base='1.3'):\n"
         "    plan = plan_point(read_config(hydra.compose('config', ['results_dir=.'])))\n"
         f"print(plan.point.model, *({set(HEAVY)} & sys.modules.keys()))\n"

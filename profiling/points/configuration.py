@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, TypeGuard
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from profiling import PROJECT
 from profiling.errors import (
@@ -49,6 +50,22 @@ ROOT_KEYS = (
     "tracker",
     "dry",
 )
+
+
+def read_config(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain values, without what is Hydra's own."""
+    return to_plain(mask_config(config))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def mask_config(config: DictConfig) -> DictConfig:
+    names = [str(name) for name in config if name not in ("hydra", "experiment")]
+    return OmegaConf.masked_copy(config, names)
 
 
 def read_point(config: Mapping[str, Any], *, device: str, cores: int) -> Point:
