@@ -31,7 +31,7 @@ from PIL import Image
 from profiling import PROJECT
 from profiling.arguments import refuse
 from profiling.errors import ConfigError
-from profiling.points.configuration import LARGEST_SEED
+from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
 from profiling.samples.samples import (
     PictureError,

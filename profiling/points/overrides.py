@@ -17,9 +17,9 @@ from profiling.points.configuration import (
     GROUPS,
     ROOT_KEYS,
     SINGLE_GROUPS,
-    describe_options,
     keys_beside,
 )
+from profiling.points.options import describe_options
 
 # The options of hydra/launcher that need a package, and its plugin for Hydra.
 LAUNCHER_PLUGINS = {

@@ -14,7 +14,7 @@ class WorkerKeeper:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
-        self._key: tuple[object, ...] | None = None
+        self._key: str | None = None
         self.num_loaded = 0
 
     def run(self, job: Job, on_event: Callable[[str], None]) -> Outcome:

@@ -27,22 +27,12 @@ def record(
     noise: str | None = None,
 ) -> dict[str, Any]:
     """Write the record of a point and return its summary."""
-    point = job.point
     columns = [column for column in SUMMARY_COLUMNS if column not in AT_READING]
     summary = dict.fromkeys(columns) | {
         "fingerprint": job.facts["fingerprint"],
         "status": status,
-        "model": point.model,
-        "weights": point.weights,
-        "dataset": point.dataset,
-        "optimization": "+".join(point.optimization),
-        "img_size": point.img_size,
-        "prompt_len": point.prompt_len,
-        "batch_size": point.batch_size,
-        "max_new_tokens": point.max_new_tokens,
-        "device": point.device,
+        **job.point.as_columns(),
         "dtype": dtype,
-        "num_samples": point.num_samples,
         **summarize(readings),
         "noisy": None if status != COMPLETED else noise is not None,
         "noise_reason": noise,

@@ -24,8 +24,9 @@ from profiling.machine.machine import (
     usable_cores,
 )
 from profiling.models.weights import describe_weights, locate
+from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
-from profiling.points.point import Point, canonical_json, digest_code
+from profiling.points.point import Point
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
 from profiling.runs.job import Job, Outcome
 from profiling.runs.keeper import WorkerKeeper
@@ -50,7 +51,6 @@ class Plan:
     samples: list[Sample]
     fingerprint: str
     digests: Mapping[str, str]
-    tracker: Mapping[str, Any]
 
 
 def plan_point(config: Mapping[str, Any]) -> Plan:
@@ -70,13 +70,7 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     )
     _check_results_dir(Path(point.results_dir))
     digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
-    return Plan(
-        point=point,
-        samples=samples,
-        fingerprint=fingerprint,
-        digests=digests,
-        tracker=dict(config["tracker"]),
-    )
+    return Plan(point=point, samples=samples, fingerprint=fingerprint, digests=digests)
 
 
 @cache
@@ -210,9 +204,9 @@ class Session:
 
     def _show(self, plan: Plan, folder: Path) -> None:
         """Show a record where people look at their runs, also one that was kept from before."""
-        chosen = canonical_json(plan.tracker)
+        chosen = canonical_json(plan.point.tracker)
         if chosen not in self._trackings:
-            self._trackings[chosen] = Tracking(plan.tracker, self.progress.note)
+            self._trackings[chosen] = Tracking(plan.point.tracker, self.progress.note)
         self._trackings[chosen].show(folder)
 
     def _hold_device(self, point: Point) -> AbstractContextManager[None]:

@@ -45,7 +45,7 @@ def run_sweep(
     order = order_for_loading([plan.point for plan in plans])
     ordered = [plans[i] for i in order]
     announce(ordered)
-    if configs[0]["dry"]:
+    if plans[0].point.dry:
         list_points(ordered)
         return 0
     with _session(total=len(jobs)) as session:
@@ -76,7 +76,7 @@ def run_job(config: DictConfig) -> str:
         refuse(error if isinstance(error, ConfigError) else explain(error))
     if _current.session is not None:
         return _current.session.run(plan).status
-    return _run_alone(plan, in_sweep=elsewhere, dry=bool(config.dry))
+    return _run_alone(plan, in_sweep=elsewhere)
 
 
 def _is_sweep() -> bool:
@@ -86,7 +86,8 @@ def _is_sweep() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def _run_alone(plan: Plan, *, in_sweep: bool, dry: bool) -> str:
+def _run_alone(plan: Plan, *, in_sweep: bool) -> str:
+    dry = plan.point.dry
     if in_sweep and not dry:
         with _session(total=1) as session:
             return session.run(plan).status

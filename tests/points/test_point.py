@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.errors import ConfigError
+from profiling.points.address import canonical_json
 from profiling.points.configuration import read_point
-from profiling.points.point import Point, canonical_json, order_for_loading
+from profiling.points.point import Point, order_for_loading
+from profiling.points.readers import order_stack
 from profiling.runs.session import plan_point
 from tests.composing import CONF, PROJECT, compose_config, compose_point, make_dataset, write_index
 
@@ -124,15 +126,13 @@ def test_a_stack_is_brought_into_its_canonical_order() -> None:
 @given(order=st.permutations(["fp16", "second", "first", "baseline"]))
 def test_any_order_of_a_stack_is_one_stack(order: list[str]) -> None:
     """With optimizations that do not exist yet: order first, then name."""
-    from profiling.points.configuration import _read_stack
-
     groups = {
         "baseline": {"kind": "baseline", "order": 0},
         "fp16": {"kind": "dtype", "order": 0},
         "first": {"kind": "a", "order": 3},
         "second": {"kind": "b", "order": 7},
     }
-    stack = _read_stack({name: groups[name] for name in order})
+    stack = order_stack("optimization", {name: groups[name] for name in order})
     assert list(stack) == ["fp16", "first", "second"]
 
 
