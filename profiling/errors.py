@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_SHOWN = 200
+# Keys after which people type secrets, also where the name of a variable was asked for.
+_SECRET = re.compile(r"(key|token|secret|password|_env)$", re.IGNORECASE)
+HIDDEN = "…"
 
 
 class Unsupported(RuntimeError):
@@ -17,7 +21,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(_one_line(f"{key}={_show(value)}: {allowed}"))
+        super().__init__(_one_line(f"{key}={_show_of(key, value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -51,6 +55,15 @@ def require_whole(
         upper = "" if at_most is None else f" to {at_most}"
         raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}{besides}")
     return value
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of a key must not be shown."""
+    return _SECRET.search(key) is not None
+
+
+def _show_of(key: str, value: object) -> str:
+    return HIDDEN if value is not None and is_secret(key) else _show(value)
 
 
 def _show(value: object) -> str:

@@ -153,6 +153,15 @@ def test_a_point_is_checked_without_a_framework() -> None:
     assert run_python(program) == "qwen25vl\n"
 
 
+def test_settings_are_checked_without_a_framework() -> None:
+    room = PROJECT / "profiling" / "engines"
+    names = [name_module(path) for path in room.rglob("settings.py")]
+    names += [name_module(path) for path in room.rglob("settings/*.py")]
+    program = f"import importlib, sys\n[importlib.import_module(name) for name in {names}]\n"
+    assert run_python(program + f"print(*{set(HEAVY)} & sys.modules.keys())") == "\n"
+    assert len(names) > 1
+
+
 def test_the_parent_reaches_no_framework() -> None:
     """The command imports only what is needed to check points; models live in the child."""
     seen: set[str] = set()
@@ -269,6 +278,19 @@ def without_docstrings(path: Path) -> ast.Module:
         if told and ast.get_docstring(node):
             node.body[0] = ast.Pass()
     return tree
+
+
+# The name that stands for the model as it is.
+PLAIN = "baseline"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in ("points", "runs", "main")])
+def test_engines_and_optimizations_are_known_by_name_only_to_their_rooms(path: Path) -> None:
+    groups = (PROJECT / "conf" / group for group in ("engine", "optimization"))
+    names = {yaml.stem for group in groups for yaml in group.glob("*.yaml")}
+    default = {"torch"} if path.stem == "point" else set()
+    constants = {node.value for node in ast.walk(parse(path)) if isinstance(node, ast.Constant)}
+    assert names & constants <= {PLAIN, *default}
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from profiling.graphs.choices import CPU_PROVIDER, CUDA_PROVIDER
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import InFront
-from profiling.points.settings import CPU_PROVIDER, CUDA_PROVIDER
 
 CHECK_FILE = "vision_model.check.json"
 _ERRORS_ONLY = 3

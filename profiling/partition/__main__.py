@@ -13,11 +13,11 @@ from hydra import compose, initialize_config_dir
 from profiling import PROJECT
 from profiling.arguments import Parser, refuse, whole_from
 from profiling.errors import ConfigError
+from profiling.graphs.choices import LAYOUTS
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import read_config, read_point
 from profiling.points.options import list_options
 from profiling.points.point import Point
-from profiling.points.settings import ONNX_LAYOUTS
 from profiling.samples.hub import HubError
 from profiling.samples.samples import (
     PictureError,
@@ -60,7 +60,7 @@ def make_parser() -> Parser:
     add("--output-dir", type=Path, default=Path("split_models"))
     add("--quantize", action="store_true", help="the graph's weights in eight bits")
     add("--pt", action="store_true", help="write vision_model.pt too, weights only")
-    add("--onnx-layout", default="single", choices=ONNX_LAYOUTS)
+    add("--onnx-layout", default="single", choices=LAYOUTS)
     add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
     add("--simplify", action="store_true", help="run a graph simplifier over the graph")
     return parser

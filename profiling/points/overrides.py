@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.errors import ConfigError
+from profiling.errors import HIDDEN, ConfigError, is_secret
 from profiling.points.configuration import (
     GROUPS,
     ROOT_KEYS,
@@ -94,7 +94,7 @@ def explain(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read: {text}; {_QUOTING}"
+        return f"{_hide(str(error.override))}: cannot be read: {text}; {_QUOTING}"
     unknown = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if unknown:
         group, value = unknown.groups()
@@ -108,7 +108,13 @@ def explain(error: Exception) -> str:
 
 
 def _as_typed(key: str) -> str:
-    return next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key)
+    return _hide(next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key))
+
+
+def _hide(argument: str) -> str:
+    """The argument, without its value where that may be a secret."""
+    key, equals, _ = argument.partition("=")
+    return f"{key}={HIDDEN}" if equals and is_secret(key) else argument
 
 
 def _describe_choices(group: str, available: Sequence[str]) -> str:

@@ -32,6 +32,18 @@ def _from_second(name: str, number: int) -> str | None:
     return named(name, number) if number > 1 else None
 
 
+# Named in a label only where another engine was chosen.
+DEFAULT_ENGINE = "torch"
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
+    return str(settings["name"])
+
+
+def _unless_default(_: str, engine: str) -> str | None:
+    return None if engine == DEFAULT_ENGINE else engine
+
+
 _PROMPT = readers.whole_or_null(
     null="as it is", at_least=readers.SMALLEST_PROMPT, at_most=readers.LONGEST_PROMPT
 )
@@ -60,6 +72,16 @@ class Point:
         metadata=key("model.revision", read=readers.revision, loads=always, by_content=True)
     )
     public_dtype: str = field(metadata=key("model.dtype", read=readers.dtype, loads=always))
+    engine_settings: Mapping[str, Any] = field(
+        metadata=key(
+            "engine",
+            read=readers.engine,
+            loads=always,
+            shown=_name_of,
+            label=_unless_default,
+            in_summary=True,
+        )
+    )
     optimization_settings: Mapping[str, Mapping[str, Any]] = field(
         metadata=key(
             "optimization",
@@ -107,6 +129,15 @@ class Point:
         compare=False, metadata=key("tracker", read=readers.group, in_record=False)
     )
     dry: bool = field(compare=False, metadata=key("dry", read=readers.switch, in_record=False))
+
+    @property
+    def engine(self) -> str:
+        return _name_of(self.engine_settings)
+
+    @property
+    def room(self) -> str:
+        """The folder of `profiling/engines/` that runs the point."""
+        return str(self.engine_settings["room"])
 
     @property
     def optimization(self) -> tuple[str, ...]:

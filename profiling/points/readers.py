@@ -12,7 +12,7 @@ from profiling import PROJECT
 from profiling.errors import ConfigError, require_one_of, require_switch, require_whole
 from profiling.points.key import Composed, Reader
 from profiling.points.options import list_options, read_option
-from profiling.points.settings import check_settings
+from profiling.points.settings import Settings, check_by_room
 
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 # What torch takes.
@@ -96,11 +96,30 @@ def image_side(composed: Composed, name: str) -> int:
     return require_whole(native, composed[native], at_least=smallest, at_most=largest)
 
 
+def engine(composed: Composed, name: str) -> dict[str, Any]:
+    """The settings of the engine, which its room has checked."""
+    chosen = composed[name]
+    shipped = read_option(name, chosen["name"])
+    settings = Settings(place=name, chosen=chosen, shipped=shipped)
+    # It names code, as the name of the yaml does.
+    settings.require_one_of("room", [shipped["room"]])
+    settings.require_environment_names()
+    check_by_room(f"{_room(composed)}.settings", settings)
+    return dict(chosen)
+
+
+def _room(composed: Composed) -> str:
+    room = read_option("engine", composed["engine.name"])["room"]
+    return f"profiling.engines.{room}"
+
+
 def stack(composed: Composed, name: str) -> dict[str, dict[str, Any]]:
     """The settings of each optimization, in the canonical order of the stack."""
     typed: Mapping[str, Mapping[str, Any]] = composed[name]
     for one, chosen in typed.items():
-        check_settings(one, chosen, read_option(name, one)[one])
+        shipped = read_option(name, one)[one]
+        settings = Settings(place=f"{name}.{one}", chosen=chosen, shipped=shipped)
+        check_by_room(f"{_room(composed)}.optimizations.settings.{one}", settings)
     return order_stack(name, typed)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Child:
     def _perform(self, job: Job) -> Ending:
         self._notify("starting")
         # Imported after the parent was told: a framework takes seconds to import.
-        from profiling.engines.transformers import process
+        process = import_module(f"profiling.engines.{job.point.room}.process")
         from profiling.runs import experiment
 
         try:

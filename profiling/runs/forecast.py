@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from profiling.points.point import Point
+from profiling.points.point import DEFAULT_ENGINE, Point
 from profiling.records import COMPLETED, Record, read
 
 
@@ -28,7 +28,11 @@ class Forecast:
             return
         summary, profiler = record.summary, record.config.get("profiler", {})
         keys = _from_like_to_unlike(
-            profiler.get("name"), summary["model"], summary["weights"], summary["optimization"]
+            profiler.get("name"),
+            summary.get("engine") or DEFAULT_ENGINE,
+            summary["weights"],
+            summary["model"],
+            summary["optimization"],
         )
         for key in keys:
             self._took_s.setdefault(key, []).append(took_s)
@@ -36,7 +40,11 @@ class Forecast:
     def expect_s(self, point: Point) -> float | None:
         """The median of the points most like this one; None where nothing is like it at all."""
         keys = _from_like_to_unlike(
-            point.profiler["name"], point.model, point.weights, "+".join(point.optimization)
+            point.profiler["name"],
+            point.engine,
+            point.weights,
+            point.model,
+            "+".join(point.optimization),
         )
         for key in keys:
             if key in self._took_s:
@@ -49,11 +57,9 @@ class Forecast:
         return sum(known) + median(known) * (len(each) - len(known)) if known else None
 
 
-def _from_like_to_unlike(
-    profiler: str | None, model: str, weights: str, optimization: str
-) -> list[tuple[object, ...]]:
-    exact = (profiler, weights, model, optimization)
-    return [exact[:length] for length in (4, 3, 2)]
+def _from_like_to_unlike(*exact: str | None) -> list[tuple[object, ...]]:
+    """From all five, on which a duration depends, to profiler, engine and weights alone."""
+    return [exact[:length] for length in (5, 4, 3)]
 
 
 def _duration_s(run: Mapping[str, Any]) -> float | None:

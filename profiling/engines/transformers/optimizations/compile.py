@@ -12,8 +12,8 @@ from profiling.engines.transformers.compilation import Compilation, fixed_cache
 from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
 from profiling.errors import Unsupported
 from profiling.models.model import Model
+from profiling.models.quantizers import BITSANDBYTES
 from profiling.points.point import Point
-from profiling.points.settings import BITSANDBYTES
 
 
 class Compile(Optimization):

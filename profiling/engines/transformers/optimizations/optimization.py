@@ -16,9 +16,9 @@ from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.quantization import Quantization
+from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
 from profiling.points.point import Point
-from profiling.points.settings import BITSANDBYTES, TORCHAO
 
 _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
