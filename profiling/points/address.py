@@ -6,9 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
+
+# The rooms that decide what a record holds. Records stay valid when any other room changes.
+MEASURING = frozenset(
+    {
+        *("engines", "runtimes", "models", "parts", "graphs", "samples", "machine"),
+        *("probes", "quality", "costs", "statistics", "records", "metrics", "runs"),
+    }
+)
+# The modules of `runs` that start, arrange and announce the runs, and measure nothing.
+_AROUND_MEASURING = frozenset(
+    f"runs/{stem}"
+    for stem in ("announcing", "forecast", "keeper", "launching", "progress", "session", "sweep")
+)
 
 
 def canonical_json(value: object) -> str:
@@ -26,11 +40,15 @@ def to_json(value: Any) -> Any:
 
 @cache
 def digest_code() -> str:
-    """A digest of the code that measures: all of this package except the reports."""
-    package = PROJECT / "profiling"
+    """A digest of the code that measures."""
+    return digest_rooms(PROJECT / "profiling")
+
+
+def digest_rooms(package: Path) -> str:
+    """A digest of the modules that decide what a record holds, by name and content."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
-        if not name.startswith("report/"):
+        name = path.relative_to(package).with_suffix("").as_posix()
+        if name.split("/")[0] in MEASURING and name not in _AROUND_MEASURING:
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
