@@ -1,4 +1,4 @@
-"""Mistakes of the person who typed, and what cannot be done here: each is one line."""
+"""Errors that are one line for the user: a wrong configuration, or what cannot be done here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN = "…"
 
 
 class Unsupported(RuntimeError):
-    """What this machine, this family or an installed package cannot do: one line that says why."""
+    """What this machine, family or installed package cannot do: one line that says why."""
 
 
 class ConfigError(ValueError):
@@ -29,14 +29,14 @@ class ConfigError(ValueError):
 
 
 def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
-    """Refuse every other value, and list those that a person can type."""
+    """Refuse every other value, and list the allowed ones as they are typed."""
     if value not in allowed:
         listed = ", ".join(_show(one) for one in allowed)
         raise ConfigError(key, value, f"allowed is {'one of ' * (len(allowed) > 1)}{listed}")
 
 
 def require_switch(key: str, value: object) -> bool:
-    """Only true and false: a number or a word is more likely meant for another key."""
+    """Only true and false: a number or a text is more likely meant for another key."""
     if not isinstance(value, bool):
         raise ConfigError(key, value, "allowed are true and false")
     return value
@@ -45,7 +45,7 @@ def require_switch(key: str, value: object) -> bool:
 def require_whole(
     key: str, value: object, *, at_least: int, at_most: int | None = None, besides: str = ""
 ) -> int:
-    """A whole number in its limits; `besides` names what else a person may type."""
+    """A whole number within its limits; `besides` names what else may be typed."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int)
@@ -67,11 +67,11 @@ def _show_of(key: str, value: object) -> str:
 
 
 def _show(value: object) -> str:
-    """As it is typed, shortened in the middle where it would bury the rest of the line."""
+    """As it is typed, shortened in the middle where it is too long for the line."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
 
 
 def _one_line(text: str) -> str:
-    """Without what would break the line or steer the terminal."""
+    """Without line breaks and without control characters for the terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""How long points will take, told from records of points like them."""
+"""How long points will take, from the records of similar points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Forecast:
         if took_s is None:
             return
         summary, profiler = record.summary, record.config.get("profiler", {})
-        keys = _from_like_to_unlike(
+        keys = _by_similarity(
             profiler.get("name"),
             summary.get("engine") or DEFAULT_ENGINE,
             summary["weights"],
@@ -38,8 +38,8 @@ class Forecast:
             self._took_s.setdefault(key, []).append(took_s)
 
     def expect_s(self, point: Point) -> float | None:
-        """The median of the points most like this one; None where nothing is like it at all."""
-        keys = _from_like_to_unlike(
+        """The median of the most similar points; None where no point is similar."""
+        keys = _by_similarity(
             point.profiler["name"],
             point.engine,
             point.weights,
@@ -57,8 +57,8 @@ class Forecast:
         return sum(known) + median(known) * (len(each) - len(known)) if known else None
 
 
-def _from_like_to_unlike(*exact: str | None) -> list[tuple[object, ...]]:
-    """From all five, on which a duration depends, to profiler, engine and weights alone."""
+def _by_similarity(*exact: str | None) -> list[tuple[object, ...]]:
+    """Keys of decreasing similarity: equal in all five values, or in the first four or three."""
     return [exact[:length] for length in (5, 4, 3)]
 
 
