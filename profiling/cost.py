@@ -21,11 +21,11 @@ from profiling.arguments import refuse
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.errors import ConfigError
-from profiling.points.configuration import read_point
+from profiling.points.configuration import read_config, read_point
+from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
 from profiling.probes.flops import read_costs
 from profiling.records import Reading
-from profiling.runs.sweep import check_overrides, explain, read_config
 from profiling.samples.hub import HubError
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
-"""Takes samples of a public set from the hub: python -m profiling.fetch dataset=… [key=value …].
+"""Downloads samples of a public dataset: python -m profiling.fetch dataset=… [key=value …].
 
-Which rows are taken depends on the seed and on the rows' names alone: each row's rank is a hash
-of the two, and the lowest ranks win, in whatever order the rows come. Fewer samples of the same
-seed are therefore the first ones of more. What is fetched lies beside its place until it is
-complete, so a folder that is there is whole, and a command that was cut short goes on.
+Which rows are taken depends on the seed and on the rows' names alone: the rank of a row is a hash
+of both, and the rows of the lowest ranks are taken, in whatever order they come. Fewer samples
+with the same seed are therefore the first ones of more. Files are written to a folder beside the
+output, which is renamed when it is complete; an interrupted command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from PIL import Image
 
 from profiling import PROJECT
 from profiling.arguments import refuse
-from profiling.errors import ConfigError
-from profiling.points.configuration import LARGEST_SEED
+from profiling.errors import ConfigError, require_one_of, require_whole
+from profiling.points.options import list_options
+from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
 from profiling.samples.samples import (
     PictureError,
@@ -42,7 +43,7 @@ from profiling.samples.samples import (
 )
 
 CONF = PROJECT / "conf" / "fetch"
-SAMPLES, SOURCE, PROGRESS, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
+SAMPLES, SOURCE, STATE, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
 FAILED = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Often enough that little is read twice, seldom enough that writing costs nothing.
@@ -59,7 +60,7 @@ _COLUMNS = ("id", "picture", "question", "context", "choices", "references", "op
 
 
 class FetchError(RuntimeError):
-    """What failed on the way: one line that names it and says what to do."""
+    """A download that failed: one line that says what failed and what to do."""
 
 
 class Unfit(ValueError):
@@ -68,7 +69,7 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to take from where. All but `output` decides which samples there are."""
+    """Which samples to take from where. All fields but `output` decide which samples result."""
 
     dataset: str
     repository: str
@@ -93,8 +94,8 @@ class Request:
 
 
 @dataclass(kw_only=True)
-class Haul:
-    """What was read so far: how many rows, the best of them, and why others cannot be used."""
+class Progress:
+    """The rows read so far, those of the lowest ranks, and why others cannot be used."""
 
     rows_read: int
     state: dict[str, Any] | None
@@ -105,23 +106,23 @@ class Haul:
 def main() -> None:
     try:
         request = read_request(sys.argv[1:])
-        with locked(request.output), hub.explained("dataset", request.place, request.revision):
+        with reserved(request.output), hub.explained("dataset", request.place, request.revision):
             print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
     except ConfigError as error:
         refuse(error)
     except (FetchError, hub.HubError) as error:
         refuse(error, FAILED)
     except OSError as error:
-        refuse(f"{error}; the same command goes on from there", FAILED)
+        refuse(f"{error}; the same command continues from there", FAILED)
     except KeyboardInterrupt:
-        refuse("stopped; the same command goes on from there", FAILED)
+        refuse("stopped; the same command continues from there", FAILED)
 
 
-# What was asked for
+# What was typed
 
 
 def read_request(arguments: Sequence[str]) -> Request:
-    """The yaml of a set with what was typed put over it, checked."""
+    """The yaml of a dataset, overridden by what was typed, and checked."""
     typed = dict(_split(argument) for argument in arguments)
     name = str(typed.pop("dataset", None))
     values = _read_yaml(name)
@@ -155,23 +156,21 @@ def _split(argument: str) -> tuple[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
-    # A folder may have a name that yaml would take for a number or a list.
+    # A folder may have a name that yaml reads as a list or a date.
     return key, value if value is None or isinstance(value, int) else text
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
-    options = sorted(path.stem for path in CONF.glob("*.yaml"))
-    if name not in options:
-        raise ConfigError("dataset", name, f"allowed is one of {', '.join(options)}")
+    require_one_of("dataset", name, list_options("fetch"))
     values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     return values
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    _whole(values, "num_samples", at_least=1)
-    _whole(values, "seed", at_least=0, at_most=LARGEST_SEED)
+    require_whole("num_samples", values["num_samples"], at_least=1)
+    require_whole("seed", values["seed"], at_least=0, at_most=LARGEST_SEED)
     if values["pool"] is not None:
-        _whole(values, "pool", at_least=values["num_samples"])
+        require_whole("pool", values["pool"], at_least=values["num_samples"])
     if not values["source"] and not _COMMIT.fullmatch(str(values["revision"])):
         raise ConfigError(
             "revision", values["revision"], "allowed is a commit: 40 hexadecimal digits"
@@ -179,16 +178,6 @@ def _check(values: Mapping[str, Any]) -> None:
     for one, other in (("question", "wording"), ("references", "option")):
         if (values[one] is None) == (values[other] is None):
             raise ConfigError(one, values[one], f"allowed is to give either this or {other}")
-
-
-def _whole(
-    values: Mapping[str, Any], key: str, *, at_least: int, at_most: int | None = None
-) -> None:
-    value = values[key]
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < at_least or (at_most is not None and value > at_most):
-        upper = "" if at_most is None else f" to {at_most}"
-        raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}")
 
 
 def _existing_folder(written: str) -> str:
@@ -212,14 +201,14 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Keeps a second fetch of the same folder out."""
+def reserved(output: Path) -> Iterator[None]:
+    """Refuses a second fetch into the same folder."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise FetchError(f"{output}: another fetch is at work on it: wait for its end") from None
+        raise FetchError(f"{output}: another fetch is writing to it: wait for its end") from None
     try:
         yield
     finally:
@@ -227,34 +216,34 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def fetch(request: Request, command: Sequence[str]) -> str:
-    """Bring a folder of samples into being; what is said at the end."""
+    """Make the folder of samples, unless it is there; return what is printed at the end."""
     if request.output.exists():
         _check_finished(request)
         return _describe(request, "already there")
     partial = request.output.with_name(f"{request.output.name}.part")
-    haul = _resume(request, partial)
+    progress = _resume(request, partial)
     _import_datasets()
-    with _whole_files(request.place):
-        _read_rows(request, partial, haul)
-    _finish(request, partial, haul, command)
+    with _readable_files(request.place):
+        _read_rows(request, partial, progress)
+    _finish(request, partial, progress, command)
     return _describe(request, "complete")
 
 
-def _read_rows(request: Request, partial: Path, haul: Haul) -> None:
+def _read_rows(request: Request, partial: Path, progress: Progress) -> None:
     stream = _open(request)
-    if haul.state is not None:
-        stream.load_state_dict(haul.state)
-    left = None if request.pool is None else max(0, request.pool - haul.rows_read)
+    if progress.state is not None:
+        stream.load_state_dict(progress.state)
+    left = None if request.pool is None else max(0, request.pool - progress.rows_read)
     for row in islice(stream, left):
-        _take(request, partial, haul, row)
-        haul.rows_read += 1
-        if haul.rows_read % _ROWS_BETWEEN_SAVES == 0:
-            haul.state = stream.state_dict()
-            _save(request, partial, haul)
+        _take(request, partial, progress, row)
+        progress.rows_read += 1
+        if progress.rows_read % _ROWS_BETWEEN_SAVES == 0:
+            progress.state = stream.state_dict()
+            _save(request, partial, progress)
 
 
 def _check_finished(request: Request) -> None:
-    """A folder that holds something else is left alone."""
+    """Refuse a folder that holds anything but what is asked for."""
     try:
         stored = json.loads((request.output / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -272,36 +261,36 @@ def _check_finished(request: Request) -> None:
         raise ConfigError("output", request.output, "was changed since; remove it or name another")
 
 
-def _resume(request: Request, partial: Path) -> Haul:
-    """What an earlier command left, if it asked for the same; otherwise a fresh start."""
+def _resume(request: Request, partial: Path) -> Progress:
+    """What an interrupted command left, if it asked for the same; otherwise a new start."""
     try:
-        stored = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
+        stored = json.loads((partial / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         stored = {}
     if stored.get("request") != json.loads(json.dumps(request.facts())):
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
-        return Haul(rows_read=0, state=None, kept=[], left_out=Counter())
-    print(f"going on after {stored['rows_read']} rows", file=sys.stderr)
+        return Progress(rows_read=0, state=None, kept=[], left_out=Counter())
+    print(f"continuing after {stored['rows_read']} rows", file=sys.stderr)
     del stored["request"]
-    return Haul(**{**stored, "left_out": Counter(stored["left_out"])})
+    return Progress(**{**stored, "left_out": Counter(stored["left_out"])})
 
 
-def _save(request: Request, partial: Path, haul: Haul) -> None:
-    _write_json(partial / PROGRESS, {"request": request.facts(), **vars(haul)})
-    print(f"{haul.rows_read} rows read, {len(haul.kept)} kept", file=sys.stderr)
+def _save(request: Request, partial: Path, progress: Progress) -> None:
+    _write_json(partial / STATE, {"request": request.facts(), **vars(progress)})
+    print(f"{progress.rows_read} rows read, {len(progress.kept)} kept", file=sys.stderr)
 
 
 def _write_json(path: Path, content: object) -> None:
-    """Written beside its place and moved there, so that it is whole or not there."""
+    """Write a file beside its place and rename it, so that it is complete or absent."""
     beside = path.with_name(f"{path.name}.part")
     beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(beside, path)
 
 
 @contextmanager
-def _whole_files(place: str) -> Iterator[None]:
-    """Say in one line that what lies there cannot be read."""
+def _readable_files(place: str) -> Iterator[None]:
+    """Turn the error for a damaged file into one line."""
     try:
         yield
     except import_module("pyarrow").ArrowException as error:
@@ -309,7 +298,7 @@ def _whole_files(place: str) -> Iterator[None]:
 
 
 def _open(request: Request) -> Any:
-    """A stream of the columns that are needed, with pictures as the bytes that were uploaded."""
+    """A stream of the columns that are needed, with pictures as the uploaded bytes."""
     datasets = _import_datasets()
     try:
         stream = datasets.load_dataset(
@@ -319,7 +308,7 @@ def _open(request: Request) -> Any:
             streaming=True,
         )
     except ValueError as error:
-        # The library has one kind of error for this and for what only it can understand.
+        # The library raises the same class for a wrong split and for its own failures.
         if "split" not in str(error).lower():
             raise FetchError(f"{request.place}: {error}") from error
         raise ConfigError("split", request.split, str(error)) from error
@@ -330,48 +319,48 @@ def _open(request: Request) -> Any:
                 key, column, f"{request.place} has no such column; it has {', '.join(available)}"
             )
     stream = stream.select_columns(sorted(set(request.columns.values())))
-    # Blocks of rows instead of whole files: going on reads no more than one of them again.
+    # Shards of row groups instead of files: continuing reads at most one of them again.
     return stream.cast_column(request.columns["picture"], datasets.Image(decode=False)).reshard()
 
 
 def _import_datasets() -> Any:
     spec = find_spec("datasets")
-    # Without the package, the name finds this project's folder of samples.
+    # Without the package, the name resolves to this project's folder of samples.
     if spec is None or spec.origin is None:
         raise FetchError(
             "the datasets package is not installed: pip install -r requirements-data.txt"
         )
     datasets = import_module("datasets")
     datasets.disable_progress_bars()
-    # It tells of every attempt; what matters is how the last one ended.
+    # It logs every attempt; only the last one matters.
     import_module("huggingface_hub.utils.logging").set_verbosity_error()
     return datasets
 
 
-# A row at a time
+# Rows
 
 
-def _take(request: Request, partial: Path, haul: Haul, row: Mapping[str, Any]) -> None:
-    """Keep a row if it ranks among the best so far; its picture is written, another's removed."""
-    position = haul.rows_read
+def _take(request: Request, partial: Path, progress: Progress, row: Mapping[str, Any]) -> None:
+    """Keep a row if its rank is among the lowest so far, and write its picture."""
+    position = progress.rows_read
     name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
     rank = hashlib.sha256(f"{request.seed}:{name}".encode()).hexdigest()
-    full = len(haul.kept) == request.num_samples
-    if full and rank >= haul.kept[-1]["rank"]:
+    full = len(progress.kept) == request.num_samples
+    if full and rank >= progress.kept[-1]["rank"]:
         return
     try:
         entry = _read_row(request, row, name)
         picture = _write_picture(row[request.columns["picture"]], partial / PICTURES, position)
     except Unfit as reason:
-        haul.left_out[str(reason)] += 1
+        progress.left_out[str(reason)] += 1
         return
-    if any(kept["entry"]["id"] == name for kept in haul.kept):
+    if any(kept["entry"]["id"] == name for kept in progress.kept):
         raise ConfigError("id", request.columns.get("id"), f"two rows are called {name}")
     entry["image_path"] = f"{PICTURES}/{picture.name}"
-    haul.kept.append({"rank": rank, "entry": entry})
-    haul.kept.sort(key=lambda kept: kept["rank"])
-    # Its picture stays until the end: an earlier state may have to be gone back to.
-    del haul.kept[request.num_samples :]
+    progress.kept.append({"rank": rank, "entry": entry})
+    progress.kept.sort(key=lambda kept: kept["rank"])
+    # Its picture stays until the end: an interrupted command may return to an earlier state.
+    del progress.kept[request.num_samples :]
 
 
 def _read_row(request: Request, row: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -406,7 +395,7 @@ def _read_response(
 
 
 def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) -> Path:
-    """The bytes as they were uploaded, once they are known to be a whole picture."""
+    """Write the uploaded bytes, and refuse those that are not a whole picture."""
     if not cell:
         raise Unfit("no picture")
     content = cell["bytes"]
@@ -422,15 +411,15 @@ def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) 
     return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
 
 
-def _finish(request: Request, partial: Path, haul: Haul, command: Sequence[str]) -> None:
-    if len(haul.kept) < request.num_samples:
-        reasons = "".join(f", {count} have {reason}" for reason, count in haul.left_out.items())
+def _finish(request: Request, partial: Path, progress: Progress, command: Sequence[str]) -> None:
+    if len(progress.kept) < request.num_samples:
+        reasons = "".join(f", {count} have {reason}" for reason, count in progress.left_out.items())
         raise ConfigError(
             "num_samples",
             request.num_samples,
-            f"of {haul.rows_read} rows read, {len(haul.kept)} can be used{reasons}",
+            f"of {progress.rows_read} rows read, {len(progress.kept)} can be used{reasons}",
         )
-    entries = [kept["entry"] for kept in haul.kept]
+    entries = [kept["entry"] for kept in progress.kept]
     wanted = {entry["image_path"] for entry in entries}
     for path in (partial / PICTURES).iterdir():
         if f"{PICTURES}/{path.name}" not in wanted:
@@ -441,13 +430,13 @@ def _finish(request: Request, partial: Path, haul: Haul, command: Sequence[str])
     source = {
         "request": request.facts(),
         "command": list(command),
-        "rows_read": haul.rows_read,
-        "left_out": dict(haul.left_out),
+        "rows_read": progress.rows_read,
+        "left_out": dict(progress.left_out),
         "samples_digest": digest_samples(samples),
         "ids": [sample.id for sample in samples],
     }
     _write_json(partial / SOURCE, source)
-    (partial / PROGRESS).unlink(missing_ok=True)
+    (partial / STATE).unlink(missing_ok=True)
     os.replace(partial, request.output)
 
 

@@ -184,6 +184,5 @@ class Engine(ABC):
 
 def find_engine(point: Point) -> type[Engine]:
     """The engine in the folder that the point's yaml names."""
-    room = getattr(point, "engine_settings", {"room": "transformers"})["room"]
-    engine: type[Engine] = import_module(f"profiling.engines.{room}.engine").ENGINE
+    engine: type[Engine] = import_module(f"profiling.engines.{point.room}.engine").ENGINE
     return engine

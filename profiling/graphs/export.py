@@ -21,6 +21,7 @@ from torch.func import functional_call
 
 from profiling.errors import require_one_of, require_whole
 from profiling.graphs.check import check_export, in_single_precision, write_check
+from profiling.graphs.choices import LAYOUTS
 from profiling.graphs.feeds import export_sizes, feeds_of, noise
 from profiling.graphs.kernels import has_kernels
 from profiling.graphs.layouts import merge_parts, simplify_file
@@ -29,7 +30,6 @@ from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
 from profiling.parts.build_cost import BuildCost
-from profiling.points.settings import ONNX_LAYOUTS
 from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
@@ -48,7 +48,7 @@ def export_vision(
     `provider` is the one that is to run it (None: the device's), by which it is checked too.
     A file that does not do what the network does is not left behind.
     """
-    require_one_of("layout", layout, ONNX_LAYOUTS)
+    require_one_of("layout", layout, LAYOUTS)
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:

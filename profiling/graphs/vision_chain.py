@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import InFront
-from profiling.points.settings import CUDA_PROVIDER
 from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
+from profiling.runtimes.providers import CUDA_PROVIDER
 
 CHECK_FILE = "vision_model.check.json"
 # The runtime's numbers for what a tensor holds; numpy has none for bfloat16.

@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.initialization import no_init_weights
 
 from profiling.models.family import Family
-from profiling.points.settings import BITSANDBYTES, TORCHAO
+from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 
 # Of what a layer's inputs and outputs have to be multiples: bitsandbytes reads rows in blocks of 64
 # and, on CPUs with bf16 instructions, columns in blocks of 32; so does torchao in 4 bits, while in

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime
 
-from profiling.points.settings import CPU_PROVIDER, CUDA_PROVIDER
+from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 
 _ERRORS_ONLY = 3
 

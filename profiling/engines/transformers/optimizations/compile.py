@@ -13,8 +13,8 @@ from profiling.engines.transformers.fixed_cache import FixedCache
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
 from profiling.errors import Unsupported
+from profiling.models.quantizers import BITSANDBYTES
 from profiling.points.point import Point
-from profiling.points.settings import BITSANDBYTES
 
 
 class Compile(Optimization):

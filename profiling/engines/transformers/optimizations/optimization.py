@@ -17,9 +17,9 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.quantization import Quantization
+from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
 from profiling.points.point import Point
-from profiling.points.settings import BITSANDBYTES, TORCHAO
 from profiling.records import Reading
 
 _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
