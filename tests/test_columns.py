@@ -27,7 +27,7 @@ from profiling.samples.samples import load_samples
 from profiling.selfcheck import energy as energy_check
 from profiling.selfcheck.memory import SimulatedAllocator
 from profiling.selfcheck.simulated import FakeNvml, PhasedLoad, RaplTree, World
-from profiling.statistics import CONFIDENCE
+from profiling.statistics.intervals import CONFIDENCE
 from tests.tiny_models import compose_point, make_workload
 from tests.tiny_models import load as load_tiny
 

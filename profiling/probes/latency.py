@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from profiling.engines.transformers.hooks import PHASES, PhaseHooks, Timing
 from profiling.engines.workload import Workload
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.statistics import Repeats, Settling, Summary, describe_interval, summarize
+from profiling.statistics.stopping import Repeats, Settling
+from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 _HOST = "perf_counter_ns around the batch, hooks on the parts"
 _EVENTS = "CUDA events in the stream, hooks on the parts, one synchronization at the end"

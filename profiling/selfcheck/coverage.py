@@ -9,7 +9,9 @@ from typing import Any
 import numpy
 
 from profiling.selfcheck.finding import Finding, judge
-from profiling.statistics import FIRST_LOOK, Repeats, bound_median, bound_share
+from profiling.statistics.means import bound_share
+from profiling.statistics.medians import bound_median
+from profiling.statistics.stopping import FIRST_LOOK, Repeats
 
 LOWEST, HIGHEST = 0.93, 0.99
 NOISE = 0.05

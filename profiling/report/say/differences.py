@@ -10,16 +10,11 @@ from functools import cache
 from statistics import NormalDist, fmean, median, stdev
 
 from profiling.report.read.readings import Repeat
-from profiling.statistics import (
-    CONFIDENCE,
-    Interval,
-    estimate_likeness,
-    estimate_mean,
-    find_superiority,
-    rank_values,
-    student_cdf,
-    student_quantile,
-)
+from profiling.statistics.autocorrelation import estimate_likeness, rank_values
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.means import estimate_mean
+from profiling.statistics.ratios import find_superiority
+from profiling.statistics.student import student_cdf, student_quantile
 
 SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
