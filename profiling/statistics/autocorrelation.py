@@ -1,4 +1,4 @@
-"""How alike successive repeats are, and how many independent ones they are worth."""
+"""The autocorrelation of successive repeats, and their effective sample size."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from itertools import pairwise
 from statistics import fmean
 
 CAUTION = 3.0
-MOST_ALIKE = 0.99
+LARGEST_AUTOCORRELATION = 0.99
 SHORTEST_SERIES = 5
 
 
 def count_effective(values: Sequence[float]) -> int:
-    """How many independent values these successive ones are worth, at most their number.
+    """The effective sample size: as many independent values say as much, at most their number.
 
-    The likeness is uncertain, more so in short series, and taking it for too small is what
-    makes intervals lie: it is raised in proportion to that uncertainty.
+    The autocorrelation is uncertain, more so in short series, and an underestimate makes
+    intervals too narrow: it is raised in proportion to that uncertainty.
     """
     size = len(values)
-    alike = max(0.0, estimate_likeness(values))
-    cautious = min(MOST_ALIKE, alike * (1 + CAUTION / math.sqrt(max(size, 1))))
-    return max(1, math.floor(size * share_fresh(cautious) + 1e-9))
+    correlation = max(0.0, estimate_autocorrelation(values))
+    cautious = min(LARGEST_AUTOCORRELATION, correlation * (1 + CAUTION / math.sqrt(max(size, 1))))
+    return max(1, math.floor(size * share_independent(cautious) + 1e-9))
 
 
-def share_fresh(alike: float) -> float:
-    """What share of each value is new, where likeness fades at a constant rate."""
-    return (1 - alike) / (1 + alike)
+def share_independent(correlation: float) -> float:
+    """Effective values a value, in a first-order autoregression with that correlation."""
+    return (1 - correlation) / (1 + correlation)
 
 
-def estimate_likeness(values: Sequence[float]) -> float:
+def estimate_autocorrelation(values: Sequence[float]) -> float:
     """The lag-one correlation freed from its bias towards negative in short series.
 
     To first order the mean of the raw correlation r is r - (1 + 4 r) / n (Kendall, 1954).
@@ -41,7 +41,7 @@ def estimate_likeness(values: Sequence[float]) -> float:
 
 
 def correlate_ranks(values: Sequence[float]) -> float:
-    """Lag-one correlation of the ranks: one stray value neither hides nor feigns a likeness."""
+    """Lag-one correlation of the ranks, which a single outlier hardly changes."""
     ranks = rank_values(values)
     centre = fmean(ranks)
     spread = sum((rank - centre) ** 2 for rank in ranks)

@@ -25,10 +25,6 @@ class Estimate:
         reach = student_quantile((1 + CONFIDENCE) / 2, self.freedom) * self.standard_error
         return Interval(low=self.value - reach, high=self.value + reach, confidence=CONFIDENCE)
 
-    @property
-    def relative_error(self) -> float | None:
-        return self.standard_error / abs(self.value) if self.value else None
-
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
     """The mean of at least two independent values, such as the joules of separate windows."""
@@ -68,13 +64,6 @@ def bound_share(total: float, n: int) -> Interval:
 def subtract(minuend: Estimate, subtrahend: Estimate) -> Estimate:
     """The difference of two independent estimates."""
     return _combine(minuend.value - subtrahend.value, (minuend, 1.0), (subtrahend, -1.0))
-
-
-def divide(numerator: Estimate, denominator: Estimate) -> Estimate:
-    """The ratio of two independent estimates, its error to first order."""
-    value = numerator.value / denominator.value
-    slope = 1 / denominator.value
-    return _combine(value, (numerator, slope), (denominator, -value * slope))
 
 
 def scale(estimate: Estimate, factor: float) -> Estimate:

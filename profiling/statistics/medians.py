@@ -1,4 +1,4 @@
-"""Medians of repeats: distribution-free intervals, quantiles."""
+"""The median of repeats: distribution-free intervals and quantiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from profiling.statistics.autocorrelation import correlate_ranks, count_effective, share_fresh
+from profiling.statistics.autocorrelation import correlate_ranks, count_effective, share_independent
 from profiling.statistics.intervals import CONFIDENCE, Interval
 
 
@@ -29,21 +29,20 @@ def choose_ranks(size: int, confidence: float = CONFIDENCE) -> tuple[int, int, f
 
 
 def bound_median(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The distribution-free interval of the median, widened where successive values are alike.
+    """The distribution-free interval of the median, widened for autocorrelated values.
 
-    Dependent repeats carry less than their number: the ranks are those of as many independent
-    values as they are worth, placed at the same shares of the sorted sample. None where there
-    are too few values, however independent.
+    The ranks are those of an independent sample of the effective size, placed at the same
+    shares of the sorted sample. None where there are too few values, however independent.
     """
     if choose_ranks(len(values), confidence) is None:
         return None
-    worth = count_effective(values)
-    ranks = choose_ranks(worth, confidence)
+    effective = count_effective(values)
+    ranks = choose_ranks(effective, confidence)
     if ranks is None:
         return _take_range(values)
     ordered = sorted(values)
     lower, upper, achieved = ranks
-    stretch = (len(ordered) + 1) / (worth + 1)
+    stretch = (len(ordered) + 1) / (effective + 1)
     low, high = _value_at(ordered, lower * stretch), _value_at(ordered, upper * stretch)
     return Interval(low=low, high=high, confidence=achieved)
 
@@ -51,10 +50,10 @@ def bound_median(values: Sequence[float], confidence: float = CONFIDENCE) -> Int
 def _take_range(values: Sequence[float]) -> Interval:
     """The widest interval there is, with the confidence that it reaches, often less than asked.
 
-    Nothing can be widened further, so the likeness is taken as it is seen, without caution.
+    Nothing can be widened further, so the autocorrelation is taken as estimated, without caution.
     """
-    alike = max(0.0, correlate_ranks(values))
-    confidence = 1 - 2 ** (1 - len(values) * share_fresh(alike))
+    correlation = max(0.0, correlate_ranks(values))
+    confidence = 1 - 2 ** (1 - len(values) * share_independent(correlation))
     return Interval(low=min(values), high=max(values), confidence=max(0.0, confidence))
 
 

@@ -1,4 +1,4 @@
-"""How two sets of repeats compare: ratios of medians, of pairs, and superiority."""
+"""Two sets of repeats compared: ratio of medians, ratio of pairs, probability of superiority."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from profiling.statistics.medians import bound_median
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """How many times one median holds the other; no bounds where a side has no interval."""
+    """One median over another; no bounds where a side has no interval."""
 
     value: float
     low: float | None
@@ -55,7 +55,7 @@ def _log_reach(centre: float, interval: Interval) -> tuple[float, float]:
 
 
 def compare_pairs(baseline_s: Sequence[float], candidate_s: Sequence[float]) -> Ratio:
-    """Speed-up from interleaved repeats: each pair shares the machine's mood, so drift cancels."""
+    """Speed-up from interleaved repeats: drift of the machine changes both sides of a pair."""
     logs = [math.log(b / c) for b, c in zip(baseline_s, candidate_s, strict=True)]
     interval = bound_median(logs)
     return Ratio(

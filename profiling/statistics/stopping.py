@@ -10,7 +10,7 @@ from profiling.statistics.autocorrelation import count_effective
 from profiling.statistics.medians import bound_median
 
 FIRST_LOOK = 10
-TRUSTED_WORTH = 8
+LEAST_EFFECTIVE = 8
 
 
 @dataclass(kw_only=True)
@@ -56,9 +56,9 @@ class Repeats:
 def is_narrow(values: Sequence[float], relative_target: float) -> bool:
     """Whether the interval of the median is within the target, relative to the median.
 
-    Few independent repeats look narrow by luck, and cannot tell how alike they are.
+    Few independent repeats look narrow by chance, and do not show their autocorrelation.
     """
-    if count_effective(values) < TRUSTED_WORTH:
+    if count_effective(values) < LEAST_EFFECTIVE:
         return False
     interval = bound_median(values)
     return interval is not None and interval.half_width <= relative_target * abs(median(values))

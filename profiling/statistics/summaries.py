@@ -1,4 +1,4 @@
-"""What one set of repeats amounts to, and why a figure is missing."""
+"""The summary of one set of repeats, with the reason for each figure that is missing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from profiling.statistics.intervals import Interval
 from profiling.statistics.medians import bound_median, take_quantile
 
 P95_MINIMUM = 100
-P99_MINIMUM = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What one set of repeats amounts to; what cannot be said is None and `missing` says why."""
+    """Figures of one set of repeats; one that cannot be had is None and `missing` says why."""
 
     n: int
     median: float | None
@@ -25,7 +24,6 @@ class Summary:
     minimum: float | None
     maximum: float | None
     p95: float | None
-    p99: float | None
     low: float | None
     high: float | None
     confidence: float | None
@@ -44,7 +42,6 @@ def summarize(values: Sequence[float]) -> Summary:
         minimum=min(values, default=None),
         maximum=max(values, default=None),
         p95=take_quantile(values, 0.95) if n >= P95_MINIMUM else None,
-        p99=take_quantile(values, 0.99) if n >= P99_MINIMUM else None,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         confidence=interval.confidence if interval else None,
@@ -54,8 +51,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def _explain_missing(n: int, interval: Interval | None) -> dict[str, str]:
-    needs = {"median": 1, "mean": 1, "minimum": 1, "maximum": 1, "std": 2}
-    needs |= {"p95": P95_MINIMUM, "p99": P99_MINIMUM}
+    needs = {"median": 1, "mean": 1, "minimum": 1, "maximum": 1, "std": 2, "p95": P95_MINIMUM}
     missing = {
         name: f"needs at least {least} repeats, there are {n}"
         for name, least in needs.items()
@@ -68,10 +64,10 @@ def _explain_missing(n: int, interval: Interval | None) -> dict[str, str]:
 
 
 def describe_interval(summary: Summary) -> str:
-    """How the bounds came about, as the source of the readings that carry them."""
+    """How the bounds were computed, as the source of the readings that carry them."""
     if summary.confidence is None:
         return summary.missing["low"]
     return (
-        f"order statistics of {summary.n} repeats worth {summary.effective_n} independent ones, "
+        f"order statistics of {summary.n} repeats, effective sample size {summary.effective_n}, "
         f"confidence {summary.confidence:.1%}"
     )

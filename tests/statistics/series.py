@@ -15,15 +15,15 @@ ZIGZAG = [1.0, 10.0, 2.0, 9.0, 3.0, 8.0, 4.0, 7.0, 5.0, 6.0]
 
 
 def make_series(
-    trials: int, length: int, likeness: float, noise: float, *, seed: int = 5
+    trials: int, length: int, correlation: float, noise: float, *, seed: int = 5
 ) -> list[list[float]]:
-    """Rows around a median of 1, successive values alike as in a first-order autoregression."""
+    """Rows around a median of 1, autocorrelated as in a first-order autoregression."""
     draw = numpy.random.default_rng(seed)
-    fresh = draw.standard_normal((trials, length)) * math.sqrt(1 - likeness**2)
+    fresh = draw.standard_normal((trials, length)) * math.sqrt(1 - correlation**2)
     state = draw.standard_normal(trials)
     rows = numpy.empty((trials, length))
     for step in range(length):
-        state = likeness * state + fresh[:, step]
+        state = correlation * state + fresh[:, step]
         rows[:, step] = state
     return (1 + noise * rows).tolist()
 

@@ -1,4 +1,4 @@
-"""Ranks, and how alike successive values are."""
+"""Ranks and autocorrelation of successive values."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy
 import pytest
 from hypothesis import given
 
-from profiling.statistics.autocorrelation import estimate_likeness, rank_values
+from profiling.statistics.autocorrelation import estimate_autocorrelation, rank_values
 from tests.statistics.series import FEW_TIMES, make_series
 
 
-@pytest.mark.parametrize("likeness", [0.0, 0.3, 0.6])
-def test_autocorrelation_is_estimated_without_much_bias(likeness: float) -> None:
-    estimates = [estimate_likeness(row) for row in make_series(2000, 20, likeness, 0.05)]
-    assert numpy.mean(estimates) == pytest.approx(likeness, abs=0.06)
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6])
+def test_autocorrelation_is_estimated_without_much_bias(correlation: float) -> None:
+    estimates = [estimate_autocorrelation(row) for row in make_series(2000, 20, correlation, 0.05)]
+    assert numpy.mean(estimates) == pytest.approx(correlation, abs=0.06)
 
 
 @given(FEW_TIMES)

@@ -22,9 +22,9 @@ def test_coverage_with_independent_noise(noise: float) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.05])
-@pytest.mark.parametrize("likeness", [0.3, 0.5, 0.7])
-def test_coverage_with_autocorrelated_noise(likeness: float, noise: float) -> None:
-    assert 0.93 <= measure_coverage(make_series(1200, 320, likeness, noise)) <= 0.99
+@pytest.mark.parametrize("correlation", [0.3, 0.5, 0.7])
+def test_coverage_with_autocorrelated_noise(correlation: float, noise: float) -> None:
+    assert 0.93 <= measure_coverage(make_series(1200, 320, correlation, noise)) <= 0.99
 
 
 def test_the_simulation_exposes_a_rule_that_looks_after_every_repeat() -> None:
@@ -44,18 +44,18 @@ def test_the_simulation_exposes_a_rule_that_looks_after_every_repeat() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.05, 0.1])
-@pytest.mark.parametrize("likeness", [0.0, 0.3, 0.5, 0.7])
-def test_coverage_with_many_trials(likeness: float, noise: float) -> None:
-    rows = make_series(4000, 320, likeness, noise, seed=11)
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5, 0.7])
+def test_coverage_with_many_trials(correlation: float, noise: float) -> None:
+    rows = make_series(4000, 320, correlation, noise, seed=11)
     assert 0.935 <= measure_coverage(rows) <= 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("likeness", [0.0, 0.5])
-def test_coverage_of_the_speed_up(likeness: float) -> None:
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_coverage_of_the_speed_up(correlation: float) -> None:
     pairs = zip(
-        make_series(1500, 320, likeness, 0.05, seed=1),
-        make_series(1500, 320, likeness, 0.05, seed=2),
+        make_series(1500, 320, correlation, 0.05, seed=1),
+        make_series(1500, 320, correlation, 0.05, seed=2),
         strict=True,
     )
     ratios = [compare_speed(stop_by_rule(a), stop_by_rule(b)) for a, b in pairs]

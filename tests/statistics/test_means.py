@@ -24,7 +24,6 @@ def test_mean_of_five_windows_by_hand() -> None:
     assert estimate.standard_error == pytest.approx(math.sqrt(0.625 / 5))
     assert estimate.freedom == 4
     assert estimate.interval.high == pytest.approx(10 + 2.776445 * math.sqrt(0.125), rel=1e-6)
-    assert estimate.relative_error == pytest.approx(math.sqrt(0.125) / 10)
 
 
 def make_estimate(value: float, error: float, freedom: float = 4) -> Estimate:

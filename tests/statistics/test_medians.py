@@ -77,22 +77,24 @@ def test_a_steady_drift_has_its_range_and_little_confidence() -> None:
     assert not is_narrow(drift, 0.03)
 
 
-def test_repeats_that_are_alike_have_a_wider_interval_than_the_same_ones_mixed() -> None:
+def test_autocorrelated_repeats_have_a_wider_interval_than_the_same_ones_shuffled() -> None:
     mixed = ZIGZAG * 4
-    alike = sorted(mixed[:20]) + sorted(mixed[20:], reverse=True)
-    tight, wide = bound_median(mixed), bound_median(alike)
+    smooth = sorted(mixed[:20]) + sorted(mixed[20:], reverse=True)
+    tight, wide = bound_median(mixed), bound_median(smooth)
     assert tight is not None and wide is not None
     assert wide.half_width > tight.half_width
 
 
-def test_where_repeats_are_worth_too_few_the_range_is_given_with_what_it_reaches() -> None:
+def test_where_the_effective_size_is_small_the_range_is_given_with_what_it_reaches() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 3.0, 2.0, 1.0, 2.0, 3.0, 4.0]
     assert count_effective(values) < 6
-    alike = correlate_ranks(values)
+    correlation = correlate_ranks(values)
     interval = bound_median(values)
     assert interval is not None
     assert (interval.low, interval.high) == (1.0, 5.0)
-    assert interval.confidence == pytest.approx(1 - 2 ** (1 - 12 * (1 - alike) / (1 + alike)))
+    assert interval.confidence == pytest.approx(
+        1 - 2 ** (1 - 12 * (1 - correlation) / (1 + correlation))
+    )
     assert interval.confidence < 0.95
 
 

@@ -42,10 +42,10 @@ def test_speed_up_of_few_repeats_has_no_interval() -> None:
 
 
 def test_pairs_cancel_a_drift_that_spoils_separate_sets() -> None:
-    mood = [1.0 + 0.05 * step for step in range(20)]
-    baseline = [2.0 * m * (1 + z / 1000) for m, z in zip(mood, ZIGZAG * 2, strict=True)]
-    assert (compare_speed(baseline, mood).confidence or 0.0) < 0.5
-    ratio = compare_pairs(baseline, mood)
+    drift = [1.0 + 0.05 * step for step in range(20)]
+    baseline = [2.0 * m * (1 + z / 1000) for m, z in zip(drift, ZIGZAG * 2, strict=True)]
+    assert (compare_speed(baseline, drift).confidence or 0.0) < 0.5
+    ratio = compare_pairs(baseline, drift)
     assert ratio.confidence is not None and ratio.confidence >= 0.95
     assert ratio.low is not None and ratio.high is not None
     assert 2.0 < ratio.low <= ratio.value <= ratio.high < 2.03

@@ -84,7 +84,7 @@ def test_repeats_that_get_narrow_between_looks_go_on_to_the_next_look() -> None:
     assert count_repeats(make_rule(), iter(values)) == 20
 
 
-def test_a_lucky_short_series_that_is_alike_is_not_trusted() -> None:
+def test_a_short_autocorrelated_series_is_not_trusted() -> None:
     values = [1.0 + 0.0001 * (step // 3) for step in range(10)]
     assert not is_narrow(values, 0.03)
 
