@@ -58,12 +58,11 @@ def _take_range(values: Sequence[float]) -> Interval:
 
 
 def _value_at(ordered: Sequence[float], rank: float) -> float:
-    """The value at a 1-based rank, linear between neighbours."""
+    """The value at a 1-based rank, linear between neighbours and never beyond them."""
     position = min(max(rank - 1, 0.0), len(ordered) - 1.0)
     below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    share = position - below
-    return ordered[below] * (1 - share) + ordered[above] * share
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    return min(high, low + (high - low) * (position - below))
 
 
 def take_quantile(values: Sequence[float], share: float) -> float:

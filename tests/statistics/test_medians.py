@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as some
 
 from profiling.statistics.autocorrelation import correlate_ranks, count_effective
@@ -109,7 +109,11 @@ def test_interval_scales_with_the_unit(values: list[float], factor: float) -> No
     assert scaled.high == pytest.approx(interval.high * factor)
 
 
+ROUNDED = [2.0, 944.4340520542308, 944.4340520542308, 1.0, 1.0, 3.0, 0.5, 944.4340520542308, 1.0]
+
+
 @given(TIMES)
+@example([*ROUNDED, 0.25])
 def test_interval_holds_the_median_and_is_inside_the_range(values: list[float]) -> None:
     interval = bound_median(values)
     if interval is not None:
@@ -124,6 +128,18 @@ def test_intervals_shrink_with_the_number_of_repeats() -> None:
         assert interval is not None
         widths.append(interval.half_width)
     assert all(later < earlier for earlier, later in pairwise(widths))
+
+
+@given(some.floats(), some.floats(0.0, 1.0))
+@example(944.4340520542308, 0.1)
+def test_between_equal_values_there_is_no_rounding(value: float, share: float) -> None:
+    assume(math.isfinite(value))
+    assert take_quantile([value, value], share) == value
+
+
+@given(FEW_TIMES, some.floats(0.0, 1.0))
+def test_quantiles_stay_between_the_extremes(values: list[float], share: float) -> None:
+    assert min(values) <= take_quantile(values, share) <= max(values)
 
 
 @given(FEW_TIMES, some.floats(0.0, 1.0))
