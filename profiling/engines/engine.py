@@ -55,6 +55,8 @@ class Footprint:
     device: str  # "cpu", "cuda:0", …; "elsewhere" where it is not on this machine
     gpu_uuid: str | None
     dtype: str | None
+    # What the arithmetic really uses, which quantized layers decide for themselves.
+    computes_in: str | None
     model_bytes: int | None
     accelerator: Accelerator | None
     # Why joules or memory of this machine do not belong to the engine alone, if they do not.

@@ -86,7 +86,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         # The first parameter's may be another: some are kept in single precision whatever is asked.
         dtype=network.get_input_embeddings().weight.dtype,
         stored_values=source.values == "stored",
-        quantized=layers.made(network),
+        quantized=layers.made(network, plan.quantization),
     )
 
 
@@ -129,11 +129,14 @@ class _Layers:
             quantize_in_place(network, self.quantized, plan.quantization, plan.dtype)
         self.made_s = time.perf_counter() - begun
 
-    def made(self, network: Any) -> QuantizedLayers | None:
-        if not self.quantized:
+    def made(self, network: Any, quantization: Quantization | None) -> QuantizedLayers | None:
+        """What was quantized; None where nothing was."""
+        if quantization is None or not self.quantized:
             return None
         share = quantized_share(network, self.quantized)
-        return QuantizedLayers(names=tuple(self.quantized), share=share, made_s=self.made_s)
+        return QuantizedLayers(
+            quantization=quantization, names=tuple(self.quantized), share=share, made_s=self.made_s
+        )
 
 
 def load_family(point: Point, source: WeightsSource) -> Family:

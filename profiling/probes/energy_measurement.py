@@ -13,7 +13,7 @@ from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
 from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
-from profiling.statistics import Estimate, estimate_mean, subtract
+from profiling.statistics.means import Estimate, estimate_mean, subtract
 
 # Of readings that see only a part of the time, no more is believed than this share.
 POWER_TRUSTED_WITHIN = 0.02

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from profiling.engines.trace import PHASES, Timing
 from profiling.engines.workload import Rotation, Workload
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.statistics import Repeats, Settling, Summary, describe_interval, summarize
+from profiling.statistics.stopping import Repeats, Settling
+from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 
 class LatencyProbe:

@@ -75,6 +75,7 @@ class Child:
             status=COMPLETED,
             error=None,
             dtype=found.dtype,
+            computes_in=found.computes_in,
             readings=found.readings,
             answers=found.answers,
             noise=found.noise,

@@ -46,6 +46,7 @@ class Findings:
     readings: list[Reading]
     answers: list[dict[str, Any]]
     dtype: str | None
+    computes_in: str | None
     noise: str | None
 
 
@@ -103,8 +104,14 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
     notify("placing phases under the roofline")
     readings.extend(place_phases(workload, readings, **point.profiler["roofline"]))
     readings.extend(engine.readings(workload, loaded.loading))
-    dtype = engine.footprint().dtype
-    return Findings(readings=readings, answers=answers, dtype=dtype, noise="; ".join(noise) or None)
+    footprint = engine.footprint()
+    return Findings(
+        readings=readings,
+        answers=answers,
+        dtype=footprint.dtype,
+        computes_in=footprint.computes_in,
+        noise="; ".join(noise) or None,
+    )
 
 
 def _prepare_probes(point: Point) -> list[Thread]:

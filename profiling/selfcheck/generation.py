@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from profiling.engines.workload import Workload
 from profiling.selfcheck.finding import CANNOT, OFF, OK, Finding, compare
 from profiling.selfcheck.tiny import tiny_workload
-from profiling.statistics import Ratio, compare_pairs
+from profiling.statistics.ratios import Ratio, compare_pairs
 
 LENGTHS = (1, 2, 7)
 BATCH_SIZE = 2

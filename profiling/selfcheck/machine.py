@@ -12,10 +12,11 @@ import torch
 
 from profiling.engines.transformers.hooks import clock_for
 from profiling.machine.clock import Time
+from profiling.machine.data_sheets import find_data_sheet
 from profiling.machine.machine import gpu_uuid, torch_has_cuda
 from profiling.machine.noise import NoiseGate, NoiseLimits
 from profiling.machine.nvml import board_of
-from profiling.machine.peaks import Peaks, find_data_sheet, measure_peaks
+from profiling.machine.peaks import Peaks, measure_peaks
 from profiling.machine.resident import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.probes.codecarbon_estimate import MISSING, CodeCarbonEstimate
 from profiling.probes.energy_window import Counter, measure_update_period

@@ -58,6 +58,7 @@ class AllocatingEngine:
             device=str(self.device),
             gpu_uuid=None,
             dtype="float32",
+            computes_in="float32",
             model_bytes=None,
             accelerator=cuda_memory(self.device),
         )

@@ -219,6 +219,7 @@ class ScriptedEngine(Engine):
             device=str(self.stage.device),
             gpu_uuid=None,
             dtype=None,
+            computes_in=None,
             model_bytes=None,
             accelerator=None,
         )

@@ -31,6 +31,7 @@ from profiling.errors import Unsupported
 from profiling.models.family import Family
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
+from profiling.models.quantization import computes_in
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.samples.samples import Sample
@@ -234,9 +235,15 @@ class TransformersEngine(Engine):
             device=str(device),
             gpu_uuid=cuda_uuid(device),
             dtype=str(self.model.dtype).removeprefix("torch."),
+            computes_in=self._computes_in(),
             model_bytes=self.model.parameter_bytes(),
             accelerator=cuda_memory(device),
         )
+
+    def _computes_in(self) -> str:
+        model = self.model
+        quantization = None if model.quantized is None else model.quantized.quantization
+        return computes_in(model.dtype, model.device, quantization)
 
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
         return account(
