@@ -1,7 +1,7 @@
 """Measures the harness's overhead: `python -m benchmarks.overhead [family …]`.
 
-The same batch runs in the same process, alternating between a bare loop on the library's objects and
-the timed workload with all its hooks. The target is a ratio within 1% of one.
+The same batch runs in the same process, alternating between a bare loop on the library's objects
+and the timed workload with all its hooks. The target is a ratio within 1% of one.
 """
 
 from __future__ import annotations

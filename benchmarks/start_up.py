@@ -96,7 +96,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="number of runs, of which the fastest is shown")
+    parser.add_argument("--runs", type=int, default=3, help="runs; the fastest is shown")
     parser.add_argument("overrides", nargs="*", default=["profiler=quick"])
     options = parser.parse_args()
     runs = [watch(options.overrides) for _ in range(options.runs)]
