@@ -22,7 +22,7 @@ from profiling.graphs.vision_chain import (
 )
 from profiling.models.model import Model
 from profiling.parts.artifacts import write_json
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 
 # The largest relative L2 distance from the network in single precision. Rounding to half precision
 # at every step adds up; a wrong graph is off by tenths and more.
@@ -93,7 +93,7 @@ def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object
     was = {name: before[name] for name in ("checked", "bytes")}
     record = {**before, **facts, "before": [*before.get("before", []), was]}
     try:
-        with Making() as making:
+        with BuildCost() as cost:
             yield
             _check_form(path)
             record["checked"] = compare(
@@ -108,8 +108,8 @@ def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object
         delete_file(path)
         raise
     record["bytes"] = _size_bytes([path])
-    record["make_s"] += making.make_s
-    record["make_peak_bytes"] = max(record["make_peak_bytes"], making.make_peak_bytes)
+    record["make_s"] += cost.make_s
+    record["make_peak_bytes"] = max(record["make_peak_bytes"], cost.make_peak_bytes)
     write_check(path.parent, record)
 
 

@@ -29,7 +29,7 @@ from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 from profiling.points.settings import ONNX_LAYOUTS
 
 MODEL_FILE = "vision_model.onnx"
@@ -52,7 +52,7 @@ def export_vision(
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:
-        with Making() as making, in_single_precision(model):
+        with BuildCost() as built, in_single_precision(model):
             count = parts if layout == "parts" else 1
             computed = computing_dtype(model, layout, provider)
             files = _export_files(model, made, layout, count, simplify, computed)
@@ -64,7 +64,7 @@ def export_vision(
                 computed=computed,
                 provider=provider,
             )
-        cost = {"make_s": making.make_s, "make_peak_bytes": making.make_peak_bytes}
+        cost = {"make_s": built.make_s, "make_peak_bytes": built.make_peak_bytes}
         write_check(made, {**record, **cost, "simplified": simplify})
         _move(made, folder)
     return folder / MODEL_FILE

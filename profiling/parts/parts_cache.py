@@ -13,7 +13,7 @@ import torch
 from profiling.models.family import Family
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import cache_root, make_once
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 from profiling.parts.cutting import cut, cut_network
 from profiling.samples.hub import explained
 
@@ -35,12 +35,12 @@ def parts_of(
 
     def make(folder: Path) -> None:
         whole = None if network is not None else local_folder(source)
-        with Making() as making:
+        with BuildCost() as cost:
             if whole is not None:
                 cut(whole, folder, **described)
             else:
                 cut_network(network, folder, processor=Path(source.processor), **described)
-        making.write(folder)
+        cost.write(folder)
 
     return make_once(cache_root() / "parts" / f"{model}-{content}", make)
 

@@ -13,7 +13,7 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, find_family
 from profiling.models.model import Model
-from profiling.parts.build_cost import note_making
+from profiling.parts.build_cost import note_build_cost
 from profiling.parts.reduced import replace_parts
 from profiling.points.point import Point
 
@@ -90,7 +90,7 @@ class OnnxVision(Optimization):
             raise Unsupported(str(problem)) from None
         put_vision(model, vision)
         record = read_check(path)
-        note_making(
+        note_build_cost(
             model.notes,
             make_s=record["make_s"],
             make_peak_bytes=record["make_peak_bytes"],

@@ -12,7 +12,7 @@ from profiling.models.loading import LoadPlan
 from profiling.models.model import Model
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import size_bytes
-from profiling.parts.build_cost import note_making, read_making
+from profiling.parts.build_cost import note_build_cost, read_build_cost
 from profiling.parts.cutting import file_of, read_ties
 from profiling.parts.parts_cache import parts_of
 from profiling.points.point import Point
@@ -46,7 +46,7 @@ class Split(Optimization):
         assert self.folder is not None
         parts = read_ties(self.folder)["parts"]
         size = sum(size_bytes(file_of(self.folder, part)) for part in parts)
-        note_making(model.notes, **read_making(self.folder), artifact_bytes=size)
+        note_build_cost(model.notes, **read_build_cost(self.folder), artifact_bytes=size)
         return model
 
 
