@@ -42,9 +42,9 @@ def run_modes(
     for mode in dict.fromkeys(("original", *modes)):
         outcome = _MODES[mode](task)
         outcomes.append(outcome)
-        yield f"{mode}: {outcome.passage.text!r}"
+        yield f"{mode}: {outcome.timed.text!r}"
     yield ""
-    yield from draw_table(outcomes, outcomes[0].passage)
+    yield from draw_table(outcomes, outcomes[0].timed)
     yield f"written to {task.output}"
 
 

@@ -1,4 +1,4 @@
-"""The table at the end: what each mode took, and whether it answers as the original does."""
+"""The final table: the cost of each mode, and whether its answer equals the original's."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HEADINGS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
-    """One question taken through a mode."""
+class Timed:
+    """Times and answer of one question in one mode."""
 
-    preprocess_s: float | None  # None where it cannot be told from the vision part
+    preprocess_s: float | None  # None where it cannot be separated from the vision part
     vision_s: float
     language_s: float
     tokens: list[int] | None  # None where only the text is known
@@ -46,20 +46,20 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A mode: what it took, and what it answered."""
+    """The cost of a mode and its answer."""
 
     mode: str
-    load_s: float | None  # None where it cannot be told from the passage
-    passage: Passage
+    load_s: float | None  # None where it cannot be separated from the other times
+    timed: Timed
     memory: Memory
     disk_bytes: int
 
 
-def compare(outcome: Outcome, original: Passage) -> str:
+def compare(outcome: Outcome, original: Timed) -> str:
     """The verdict in the table's last column."""
-    tokens, wanted = outcome.passage.tokens, original.tokens
+    tokens, wanted = outcome.timed.tokens, original.tokens
     if tokens is None or wanted is None:
-        return "equal" if outcome.passage.text == original.text else "differs"
+        return "equal" if outcome.timed.text == original.text else "differs"
     if tokens == wanted:
         return "equal"
     pairs = zip(tokens, wanted, strict=False)
@@ -67,8 +67,8 @@ def compare(outcome: Outcome, original: Passage) -> str:
     return f"differs after {same} of {len(wanted)} tokens"
 
 
-def draw_table(outcomes: Sequence[Outcome], original: Passage) -> Iterator[str]:
-    """Lines of text, a row for each mode."""
+def draw_table(outcomes: Sequence[Outcome], original: Timed) -> Iterator[str]:
+    """Lines of text, one row per mode."""
     rows = [_HEADINGS, *(_row(outcome, original) for outcome in outcomes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
     for row in rows:
@@ -79,14 +79,14 @@ def draw_table(outcomes: Sequence[Outcome], original: Passage) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _row(outcome: Outcome, original: Passage) -> tuple[str, ...]:
-    passage, memory = outcome.passage, outcome.memory
+def _row(outcome: Outcome, original: Timed) -> tuple[str, ...]:
+    timed, memory = outcome.timed, outcome.memory
     seconds = (
         outcome.load_s,
-        passage.preprocess_s,
-        passage.vision_s,
-        passage.language_s,
-        passage.total_s,
+        timed.preprocess_s,
+        timed.vision_s,
+        timed.language_s,
+        timed.total_s,
     )
     sizes = (
         memory.cpu_delta_bytes,
@@ -98,7 +98,7 @@ def _row(outcome: Outcome, original: Passage) -> tuple[str, ...]:
     return (
         outcome.mode,
         *("-" if value is None else f"{value:.4f}" for value in seconds),
-        "-" if passage.tokens_per_s is None else f"{passage.tokens_per_s:.1f}",
+        "-" if timed.tokens_per_s is None else f"{timed.tokens_per_s:.1f}",
         *("-" if value is None else f"{value / _MEGA:.1f}" for value in sizes),
         compare(outcome, original),
     )

@@ -15,7 +15,7 @@ from profiling.models.family import Family
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import WeightsSource
-from profiling.partition.outcomes import Outcome, Passage
+from profiling.partition.outcomes import Outcome, Timed
 from profiling.partition.watching import Memory, Stopwatch
 from profiling.parts.artifacts import locked, size_bytes
 from profiling.parts.assembling import (
@@ -77,10 +77,10 @@ class Task:
 def run_original(task: Task) -> Outcome:
     """The library's own `generate` on the whole model."""
     with Memory(device=task.device) as memory:
-        model, load_s = _timed(lambda: load_model(task.point, LoadPlan(dtype=task.dtype)))
-        passage = _ask(task, model)
+        model, load_s = _time_load(lambda: load_model(task.point, LoadPlan(dtype=task.dtype)))
+        timed = _ask(task, model)
     size = size_bytes(local_folder(task.source)) if task.source.values == "stored" else 0
-    return _outcome("original", load_s, passage, memory, size)
+    return _outcome("original", load_s, timed, memory, size)
 
 
 def run_split(task: Task) -> Outcome:
@@ -92,12 +92,12 @@ def run_split(task: Task) -> Outcome:
             "dtype": task.dtype,
             "device": task.device,
         }
-        (vision, language), load_s = _timed(
+        (vision, language), load_s = _time_load(
             lambda: (load_vision(task.output, **given), load_language(task.output, **given))
         )
-        passage = _ask_parts(task, vision, language)
+        timed = _ask_parts(task, vision, language)
     present = [file_of(task.output, part) for part in PARTS if file_of(task.output, part).is_file()]
-    return _outcome("split_native", load_s, passage, memory, sum(map(size_bytes, present)))
+    return _outcome("split_native", load_s, timed, memory, sum(map(size_bytes, present)))
 
 
 def convert(task: Task) -> Outcome:
@@ -152,10 +152,10 @@ def run_onnx(task: Task) -> Outcome:
             replace_parts(model.network, {task.family.parts.vision: graph})
             return model
 
-        model, load_s = _timed(load)
-        passage = _ask(task, model)
+        model, load_s = _time_load(load)
+        timed = _ask(task, model)
     size = size_bytes(task.onnx_folder) + size_bytes(file_of(task.output, "language"))
-    return _outcome("run_onnx", load_s, passage, memory, size)
+    return _outcome("run_onnx", load_s, timed, memory, size)
 
 
 def ensure_parts(task: Task) -> None:
@@ -198,7 +198,7 @@ def _has_parts(folder: Path, digest: str) -> bool:
     return whole and ties["weights_digest"] == digest
 
 
-def _ask(task: Task, model: Model) -> Passage:
+def _ask(task: Task, model: Model) -> Timed:
     """A whole generation, its vision part timed from inside."""
     watch = Stopwatch(device=task.device)
     prepared = model.prepare(task.sample, None)
@@ -213,10 +213,10 @@ def _ask(task: Task, model: Model) -> Passage:
             )
     seconds = watch.seconds
     language_s = seconds["generate"] - seconds["vision"]
-    return _passage(model, seconds["preprocess"], seconds["vision"], language_s, tokens)
+    return _summarize(model, seconds["preprocess"], seconds["vision"], language_s, tokens)
 
 
-def _ask_parts(task: Task, vision: Model, language: Model) -> Passage:
+def _ask_parts(task: Task, vision: Model, language: Model) -> Timed:
     watch = Stopwatch(device=task.device)
     prepared: Prepared = vision.prepare(task.sample, None)
     side = task.point.img_size
@@ -236,15 +236,17 @@ def _ask_parts(task: Task, vision: Model, language: Model) -> Passage:
                 exact=False,
             )
     seconds = watch.seconds
-    return _passage(language, seconds["preprocess"], seconds["vision"], seconds["language"], tokens)
+    return _summarize(
+        language, seconds["preprocess"], seconds["vision"], seconds["language"], tokens
+    )
 
 
-def _passage(
+def _summarize(
     model: Model, preprocess_s: float, vision_s: float, language_s: float, tokens: torch.Tensor
-) -> Passage:
+) -> Timed:
     (count,) = model.count_new_tokens(tokens)
     (text,) = model.family.decode(tokens)
-    return Passage(
+    return Timed(
         preprocess_s=preprocess_s,
         vision_s=vision_s,
         language_s=language_s,
@@ -253,13 +255,11 @@ def _passage(
     )
 
 
-def _timed(load: Callable[[], Loaded]) -> tuple[Loaded, float]:
+def _time_load(load: Callable[[], Loaded]) -> tuple[Loaded, float]:
     begun = time.perf_counter()
     loaded = load()
     return loaded, time.perf_counter() - begun
 
 
-def _outcome(
-    mode: str, load_s: float, passage: Passage, memory: Memory, disk_bytes: int
-) -> Outcome:
-    return Outcome(mode=mode, load_s=load_s, passage=passage, memory=memory, disk_bytes=disk_bytes)
+def _outcome(mode: str, load_s: float, timed: Timed, memory: Memory, disk_bytes: int) -> Outcome:
+    return Outcome(mode=mode, load_s=load_s, timed=timed, memory=memory, disk_bytes=disk_bytes)

@@ -17,7 +17,7 @@ from typing import Any
 
 from profiling import PROJECT
 from profiling.graphs.vision_chain import CHECK_FILE
-from profiling.partition.outcomes import Outcome, Passage
+from profiling.partition.outcomes import Outcome, Timed
 from profiling.partition.running import Task, ensure_parts, export
 from profiling.partition.watching import Memory
 from profiling.parts.artifacts import (
@@ -159,13 +159,13 @@ def run_standalone(task: Task) -> Outcome:
             Path(elsewhere),
         )
     peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    passage = Passage(
+    timed = Timed(
         preprocess_s=None, vision_s=vision_s, language_s=language_s, tokens=None, text=text
     )
     return Outcome(
         mode="save_standalone",
         load_s=None,
-        passage=passage,
+        timed=timed,
         memory=Memory(device=task.device, cpu_peak_bytes=peak_bytes),
         disk_bytes=size_bytes(folder),
     )

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from profiling.partition.__main__ import main
 from profiling.partition.outcomes import (
     Outcome,
-    Passage,
+    Timed,
     compare,
     draw_table,
 )
@@ -134,9 +134,9 @@ def test_wrong_arguments_are_refused_in_one_line(
 
 
 def make_outcome(tokens: list[int] | None, text: str) -> Outcome:
-    passage = Passage(preprocess_s=0.1, vision_s=0.2, language_s=0.7, tokens=tokens, text=text)
+    timed = Timed(preprocess_s=0.1, vision_s=0.2, language_s=0.7, tokens=tokens, text=text)
     memory = Memory(device=torch.device("cpu"), cpu_delta_bytes=2_000_000)
-    return Outcome(mode="m", load_s=1.5, passage=passage, memory=memory, disk_bytes=3_000_000)
+    return Outcome(mode="m", load_s=1.5, timed=timed, memory=memory, disk_bytes=3_000_000)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +153,13 @@ def make_outcome(tokens: list[int] | None, text: str) -> Outcome:
 def test_the_verdict_compares_what_is_known(
     tokens: list[int] | None, text: str, verdict: str
 ) -> None:
-    original = make_outcome([1, 2, 3], "abc").passage
+    original = make_outcome([1, 2, 3], "abc").timed
     assert compare(make_outcome(tokens, text), original) == verdict
 
 
 def test_the_table_leaves_blank_what_is_not_known() -> None:
     outcome = make_outcome([1, 2, 3], "abc")
-    _, row = draw_table([outcome], outcome.passage)
+    _, row = draw_table([outcome], outcome.timed)
     assert row.split() == [
         *("m", "1.5000", "0.1000", "0.2000", "0.7000", "1.0000", "3.0"),
         *("2.0", "-", "-", "-", "3.0", "equal"),
