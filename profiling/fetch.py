@@ -93,7 +93,7 @@ class Request:
 
 
 @dataclass(kw_only=True)
-class Haul:
+class FetchProgress:
     """What was read so far: how many rows, the best of them, and why others cannot be used."""
 
     rows_read: int
@@ -232,25 +232,25 @@ def fetch(request: Request, command: Sequence[str]) -> str:
         _check_finished(request)
         return _describe(request, "already there")
     partial = request.output.with_name(f"{request.output.name}.part")
-    haul = _resume(request, partial)
+    progress = _resume(request, partial)
     _import_datasets()
     with _whole_files(request.place):
-        _read_rows(request, partial, haul)
-    _finish(request, partial, haul, command)
+        _read_rows(request, partial, progress)
+    _finish(request, partial, progress, command)
     return _describe(request, "complete")
 
 
-def _read_rows(request: Request, partial: Path, haul: Haul) -> None:
+def _read_rows(request: Request, partial: Path, progress: FetchProgress) -> None:
     stream = _open(request)
-    if haul.state is not None:
-        stream.load_state_dict(haul.state)
-    left = None if request.pool is None else max(0, request.pool - haul.rows_read)
+    if progress.state is not None:
+        stream.load_state_dict(progress.state)
+    left = None if request.pool is None else max(0, request.pool - progress.rows_read)
     for row in islice(stream, left):
-        _take(request, partial, haul, row)
-        haul.rows_read += 1
-        if haul.rows_read % _ROWS_BETWEEN_SAVES == 0:
-            haul.state = stream.state_dict()
-            _save(request, partial, haul)
+        _take(request, partial, progress, row)
+        progress.rows_read += 1
+        if progress.rows_read % _ROWS_BETWEEN_SAVES == 0:
+            progress.state = stream.state_dict()
+            _save(request, partial, progress)
 
 
 def _check_finished(request: Request) -> None:
@@ -272,7 +272,7 @@ def _check_finished(request: Request) -> None:
         raise ConfigError("output", request.output, "was changed since; remove it or name another")
 
 
-def _resume(request: Request, partial: Path) -> Haul:
+def _resume(request: Request, partial: Path) -> FetchProgress:
     """What an earlier command left, if it asked for the same; otherwise a fresh start."""
     try:
         stored = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
@@ -281,15 +281,15 @@ def _resume(request: Request, partial: Path) -> Haul:
     if stored.get("request") != json.loads(json.dumps(request.facts())):
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
-        return Haul(rows_read=0, state=None, kept=[], left_out=Counter())
+        return FetchProgress(rows_read=0, state=None, kept=[], left_out=Counter())
     print(f"going on after {stored['rows_read']} rows", file=sys.stderr)
     del stored["request"]
-    return Haul(**{**stored, "left_out": Counter(stored["left_out"])})
+    return FetchProgress(**{**stored, "left_out": Counter(stored["left_out"])})
 
 
-def _save(request: Request, partial: Path, haul: Haul) -> None:
-    _write_json(partial / PROGRESS, {"request": request.facts(), **vars(haul)})
-    print(f"{haul.rows_read} rows read, {len(haul.kept)} kept", file=sys.stderr)
+def _save(request: Request, partial: Path, progress: FetchProgress) -> None:
+    _write_json(partial / PROGRESS, {"request": request.facts(), **vars(progress)})
+    print(f"{progress.rows_read} rows read, {len(progress.kept)} kept", file=sys.stderr)
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -351,27 +351,27 @@ def _import_datasets() -> Any:
 # A row at a time
 
 
-def _take(request: Request, partial: Path, haul: Haul, row: Mapping[str, Any]) -> None:
+def _take(request: Request, partial: Path, progress: FetchProgress, row: Mapping[str, Any]) -> None:
     """Keep a row if it ranks among the best so far; its picture is written, another's removed."""
-    position = haul.rows_read
+    position = progress.rows_read
     name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
     rank = hashlib.sha256(f"{request.seed}:{name}".encode()).hexdigest()
-    full = len(haul.kept) == request.num_samples
-    if full and rank >= haul.kept[-1]["rank"]:
+    full = len(progress.kept) == request.num_samples
+    if full and rank >= progress.kept[-1]["rank"]:
         return
     try:
         entry = _read_row(request, row, name)
         picture = _write_picture(row[request.columns["picture"]], partial / PICTURES, position)
     except Unfit as reason:
-        haul.left_out[str(reason)] += 1
+        progress.left_out[str(reason)] += 1
         return
-    if any(kept["entry"]["id"] == name for kept in haul.kept):
+    if any(kept["entry"]["id"] == name for kept in progress.kept):
         raise ConfigError("id", request.columns.get("id"), f"two rows are called {name}")
     entry["image_path"] = f"{PICTURES}/{picture.name}"
-    haul.kept.append({"rank": rank, "entry": entry})
-    haul.kept.sort(key=lambda kept: kept["rank"])
+    progress.kept.append({"rank": rank, "entry": entry})
+    progress.kept.sort(key=lambda kept: kept["rank"])
     # Its picture stays until the end: an earlier state may have to be gone back to.
-    del haul.kept[request.num_samples :]
+    del progress.kept[request.num_samples :]
 
 
 def _read_row(request: Request, row: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -422,15 +422,17 @@ def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) 
     return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
 
 
-def _finish(request: Request, partial: Path, haul: Haul, command: Sequence[str]) -> None:
-    if len(haul.kept) < request.num_samples:
-        reasons = "".join(f", {count} have {reason}" for reason, count in haul.left_out.items())
+def _finish(
+    request: Request, partial: Path, progress: FetchProgress, command: Sequence[str]
+) -> None:
+    if len(progress.kept) < request.num_samples:
+        reasons = "".join(f", {count} have {reason}" for reason, count in progress.left_out.items())
         raise ConfigError(
             "num_samples",
             request.num_samples,
-            f"of {haul.rows_read} rows read, {len(haul.kept)} can be used{reasons}",
+            f"of {progress.rows_read} rows read, {len(progress.kept)} can be used{reasons}",
         )
-    entries = [kept["entry"] for kept in haul.kept]
+    entries = [kept["entry"] for kept in progress.kept]
     wanted = {entry["image_path"] for entry in entries}
     for path in (partial / PICTURES).iterdir():
         if f"{PICTURES}/{path.name}" not in wanted:
@@ -441,8 +443,8 @@ def _finish(request: Request, partial: Path, haul: Haul, command: Sequence[str])
     source = {
         "request": request.facts(),
         "command": list(command),
-        "rows_read": haul.rows_read,
-        "left_out": dict(haul.left_out),
+        "rows_read": progress.rows_read,
+        "left_out": dict(progress.left_out),
         "samples_digest": digest_samples(samples),
         "ids": [sample.id for sample in samples],
     }

@@ -267,12 +267,12 @@ def test_a_torn_download_goes_on(
 ) -> None:
     request, take, read_rows = ask("textvqa", copies["textvqa"], tmp_path / "torn"), fetch._take, []
 
-    def tear(request: Request, partial: Path, haul: fetch.Haul, row: Any) -> None:
-        if haul.rows_read == breaks_at and len(read_rows) <= breaks_at:
+    def tear(request: Request, partial: Path, progress: fetch.FetchProgress, row: Any) -> None:
+        if progress.rows_read == breaks_at and len(read_rows) <= breaks_at:
             read_rows.append(row)
             raise Torn
         read_rows.append(row["question_id"])
-        take(request, partial, haul, row)
+        take(request, partial, progress, row)
 
     monkeypatch.setattr(fetch, "_take", tear)
     with pytest.raises(Torn):
