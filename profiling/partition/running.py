@@ -25,12 +25,12 @@ from profiling.parts.assembling import (
     load_vision,
 )
 from profiling.parts.cutting import (
+    MANIFEST,
     PARTS,
-    TIES,
     cut,
     cut_network,
     file_of,
-    read_ties,
+    read_manifest,
     write_pt,
 )
 from profiling.parts.parts_cache import digest_of, local_folder
@@ -171,7 +171,7 @@ def ensure_parts(task: Task) -> None:
 
 def _cut(task: Task, digest: str) -> None:
     # What was made of other values must not be taken for being of these.
-    (task.output / TIES).unlink(missing_ok=True)
+    (task.output / MANIFEST).unlink(missing_ok=True)
     for stale in (file_of(task.output, "vision").with_suffix(".pt"), task.onnx_file):
         stale.unlink(missing_ok=True)
     described: dict[str, Any] = {
@@ -188,14 +188,14 @@ def _cut(task: Task, digest: str) -> None:
 
 
 def _has_parts(folder: Path, digest: str) -> bool:
-    if not (folder / TIES).is_file():
+    if not (folder / MANIFEST).is_file():
         return False
-    ties = read_ties(folder)
+    manifest = read_manifest(folder)
     whole = all(
         (folder / part["file"]).is_file() and size_bytes(folder / part["file"]) == part["bytes"]
-        for part in ties["parts"].values()
+        for part in manifest["parts"].values()
     )
-    return whole and ties["weights_digest"] == digest
+    return whole and manifest["weights_digest"] == digest
 
 
 def _ask(task: Task, model: Model) -> Timed:

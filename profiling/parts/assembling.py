@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from profiling.models.family import Family
 from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model
-from profiling.parts.cutting import file_of, read_ties
+from profiling.parts.cutting import file_of, read_manifest
 from profiling.parts.reduced import Replacements, load_reduced
 
 
 def read_family(folder: Path) -> Family:
     """The family of a folder of parts, with the processor that was cut with it."""
-    kind = find_family(read_ties(folder)["model"])
+    kind = find_family(read_manifest(folder)["model"])
     options = {"local_files_only": True}
     config = read_config(kind.network_class.config_class, str(folder), options)
     return kind(config=config, folder=folder, processor_options=options)

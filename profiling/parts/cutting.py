@@ -26,7 +26,7 @@ from profiling.models.weights import read_header
 from profiling.parts.artifacts import replacing, size_bytes, write_json
 
 INDEX = "model.safetensors.index.json"
-TIES = "model_config.json"
+MANIFEST = "model_config.json"
 PARTS = ("vision", "language", "embedding")
 _CHUNK_BYTES = 4 * 2**20
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -87,7 +87,7 @@ def cut(
     for part, values in parts.items():
         copy_values(values, file_of(folder, part))
     _copy_settings(source, folder)
-    return _tie_together(folder, parts, family, model, digest)
+    return _write_manifest(folder, parts, family, model, digest)
 
 
 def cut_network(
@@ -114,7 +114,7 @@ def cut_network(
         for part in PARTS
         if file_of(folder, part).is_file()
     }
-    return _tie_together(folder, parts, family, model, digest)
+    return _write_manifest(folder, parts, family, model, digest)
 
 
 def _without_ties(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -175,15 +175,15 @@ def _copy_settings(source: Path, folder: Path) -> None:
     """What says how to use the values: configurations, tokenizer, templates."""
     for pattern in _SETTINGS:
         for path in sorted(source.glob(pattern)):
-            if path.name not in (INDEX, TIES):
+            if path.name not in (INDEX, MANIFEST):
                 with replacing(folder / path.name) as unfinished:
                     shutil.copyfile(path, unfinished)
 
 
-def _tie_together(
+def _write_manifest(
     folder: Path, parts: Mapping[str, Sequence[Value]], family: Family, model: str, digest: str
 ) -> Path:
-    """Indices by which the library reads the parts, one by one or together, as a checkpoint."""
+    """Write the manifest, and indices for the library to read the parts alone or together."""
     places = {v.name: (part, v) for part, values in parts.items() for v in values}
     _write_index(folder, folder, places)
     for part in parts:
@@ -195,7 +195,7 @@ def _tie_together(
             if (folder / name).is_file():
                 with replacing(home / name) as unfinished:
                     shutil.copyfile(folder / name, unfinished)
-    write_json(folder / TIES, _describe(folder, parts, family, model, digest))
+    write_json(folder / MANIFEST, _describe(folder, parts, family, model, digest))
     return folder
 
 
@@ -232,9 +232,9 @@ def _describe(
     }
 
 
-def read_ties(folder: Path) -> dict[str, Any]:
-    """What ties the parts in a folder together."""
-    content: dict[str, Any] = json.loads((folder / TIES).read_text(encoding="utf-8"))
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of parts."""
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return content
 
 
