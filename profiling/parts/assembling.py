@@ -1,4 +1,4 @@
-"""Parts of a model on their own: the vision part on pictures, the language part on embeddings."""
+"""Runs parts alone: the vision part on pictures, the language part on embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from profiling.parts.reduced import Replacements, load_reduced
 
 
 def read_family(folder: Path) -> Family:
-    """The family of a folder of parts, with the processor that was cut with it."""
+    """The family of a folder of parts, with the processor in that folder."""
     kind = find_family(read_manifest(folder)["model"])
     options = {"local_files_only": True}
     config = read_config(kind.network_class.config_class, str(folder), options)
@@ -28,7 +28,7 @@ def read_family(folder: Path) -> Family:
 def load_vision(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """The vision part and nothing else: ask it with `embed`."""
+    """The vision part alone; run it with `embed`."""
     nothing: dict[str, nn.Module | Tensor] = {path: nn.Module() for path in family.language_paths}
     network = _load(folder, "vision", nothing, family, dtype, device)
     (first, *_) = network.get_submodule(family.parts.vision).parameters()
@@ -38,7 +38,7 @@ def load_vision(
 def load_language(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """A model that takes embeddings where it would take pixels: ask it with `answer_from`."""
+    """A model that takes embeddings instead of pixels; run it with `answer_from`."""
     wanted = dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
     network = _load(folder, "language", family.stand_ins(wanted), family, dtype, device)
     return _as_model(network, family, device, network.get_input_embeddings().weight.dtype)
@@ -69,14 +69,14 @@ def _as_model(network: Any, family: Family, device: torch.device, dtype: torch.d
 
 
 def load_embedding(folder: Path) -> nn.Embedding:
-    """The token embedding where it is a part of its own."""
+    """The token embedding, if it is a separate part."""
     with safe_open(file_of(folder, "embedding"), framework="pt") as stored:
         (name, *_) = stored.keys()
         return nn.Embedding.from_pretrained(stored.get_tensor(name))
 
 
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Embeddings of the pictures in a batch, a row for each visual token: [N, width]."""
+    """Embeddings of the pictures in a batch, one row per visual token: [N, width]."""
     with torch.inference_mode():
         return vision.family.embed(vision.network, vision.place(inputs))
 
@@ -90,6 +90,6 @@ def answer_from(
     length: int,
     exact: bool,
 ) -> Tensor:
-    """New tokens [B, T] about pictures that were embedded before."""
+    """New tokens [B, T] for pictures that are already embedded."""
     placed = language.place(language.family.with_embeddings(inputs, embeddings))
     return language.generate(placed, side=side, length=length, exact=exact)
