@@ -1,4 +1,4 @@
-"""The modes that were asked for, one after another, and the table at the end."""
+"""Runs the requested modes and prints the final table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profiling.parts.reduced import PartMissing
 from profiling.points.point import Point
 from profiling.samples.samples import Sample
 
-# What can go wrong with a right command; each says in one line what.
+# Failures of a correct command, each with a message of one line.
 FAILURES = (ExportFailed, PartMissing, ProviderAbsent, RunFirst, ScriptFailed)
 _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "original": run_original,
@@ -33,7 +33,7 @@ _MODES: Mapping[str, Callable[[Task], Outcome]] = {
 def run_modes(
     point: Point, sample: Sample, modes: Sequence[str], chosen: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Lines of text; the original is always asked, since the others are held against it."""
+    """Lines of output; the original always runs, since the others are compared with it."""
     torch.set_num_threads(point.threads)
     task = _read_task(point, sample, chosen)
     yield f"{describe_weights(point)}; {chosen['dtype']} on {point.device}"

@@ -1,4 +1,4 @@
-"""One question taken through a model: as it was, in parts, and with its vision part as a graph."""
+"""Answers one question with a model: unchanged, in parts, and with its vision part as a graph."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ Loaded = TypeVar("Loaded")
 
 
 class RunFirst(RuntimeError):
-    """Something has to be made before this can run: one line that says what to run."""
+    """Another mode has to run first; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the modes of one command have in common."""
+    """The input shared by all modes of one command."""
 
     point: Point
     source: WeightsSource
@@ -84,7 +84,7 @@ def run_original(task: Task) -> Outcome:
 
 
 def run_split(task: Task) -> Outcome:
-    """Both parts from their own files: the pictures first, then the answer from embeddings."""
+    """Both parts from their own files: embed the pictures, then answer from the embeddings."""
     ensure_parts(task)
     with Memory(device=task.device) as memory:
         given: dict[str, Any] = {
@@ -101,14 +101,14 @@ def run_split(task: Task) -> Outcome:
 
 
 def convert(task: Task) -> Outcome:
-    """The vision part becomes a graph, which is then asked what the original was asked."""
+    """Export the vision part as a graph and answer with it."""
     ensure_parts(task)
     export(task, folder=task.onnx_folder, layout=task.onnx_layout)
     return dataclasses.replace(run_onnx(task), mode="convert_onnx")
 
 
 def export(task: Task, *, folder: Path, layout: str) -> Path:
-    """The vision part as a graph, from its own file alone."""
+    """Export the vision part, loaded from its own file only."""
     from profiling.graphs.export import export_vision
 
     vision = load_vision(
@@ -130,7 +130,7 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
 
 
 def run_onnx(task: Task) -> Outcome:
-    """The language part with the graph in the place of the vision part."""
+    """The language part with the graph instead of the vision part."""
     if not task.onnx_file.is_file():
         raise RunFirst(f"there is no {task.onnx_file}: run --mode convert_onnx first")
     from profiling.graphs.vision_chain import load_vision as load_graph
@@ -159,7 +159,7 @@ def run_onnx(task: Task) -> Outcome:
 
 
 def ensure_parts(task: Task) -> None:
-    """Cut the checkpoint, unless the folder holds the parts of these very values already."""
+    """Split the checkpoint unless the folder already has the parts of these weights."""
     digest = digest_of(task.source, task.point.seed, task.dtype)
     task.output.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
@@ -170,7 +170,7 @@ def ensure_parts(task: Task) -> None:
 
 
 def _cut(task: Task, digest: str) -> None:
-    # What was made of other values must not be taken for being of these.
+    # Files made from other weights must not be reused.
     (task.output / MANIFEST).unlink(missing_ok=True)
     for stale in (file_of(task.output, "vision").with_suffix(".pt"), task.onnx_file):
         stale.unlink(missing_ok=True)
@@ -199,11 +199,11 @@ def _has_parts(folder: Path, digest: str) -> bool:
 
 
 def _ask(task: Task, model: Model) -> Timed:
-    """A whole generation, its vision part timed from inside."""
+    """A whole generation, with hooks that time the vision part."""
     watch = Stopwatch(device=task.device)
     prepared = model.prepare(task.sample, None)
     modules = [model.network.get_submodule(path) for path in task.family.vision_paths]
-    for _ in ("to warm up", "to be timed"):
+    for _ in ("warm-up", "timed"):
         watch.seconds.clear()
         with watch.part("preprocess"):
             inputs = model.place(model.encode([prepared], task.point.img_size))
@@ -220,7 +220,7 @@ def _ask_parts(task: Task, vision: Model, language: Model) -> Timed:
     watch = Stopwatch(device=task.device)
     prepared: Prepared = vision.prepare(task.sample, None)
     side = task.point.img_size
-    for _ in ("to warm up", "to be timed"):
+    for _ in ("warm-up", "timed"):
         watch.seconds.clear()
         with watch.part("preprocess"):
             inputs = vision.encode([prepared], side)

@@ -1,4 +1,4 @@
-"""What one mode of running took: seconds by part, and memory above what was there before."""
+"""Time by part and added memory of one mode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from profiling.machine.resident import (
 
 @dataclass(kw_only=True)
 class Memory:
-    """The highest memory of this process while something ran; None where it cannot be known."""
+    """The peak memory of this process while something runs; None if it cannot be measured."""
 
     device: torch.device
     cpu_peak_bytes: int | None = None
@@ -56,7 +56,7 @@ class Memory:
 
 @dataclass(kw_only=True)
 class Stopwatch:
-    """Seconds by name; on a GPU the work is waited for at both ends."""
+    """Seconds by name; synchronizes a GPU at both ends."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Stopwatch:
 
     @contextmanager
     def inside(self, name: str, modules: list[nn.Module]) -> Iterator[None]:
-        """Time spent in modules, whoever calls them."""
+        """Time spent in modules, by hooks."""
         entered: list[float] = []
         hooks: list[Any] = []
         for module in modules:
