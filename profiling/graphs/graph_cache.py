@@ -1,4 +1,4 @@
-"""Exported vision parts that runs share: made once for each content, found again by it."""
+"""Cached exports of vision parts, addressed by content and shared by runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cached_vision(
     optimize: bool,
     provider: str | None,
 ) -> Path:
-    """The path of a model's exported vision part, which is made if no run has made it before."""
+    """The path of a model's exported vision part; exports it if it is not cached."""
     facts = {
         "layout": [
             layout,
@@ -91,6 +91,6 @@ def _digest_code() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """The files that decide what is in a graph."""
+    """The source files that determine a graph."""
     yield from sorted((PROJECT / "profiling" / "graphs").glob("*.py"))
     yield from sorted((PROJECT / "profiling" / "models").rglob("*.py"))

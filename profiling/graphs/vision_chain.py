@@ -1,4 +1,4 @@
-"""ONNX Runtime in the place of a vision part: sessions, and a module with the part's signature."""
+"""ONNX Runtime instead of a vision part: sessions, and a module with the part's signature."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DTYPES = {
 
 
 class Chain:
-    """Sessions that hand what each makes to the next, all in the memory of one device."""
+    """Sessions run one after another, each on the output of the previous one, on one device."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class Chain:
         self.device = device if provider == CUDA_PROVIDER else torch.device("cpu")
         given = dict(provider_options)
         if provider == CUDA_PROVIDER:
-            # In torch's own stream, so that what is written before is there, and times are right.
+            # Use torch's stream, so that inputs are complete and times are right.
             stream = torch.cuda.current_stream(device).cuda_stream
             given = {"device_id": device.index or 0, "user_compute_stream": stream, **given}
         options = session_options(threads)
         if optimized:
-            # The runtime has rewritten the graph already, and would do so once more.
+            # The graph is already optimized.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.sessions = [
             start_session(path, options, provider=provider, provider_options=given)
@@ -104,7 +104,7 @@ class OnnxVision(InFront):
         super().__init__(stand_in)
         self.chain, self.family = chain, family
         self.dtype = dtype
-        # The runtime's own memory, in the size that it has on disk: it is part of the model's.
+        # The runtime's memory counts as the model's, with its size on disk.
         held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
         self.register_buffer("held", held, persistent=False)
 
@@ -125,9 +125,9 @@ def load_vision(
     provider: str | None,
     provider_options: Mapping[str, Any],
 ) -> OnnxVision:
-    """The graph as a module for the place of the model's vision part; `put_vision` puts it there.
+    """The graph as a module that replaces the model's vision part (by `put_vision`).
 
-    A graph that was written in parts runs as a chain of them.
+    A graph that was written in parts runs as a chain.
     """
     chain = Chain(
         files_of(path),
@@ -148,12 +148,12 @@ def load_vision(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files to run one after another, as the record of the export names them."""
+    """The files to run in order, from the record of the export."""
     return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
 
 
 def read_check(path: Path) -> dict[str, Any]:
-    """The record of an export beside its file; empty where a file came without one."""
+    """The record beside an export; empty if there is none."""
     record = path.with_name(CHECK_FILE)
     if not record.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""The modes that were asked for, one after another, and the table at the end."""
+"""Runs the requested modes and prints the final table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profiling.points.point import Point
 from profiling.runtimes.onnxruntime import ProviderAbsent
 from profiling.samples.samples import Sample
 
-# What can go wrong with a right command; each says in one line what.
+# Failures of a correct command, each with a message of one line.
 FAILURES = (ExportFailed, PartMissing, ProviderAbsent, RunFirst, ScriptFailed)
 _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "original": run_original,

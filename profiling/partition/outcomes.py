@@ -1,4 +1,4 @@
-"""The table at the end: what each mode took, and whether it answers as the original does."""
+"""The final table: the cost of each mode, and whether its answer equals the original's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEADINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A mode: what it took, and what it answered."""
+    """The cost of a mode and its answer."""
 
     mode: str
     load_s: float | None  # None where it cannot be told from the rest

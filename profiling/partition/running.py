@@ -1,4 +1,4 @@
-"""One question taken through a model: as it was, in parts, and with its vision part as a graph."""
+"""Answers one question with a model: unchanged, in parts, and with its vision part as a graph."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from profiling.partition.outcomes import Outcome
 from profiling.parts.artifacts import locked, size_bytes
 from profiling.parts.assembling import join, load_language, load_vision
 from profiling.parts.cutting import (
+    MANIFEST,
     PARTS,
-    TIES,
     cut,
     cut_network,
     file_of,
-    read_ties,
+    read_manifest,
     write_pt,
 )
 from profiling.parts.parts_cache import digest_of, local_folder
@@ -34,12 +34,12 @@ from profiling.samples.samples import Sample
 
 
 class RunFirst(RuntimeError):
-    """Something has to be made before this can run: one line that says what to run."""
+    """Another mode has to run first; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the modes of one command have in common."""
+    """The input shared by all modes of one command."""
 
     point: Point
     source: WeightsSource
@@ -102,14 +102,14 @@ def _measure(mode: str, task: Task, load: Callable[[], LoadedModel], disk_bytes:
 
 
 def convert(task: Task) -> Outcome:
-    """The vision part becomes a graph, which is then asked what the original was asked."""
+    """Export the vision part as a graph and answer with it."""
     ensure_parts(task)
     export(task, folder=task.onnx_folder, layout=task.onnx_layout)
     return dataclasses.replace(run_onnx(task), mode="convert_onnx")
 
 
 def export(task: Task, *, folder: Path, layout: str) -> Path:
-    """The vision part as a graph, from its own file alone."""
+    """Export the vision part, loaded from its own file only."""
     from profiling.graphs.export import export_vision
 
     vision = load_vision(
@@ -131,7 +131,7 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
 
 
 def run_onnx(task: Task) -> Outcome:
-    """The language part with the graph in the place of the vision part."""
+    """The language part with the graph instead of the vision part."""
     if not task.onnx_file.is_file():
         raise RunFirst(f"there is no {task.onnx_file}: run --mode convert_onnx first")
     from profiling.graphs.vision_chain import load_vision as load_graph
@@ -157,7 +157,7 @@ def run_onnx(task: Task) -> Outcome:
 
 
 def ensure_parts(task: Task) -> None:
-    """Cut the checkpoint, unless the folder holds the parts of these very values already."""
+    """Split the checkpoint unless the folder already has the parts of these weights."""
     digest = digest_of(task.source, task.point.seed, task.dtype)
     task.output.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
@@ -168,8 +168,8 @@ def ensure_parts(task: Task) -> None:
 
 
 def _cut(task: Task, digest: str) -> None:
-    # What was made of other values must not be taken for being of these.
-    (task.output / TIES).unlink(missing_ok=True)
+    # Files made from other weights must not be reused.
+    (task.output / MANIFEST).unlink(missing_ok=True)
     for stale in (file_of(task.output, "vision").with_suffix(".pt"), task.onnx_file):
         stale.unlink(missing_ok=True)
     described: dict[str, Any] = {
@@ -186,11 +186,11 @@ def _cut(task: Task, digest: str) -> None:
 
 
 def _has_parts(folder: Path, digest: str) -> bool:
-    if not (folder / TIES).is_file():
+    if not (folder / MANIFEST).is_file():
         return False
-    ties = read_ties(folder)
+    manifest = read_manifest(folder)
     whole = all(
         (folder / part["file"]).is_file() and size_bytes(folder / part["file"]) == part["bytes"]
-        for part in ties["parts"].values()
+        for part in manifest["parts"].values()
     )
-    return whole and ties["weights_digest"] == digest
+    return whole and manifest["weights_digest"] == digest

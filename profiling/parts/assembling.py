@@ -1,4 +1,4 @@
-"""Parts of a model on their own: the vision part on pictures, the language part on embeddings."""
+"""Runs parts alone: the vision part on pictures, the language part on embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from profiling.parts.reduced import Replacements, load_reduced, replace_parts
 def load_vision(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """The vision part and nothing else: ask it with `embed`."""
+    """The vision part alone; run it with `embed`."""
     nothing: dict[str, nn.Module | Tensor] = {path: nn.Module() for path in family.language_paths}
     network = _load(folder, "vision", nothing, family, dtype, device)
     (first, *_) = network.get_submodule(family.parts.vision).parameters()
@@ -29,7 +29,7 @@ def load_vision(
 def load_language(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """A model that takes embeddings where it would take pixels: ask it with `answer_from`."""
+    """A model that takes embeddings instead of pixels; run it with `answer_from`."""
     wanted = dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
     network = _load(folder, "language", family.stand_ins(wanted), family, dtype, device)
     return _as_model(network, family, device, network.get_input_embeddings().weight.dtype)
@@ -85,7 +85,7 @@ def join(vision: Model, language: Model) -> Model:
 
 
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Embeddings of the pictures in a batch, a row for each visual token: [N, width]."""
+    """Embeddings of the pictures in a batch, one row per visual token: [N, width]."""
     with torch.inference_mode():
         return vision.family.embed(vision.network, vision.place(inputs))
 
@@ -99,6 +99,6 @@ def answer_from(
     length: int,
     exact: bool,
 ) -> Tensor:
-    """New tokens [B, T] about pictures that were embedded before."""
+    """New tokens [B, T] for pictures that are already embedded."""
     placed = language.place(language.family.with_embeddings(inputs, embeddings))
     return language.generate(placed, side=side, length=length, exact=exact)

@@ -1,4 +1,4 @@
-"""What it costs to make an artifact: time, memory above what was resident before, size on disk."""
+"""What it costs to build an artifact: time, added resident memory, size on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLE_S = 0.005
 class BuildCost(ResidentSampler):
     """Watches the making of an artifact.
 
-    Resident memory is sampled, since the kernel's own mark belongs to whoever watches the load.
+    Resident memory is sampled, since the load of the model uses the kernel's high-water mark.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class BuildCost(ResidentSampler):
         self.make_peak_bytes = self.peak_bytes - self.before_bytes
 
     def write(self, folder: Path) -> None:
-        """Kept beside the artifact, so that a run that only reuses it can say what it cost."""
+        """Store the cost beside the artifact, for runs that reuse it."""
         cost = {"make_s": self.make_s, "make_peak_bytes": self.make_peak_bytes}
         write_json(folder / BUILD_COST, cost)
 

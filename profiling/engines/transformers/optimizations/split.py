@@ -13,7 +13,7 @@ from profiling.models.loading import LoadPlan
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import size_bytes
 from profiling.parts.build_cost import read_build_cost
-from profiling.parts.cutting import file_of, read_ties
+from profiling.parts.cutting import file_of, read_manifest
 from profiling.parts.parts_cache import parts_of
 from profiling.points.point import Point
 
@@ -44,7 +44,7 @@ class Split(Optimization):
 
     def apply(self, loaded: LoadedModel) -> None:
         assert self.folder is not None
-        parts = read_ties(self.folder)["parts"]
+        parts = read_manifest(self.folder)["parts"]
         size = sum(size_bytes(file_of(self.folder, part)) for part in parts)
         loaded.build.add(**read_build_cost(self.folder), artifact_bytes=size)
 
