@@ -32,7 +32,7 @@ def as_stored(recipe: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("side", [60, 112, 150])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
-    model = load(family)
+    model = load(family).model
     recipe = as_stored(model.family.picture_recipe(side))
     for shape in SHAPES:
         picture = make_picture(*shape, seed=3)
@@ -45,7 +45,7 @@ def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_asks_what_the_model_is_asked(family: str) -> None:
-    model = load(family)
+    model = load(family).model
     recipe = as_stored(model.family.prompt_recipe())
     for shape in SHAPES:
         inputs = encode(model, [ask(model, QUESTION, make_picture(*shape))], 112)
