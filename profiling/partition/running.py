@@ -149,7 +149,7 @@ def run_onnx(task: Task) -> Outcome:
                 provider=None,
                 provider_options={},
             )
-            replace_parts(model.network, {task.family.parts.vision: graph})
+            replace_parts(model.network, {task.family.layout.parts.vision: graph})
             return model
 
         model, load_s = _timed(load)
@@ -202,7 +202,7 @@ def _ask(task: Task, model: Model) -> Passage:
     """A whole generation, its vision part timed from inside."""
     watch = Stopwatch(device=task.device)
     prepared = model.prepare(task.sample, None)
-    modules = [model.network.get_submodule(path) for path in task.family.vision_paths]
+    modules = [model.network.get_submodule(path) for path in task.family.layout.vision_paths]
     for _ in ("to warm up", "to be timed"):
         watch.seconds.clear()
         with watch.part("preprocess"):
@@ -243,7 +243,7 @@ def _passage(
     model: Model, preprocess_s: float, vision_s: float, language_s: float, tokens: torch.Tensor
 ) -> Passage:
     (count,) = model.count_new_tokens(tokens)
-    (text,) = model.family.decode(tokens)
+    (text,) = model.family.processing.decode(tokens)
     return Passage(
         preprocess_s=preprocess_s,
         vision_s=vision_s,

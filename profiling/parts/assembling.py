@@ -21,17 +21,19 @@ def read_family(folder: Path) -> Family:
     """The family of a folder of parts, with the processor that was cut with it."""
     kind = find_family(read_ties(folder)["model"])
     options = {"local_files_only": True}
-    config = read_config(kind.network_class.config_class, str(folder), options)
-    return kind(config=config, folder=folder, processor_options=options)
+    config = read_config(kind.layout.network_class.config_class, str(folder), options)
+    return kind.load(config=config, folder=folder, processor_options=options)
 
 
 def load_vision(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
     """The vision part and nothing else: ask it with `embed`."""
-    nothing: dict[str, nn.Module | Tensor] = {path: nn.Module() for path in family.language_paths}
+    nothing: dict[str, nn.Module | Tensor] = {
+        path: nn.Module() for path in family.layout.language_paths
+    }
     network = _load(folder, "vision", nothing, family, dtype, device)
-    (first, *_) = network.get_submodule(family.parts.vision).parameters()
+    (first, *_) = network.get_submodule(family.layout.parts.vision).parameters()
     return _as_model(network, family, device, first.dtype)
 
 
@@ -40,7 +42,7 @@ def load_language(
 ) -> Model:
     """A model that takes embeddings where it would take pixels: ask it with `answer_from`."""
     wanted = dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
-    network = _load(folder, "language", family.stand_ins(wanted), family, dtype, device)
+    network = _load(folder, "language", family.layout.stand_ins(wanted), family, dtype, device)
     return _as_model(network, family, device, network.get_input_embeddings().weight.dtype)
 
 
@@ -53,14 +55,14 @@ def _load(
     device: torch.device,
 ) -> Any:
     network = load_reduced(
-        family.network_class,
+        family.layout.network_class,
         file_of(folder, part).parent,
         replacements,
         config=family.config,
         dtype=dtype,
         device=device,
     )
-    family.adapt_network(network)
+    family.layout.adapt(network)
     return network
 
 
@@ -78,7 +80,7 @@ def load_embedding(folder: Path) -> nn.Embedding:
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:
     """Embeddings of the pictures in a batch, a row for each visual token: [N, width]."""
     with torch.inference_mode():
-        return vision.family.embed(vision.network, vision.place(inputs))
+        return vision.family.layout.embed(vision.network, vision.place(inputs))
 
 
 def answer_from(
@@ -91,5 +93,5 @@ def answer_from(
     exact: bool,
 ) -> Tensor:
     """New tokens [B, T] about pictures that were embedded before."""
-    placed = language.place(language.family.with_embeddings(inputs, embeddings))
+    placed = language.place(language.family.layout.with_embeddings(inputs, embeddings))
     return language.generate(placed, side=side, length=length, exact=exact)
