@@ -76,7 +76,7 @@ def geometry_of(workload: Workload) -> Geometry:
     """The shape of the first full batch at the timed length."""
     inputs = workload.encode(0)
     return Geometry(
-        sizes=tuple(workload.model.family.seen_sizes(inputs)),
+        sizes=tuple(workload.model.family.processing.picture_sizes(inputs)),
         prompt_tokens=int(inputs["input_ids"].shape[1]),
         new_tokens=workload.max_new_tokens,
     )

@@ -209,11 +209,14 @@ def _answer_batch(
         tokens = model.generate(
             placed, side=point.img_size, length=point.max_new_tokens, exact=False
         ).cpu()
-        texts, new_counts = list(model.family.decode(tokens)), list(model.count_new_tokens(tokens))
+        texts, new_counts = (
+            list(model.family.processing.decode(tokens)),
+            list(model.count_new_tokens(tokens)),
+        )
         nlls = _teach(point, model, placed, prepared)
     prompt_counts = inputs["attention_mask"].sum(dim=1).tolist()
-    visual_counts = model.family.count_visual_tokens(inputs["input_ids"]).tolist()
-    sizes = model.family.seen_sizes(inputs)
+    visual_counts = model.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
+    sizes = model.family.processing.picture_sizes(inputs)
     for row, item in enumerate(prepared):
         references = item.sample.references
         text = texts[row]
@@ -223,7 +226,7 @@ def _answer_batch(
             "references": list(references),
             "answer": text,
             "wer": None if text is None else sample_wer(text, references, point.headline_reference),
-            "num_question_tokens": len(model.family.question_token_ends(item.question)),
+            "num_question_tokens": len(model.family.processing.question_token_ends(item.question)),
             "num_prompt_tokens": prompt_counts[row],
             "num_visual_tokens": visual_counts[row],
             "num_new_tokens": new_counts[row],

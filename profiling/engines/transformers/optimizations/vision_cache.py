@@ -17,15 +17,15 @@ class VisionCache(Optimization):
 
     def apply(self, model: Model) -> Model:
         family = model.family
-        stand_ins = family.stand_ins(model.dtype)
+        stand_ins = family.layout.stand_ins(model.dtype)
         vision = CachedVision(
             family=family,
             seer=cut_out_vision(model.network, family),
-            stand_in=stand_ins[family.parts.vision],
+            stand_in=stand_ins[family.layout.parts.vision],
             cache=PictureCache(max_bytes=self.max_bytes),
         )
-        replace_parts(model.network, {**stand_ins, family.parts.vision: vision})
-        model.absorbed |= {"projector"} if family.parts.projector else set()
+        replace_parts(model.network, {**stand_ins, family.layout.parts.vision: vision})
+        model.absorbed |= {"projector"} if family.layout.parts.projector else set()
         model.picture_cache = vision.cache
         return model
 
