@@ -21,7 +21,7 @@ FVCORE = "fvcore's multiply-adds, times two, on a dense twin with eager attentio
 def geometry_of(family: Family, inputs: Mapping[str, Tensor], new_tokens: int) -> Geometry:
     """The shape of generating so many tokens from a batch."""
     return Geometry(
-        sizes=tuple(family.seen_sizes(inputs)),
+        sizes=tuple(family.processing.picture_sizes(inputs)),
         prompt_tokens=int(inputs["input_ids"].shape[1]),
         new_tokens=new_tokens,
     )

@@ -73,7 +73,7 @@ def cached_vision(
 
 def _digest_values(model: Model) -> str:
     digest = hashlib.blake2b()
-    for name, value in model.family.tower(model.network).state_dict().items():
+    for name, value in model.family.layout.tower(model.network).state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)

@@ -140,14 +140,14 @@ def split_layers(family: Family, quantization: Quantization) -> tuple[list[str],
     quantized: list[str] = []
     left_out: list[str] = []
     with torch.device("meta"), no_init_weights():
-        network: Any = family.network_class._from_config(copy.deepcopy(family.config))
+        network: Any = family.layout.network_class._from_config(copy.deepcopy(family.config))
     full = set(network._keep_in_fp32_modules or ()) | set(
         network._keep_in_fp32_modules_strict or ()
     )
     for name, layer in network.named_modules():
         if type(layer) is nn.Linear:
             fits = layer.in_features % rows == 0 and layer.out_features % columns == 0
-            whole = name == family.parts.head or full & set(name.split(".")) or not fits
+            whole = name == family.layout.parts.head or full & set(name.split(".")) or not fits
             (left_out if whole else quantized).append(name)
     return quantized, left_out
 

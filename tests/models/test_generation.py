@@ -81,15 +81,15 @@ def end_tokens(model: Model) -> list[int]:
 def test_an_answer_is_what_was_chosen_and_nothing_else(model: Model) -> None:
     """No prompt, no start token: with a head that says known tokens, they are the answer."""
     side, end = native(model), end_tokens(model)[0]
-    word = model.family.tokenizer("red", add_special_tokens=False)["input_ids"][-1]
+    word = model.family.processing.tokenizer("red", add_special_tokens=False)["input_ids"][-1]
     script = [word, word, end, word]
     inputs = encode(model, ask_three(model, PROMPT_LENGTHS), side)
     with Script(model, script):
         tokens = model.generate(inputs, side=side, length=8, exact=False)
     assert tokens.tolist() == [script[:3]] * 3
     assert model.count_new_tokens(tokens) == [3, 3, 3]
-    texts = model.family.decode(tokens)
-    assert set(texts) == {model.family.tokenizer.decode([word, word]).strip()}
+    texts = model.family.processing.decode(tokens)
+    assert set(texts) == {model.family.processing.tokenizer.decode([word, word]).strip()}
 
 
 class Script:
@@ -127,10 +127,10 @@ def test_a_stop_is_counted_at_each_row_s_own_end(model: Model) -> None:
 
 
 def test_an_answer_as_text_holds_neither_special_tokens_nor_blanks_around(model: Model) -> None:
-    tokenizer = model.family.tokenizer
+    tokenizer = model.family.processing.tokenizer
     words = tokenizer("the red square", add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[*words, end_tokens(model)[0], tokenizer.pad_token_id]])
-    assert model.family.decode(ids) == ["the red square"]
+    assert model.family.processing.decode(ids) == ["the red square"]
 
 
 def test_the_whole_batch_fits_into_what_generate_is_told(model: Model) -> None:

@@ -111,7 +111,7 @@ def test_loading_a_public_checkpoint_says_what_to_do(
 ) -> None:
     point = compose_point("model=llava", "weights=pretrained")
     problem, expected = CASES[name]
-    kind = find_family("llava").network_class
+    kind = find_family("llava").layout.network_class
 
     def fail(*_: Any, **__: Any) -> None:
         raise wrap(problem)
@@ -131,8 +131,8 @@ def test_loading_a_public_checkpoint_says_what_to_do(
 
 def tiny_family(source: Any) -> Any:
     kind = find_family("llava")
-    config = kind.network_class.config_class.from_pretrained(source.config)
-    return kind(config=config, folder=source.processor, processor_options=source.options)
+    config = kind.layout.network_class.config_class.from_pretrained(source.config)
+    return kind.load(config=config, folder=source.processor, processor_options=source.options)
 
 
 def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
 def test_a_repository_of_another_family_is_named_before_anything_large_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind = find_family("llava").network_class
+    kind = find_family("llava").layout.network_class
     monkeypatch.setattr(
         kind.config_class,
         "get_config_dict",

@@ -105,10 +105,10 @@ def check_what_is_seen(model: Model, side: int) -> None:
     with Watch(model) as watch:
         inputs = encode(model, asked, side)
         first_logits(model, inputs, side)
-    seen = model.family.seen_sizes(inputs)
-    assert seen == [model.family.size_for(item.picture, side) for item in asked]
+    seen = model.family.processing.picture_sizes(inputs)
+    assert seen == [model.family.processing.size_for(item.picture, side) for item in asked]
     check_pixels(model, watch, seen)
-    counts = model.family.count_visual_tokens(inputs["input_ids"]).tolist()
+    counts = model.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
     assert counts == [expected_tokens(model, *size) for size in seen]
     assert sum(counts) == watch.rows
     for item, size in zip(asked, seen, strict=True):
@@ -135,9 +135,9 @@ def expected_tokens(model: Model, width: int, height: int) -> int:
 
 
 def check_size(model: Model, picture: Image.Image, side: int, seen: tuple[int, int]) -> None:
-    step = model.family.multiple
+    step = model.family.processing.multiple
     assert all(length % step == 0 and length >= step for length in seen)
-    if not model.family.keeps_aspect_ratio:
+    if not model.family.processing.keeps_aspect_ratio:
         assert seen[0] == seen[1]
         assert abs(seen[0] - side) <= step / 2 or seen[0] == step
         return
@@ -158,17 +158,17 @@ def test_the_vision_part_sees_large_sizes(model: Model, side: int) -> None:
 
 
 def test_a_size_beside_the_grid_is_the_nearest_on_it(model: Model) -> None:
-    step = model.family.multiple
-    assert model.family.seen_side(3 * step) == 3 * step
-    assert model.family.seen_side(3 * step + 1) == 3 * step
-    assert model.family.seen_side(4 * step - 1) == 4 * step
-    assert model.family.seen_side(1) == step
+    step = model.family.processing.multiple
+    assert model.family.processing.snap_side(3 * step) == 3 * step
+    assert model.family.processing.snap_side(3 * step + 1) == 3 * step
+    assert model.family.processing.snap_side(4 * step - 1) == 4 * step
+    assert model.family.processing.snap_side(1) == step
 
 
 def test_more_pixels_of_the_same_picture_give_other_logits(model: Model) -> None:
     """Sizes that a network was not made for are interpolated, and not cropped to its own."""
     picture = make_picture(240, 240, seed=1)
-    small, large = 4 * model.family.multiple, 6 * model.family.multiple
+    small, large = 4 * model.family.processing.multiple, 6 * model.family.processing.multiple
     asked = [ask(model, QUESTION, picture)]
     logits = [first_logits(model, encode(model, asked, side), side)[0] for side in (small, large)]
     assert not torch.allclose(*logits, rtol=1e-3, atol=1e-3)

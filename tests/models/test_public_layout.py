@@ -442,11 +442,11 @@ def test_nothing_of_older_libraries_is_needed(public: Path, tmp_path: Path) -> N
     options = locate(point).options
     kind = find_family(family)
     built = [
-        kind(
-            config=read_config(kind.network_class.config_class, str(place), options),
+        kind.load(
+            config=read_config(kind.layout.network_class.config_class, str(place), options),
             folder=str(place),
             processor_options=options,
-        )
+        ).processing
         for place in (folder, public)
     ]
     text = built[0].render("what does the sign say?")
@@ -566,7 +566,7 @@ def test_the_public_configuration_is_the_one_that_random_values_fill(
     family: str, tmp_path: Path
 ) -> None:
     write_json(tmp_path / "config.json", PUBLIC_CONFIGS[family])
-    kind = find_family(family).network_class.config_class
+    kind = find_family(family).layout.network_class.config_class
     public, own = (
         read_config(kind, str(folder), {"local_files_only": True})
         for folder in (tmp_path, CHECKPOINTS / "public" / family)
@@ -575,4 +575,4 @@ def test_the_public_configuration_is_the_one_that_random_values_fill(
         assert getattr(public.text_config, key) == getattr(own.text_config, key), key
     assert public.dtype == own.dtype
     assert public.tie_word_embeddings == own.tie_word_embeddings
-    assert find_family(family).__module__ == f"profiling.models.{family}"
+    assert find_family(family).name == family

@@ -100,9 +100,9 @@ def check_frame(model: Model, ids: list[int], length: int) -> None:
 
 def stands_off(model: Model, ids: list[int]) -> bool:
     """Whether the template's last blank is a token, and not the beginning of the question's."""
-    template_text, _ = model.family.frame
+    template_text, _ = model.family.processing.template
     before, _ = frame_ids(model_name(model))
-    first = model.family.tokenizer.convert_ids_to_tokens(ids[len(before)])
+    first = model.family.processing.tokenizer.convert_ids_to_tokens(ids[len(before)])
     return template_text.endswith(" ") and first == "Ġ"
 
 
@@ -117,7 +117,7 @@ def test_every_length_can_be_had(model: Model) -> None:
     for length in range(1, 513):
         for question in ("which bar is the tallest?", LONG):
             asked = ask(model, question, make_picture(SIDE, SIDE), length)
-            assert len(model.family.question_token_ends(asked.question)) == length
+            assert len(model.family.processing.question_token_ends(asked.question)) == length
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -127,15 +127,15 @@ def test_strange_questions_have_the_length_too(model: Model, name: str) -> None:
     for length in (None, 1, 2, 3, 5, 8, 20, 100):
         asked = ask(model, NASTY[name], picture, length)
         inputs = encode(model, [asked], SIDE)
-        assert int(model.family.count_visual_tokens(inputs["input_ids"])) == placeholders
+        assert int(model.family.processing.count_visual_tokens(inputs["input_ids"])) == placeholders
         if length is not None:
-            assert len(model.family.question_token_ends(asked.question)) == length
+            assert len(model.family.processing.question_token_ends(asked.question)) == length
             check_frame(model, row_ids(inputs, 0), length)
 
 
 def count_placeholders(model: Model, question: str) -> int:
     inputs = encode(model, [ask(model, question, make_picture(SIDE, SIDE))], SIDE)
-    return int(model.family.count_visual_tokens(inputs["input_ids"]))
+    return int(model.family.processing.count_visual_tokens(inputs["input_ids"]))
 
 
 @pytest.mark.parametrize("text", SPECIAL)
@@ -153,7 +153,7 @@ def test_special_tokens_in_a_question_are_words(model: Model, text: str) -> None
 
 def special_ids(model: Model) -> set[int]:
     """What has a meaning to the processor or the network; the unknown is only unknown."""
-    tokenizer = model.family.tokenizer
+    tokenizer = model.family.processing.tokenizer
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     vocabulary = tokenizer.get_vocab()
     ids = {vocabulary[name] for name in named if name in vocabulary} | set(
@@ -177,7 +177,7 @@ def test_a_batch_of_strange_questions_can_be_answered(model: Model) -> None:
 
 def test_a_question_that_fits_is_left_as_it_is(model: Model) -> None:
     question = "what does the sign say?"
-    count = len(model.family.question_token_ends(question))
+    count = len(model.family.processing.question_token_ends(question))
     asked = ask(model, question, make_picture(SIDE, SIDE), count)
     assert asked.question == question
 
@@ -203,7 +203,7 @@ def test_the_template_holds_the_question_as_it_is(model: Model) -> None:
 def test_any_text_has_any_length(family: str, question: str, length: int) -> None:
     model = load(family)
     asked = ask(model, question, make_picture(SIDE, SIDE), length)
-    assert len(model.family.question_token_ends(asked.question)) == length
+    assert len(model.family.processing.question_token_ends(asked.question)) == length
     check_frame(model, ids_of(model, question, length), length)
 
 
@@ -213,5 +213,5 @@ def test_full_size_models_write_their_prompts_with_the_embedded_tokenizers() -> 
         point = compose_point(f"model={family}", "weights=random")
         kind = load_family(point, locate(point))
         vocabulary = kind.config.text_config.vocab_size
-        assert max(kind.tokenizer.get_vocab().values()) < vocabulary
-        assert kind.image_token_id < vocabulary
+        assert max(kind.processing.tokenizer.get_vocab().values()) < vocabulary
+        assert kind.processing.image_token_id < vocabulary

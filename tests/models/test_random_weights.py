@@ -67,7 +67,7 @@ def test_random_values_generate_in_every_dtype(family: str, name: str) -> None:
     assert model.dtype == DTYPES[name]
     assert not model.stored_values
     asked = [ask(model, q, make_picture(120, 90, seed=i)) for i, q in enumerate(("what?", "a b c"))]
-    side = 2 * model.family.multiple
+    side = 2 * model.family.processing.multiple
     inputs = encode(model, asked, side)
     assert int(inputs["input_ids"].max()) < model.network.get_input_embeddings().num_embeddings
     logits = first_logits(model, inputs, side)
@@ -80,8 +80,8 @@ def test_random_values_generate_in_every_dtype(family: str, name: str) -> None:
 def test_shared_weights_are_shared(family: str) -> None:
     model = build(family, torch.bfloat16)
     with torch.device("meta"):
-        started = model.family.network_class(model.family.config)
-        model.family.untie(started)
+        started = model.family.layout.network_class(model.family.config)
+        model.family.layout.untie(started)
     names = [dict(network.named_parameters()).keys() for network in (model.network, started)]
     assert names[0] == names[1]
     wanted = sum(parameter.numel() for parameter in started.parameters())
@@ -132,7 +132,7 @@ def test_scales_are_one_and_everything_else_is_spread(family: str) -> None:
     """Held against what the library itself starts a training with."""
     model = build(family, torch.float32)
     torch.manual_seed(0)
-    started = model.family.network_class(model.family.config)
+    started = model.family.layout.network_class(model.family.config)
     for name, ours in model.network.named_parameters():
         theirs = started.get_parameter(name).detach()
         assert bool((ours == 1).all()) == bool((theirs == 1).all()), name
@@ -143,7 +143,7 @@ def test_scales_are_one_and_everything_else_is_spread(family: str) -> None:
 def test_what_is_no_parameter_is_as_the_library_makes_it(family: str) -> None:
     """Rotary frequencies and position numbers are computed, not random."""
     model = build(family, torch.float32)
-    started = model.family.network_class(model.family.config)
+    started = model.family.layout.network_class(model.family.config)
     buffers = dict(started.named_buffers())
     found = dict(model.network.named_buffers())
     assert buffers.keys() == found.keys()

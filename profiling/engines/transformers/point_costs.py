@@ -102,7 +102,7 @@ def _by_part(twin: Twin, costs: Costs, counts: Mapping[str, int]) -> Mapping[str
 
 
 def _part_of(twin: Twin, costs: Costs, name: str) -> str:
-    parts = twin.family.parts
+    parts = twin.family.layout.parts
     # A head that is tied to the embedding goes by the embedding's name.
     if name in {twin.names[id(weight)] for weight in twin.part(parts.head).parameters()}:
         return "head"

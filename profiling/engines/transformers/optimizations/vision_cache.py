@@ -25,14 +25,14 @@ class VisionCache(Optimization):
     def apply(self, loaded: LoadedModel) -> None:
         model = loaded.model
         family = model.family
-        stand_ins = family.stand_ins(model.dtype)
+        stand_ins = family.layout.stand_ins(model.dtype)
         vision = CachedVision(
             family=family,
             seer=cut_out_vision(model.network, family),
-            stand_in=stand_ins[family.parts.vision],
+            stand_in=stand_ins[family.layout.parts.vision],
             cache=self.cache,
         )
-        replace_parts(model.network, {**stand_ins, family.parts.vision: vision})
+        replace_parts(model.network, {**stand_ins, family.layout.parts.vision: vision})
         loaded.absorb_projector()
 
     def begin_pass(self) -> None:
