@@ -17,7 +17,7 @@ from profiling.models.processing import Processing
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family with a configuration and a loaded processor; everything else asks here."""
+    """A family with a configuration and a loaded processor."""
 
     name: str
     config: Any

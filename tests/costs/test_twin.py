@@ -90,7 +90,9 @@ def test_counts_agree_with_arithmetic_at_any_size(
     assert all(ratio == EXACT for ratio in ratios(twin, geometry))
 
 
-@pytest.mark.parametrize("name", [n for n in FAMILIES if read_family(n, "tiny").keeps_aspect_ratio])
+@pytest.mark.parametrize(
+    "name", [n for n in FAMILIES if read_family(n, "tiny").processing.keeps_aspect_ratio]
+)
 def test_pictures_of_a_batch_may_differ_in_size(name: str) -> None:
     twin = build_twin(name, "tiny", "sdpa")
     one = twin.family.processing.multiple

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the hub is one line that says what to do about it."""
+"""An error of the hub or the connection is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME, REVISION = "owner/network", "0" * 40
 
 
 class Answer:
-    """As much of an answer as is asked of one."""
+    """The attributes of a response that the client reads."""
 
     headers: dict[str, str] = {}  # noqa: RUF012 (the client's errors look into it)
     request = None
@@ -38,7 +38,7 @@ def refuse(kind: type[Exception], status: int) -> Exception:
 
 
 def wrap(problem: BaseException) -> OSError:
-    """As the library does: something vague, raised from what happened."""
+    """As the library does: an unspecific error, raised from the specific one."""
     try:
         try:
             raise problem
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[BaseException, str]] = {
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests run with the hub switched off; what is explained here happens with it on."""
+    """Tests run offline; these errors occur online."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
@@ -138,7 +138,7 @@ def tiny_family(source: Any) -> Any:
 def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With no hub to ask, as these tests run."""
+    """Without a hub, as in these tests."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(HubError, match=r"llava-hf/llava-1\.5-7b-hf: .*HF_HUB_OFFLINE is set"):
         build_model(compose_point("model=llava", "weights=pretrained"))

@@ -43,7 +43,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def set_rope(values: dict[str, Any]) -> None:
-    """Rotary positions as they were written before they had a place of their own."""
+    """Rotary settings as older versions of the library wrote them."""
     rope = values.pop("rope_parameters", {})
     values.update(
         {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
@@ -53,7 +53,7 @@ def set_rope(values: dict[str, Any]) -> None:
 
 
 def flatten(config: dict[str, Any]) -> None:
-    """The text model's values at the top, under no name."""
+    """The text model's values at the top level."""
     text = config.pop("text_config")
     del text["model_type"]
     set_rope(text)
@@ -98,7 +98,7 @@ def old_qwen_name(name: str) -> str:
 
 
 def old_name(name: str) -> str:
-    """Of the families whose decoder was a whole model inside of the network."""
+    """Names of families whose decoder was a whole model inside the network."""
     name = re.sub(r"^lm_head\.", "language_model.lm_head.", name)
     name = re.sub(r"^model\.language_model\.", "language_model.model.", name)
     return re.sub(r"^model\.(vision|multi_modal)", r"\1", name)
@@ -141,7 +141,7 @@ def keep_pieces(_: dict[str, Any]) -> None:
 
 
 def make_merges(stored: dict[str, Any]) -> None:
-    """Bytes and what they merge into, in the place of the whole words of the small tokenizer."""
+    """Bytes and merges instead of the whole words of the small tokenizer."""
     model, special = stored["model"], {token["content"] for token in stored["added_tokens"]}
     kept = {p: at for p, at in model["vocab"].items() if len(p) == 1 or p in special}
     free = sorted(set(model["vocab"].values()) - set(kept.values()))

@@ -24,7 +24,7 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 from profiling.models.loading import find_family, read_config
-from profiling.partition.cutting import cut, write_pt
+from profiling.parts.cutting import cut, write_pt
 source, folder = map(Path, sys.argv[1:])
 options = {"local_files_only": True}
 kind = find_family("llava")

@@ -73,12 +73,12 @@ class WindowTower(VisionTower):
             tokens.index_select(0, order).unflatten(0, (rows, slots)).transpose(1, 2)
             for tokens in (query * attention.scaling, key, value)
         )  # [rows, H, slots, d]
-        unseen = torch.finfo(query.dtype).min
-        bias = torch.where(mask, 0.0, unseen).to(query.dtype)[:, None, None, :]
+        masked = torch.finfo(query.dtype).min
+        bias = torch.where(mask, 0.0, masked).to(query.dtype)[:, None, None, :]
         scores = (query @ key.transpose(-1, -2) + bias).softmax(-1, dtype=torch.float32)
-        seen = scores.to(value.dtype) @ value
-        seen = seen.transpose(1, 2).reshape(rows * slots, -1).index_select(0, scatter)
-        return attention.proj(seen)  # type: ignore[no-any-return]
+        values = scores.to(value.dtype) @ value
+        values = values.transpose(1, 2).reshape(rows * slots, -1).index_select(0, scatter)
+        return attention.proj(values)  # type: ignore[no-any-return]
 
 
 class Qwen25VLLayout(Layout):

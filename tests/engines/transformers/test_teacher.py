@@ -130,7 +130,8 @@ def scripted(logits: list[list[float]]) -> Model:
         generate=lambda **options: SimpleNamespace(logits=steps),
     )
     family = SimpleNamespace(
-        tokenizer=tokenizer, defuse=lambda text: text, generate_options=lambda side: {}
+        processing=SimpleNamespace(tokenizer=tokenizer, escape_special_tokens=lambda text: text),
+        layout=SimpleNamespace(generate_options=lambda side: {}),
     )
     return SimpleNamespace(network=network, family=family, generate_options={})  # type: ignore[return-value]
 
