@@ -47,8 +47,8 @@ _VISION_README = """# The vision part, standalone
     python vision_inference.py --image PICTURE --output embeddings.npz
 
 `vision_model.onnx` (with its weights beside it) is the vision encoder and its projector for
-pictures of any size; `preprocessing.json` has the size that the script resizes to. The script in the
-other folder reads its output.
+pictures of any size; `preprocessing.json` has the size that the script resizes to. The script in
+the other folder reads its output.
 """
 _LANGUAGE_README = """# The language part, standalone
 
