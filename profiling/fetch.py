@@ -1,9 +1,9 @@
-"""Takes samples of a public set from the hub: python -m profiling.fetch dataset=… [key=value …].
+"""Fetches samples of a public dataset: python -m profiling.fetch dataset=… [key=value …].
 
-Which rows are taken depends on the seed and on the rows' names alone: each row's rank is a hash
-of the two, and the lowest ranks win, in whatever order the rows come. Fewer samples of the same
-seed are therefore the first ones of more. What is fetched lies beside its place until it is
-complete, so a folder that is there is whole, and a command that was cut short goes on.
+The choice of rows depends on the seed and the row ids only: a row's rank is a hash of both, and the
+lowest ranks are taken in any order of arrival. A smaller draw of the same seed is therefore the
+beginning of a larger one. Data is written to a temporary folder until it is complete, so an
+existing folder is complete, and an interrupted command resumes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CONF = PROJECT / "conf" / "fetch"
 SAMPLES, SOURCE, PROGRESS, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
 FAILED = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Often enough that little is read twice, seldom enough that writing costs nothing.
+# Small enough that little is read twice, large enough that writing takes no time.
 _ROWS_BETWEEN_SAVES = 100
 _SUFFIXES = {
     "JPEG": ".jpg",
@@ -59,7 +59,7 @@ _COLUMNS = ("id", "picture", "question", "context", "choices", "references", "op
 
 
 class FetchError(RuntimeError):
-    """What failed on the way: one line that names it and says what to do."""
+    """A failed fetch; the message names the cause and says what to do."""
 
 
 class Unfit(ValueError):
@@ -68,7 +68,7 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to take from where. All but `output` decides which samples there are."""
+    """What to fetch from where. All fields but `output` determine the samples."""
 
     dataset: str
     repository: str
@@ -94,7 +94,7 @@ class Request:
 
 @dataclass(kw_only=True)
 class FetchProgress:
-    """What was read so far: how many rows, the best of them, and why others cannot be used."""
+    """The state of a fetch: rows read, the best of them, and reasons why others cannot be used."""
 
     rows_read: int
     state: dict[str, Any] | None
@@ -112,16 +112,16 @@ def main() -> None:
     except (FetchError, hub.HubError) as error:
         refuse(error, FAILED)
     except OSError as error:
-        refuse(f"{error}; the same command goes on from there", FAILED)
+        refuse(f"{error}; the same command resumes", FAILED)
     except KeyboardInterrupt:
-        refuse("stopped; the same command goes on from there", FAILED)
+        refuse("stopped; the same command resumes", FAILED)
 
 
-# What was asked for
+# The request
 
 
 def read_request(arguments: Sequence[str]) -> Request:
-    """The yaml of a set with what was typed put over it, checked."""
+    """The yaml of a dataset with the overrides, checked."""
     typed = dict(_split(argument) for argument in arguments)
     name = str(typed.pop("dataset", None))
     values = _read_yaml(name)
@@ -213,13 +213,13 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keeps a second fetch of the same folder out."""
+    """Lock the folder against a second fetch."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise FetchError(f"{output}: another fetch is at work on it: wait for its end") from None
+        raise FetchError(f"{output}: another fetch is writing to it: wait until it ends") from None
     try:
         yield
     finally:
@@ -227,7 +227,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def fetch(request: Request, command: Sequence[str]) -> str:
-    """Bring a folder of samples into being; what is said at the end."""
+    """Create a folder of samples; returns the final message."""
     if request.output.exists():
         _check_finished(request)
         return _describe(request, "already there")
@@ -254,7 +254,7 @@ def _read_rows(request: Request, partial: Path, progress: FetchProgress) -> None
 
 
 def _check_finished(request: Request) -> None:
-    """A folder that holds something else is left alone."""
+    """Refuse a folder with other content."""
     try:
         stored = json.loads((request.output / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -273,7 +273,7 @@ def _check_finished(request: Request) -> None:
 
 
 def _resume(request: Request, partial: Path) -> FetchProgress:
-    """What an earlier command left, if it asked for the same; otherwise a fresh start."""
+    """The state of an earlier command with the same request, or a new one."""
     try:
         stored = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -282,7 +282,7 @@ def _resume(request: Request, partial: Path) -> FetchProgress:
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
         return FetchProgress(rows_read=0, state=None, kept=[], left_out=Counter())
-    print(f"going on after {stored['rows_read']} rows", file=sys.stderr)
+    print(f"resuming after {stored['rows_read']} rows", file=sys.stderr)
     del stored["request"]
     return FetchProgress(**{**stored, "left_out": Counter(stored["left_out"])})
 
@@ -293,7 +293,7 @@ def _save(request: Request, partial: Path, progress: FetchProgress) -> None:
 
 
 def _write_json(path: Path, content: object) -> None:
-    """Written beside its place and moved there, so that it is whole or not there."""
+    """Write a file atomically, by a temporary name."""
     beside = path.with_name(f"{path.name}.part")
     beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(beside, path)
@@ -301,7 +301,7 @@ def _write_json(path: Path, content: object) -> None:
 
 @contextmanager
 def _whole_files(place: str) -> Iterator[None]:
-    """Say in one line that what lies there cannot be read."""
+    """Turn read errors of damaged files into a FetchError."""
     try:
         yield
     except import_module("pyarrow").ArrowException as error:
@@ -309,7 +309,7 @@ def _whole_files(place: str) -> Iterator[None]:
 
 
 def _open(request: Request) -> Any:
-    """A stream of the columns that are needed, with pictures as the bytes that were uploaded."""
+    """A stream of the needed columns, with pictures as the uploaded bytes."""
     datasets = _import_datasets()
     try:
         stream = datasets.load_dataset(
@@ -319,7 +319,7 @@ def _open(request: Request) -> Any:
             streaming=True,
         )
     except ValueError as error:
-        # The library has one kind of error for this and for what only it can understand.
+        # The library raises the same type for a missing split and for internal errors.
         if "split" not in str(error).lower():
             raise FetchError(f"{request.place}: {error}") from error
         raise ConfigError("split", request.split, str(error)) from error
@@ -330,29 +330,29 @@ def _open(request: Request) -> Any:
                 key, column, f"{request.place} has no such column; it has {', '.join(available)}"
             )
     stream = stream.select_columns(sorted(set(request.columns.values())))
-    # Blocks of rows instead of whole files: going on reads no more than one of them again.
+    # Blocks of rows instead of whole files: resuming repeats at most one block.
     return stream.cast_column(request.columns["picture"], datasets.Image(decode=False)).reshard()
 
 
 def _import_datasets() -> Any:
     spec = find_spec("datasets")
-    # Without the package, the name finds this project's folder of samples.
+    # Without the package, the name resolves to this project's folder of samples.
     if spec is None or spec.origin is None:
         raise FetchError(
             "the datasets package is not installed: pip install -r requirements-data.txt"
         )
     datasets = import_module("datasets")
     datasets.disable_progress_bars()
-    # It tells of every attempt; what matters is how the last one ended.
+    # It logs every attempt; only the result of the last one matters.
     import_module("huggingface_hub.utils.logging").set_verbosity_error()
     return datasets
 
 
-# A row at a time
+# Rows
 
 
 def _take(request: Request, partial: Path, progress: FetchProgress, row: Mapping[str, Any]) -> None:
-    """Keep a row if it ranks among the best so far; its picture is written, another's removed."""
+    """Keep a row, and write its picture, if it ranks among the best so far."""
     position = progress.rows_read
     name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
     rank = hashlib.sha256(f"{request.seed}:{name}".encode()).hexdigest()
@@ -370,7 +370,7 @@ def _take(request: Request, partial: Path, progress: FetchProgress, row: Mapping
     entry["image_path"] = f"{PICTURES}/{picture.name}"
     progress.kept.append({"rank": rank, "entry": entry})
     progress.kept.sort(key=lambda kept: kept["rank"])
-    # Its picture stays until the end: an earlier state may have to be gone back to.
+    # Its picture is kept until the end: resuming may need an earlier state.
     del progress.kept[request.num_samples :]
 
 
@@ -406,7 +406,7 @@ def _read_response(
 
 
 def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) -> Path:
-    """The bytes as they were uploaded, once they are known to be a whole picture."""
+    """Write the uploaded bytes if they are a complete picture."""
     if not cell:
         raise Unfit("no picture")
     content = cell["bytes"]
