@@ -12,12 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profiling.arguments import refuse
 from profiling.errors import ConfigError
-from profiling.runs.sweep import (
-    INTERRUPTED,
-    check_overrides,
-    explain,
-    run_job,
-)
+from profiling.points.overrides import check_overrides, explain
+from profiling.runs.sweep import INTERRUPTED, run_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -26,7 +22,7 @@ def run(config: DictConfig) -> str:
 
 
 def main() -> None:
-    # Hydra would turn an exception into a traceback and status 1; here it is one line and 2.
+    # Hydra turns an exception into a traceback and status 1; this has it raise instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         check_overrides(sys.argv[1:])
@@ -38,7 +34,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
     except BrokenPipeError:
-        # Whoever read the output, `head` for one, has gone; nor can what is buffered be written.
+        # The reader, such as `head`, has closed the output; what is buffered cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

@@ -16,7 +16,7 @@ import torch
 
 from profiling.engines.transformers.hooks import PhaseHooks
 from profiling.models.model import Model
-from profiling.statistics import compare_pairs
+from profiling.statistics.ratios import compare_pairs
 from tests.tiny_models import FAMILIES, load, make_workload
 
 

@@ -1,4 +1,4 @@
-"""The sweeper that Hydra calls for -m. Hydra accepts plugins from a folder of this name alone."""
+"""The sweeper that Hydra calls for -m. Hydra finds plugins only in a folder of this name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.points.blocks import Values, unite
-from profiling.runs.sweep import mask_config, run_sweep, to_plain
+from profiling.points.configuration import mask_config, to_plain
+from profiling.runs.sweep import run_sweep
 
 
 class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
-    """Hydra's own sweeper, with every point checked first and points of one model together."""
+    """Hydra's own sweeper, with every point checked first and the points of a model together."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         )
 
     def _read(self, arguments: Iterable[str]) -> Values:
-        """The values that each key is to take, as Hydra would write them."""
+        """The values of each key, as Hydra writes them."""
         values: dict[str, list[str]] = {}
         for override in self._parse(list(arguments)):
             (jobs,) = self.split_arguments([override], None)
@@ -62,7 +63,7 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         return parsed
 
     def _compose(self, job: Sequence[str]) -> dict[str, Any]:
-        """What Hydra composes for a job, at a fraction of the time where only values differ."""
+        """The configuration of a job, composed anew only where a choice of files differs."""
         new = [assignment for assignment in job if assignment not in self._parsed]
         self._parsed.update(zip(new, self._parse(new), strict=True))
         choices = [one for one in job if self._is_choice(self._parsed[one])]
@@ -72,7 +73,7 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         return to_plain(config)
 
     def _is_choice(self, override: Override) -> bool:
-        """Whether it chooses among files, and not a value in them."""
+        """Whether an override chooses a file and not a value."""
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         assert isinstance(loader, ConfigLoaderImpl)
@@ -80,7 +81,7 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
         return group or override.package is not None
 
     def _compose_choices(self, choices: tuple[str, ...]) -> DictConfig:
-        """A configuration of its own: unpickling is several times as fast as copying."""
+        """A new configuration; unpickling is several times as fast as copying."""
         assert self.hydra_context is not None and self.config is not None
         if choices not in self._composed:
             loader = self.hydra_context.config_loader

@@ -1,4 +1,4 @@
-"""Command lines that refuse what is wrong in one line, with the status of a wrong configuration."""
+"""Command lines that answer a mistake with one line and the status of a wrong configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WRONG_CONFIGURATION = 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Without the usage, which would bury what is wrong."""
+    """A parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         refuse(f"{self.prog}: {message}")
@@ -27,7 +27,7 @@ def refuse(line: object, status: int = WRONG_CONFIGURATION) -> NoReturn:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What only turns out to be wrong while it is read is refused like a misspelt argument."""
+    """Refuse a configuration error that is found after the arguments were parsed."""
     try:
         yield
     except ConfigError as error:
@@ -35,7 +35,7 @@ def refusing() -> Iterator[None]:
 
 
 def whole_from(least: int) -> Callable[[str], int]:
-    """The type of an argument that is a whole number, and not below the least."""
+    """The type of an argument that is a whole number of at least `least`."""
 
     def read(text: str) -> int:
         try:

@@ -1,23 +1,27 @@
-"""Mistakes of the person who typed, and what cannot be done here: each is one line."""
+"""Errors that are one line for the user: a wrong configuration, or what cannot be done here."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_SHOWN = 200
+# Keys after which people type secrets, also where the name of a variable was asked for.
+_SECRET = re.compile(r"(key|token|secret|password|_env)$", re.IGNORECASE)
+HIDDEN = "…"
 
 
 class Unsupported(RuntimeError):
-    """What this machine, this family or an installed package cannot do: one line that says why."""
+    """What this machine, family or installed package cannot do: one line that says why."""
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(_one_line(f"{key}={_show(value)}: {allowed}"))
+        super().__init__(_one_line(f"{key}={_show_of(key, value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -25,14 +29,14 @@ class ConfigError(ValueError):
 
 
 def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
-    """Refuse every other value, and list those that a person can type."""
+    """Refuse every other value, and list the allowed ones as they are typed."""
     if value not in allowed:
         listed = ", ".join(_show(one) for one in allowed)
         raise ConfigError(key, value, f"allowed is {'one of ' * (len(allowed) > 1)}{listed}")
 
 
 def require_switch(key: str, value: object) -> bool:
-    """Only true and false: a number or a word is more likely meant for another key."""
+    """Only true and false: a number or a text is more likely meant for another key."""
     if not isinstance(value, bool):
         raise ConfigError(key, value, "allowed are true and false")
     return value
@@ -41,7 +45,7 @@ def require_switch(key: str, value: object) -> bool:
 def require_whole(
     key: str, value: object, *, at_least: int, at_most: int | None = None, besides: str = ""
 ) -> int:
-    """A whole number in its limits; `besides` names what else a person may type."""
+    """A whole number within its limits; `besides` names what else may be typed."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int)
@@ -53,12 +57,21 @@ def require_whole(
     return value
 
 
+def is_secret(key: str) -> bool:
+    """Whether the value of a key must not be shown."""
+    return _SECRET.search(key) is not None
+
+
+def _show_of(key: str, value: object) -> str:
+    return HIDDEN if value is not None and is_secret(key) else _show(value)
+
+
 def _show(value: object) -> str:
-    """As it is typed, shortened in the middle where it would bury the rest of the line."""
+    """As it is typed, shortened in the middle where it is too long for the line."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
 
 
 def _one_line(text: str) -> str:
-    """Without what would break the line or steer the terminal."""
+    """Without line breaks and without control characters for the terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

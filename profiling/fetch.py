@@ -1,9 +1,9 @@
-"""Fetches samples of a public dataset: python -m profiling.fetch dataset=… [key=value …].
+"""Downloads samples of a public dataset: python -m profiling.fetch dataset=… [key=value …].
 
-The choice of rows depends on the seed and the row ids only: a row's rank is a hash of both, and the
-lowest ranks are taken in any order of arrival. A smaller draw of the same seed is therefore the
-beginning of a larger one. Data is written to a temporary folder until it is complete, so an
-existing folder is complete, and an interrupted command resumes.
+Which rows are taken depends on the seed and on the rows' names alone: the rank of a row is a hash
+of both, and the rows of the lowest ranks are taken, in whatever order they come. Fewer samples
+with the same seed are therefore the first ones of more. Files are written to a folder beside the
+output, which is renamed when it is complete; an interrupted command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from PIL import Image
 
 from profiling import PROJECT
 from profiling.arguments import refuse
-from profiling.errors import ConfigError
-from profiling.points.configuration import LARGEST_SEED
+from profiling.errors import ConfigError, require_one_of, require_whole
+from profiling.points.options import list_options
+from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
 from profiling.samples.samples import (
     PictureError,
@@ -42,10 +43,10 @@ from profiling.samples.samples import (
 )
 
 CONF = PROJECT / "conf" / "fetch"
-SAMPLES, SOURCE, PROGRESS, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
+SAMPLES, SOURCE, STATE, PICTURES = "samples.json", "source.json", "progress.json", "pictures"
 FAILED = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Small enough that little is read twice, large enough that writing takes no time.
+# Often enough that little is read twice, seldom enough that writing costs nothing.
 _ROWS_BETWEEN_SAVES = 100
 _SUFFIXES = {
     "JPEG": ".jpg",
@@ -59,7 +60,7 @@ _COLUMNS = ("id", "picture", "question", "context", "choices", "references", "op
 
 
 class FetchError(RuntimeError):
-    """A failed fetch; the message names the cause and says what to do."""
+    """A download that failed: one line that says what failed and what to do."""
 
 
 class Unfit(ValueError):
@@ -68,7 +69,7 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to fetch from where. All fields but `output` determine the samples."""
+    """Which samples to take from where. All fields but `output` decide which samples result."""
 
     dataset: str
     repository: str
@@ -93,8 +94,8 @@ class Request:
 
 
 @dataclass(kw_only=True)
-class FetchProgress:
-    """The state of a fetch: rows read, the best of them, and reasons why others cannot be used."""
+class Progress:
+    """The rows read so far, those of the lowest ranks, and why others cannot be used."""
 
     rows_read: int
     state: dict[str, Any] | None
@@ -105,23 +106,23 @@ class FetchProgress:
 def main() -> None:
     try:
         request = read_request(sys.argv[1:])
-        with locked(request.output), hub.explained("dataset", request.place, request.revision):
+        with reserved(request.output), hub.explained("dataset", request.place, request.revision):
             print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
     except ConfigError as error:
         refuse(error)
     except (FetchError, hub.HubError) as error:
         refuse(error, FAILED)
     except OSError as error:
-        refuse(f"{error}; the same command resumes", FAILED)
+        refuse(f"{error}; the same command continues from there", FAILED)
     except KeyboardInterrupt:
-        refuse("stopped; the same command resumes", FAILED)
+        refuse("stopped; the same command continues from there", FAILED)
 
 
-# The request
+# What was typed
 
 
 def read_request(arguments: Sequence[str]) -> Request:
-    """The yaml of a dataset with the overrides, checked."""
+    """The yaml of a dataset, overridden by what was typed, and checked."""
     typed = dict(_split(argument) for argument in arguments)
     name = str(typed.pop("dataset", None))
     values = _read_yaml(name)
@@ -155,23 +156,21 @@ def _split(argument: str) -> tuple[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
-    # A folder may have a name that yaml would take for a number or a list.
+    # A folder may have a name that yaml reads as a list or a date.
     return key, value if value is None or isinstance(value, int) else text
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
-    options = sorted(path.stem for path in CONF.glob("*.yaml"))
-    if name not in options:
-        raise ConfigError("dataset", name, f"allowed is one of {', '.join(options)}")
+    require_one_of("dataset", name, list_options("fetch"))
     values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     return values
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    _whole(values, "num_samples", at_least=1)
-    _whole(values, "seed", at_least=0, at_most=LARGEST_SEED)
+    require_whole("num_samples", values["num_samples"], at_least=1)
+    require_whole("seed", values["seed"], at_least=0, at_most=LARGEST_SEED)
     if values["pool"] is not None:
-        _whole(values, "pool", at_least=values["num_samples"])
+        require_whole("pool", values["pool"], at_least=values["num_samples"])
     if not values["source"] and not _COMMIT.fullmatch(str(values["revision"])):
         raise ConfigError(
             "revision", values["revision"], "allowed is a commit: 40 hexadecimal digits"
@@ -179,16 +178,6 @@ def _check(values: Mapping[str, Any]) -> None:
     for one, other in (("question", "wording"), ("references", "option")):
         if (values[one] is None) == (values[other] is None):
             raise ConfigError(one, values[one], f"allowed is to give either this or {other}")
-
-
-def _whole(
-    values: Mapping[str, Any], key: str, *, at_least: int, at_most: int | None = None
-) -> None:
-    value = values[key]
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < at_least or (at_most is not None and value > at_most):
-        upper = "" if at_most is None else f" to {at_most}"
-        raise ConfigError(key, value, f"allowed is a whole number from {at_least}{upper}")
 
 
 def _existing_folder(written: str) -> str:
@@ -212,14 +201,14 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Lock the folder against a second fetch."""
+def reserved(output: Path) -> Iterator[None]:
+    """Refuses a second fetch into the same folder."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise FetchError(f"{output}: another fetch is writing to it: wait until it ends") from None
+        raise FetchError(f"{output}: another fetch is writing to it: wait for its end") from None
     try:
         yield
     finally:
@@ -227,20 +216,20 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def fetch(request: Request, command: Sequence[str]) -> str:
-    """Create a folder of samples; returns the final message."""
+    """Make the folder of samples, unless it is there; return what is printed at the end."""
     if request.output.exists():
         _check_finished(request)
         return _describe(request, "already there")
     partial = request.output.with_name(f"{request.output.name}.part")
     progress = _resume(request, partial)
     _import_datasets()
-    with _whole_files(request.place):
+    with _readable_files(request.place):
         _read_rows(request, partial, progress)
     _finish(request, partial, progress, command)
     return _describe(request, "complete")
 
 
-def _read_rows(request: Request, partial: Path, progress: FetchProgress) -> None:
+def _read_rows(request: Request, partial: Path, progress: Progress) -> None:
     stream = _open(request)
     if progress.state is not None:
         stream.load_state_dict(progress.state)
@@ -254,7 +243,7 @@ def _read_rows(request: Request, partial: Path, progress: FetchProgress) -> None
 
 
 def _check_finished(request: Request) -> None:
-    """Refuse a folder with other content."""
+    """Refuse a folder that holds anything but what is asked for."""
     try:
         stored = json.loads((request.output / SOURCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -272,36 +261,36 @@ def _check_finished(request: Request) -> None:
         raise ConfigError("output", request.output, "was changed since; remove it or name another")
 
 
-def _resume(request: Request, partial: Path) -> FetchProgress:
-    """The state of an earlier command with the same request, or a new one."""
+def _resume(request: Request, partial: Path) -> Progress:
+    """What an interrupted command left, if it asked for the same; otherwise a new start."""
     try:
-        stored = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
+        stored = json.loads((partial / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         stored = {}
     if stored.get("request") != json.loads(json.dumps(request.facts())):
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
-        return FetchProgress(rows_read=0, state=None, kept=[], left_out=Counter())
-    print(f"resuming after {stored['rows_read']} rows", file=sys.stderr)
+        return Progress(rows_read=0, state=None, kept=[], left_out=Counter())
+    print(f"continuing after {stored['rows_read']} rows", file=sys.stderr)
     del stored["request"]
-    return FetchProgress(**{**stored, "left_out": Counter(stored["left_out"])})
+    return Progress(**{**stored, "left_out": Counter(stored["left_out"])})
 
 
-def _save(request: Request, partial: Path, progress: FetchProgress) -> None:
-    _write_json(partial / PROGRESS, {"request": request.facts(), **vars(progress)})
+def _save(request: Request, partial: Path, progress: Progress) -> None:
+    _write_json(partial / STATE, {"request": request.facts(), **vars(progress)})
     print(f"{progress.rows_read} rows read, {len(progress.kept)} kept", file=sys.stderr)
 
 
 def _write_json(path: Path, content: object) -> None:
-    """Write a file atomically, by a temporary name."""
+    """Write a file beside its place and rename it, so that it is complete or absent."""
     beside = path.with_name(f"{path.name}.part")
     beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(beside, path)
 
 
 @contextmanager
-def _whole_files(place: str) -> Iterator[None]:
-    """Turn read errors of damaged files into a FetchError."""
+def _readable_files(place: str) -> Iterator[None]:
+    """Turn the error for a damaged file into one line."""
     try:
         yield
     except import_module("pyarrow").ArrowException as error:
@@ -309,7 +298,7 @@ def _whole_files(place: str) -> Iterator[None]:
 
 
 def _open(request: Request) -> Any:
-    """A stream of the needed columns, with pictures as the uploaded bytes."""
+    """A stream of the columns that are needed, with pictures as the uploaded bytes."""
     datasets = _import_datasets()
     try:
         stream = datasets.load_dataset(
@@ -319,7 +308,7 @@ def _open(request: Request) -> Any:
             streaming=True,
         )
     except ValueError as error:
-        # The library raises the same type for a missing split and for internal errors.
+        # The library raises the same class for a wrong split and for its own failures.
         if "split" not in str(error).lower():
             raise FetchError(f"{request.place}: {error}") from error
         raise ConfigError("split", request.split, str(error)) from error
@@ -330,7 +319,7 @@ def _open(request: Request) -> Any:
                 key, column, f"{request.place} has no such column; it has {', '.join(available)}"
             )
     stream = stream.select_columns(sorted(set(request.columns.values())))
-    # Blocks of rows instead of whole files: resuming repeats at most one block.
+    # Shards of row groups instead of files: continuing reads at most one of them again.
     return stream.cast_column(request.columns["picture"], datasets.Image(decode=False)).reshard()
 
 
@@ -343,7 +332,7 @@ def _import_datasets() -> Any:
         )
     datasets = import_module("datasets")
     datasets.disable_progress_bars()
-    # It logs every attempt; only the result of the last one matters.
+    # It logs every attempt; only the last one matters.
     import_module("huggingface_hub.utils.logging").set_verbosity_error()
     return datasets
 
@@ -351,8 +340,8 @@ def _import_datasets() -> Any:
 # Rows
 
 
-def _take(request: Request, partial: Path, progress: FetchProgress, row: Mapping[str, Any]) -> None:
-    """Keep a row, and write its picture, if it ranks among the best so far."""
+def _take(request: Request, partial: Path, progress: Progress, row: Mapping[str, Any]) -> None:
+    """Keep a row if its rank is among the lowest so far, and write its picture."""
     position = progress.rows_read
     name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
     rank = hashlib.sha256(f"{request.seed}:{name}".encode()).hexdigest()
@@ -370,7 +359,7 @@ def _take(request: Request, partial: Path, progress: FetchProgress, row: Mapping
     entry["image_path"] = f"{PICTURES}/{picture.name}"
     progress.kept.append({"rank": rank, "entry": entry})
     progress.kept.sort(key=lambda kept: kept["rank"])
-    # Its picture is kept until the end: resuming may need an earlier state.
+    # Its picture stays until the end: an interrupted command may return to an earlier state.
     del progress.kept[request.num_samples :]
 
 
@@ -406,7 +395,7 @@ def _read_response(
 
 
 def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) -> Path:
-    """Write the uploaded bytes if they are a complete picture."""
+    """Write the uploaded bytes, and refuse those that are not a whole picture."""
     if not cell:
         raise Unfit("no picture")
     content = cell["bytes"]
@@ -422,9 +411,7 @@ def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) 
     return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
 
 
-def _finish(
-    request: Request, partial: Path, progress: FetchProgress, command: Sequence[str]
-) -> None:
+def _finish(request: Request, partial: Path, progress: Progress, command: Sequence[str]) -> None:
     if len(progress.kept) < request.num_samples:
         reasons = "".join(f", {count} have {reason}" for reason, count in progress.left_out.items())
         raise ConfigError(
@@ -449,7 +436,7 @@ def _finish(
         "ids": [sample.id for sample in samples],
     }
     _write_json(partial / SOURCE, source)
-    (partial / PROGRESS).unlink(missing_ok=True)
+    (partial / STATE).unlink(missing_ok=True)
     os.replace(partial, request.output)
 
 

@@ -18,13 +18,13 @@ from profiling.records import Record, read
 
 MERGED, LEFT_SOME = 0, 1
 _LOCKS = ".locks"
-# Begins with a dot, so that nobody takes half a copy for a record.
+# Begins with a dot, so that an unfinished copy is not read as a record.
 _PARTIAL = ".merging-"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """What became of the records that were to be merged."""
+    """The records that were copied, those that were there already, and what was left out."""
 
     added: list[Path] = field(default_factory=list)
     beside: list[Path] = field(default_factory=list)
@@ -33,11 +33,11 @@ class Merge:
 
 
 def merge(into: Path, sources: Sequence[Path]) -> Merge:
-    """Copy every record that `into` does not have; equal ones once, different ones side by side."""
+    """Copy every record that `into` lacks: equal ones once, different ones side by side."""
     (into / _LOCKS).mkdir(parents=True, exist_ok=True)
     done = Merge()
     with FileLock(into / _LOCKS / "merge"):
-        # With the lock held, these belong to a merge that was killed.
+        # While the lock is held, these can only be left over from a merge that was killed.
         for partial in into.glob(f"{_PARTIAL}*"):
             shutil.rmtree(partial)
         for source in sources:
@@ -53,7 +53,7 @@ def _add(record: Record, into: Path, done: Merge) -> None:
         done.problems.append(f"{record.folder}: fingerprint {record.fingerprint!r} is not one")
         return
     content = digest(record.folder)
-    # The lock that a sweep holds while it measures this very point.
+    # The lock that a sweep holds while it measures this point.
     with FileLock(into / _LOCKS / record.fingerprint):
         for place in _places(into, record.fingerprint):
             if not os.path.lexists(place):
@@ -68,7 +68,7 @@ def _add(record: Record, into: Path, done: Merge) -> None:
 
 
 def _places(into: Path, fingerprint: str) -> Iterator[Path]:
-    """Where records of one point lie, in the order in which they are filled."""
+    """The folders for records of one point, in the order in which they are filled."""
     yield into / fingerprint
     yield from (into / f"{fingerprint}-{number}" for number in count(2))
 
@@ -88,7 +88,7 @@ def _copy(folder: Path, place: Path, content: str) -> bool:
 
 
 def digest(folder: Path) -> str:
-    """One value for all that a folder holds; equal for equal content wherever it lies."""
+    """A digest of all that a folder holds: equal for equal content, wherever the folder is."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -103,7 +103,7 @@ def digest(folder: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything on the disk before its name can be relied on."""
+    """Write everything to the disk before the folder gets its name."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             _sync_one(path)

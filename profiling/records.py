@@ -94,10 +94,11 @@ SUMMARY_COLUMNS = (
     "num_new_tokens",
     "noisy",
     "noise_reason",
+    "engine",
 )
 TEXT_COLUMNS = frozenset(
     {
-        *("fingerprint", "status", "model", "weights", "dataset", "optimization"),
+        *("fingerprint", "status", "model", "weights", "dataset", "optimization", "engine"),
         *("device", "dtype", "accuracy_name", "noise_reason"),
         *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
     }

@@ -12,9 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from profiling.points.configuration import read_point
+from profiling.points.configuration import read_config, read_point
 from profiling.points.point import Point
-from profiling.runs.sweep import read_config
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"

@@ -19,7 +19,7 @@ CHILD = (sys.executable, str(PROJECT / "tests" / "runs" / "fake_worker.py"))
 DRIVER = f"""
 import runpy, sys
 sys.path.insert(0, {str(PROJECT)!r})
-from profiling import worker
+from profiling.runs import worker
 worker._CHILD = {CHILD!r}
 sys.argv[0] = {str(PROJECT / "main.py")!r}
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -44,7 +44,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("torch", "transformers"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr("profiling.runs.worker.Worker", NoWorker)
+    monkeypatch.setattr("profiling.runs.keeper.Worker", NoWorker)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -267,7 +267,7 @@ def test_a_torn_download_goes_on(
 ) -> None:
     request, take, read_rows = ask("textvqa", copies["textvqa"], tmp_path / "torn"), fetch._take, []
 
-    def tear(request: Request, partial: Path, progress: fetch.FetchProgress, row: Any) -> None:
+    def tear(request: Request, partial: Path, progress: fetch.Progress, row: Any) -> None:
         if progress.rows_read == breaks_at and len(read_rows) <= breaks_at:
             read_rows.append(row)
             raise Torn
@@ -434,9 +434,9 @@ def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_second_fetch_of_the_same_folder_is_kept_out(tmp_path: Path) -> None:
     with (
-        fetch.locked(tmp_path / "out"),
+        fetch.reserved(tmp_path / "out"),
         pytest.raises(FetchError, match="another fetch"),
-        fetch.locked(tmp_path / "out"),
+        fetch.reserved(tmp_path / "out"),
     ):
         pass
 

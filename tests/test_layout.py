@@ -56,10 +56,10 @@ def name_module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """Every import of a file, as a rule also those inside functions and under TYPE_CHECKING."""
+def list_imports(path: Path) -> Iterator[str]:
+    """Every import of a file, also those inside functions and under TYPE_CHECKING."""
     tree = parse(path)
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -99,6 +99,52 @@ def test_imports_point_one_way(path: Path) -> None:
         assert rows, f"{room} has no place in the picture yet: give it a row"
         allowed = frozenset().union(*ROWS[: rows[0] + 1])
     assert list_rooms(path) <= allowed
+
+
+# Where a framework may be imported; everything else asks an engine.
+FRAMEWORK_ROOMS = (
+    "engines/transformers/",
+    "models/",
+    "parts/",
+    "graphs/",
+    "costs/",
+    "machine/peaks.py",
+    "selfcheck/",
+    "partition/",
+)
+
+
+def test_frameworks_stay_in_their_rooms() -> None:
+    found = [
+        name
+        for path in python_files("profiling")
+        if {imported.split(".")[0] for imported in list_imports(path)} & HEAVY
+        and not (name := path.relative_to(PROJECT / "profiling").as_posix()).startswith(
+            FRAMEWORK_ROOMS
+        )
+    ]
+    assert found == []
+
+
+def test_the_top_level_stays_small() -> None:
+    assert len(list((PROJECT / "profiling").glob("*.py"))) <= 12
+
+
+OPTIMIZATIONS = sorted(path.stem for path in (PROJECT / "conf" / "optimization").glob("*.yaml"))
+# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph.
+SHARED_WORDS = frozenset({"baseline", "compile", "split", "int4", "int8"})
+
+
+def test_optimizations_are_known_by_name_only_in_their_room() -> None:
+    inside = PROJECT / "profiling" / "engines" / "transformers" / "optimizations"
+    named = {
+        f"{name_file(path)}: {node.value}"
+        for path in MODULES
+        if inside not in path.parents
+        for node in ast.walk(without_docstrings(path))
+        if isinstance(node, ast.Constant) and node.value in set(OPTIMIZATIONS) - SHARED_WORDS
+    }
+    assert named == set()
 
 
 def test_no_circle_of_imports() -> None:
@@ -145,12 +191,21 @@ def test_a_point_is_checked_without_a_framework() -> None:
     program = (
         "import sys, main, hydra\n"
         "from profiling.runs.session import plan_point\n"
-        "from profiling.runs.sweep import read_config\n"
+        "from profiling.points.configuration import read_config\n"
         f"with hydra.initialize_config_dir({str(PROJECT / 'conf')!r}, version_base='1.3'):\n"
         "    plan = plan_point(read_config(hydra.compose('config', ['results_dir=.'])))\n"
         f"print(plan.point.model, *({set(HEAVY)} & sys.modules.keys()))\n"
     )
     assert run_python(program) == "qwen25vl\n"
+
+
+def test_settings_are_checked_without_a_framework() -> None:
+    room = PROJECT / "profiling" / "engines"
+    names = [name_module(path) for path in room.rglob("settings.py")]
+    names += [name_module(path) for path in room.rglob("settings/*.py")]
+    program = f"import importlib, sys\n[importlib.import_module(name) for name in {names}]\n"
+    assert run_python(program + f"print(*{set(HEAVY)} & sys.modules.keys())") == "\n"
+    assert len(names) > 1
 
 
 def test_the_parent_reaches_no_framework() -> None:
@@ -162,7 +217,7 @@ def test_the_parent_reaches_no_framework() -> None:
         if name in seen or not (path := find_module(name)):
             continue
         seen.add(name)
-        found = set(list_imports(path, top_level_only=name == "profiling.runs.worker"))
+        found = set(list_imports(path))
         assert not {part.split(".")[0] for part in found} & HEAVY, f"{name} imports a framework"
         waiting += [step for part in found for step in (part, part.rpartition(".")[0])]
     assert {"profiling.runs.worker", "profiling.runs.sweep", "profiling.runs.session"} <= seen
@@ -269,6 +324,19 @@ def without_docstrings(path: Path) -> ast.Module:
         if told and ast.get_docstring(node):
             node.body[0] = ast.Pass()
     return tree
+
+
+# The name that stands for the model as it is.
+PLAIN = "baseline"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in ("points", "runs", "main")])
+def test_engines_and_optimizations_are_known_by_name_only_to_their_rooms(path: Path) -> None:
+    groups = (PROJECT / "conf" / group for group in ("engine", "optimization"))
+    names = {yaml.stem for group in groups for yaml in group.glob("*.yaml")}
+    default = {"torch"} if path.stem == "point" else set()
+    constants = {node.value for node in ast.walk(parse(path)) if isinstance(node, ast.Constant)}
+    assert names & constants <= {PLAIN, *default}
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ peak_memory_bytes peak_memory_source cpu_memory_delta_bytes cpu_memory_peak_byte
 gpu_memory_delta_bytes gpu_memory_peak_bytes model_bytes load_s
 wer cer accuracy accuracy_name agreement speedup
 num_question_tokens num_prompt_tokens num_visual_tokens num_new_tokens noisy noise_reason
+engine
 """
 
 

@@ -14,15 +14,11 @@ from torch import Tensor, nn
 
 from profiling.graphs.feeds import check_sizes, feeds_of, noise
 from profiling.graphs.layouts import delete_file, values_of
-from profiling.graphs.vision_chain import (
-    CHECK_FILE,
-    Chain,
-    find_provider,
-    read_check,
-)
+from profiling.graphs.vision_chain import CHECK_FILE, Chain, read_check
 from profiling.models.model import Model
 from profiling.parts.artifacts import write_json
 from profiling.parts.build_cost import BuildCost
+from profiling.runtimes.onnxruntime import find_provider
 
 # The largest relative L2 error to the network in single precision. Rounding to half precision at
 # every step accumulates; a wrong graph is off by 0.1 and more.
@@ -157,7 +153,7 @@ def compare(
     chain = Chain(
         files,
         threads=torch.get_num_threads(),
-        provider=find_provider(provider, model.device),
+        provider=find_provider(provider, str(model.device)),
         provider_options={},
         device=model.device,
         optimized=optimized,

@@ -21,16 +21,16 @@ from torch.func import functional_call
 
 from profiling.errors import require_one_of, require_whole
 from profiling.graphs.check import check_export, in_single_precision, write_check
+from profiling.graphs.choices import LAYOUTS
 from profiling.graphs.feeds import export_sizes, feeds_of, noise
 from profiling.graphs.kernels import has_kernels
 from profiling.graphs.layouts import merge_parts, simplify_file
-from profiling.graphs.vision_chain import find_provider
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
 from profiling.parts.build_cost import BuildCost
-from profiling.points.settings import ONNX_LAYOUTS
+from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
 HIDDEN, OUTPUT = "hidden", "embeddings"
@@ -48,7 +48,7 @@ def export_vision(
     that of the device) checks the graph and will run it. A file that does not match the network is
     deleted.
     """
-    require_one_of("layout", layout, ONNX_LAYOUTS)
+    require_one_of("layout", layout, LAYOUTS)
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:
@@ -80,7 +80,7 @@ def half_dtype(model: Model, layout: str) -> torch.dtype:
 def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dtype:
     """The dtype that a layout computes in: bf16 only if the provider supports it, else fp32."""
     stored = half_dtype(model, layout)
-    if stored != torch.bfloat16 or has_kernels(find_provider(provider, model.device), stored):
+    if stored != torch.bfloat16 or has_kernels(find_provider(provider, str(model.device)), stored):
         return stored
     return torch.float32
 

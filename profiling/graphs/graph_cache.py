@@ -20,9 +20,9 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
-from profiling.graphs.vision_chain import find_provider
 from profiling.models.model import Model
 from profiling.parts.artifacts import cache_root, make_once
+from profiling.runtimes.onnxruntime import find_provider
 
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
 
@@ -48,8 +48,8 @@ def cached_vision(
         "simplify": simplify,
         "quantize": quantize,
         "optimize": optimize,
-        # The graph is checked with it and optimized for it.
-        "provider": find_provider(provider, model.device),
+        # It is checked with it, and rewritten for it.
+        "provider": find_provider(provider, str(model.device)),
         "device": model.device.type,
         "config": model.family.config.to_dict(),
         "values": _digest_values(model),

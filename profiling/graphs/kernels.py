@@ -9,8 +9,8 @@ import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from profiling.graphs.vision_chain import start_session
-from profiling.points.settings import CPU_PROVIDER
+from profiling.runtimes.onnxruntime import start_session
+from profiling.runtimes.providers import CPU_PROVIDER
 
 _NAMES = {
     torch.float32: ("float", onnx.TensorProto.FLOAT),

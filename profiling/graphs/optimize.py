@@ -10,8 +10,8 @@ import torch
 
 from profiling.graphs.check import ExportFailed, rewriting
 from profiling.graphs.layouts import SMALL_BYTES, delete_file, values_of
-from profiling.graphs.vision_chain import find_provider, session_options, start_session
 from profiling.models.model import Model
+from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
 
 
 def optimize_vision(model: Model, path: Path, *, provider: str | None) -> None:
@@ -19,7 +19,7 @@ def optimize_vision(model: Model, path: Path, *, provider: str | None) -> None:
 
     The result is for this provider only.
     """
-    chosen = find_provider(provider, model.device)
+    chosen = find_provider(provider, str(model.device))
     with (
         rewriting(model, path, provider=provider, optimized=chosen),
         # The graph refers to its weights by file name, so both are written with their final names.

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import InFront
-from profiling.points.settings import CPU_PROVIDER, CUDA_PROVIDER
+from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
+from profiling.runtimes.providers import CUDA_PROVIDER
 
 CHECK_FILE = "vision_model.check.json"
-_ERRORS_ONLY = 3
-# The runtime's element types; numpy has none for bfloat16.
+# The runtime's numbers for what a tensor holds; numpy has none for bfloat16.
 _ELEMENTS = {
     torch.float32: 1,
     torch.int64: 7,
@@ -31,53 +31,6 @@ _DTYPES = {
     "tensor(float16)": torch.float16,
     "tensor(bfloat16)": torch.bfloat16,
 }
-
-
-class ProviderAbsent(RuntimeError):
-    """The runtime cannot use an execution provider here; the message lists the available ones."""
-
-
-def find_provider(provider: str | None, device: torch.device) -> str:
-    """The requested provider, or that of the device; never another one."""
-    chosen = provider or (CUDA_PROVIDER if device.type == "cuda" else CPU_PROVIDER)
-    present = onnxruntime.get_available_providers()
-    if chosen in present:
-        return chosen
-    raise ProviderAbsent(
-        f"{chosen} is not in the installed onnxruntime {onnxruntime.__version__}, which has"
-        f" {', '.join(present)}"
-    )
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Options of a session that leaves the cores to torch between runs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = _ERRORS_ONLY
-    # Spinning threads take the cores from torch in the same process.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # With changing sizes a memory pattern takes much memory and saves little time.
-    options.enable_mem_pattern = False
-    return options
-
-
-def start_session(
-    model: Path | bytes,
-    options: onnxruntime.SessionOptions,
-    *,
-    provider: str,
-    provider_options: Mapping[str, Any],
-) -> onnxruntime.InferenceSession:
-    """A session on the requested provider only."""
-    given = {name: str(value) for name, value in provider_options.items()}
-    session = onnxruntime.InferenceSession(model, options, providers=[(provider, given)])
-    session.disable_fallback()
-    if session.get_providers()[0] != provider:
-        raise ProviderAbsent(
-            f"{provider} is installed but did not start; the runtime offers"
-            f" {', '.join(session.get_providers())} instead"
-        )
-    return session
 
 
 class Chain:
@@ -179,7 +132,7 @@ def load_vision(
     chain = Chain(
         files_of(path),
         threads=threads,
-        provider=find_provider(provider, model.device),
+        provider=find_provider(provider, str(model.device)),
         provider_options=provider_options,
         device=model.device,
         optimized="optimized" in read_check(path),

@@ -155,6 +155,14 @@ def available_devices() -> list[str]:
     return ["cpu", *(f"cuda:{gpu.index}" for gpu in _visible_gpus()[0])]
 
 
+def gpu_uuid(device: str) -> str | None:
+    """The UUID of the board that a device's name stands for; None where it is no known GPU."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return None
+    return next((g.uuid for g in _visible_gpus()[0] if g.index == int(number or 0)), None)
+
+
 def resolve_device(device: str) -> str:
     """Resolve `auto`, `cpu`, `cuda` or `cuda:N` to a device of this machine."""
     available = available_devices()

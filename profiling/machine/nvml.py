@@ -154,15 +154,6 @@ class PowerIntegral:
             self.advance()
 
 
-def cuda_uuid(device: Any) -> str | None:
-    """UUID of the board of a torch device, independent of CUDA_VISIBLE_DEVICES."""
-    if device.type != "cuda":
-        return None
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
 @contextmanager
 def board_of(uuid: str | None) -> Iterator[Board | None]:
     """The board with this UUID while NVML is open; None if NVML has none."""

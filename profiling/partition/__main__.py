@@ -7,18 +7,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from profiling import PROJECT
 from profiling.arguments import Parser, refuse, whole_from
 from profiling.errors import ConfigError
+from profiling.graphs.choices import LAYOUTS
 from profiling.machine.machine import resolve_device, usable_cores
-from profiling.points.configuration import read_point
+from profiling.points.configuration import read_config, read_point
+from profiling.points.options import list_options
 from profiling.points.point import Point
-from profiling.points.settings import ONNX_LAYOUTS
 from profiling.samples.hub import HubError
 from profiling.samples.samples import (
     PictureError,
@@ -46,8 +45,12 @@ def make_parser() -> Parser:
     parser = Parser(prog="profiling.partition", description=__doc__)
     add = parser.add_argument
     add("--mode", required=True, choices=[*_ALL, "all"])
-    add("--model", choices=_options("model"), help="default: that of conf/config.yaml")
-    add("--weights", choices=_options("weights"), help="default: tiny, or what --checkpoint holds")
+    add("--model", choices=list_options("model"), help="default: that of conf/config.yaml")
+    add(
+        "--weights",
+        choices=list_options("weights"),
+        help="default: tiny, or what --checkpoint holds",
+    )
     add("--checkpoint", help="a hub id or a folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--dtype", default="float32", choices=_DTYPES, help="dtype of everything but the graph")
@@ -55,16 +58,12 @@ def make_parser() -> Parser:
     add("--text", help="default: the embedded sample's question")
     add("--max-tokens", type=whole_from(1), default=128)
     add("--output-dir", type=Path, default=Path("split_models"))
-    add("--quantize", action="store_true", help="quantize the graph's weights to 8 bits")
-    add("--pt", action="store_true", help="also write vision_model.pt")
-    add("--onnx-layout", default="single", choices=ONNX_LAYOUTS)
-    add("--parts", type=whole_from(1), default=2, help="number of files for --onnx-layout parts")
-    add("--simplify", action="store_true", help="simplify the graph with onnxslim")
+    add("--quantize", action="store_true", help="the graph's weights in eight bits")
+    add("--pt", action="store_true", help="write vision_model.pt too, weights only")
+    add("--onnx-layout", default="single", choices=LAYOUTS)
+    add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
+    add("--simplify", action="store_true", help="run a graph simplifier over the graph")
     return parser
-
-
-def _options(group: str) -> list[str]:
-    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
 
 
 def _run(chosen: argparse.Namespace) -> None:
@@ -93,19 +92,12 @@ def _read_point(chosen: argparse.Namespace) -> Point:
         raise ConfigError("--weights", weights, allowed)
     overrides = [f"weights={weights}", *([f"model={chosen.model}"] if chosen.model else [])]
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = _plain(compose("config", overrides=overrides))
+        config = read_config(compose("config", overrides=overrides))
     config["max_new_tokens"] = chosen.max_tokens
     if chosen.checkpoint:
         # A revision belongs to the checkpoint that the yaml names.
         config["model"].update(checkpoint=chosen.checkpoint, revision=None)
     return read_point(config, device=resolve_device(chosen.device), cores=usable_cores())
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    names = [str(name) for name in config if name not in ("hydra", "experiment")]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _read_sample(chosen: argparse.Namespace, point: Point) -> Sample:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.models.family import Family
 from profiling.models.loading import LoadPlan, load_model
-from profiling.models.model import Model, Prepared
 from profiling.models.weights import WeightsSource
-from profiling.partition.outcomes import Outcome, Timed
-from profiling.partition.watching import Memory, Stopwatch
+from profiling.partition.measuring import measure
+from profiling.partition.outcomes import Outcome
 from profiling.parts.artifacts import locked, size_bytes
-from profiling.parts.assembling import (
-    answer_from,
-    embed,
-    load_language,
-    load_vision,
-)
+from profiling.parts.assembling import join, load_language, load_vision
 from profiling.parts.cutting import (
     MANIFEST,
     PARTS,
@@ -37,8 +31,6 @@ from profiling.parts.parts_cache import digest_of, local_folder
 from profiling.parts.reduced import replace_parts
 from profiling.points.point import Point
 from profiling.samples.samples import Sample
-
-Loaded = TypeVar("Loaded")
 
 
 class RunFirst(RuntimeError):
@@ -76,28 +68,37 @@ class Task:
 
 def run_original(task: Task) -> Outcome:
     """The library's own `generate` on the whole model."""
-    with Memory(device=task.device) as memory:
-        model, load_s = _time_load(lambda: load_model(task.point, LoadPlan(dtype=task.dtype)))
-        timed = _ask(task, model)
+
+    def load() -> LoadedModel:
+        return LoadedModel(model=load_model(task.point, LoadPlan(dtype=task.dtype)))
+
     size = size_bytes(local_folder(task.source)) if task.source.values == "stored" else 0
-    return _outcome("original", load_s, timed, memory, size)
+    return _measure("original", task, load, size)
 
 
 def run_split(task: Task) -> Outcome:
-    """Both parts from their own files: embed the pictures, then answer from the embeddings."""
+    """Both parts from their own files, the language part asking the vision part."""
     ensure_parts(task)
-    with Memory(device=task.device) as memory:
+
+    def load() -> LoadedModel:
         given: dict[str, Any] = {
             "family": task.family,
             "dtype": task.dtype,
             "device": task.device,
         }
-        (vision, language), load_s = _time_load(
-            lambda: (load_vision(task.output, **given), load_language(task.output, **given))
+        loaded = LoadedModel(
+            model=join(load_vision(task.output, **given), load_language(task.output, **given))
         )
-        timed = _ask_parts(task, vision, language)
+        loaded.absorb_projector()
+        return loaded
+
     present = [file_of(task.output, part) for part in PARTS if file_of(task.output, part).is_file()]
-    return _outcome("split_native", load_s, timed, memory, sum(map(size_bytes, present)))
+    return _measure("split_native", task, load, sum(map(size_bytes, present)))
+
+
+def _measure(mode: str, task: Task, load: Callable[[], LoadedModel], disk_bytes: int) -> Outcome:
+    found = measure(mode, load, point=task.point, sample=task.sample)
+    return dataclasses.replace(found, disk_bytes=disk_bytes)
 
 
 def convert(task: Task) -> Outcome:
@@ -136,26 +137,23 @@ def run_onnx(task: Task) -> Outcome:
     from profiling.graphs.vision_chain import load_vision as load_graph
 
     ensure_parts(task)
-    with Memory(device=task.device) as memory:
 
-        def load() -> Model:
-            model = load_language(
-                task.output, family=task.family, dtype=task.dtype, device=task.device
-            )
-            graph = load_graph(
-                task.onnx_file,
-                model=model,
-                threads=torch.get_num_threads(),
-                provider=None,
-                provider_options={},
-            )
-            replace_parts(model.network, {task.family.parts.vision: graph})
-            return model
+    def load() -> LoadedModel:
+        model = load_language(task.output, family=task.family, dtype=task.dtype, device=task.device)
+        graph = load_graph(
+            task.onnx_file,
+            model=model,
+            threads=torch.get_num_threads(),
+            provider=None,
+            provider_options={},
+        )
+        replace_parts(model.network, {task.family.parts.vision: graph})
+        loaded = LoadedModel(model=model)
+        loaded.absorb_projector()
+        return loaded
 
-        model, load_s = _time_load(load)
-        timed = _ask(task, model)
     size = size_bytes(task.onnx_folder) + size_bytes(file_of(task.output, "language"))
-    return _outcome("run_onnx", load_s, timed, memory, size)
+    return _measure("run_onnx", task, load, size)
 
 
 def ensure_parts(task: Task) -> None:
@@ -196,70 +194,3 @@ def _has_parts(folder: Path, digest: str) -> bool:
         for part in manifest["parts"].values()
     )
     return whole and manifest["weights_digest"] == digest
-
-
-def _ask(task: Task, model: Model) -> Timed:
-    """A whole generation, with hooks that time the vision part."""
-    watch = Stopwatch(device=task.device)
-    prepared = model.prepare(task.sample, None)
-    modules = [model.network.get_submodule(path) for path in task.family.vision_paths]
-    for _ in ("warm-up", "timed"):
-        watch.seconds.clear()
-        with watch.part("preprocess"):
-            inputs = model.place(model.encode([prepared], task.point.img_size))
-        with watch.part("generate"), watch.inside("vision", modules):
-            tokens = model.generate(
-                inputs, side=task.point.img_size, length=task.point.max_new_tokens, exact=False
-            )
-    seconds = watch.seconds
-    language_s = seconds["generate"] - seconds["vision"]
-    return _summarize(model, seconds["preprocess"], seconds["vision"], language_s, tokens)
-
-
-def _ask_parts(task: Task, vision: Model, language: Model) -> Timed:
-    watch = Stopwatch(device=task.device)
-    prepared: Prepared = vision.prepare(task.sample, None)
-    side = task.point.img_size
-    for _ in ("warm-up", "timed"):
-        watch.seconds.clear()
-        with watch.part("preprocess"):
-            inputs = vision.encode([prepared], side)
-        with watch.part("vision"):
-            embeddings = embed(vision, inputs)
-        with watch.part("language"):
-            tokens = answer_from(
-                language,
-                inputs,
-                embeddings,
-                side=side,
-                length=task.point.max_new_tokens,
-                exact=False,
-            )
-    seconds = watch.seconds
-    return _summarize(
-        language, seconds["preprocess"], seconds["vision"], seconds["language"], tokens
-    )
-
-
-def _summarize(
-    model: Model, preprocess_s: float, vision_s: float, language_s: float, tokens: torch.Tensor
-) -> Timed:
-    (count,) = model.count_new_tokens(tokens)
-    (text,) = model.family.decode(tokens)
-    return Timed(
-        preprocess_s=preprocess_s,
-        vision_s=vision_s,
-        language_s=language_s,
-        tokens=tokens[0, :count].tolist(),
-        text=text,
-    )
-
-
-def _time_load(load: Callable[[], Loaded]) -> tuple[Loaded, float]:
-    begun = time.perf_counter()
-    loaded = load()
-    return loaded, time.perf_counter() - begun
-
-
-def _outcome(mode: str, load_s: float, timed: Timed, memory: Memory, disk_bytes: int) -> Outcome:
-    return Outcome(mode=mode, load_s=load_s, timed=timed, memory=memory, disk_bytes=disk_bytes)

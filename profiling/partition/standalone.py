@@ -17,9 +17,8 @@ from typing import Any
 
 from profiling import PROJECT
 from profiling.graphs.vision_chain import CHECK_FILE
-from profiling.partition.outcomes import Outcome, Timed
+from profiling.partition.outcomes import Outcome
 from profiling.partition.running import Task, ensure_parts, export
-from profiling.partition.watching import Memory
 from profiling.parts.artifacts import (
     locked,
     replacing,
@@ -27,6 +26,7 @@ from profiling.parts.artifacts import (
     write_json,
 )
 from profiling.parts.cutting import INDEX, file_of
+from profiling.records import MEASURED, Reading
 
 _ROOM = PROJECT / "profiling"
 _VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
@@ -158,16 +158,25 @@ def run_standalone(task: Task) -> Outcome:
             },
             Path(elsewhere),
         )
-    peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    timed = Timed(
-        preprocess_s=None, vision_s=vision_s, language_s=language_s, tokens=None, text=text
+    source = "both scripts once, the start of Python and of the libraries in it"
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    readings = (
+        _once("latency_s", vision_s + language_s, "s", source),
+        _once("cpu_memory_peak_bytes", peak, "bytes", "the larger of the two processes"),
     )
     return Outcome(
         mode="save_standalone",
         load_s=None,
-        timed=timed,
-        memory=Memory(device=task.device, cpu_peak_bytes=peak_bytes),
+        readings={reading.metric: reading for reading in readings},
+        tokens=None,
+        text=text,
         disk_bytes=size_bytes(folder),
+    )
+
+
+def _once(metric: str, value: float, unit: str, source: str) -> Reading:
+    return Reading(
+        phase="total", metric=metric, value=value, unit=unit, status=MEASURED, source=source
     )
 
 

@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from profiling.models.family import Family
-from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model
-from profiling.parts.cutting import file_of, read_manifest
-from profiling.parts.reduced import Replacements, load_reduced
-
-
-def read_family(folder: Path) -> Family:
-    """The family of a folder of parts, with the processor in that folder."""
-    kind = find_family(read_manifest(folder)["model"])
-    options = {"local_files_only": True}
-    config = read_config(kind.network_class.config_class, str(folder), options)
-    return kind(config=config, folder=folder, processor_options=options)
+from profiling.models.stand_ins import InFront
+from profiling.parts.cutting import file_of
+from profiling.parts.reduced import Replacements, load_reduced, replace_parts
 
 
 def load_vision(
@@ -68,11 +59,29 @@ def _as_model(network: Any, family: Family, device: torch.device, dtype: torch.d
     return Model(network=network, family=family, device=device, dtype=dtype, stored_values=True)
 
 
-def load_embedding(folder: Path) -> nn.Embedding:
-    """The token embedding, if it is a separate part."""
-    with safe_open(file_of(folder, "embedding"), framework="pt") as stored:
-        (name, *_) = stored.keys()
-        return nn.Embedding.from_pretrained(stored.get_tensor(name))
+class SeparateVision(InFront):
+    """In the place of a language model's vision part: another network's, asked for embeddings."""
+
+    def __init__(self, *, vision: Model, stand_in: Any) -> None:
+        super().__init__(stand_in)
+        # In a tuple, so that its weights are not taken for the language model's.
+        self._vision = (vision,)
+
+    def forward(self, given: Tensor | None = None, **named: Any) -> Any:
+        (vision,) = self._vision
+        pixels: Tensor = named["pixel_values"] if given is None else given
+        pictures = vision.family.single_pictures(pixels, named)
+        together = {name: torch.cat([p[name] for p in pictures]) for name in pictures[0]}
+        embeddings = embed(vision, together)
+        return self.stand_in(vision.family.as_pictures(embeddings, len(pictures)))
+
+
+def join(vision: Model, language: Model) -> Model:
+    """The language model, whose pictures the vision part on its own embeds."""
+    path = language.family.parts.vision
+    stand_in = language.network.get_submodule(path)
+    replace_parts(language.network, {path: SeparateVision(vision=vision, stand_in=stand_in)})
+    return language
 
 
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,12 +11,12 @@ from typing import Self
 from profiling.machine.resident import ResidentSampler
 from profiling.parts.artifacts import write_json
 
-_FILE = "making.json"
+BUILD_COST = "making.json"
 _SAMPLE_S = 0.005
 
 
 class BuildCost(ResidentSampler):
-    """Measures the building of an artifact.
+    """Watches the making of an artifact.
 
     Resident memory is sampled, since the load of the model uses the kernel's high-water mark.
     """
@@ -43,18 +42,9 @@ class BuildCost(ResidentSampler):
     def write(self, folder: Path) -> None:
         """Store the cost beside the artifact, for runs that reuse it."""
         cost = {"make_s": self.make_s, "make_peak_bytes": self.make_peak_bytes}
-        write_json(folder / _FILE, cost)
+        write_json(folder / BUILD_COST, cost)
 
 
 def read_build_cost(folder: Path) -> dict[str, float]:
-    content: dict[str, float] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    content: dict[str, float] = json.loads((folder / BUILD_COST).read_text(encoding="utf-8"))
     return content
-
-
-def note_build_cost(
-    notes: MutableMapping[str, float], *, make_s: float, make_peak_bytes: float, artifact_bytes: int
-) -> None:
-    """Add to the costs of other optimizations in a stack: times add up, peaks do not."""
-    notes["make_s"] = notes.get("make_s", 0) + make_s
-    notes["make_peak_bytes"] = max(notes.get("make_peak_bytes", 0), make_peak_bytes)
-    notes["artifact_bytes"] = notes.get("artifact_bytes", 0) + artifact_bytes

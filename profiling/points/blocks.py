@@ -1,4 +1,4 @@
-"""Sweeps made of several blocks: each block is a product of values, and the points are united."""
+"""Sweeps made of several blocks. Each block is a product of values; a sweep is their union."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from profiling.errors import ConfigError
 
-# What a key may be, each value written as it is on the command line: key -> ["key=value", ...].
+# The values of each key, written as on the command line: key -> ["key=value", ...].
 Values = Mapping[str, Sequence[str]]
 
 
 def unite(shared: Values, blocks: Sequence[Values], typed: Values) -> list[list[str]]:
-    """Every point of any block once; what was typed replaces shared values and narrows blocks."""
+    """Each point of any block once. Typed values replace shared ones and narrow blocks."""
     jobs: dict[frozenset[str], list[str]] = {}
     for block in blocks:
         for job in itertools.product(*_apply(shared, block, typed).values()):

@@ -1,106 +1,188 @@
-"""The typed description of one run, and the address that its fingerprint gives it."""
+"""The typed description of one run, and the address that its fingerprint gives it.
+
+A key of the command line is one field here and one line of `conf/config.yaml`. The field declares
+what every other place needs to know of the key.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
+from profiling.points import readers
+from profiling.points.address import canonical_json, digest_code, to_json
+from profiling.points.key import always, bare, declarations, key, named, nest
+
+
+def _from_project(folder: str) -> str:
+    """A folder of the project by its place in it, which is the same on every machine."""
+    path = Path(folder)
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else folder
+
+
+def _has_random_weights(point: Any) -> bool:
+    return bool(point.weights == "random")
+
+
+def _from_second(name: str, number: int) -> str | None:
+    return named(name, number) if number > 1 else None
+
+
+# Named in a label only where another engine was chosen.
+DEFAULT_ENGINE = "torch"
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
+    return str(settings["name"])
+
+
+def _unless_default(_: str, engine: str) -> str | None:
+    return None if engine == DEFAULT_ENGINE else engine
+
+
+_PROMPT = readers.whole_or_null(
+    null="as it is", at_least=readers.SMALLEST_PROMPT, at_most=readers.LONGEST_PROMPT
+)
+_FROM_ONE = readers.whole(at_least=1)
+_NUM_SAMPLES = readers.whole_or_null(null="all of them", at_least=1)
+_SEED = readers.whole(at_least=0, at_most=readers.LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One run's configuration. Everything that `auto` or null stood for is already resolved."""
+    """One run's configuration. Everything that `auto` or null stood for is already resolved.
 
-    model: str
-    weights: str
-    checkpoint: str | None
-    revision: str | None
-    public_dtype: str
-    dataset: str
-    dataset_folder: str
-    headline_reference: str
-    accuracy: str | None
-    optimization: tuple[str, ...]
-    optimization_settings: Mapping[str, Mapping[str, Any]]
-    img_size: int
-    prompt_len: int | None
-    batch_size: int
-    max_new_tokens: int
-    num_samples: int | None
-    seed: int
-    round: int
-    device: str
-    threads: int
-    preload: bool
-    profiler: Mapping[str, Any]
-    results_dir: str = field(compare=False)
-    resume: bool = field(compare=False)
-    strict: bool = field(compare=False)
-    share_device: bool = field(compare=False)
+    The label names values in the order of the fields.
+    """
+
+    model: str = field(
+        metadata=key("model.name", read=readers.option, loads=always, label=bare, in_summary=True)
+    )
+    weights: str = field(
+        metadata=key("weights", read=readers.option, loads=always, in_summary=True)
+    )
+    checkpoint: str | None = field(
+        metadata=key("model.checkpoint", read=readers.checkpoint, loads=always, by_content=True)
+    )
+    revision: str | None = field(
+        metadata=key("model.revision", read=readers.revision, loads=always, by_content=True)
+    )
+    public_dtype: str = field(metadata=key("model.dtype", read=readers.dtype, loads=always))
+    engine_settings: Mapping[str, Any] = field(
+        metadata=key(
+            "engine",
+            read=readers.engine,
+            loads=always,
+            shown=_name_of,
+            label=_unless_default,
+            in_summary=True,
+        )
+    )
+    optimization_settings: Mapping[str, Mapping[str, Any]] = field(
+        metadata=key(
+            "optimization",
+            read=readers.stack,
+            loads=always,
+            shown="+".join,
+            label=bare,
+            in_summary=True,
+        )
+    )
+    dataset: str = field(
+        metadata=key("dataset.name", read=readers.option, label=bare, in_summary=True)
+    )
+    dataset_folder: str = field(
+        metadata=key(
+            "dataset.folder", read=readers.dataset_folder, plain=_from_project, by_content=True
+        )
+    )
+    headline_reference: str = field(
+        metadata=key("dataset.headline_reference", read=readers.judging)
+    )
+    accuracy: str | None = field(metadata=key("dataset.accuracy", read=readers.judging))
+    img_size: int = field(
+        metadata=key("img_size", read=readers.image_side, label=named, in_summary=True)
+    )
+    prompt_len: int | None = field(
+        metadata=key("prompt_len", read=_PROMPT, label=named, in_summary=True)
+    )
+    round: int = field(metadata=key("round", read=_FROM_ONE, label=_from_second))
+    batch_size: int = field(
+        metadata=key("batch_size", read=_FROM_ONE, label=named, in_summary=True)
+    )
+    max_new_tokens: int = field(metadata=key("max_new_tokens", read=_FROM_ONE, in_summary=True))
+    num_samples: int | None = field(metadata=key("num_samples", read=_NUM_SAMPLES, in_summary=True))
+    seed: int = field(metadata=key("seed", read=_SEED, loads=_has_random_weights))
+    device: str = field(metadata=key("device", read=readers.device, loads=always, in_summary=True))
+    threads: int = field(metadata=key("threads", read=readers.threads, loads=always))
+    preload: bool = field(metadata=key("preload", read=readers.switch))
+    profiler: Mapping[str, Any] = field(metadata=key("profiler", read=readers.profiler))
+    results_dir: str = field(compare=False, metadata=key("results_dir", read=readers.text))
+    resume: bool = field(compare=False, metadata=key("resume", read=readers.switch))
+    strict: bool = field(compare=False, metadata=key("strict", read=readers.switch))
+    share_device: bool = field(compare=False, metadata=key("share_device", read=readers.switch))
+    tracker: Mapping[str, Any] = field(
+        compare=False, metadata=key("tracker", read=readers.group, in_record=False)
+    )
+    dry: bool = field(compare=False, metadata=key("dry", read=readers.switch, in_record=False))
 
     @property
-    def load_key(self) -> tuple[object, ...]:
-        """What a loaded model can be kept for: equal keys mean the same module in memory."""
-        settings = json.dumps(_plain(self.optimization_settings), sort_keys=True)
-        return (
-            self.model,
-            self.weights,
-            self.checkpoint,
-            self.revision,
-            settings,
-            self.device,
-            self.threads,
-            self.seed if self.weights == "random" else None,
+    def engine(self) -> str:
+        return _name_of(self.engine_settings)
+
+    @property
+    def room(self) -> str:
+        """The folder of `profiling/engines/` that runs the point."""
+        return str(self.engine_settings["room"])
+
+    @property
+    def optimization(self) -> tuple[str, ...]:
+        """The names of the optimizations, in the order in which they are applied."""
+        return tuple(self.optimization_settings)
+
+    @property
+    def load_key(self) -> str:
+        """Equal for points that one loaded model can serve."""
+        return canonical_json(
+            {
+                declared.name: getattr(self, one.name)
+                for one, declared in declarations(self)
+                if declared.loads(self)
+            }
         )
 
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration, in the shape of the command line's keys."""
-        return {
-            "model": {
-                "name": self.model,
-                "checkpoint": self.checkpoint,
-                "revision": self.revision,
-                "dtype": self.public_dtype,
-            },
-            "weights": self.weights,
-            "dataset": {
-                "name": self.dataset,
-                "folder": _from_project(self.dataset_folder),
-                "headline_reference": self.headline_reference,
-                "accuracy": self.accuracy,
-            },
-            "optimization": _plain(self.optimization_settings),
-            "img_size": self.img_size,
-            "prompt_len": self.prompt_len,
-            "batch_size": self.batch_size,
-            "max_new_tokens": self.max_new_tokens,
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-            "round": self.round,
-            "device": self.device,
-            "threads": self.threads,
-            "preload": self.preload,
-            "profiler": _plain(self.profiler),
-            "results_dir": self.results_dir,
-            "resume": self.resume,
-            "strict": self.strict,
-            "share_device": self.share_device,
-        }
+        return self._record(lambda _: True)
+
+    def _record(self, is_wanted: Callable[[str], bool]) -> dict[str, Any]:
+        return nest(
+            {
+                declared.name: to_json(declared.plain(getattr(self, one.name)))
+                for one, declared in declarations(self)
+                if declared.in_record and is_wanted(one.name)
+            }
+        )
 
     def label(self) -> str:
         """A short name for people."""
-        parts = [self.model, "+".join(self.optimization), self.dataset, f"img_size={self.img_size}"]
-        if self.prompt_len is not None:
-            parts.append(f"prompt_len={self.prompt_len}")
-        if self.round > 1:
-            parts.append(f"round={self.round}")
-        return " ".join([*parts, f"batch_size={self.batch_size}"])
+        parts = [
+            declared.label(declared.name, declared.shown(getattr(self, one.name)))
+            for one, declared in declarations(self)
+        ]
+        return " ".join(part for part in parts if part is not None)
+
+    def as_columns(self) -> dict[str, Any]:
+        """The summary columns that the configuration fills."""
+        return {
+            declared.root: declared.shown(getattr(self, one.name))
+            for one, declared in declarations(self)
+            if declared.in_summary
+        }
 
     def fingerprint(
         self,
@@ -112,16 +194,18 @@ class Point:
     ) -> str:
         """The point's address: equal for the same work on the same kind of machine, and only then.
 
-        Folders count by what is in them and not by where they lie, so that a project that was
-        moved, or a sample folder that was copied, leaves the address as it is.
+        Folders count by their content and not by their place, so that a project that was moved
+        and a sample folder that was copied keep the address.
         """
-        config = self.as_config()
-        for name in ("results_dir", "resume", "strict", "share_device"):
-            del config[name]
-        config["model"] = {"name": self.model, "weights": weights_digest}
-        config["dataset"] = {**config["dataset"], "folder": samples_digest}
+        by_value = {
+            one.name
+            for one, declared in declarations(self)
+            if one.compare and not declared.by_content
+        }
         facts = {
-            "config": config,
+            "config": self._record(by_value.__contains__),
+            "samples": samples_digest,
+            "weights": weights_digest,
             "code": digest_code(),
             "machine": machine,
             "versions": dict(versions),
@@ -129,43 +213,13 @@ class Point:
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
 
 
-def _from_project(folder: str) -> str:
-    """A folder inside of the project by its place in there, which is the same on every machine."""
-    path = Path(folder)
-    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else folder
-
-
-def canonical_json(value: object) -> str:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-@cache
-def digest_code() -> str:
-    """A digest of the code that measures: all of this package except the reports."""
-    package = PROJECT / "profiling"
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
-        if not name.startswith("report/"):
-            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def order_for_loading(points: Sequence[Point]) -> list[int]:
     """Positions of the points, arranged so that one loaded model serves all that need it.
 
-    Rounds come one after another all the same: what they are for is that a machine which slowly
-    changes does so for every point alike.
+    Rounds still come one after another: they exist so that a machine that changes slowly does so
+    for every point alike.
     """
-    first_seen: dict[tuple[object, ...], int] = {}
+    first_seen: dict[str, int] = {}
     for position, point in enumerate(points):
         first_seen.setdefault(point.load_key, position)
     return sorted(

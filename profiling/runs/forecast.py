@@ -1,4 +1,4 @@
-"""How long points will take, told from records of points like them."""
+"""How long points will take, from the records of similar points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from profiling.points.point import Point
+from profiling.points.point import DEFAULT_ENGINE, Point
 from profiling.records import COMPLETED, Record, read
 
 
@@ -27,16 +27,24 @@ class Forecast:
         if took_s is None:
             return
         summary, profiler = record.summary, record.config.get("profiler", {})
-        keys = _from_like_to_unlike(
-            profiler.get("name"), summary["model"], summary["weights"], summary["optimization"]
+        keys = _by_similarity(
+            profiler.get("name"),
+            summary.get("engine") or DEFAULT_ENGINE,
+            summary["weights"],
+            summary["model"],
+            summary["optimization"],
         )
         for key in keys:
             self._took_s.setdefault(key, []).append(took_s)
 
     def expect_s(self, point: Point) -> float | None:
-        """The median of the points most like this one; None where nothing is like it at all."""
-        keys = _from_like_to_unlike(
-            point.profiler["name"], point.model, point.weights, "+".join(point.optimization)
+        """The median of the most similar points; None where no point is similar."""
+        keys = _by_similarity(
+            point.profiler["name"],
+            point.engine,
+            point.weights,
+            point.model,
+            "+".join(point.optimization),
         )
         for key in keys:
             if key in self._took_s:
@@ -49,11 +57,9 @@ class Forecast:
         return sum(known) + median(known) * (len(each) - len(known)) if known else None
 
 
-def _from_like_to_unlike(
-    profiler: str | None, model: str, weights: str, optimization: str
-) -> list[tuple[object, ...]]:
-    exact = (profiler, weights, model, optimization)
-    return [exact[:length] for length in (4, 3, 2)]
+def _by_similarity(*exact: str | None) -> list[tuple[object, ...]]:
+    """Keys of decreasing similarity: equal in all five values, or in the first four or three."""
+    return [exact[:length] for length in (5, 4, 3)]
 
 
 def _duration_s(run: Mapping[str, Any]) -> float | None:

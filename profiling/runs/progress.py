@@ -1,4 +1,4 @@
-"""What a person sees while points run: a live line on a terminal, plain lines in a log."""
+"""Progress of a sweep: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDTH = 24
 
 
 class Progress:
-    """Points done and left, the present phase, and a time to go."""
+    """Points done and left, the present phase, and the time to go."""
 
     def __init__(self, *, total: int, stream: TextIO | None = None) -> None:
         self._total = total
@@ -40,7 +40,7 @@ class Progress:
             print(line, file=self._stream, flush=True)
 
     def end(self, outcome: str, *, measured: bool) -> None:
-        """One point is over; only measured ones tell how long the rest will take."""
+        """One point ended; only measured ones count for the time to go."""
         duration_s = time.monotonic() - self._begun
         place = self._place()
         self._done += 1
@@ -64,7 +64,7 @@ class Progress:
         return "█" * filled + "·" * (_WIDTH - filled)
 
     def _columns(self) -> int:
-        """A line that wraps cannot be cleared; a terminal that has not said its width gives 0."""
+        """A line that wraps cannot be cleared. Some terminals report a width of 0."""
         return os.get_terminal_size(self._stream.fileno()).columns or 80
 
     def _clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Taking points, one after another, to finished records: addresses, locks, what is kept."""
+"""Runs points one after another until each has a record: addresses, locks, kept records."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ from profiling.machine.machine import (
     usable_cores,
 )
 from profiling.models.weights import describe_weights, locate
+from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
-from profiling.points.point import Point, canonical_json, digest_code
+from profiling.points.point import Point
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
+from profiling.runs.job import Job, Outcome
+from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.progress import Progress
-from profiling.runs.worker import (
-    Job,
-    Outcome,
-    WorkerKeeper,
-    now,
-)
+from profiling.runs.recording import now
 from profiling.samples.samples import (
     Sample,
     check_pictures,
@@ -47,13 +45,12 @@ _LOCKS = ".locks"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A point that has been checked in full: it can run."""
+    """A point that was checked in full and can run."""
 
     point: Point
     samples: list[Sample]
     fingerprint: str
     digests: Mapping[str, str]
-    tracker: Mapping[str, Any]
 
 
 def plan_point(config: Mapping[str, Any]) -> Plan:
@@ -73,18 +70,12 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     )
     _check_results_dir(Path(point.results_dir))
     digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
-    return Plan(
-        point=point,
-        samples=samples,
-        fingerprint=fingerprint,
-        digests=digests,
-        tracker=dict(config["tracker"]),
-    )
+    return Plan(point=point, samples=samples, fingerprint=fingerprint, digests=digests)
 
 
 @cache
 def _installed_versions() -> dict[str, str]:
-    """Reading them takes longer than all else that is checked about a point."""
+    """Reading them takes longer than all other checks of a point together."""
     return package_versions()
 
 
@@ -116,18 +107,18 @@ def _check_results_dir(folder: Path) -> None:
 
 
 def is_kept(plan: Plan) -> bool:
-    """Whether a record of the point is there already, which need not be measured again."""
+    """Whether the point has a record that makes measuring it again unnecessary."""
     return kept_status(plan) is not None
 
 
 def kept_status(plan: Plan) -> str | None:
-    """The status of the record that the point need not be measured again for."""
+    """The status of the record that is kept for the point; None where it has to be measured."""
     folder = _find_kept(plan)
     return None if folder is None else finished_status(folder)
 
 
 def _find_kept(plan: Plan) -> Path | None:
-    """The first record of the point that can be kept, those beside it (`-2`, `-3`, …) included."""
+    """The first record of the point that can be kept, among them `-2`, `-3` and so on."""
     if not plan.point.resume:
         return None
     return next((one for one in _folders(plan) if finished_status(one) in KEPT_STATUSES), None)
@@ -141,7 +132,7 @@ def _folders(plan: Plan) -> Iterator[Path]:
 
 
 class Session:
-    """Runs checked points and keeps count."""
+    """Runs checked points and counts how they end."""
 
     def __init__(self, *, total: int) -> None:
         self.progress = Progress(total=total)
@@ -152,7 +143,7 @@ class Session:
         self._kept = 0
 
     def run(self, plan: Plan) -> Outcome:
-        """One point, unless a record of it is there already."""
+        """Run one point, unless a record of it can be kept."""
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
         lock = results_dir / _LOCKS / plan.fingerprint
@@ -166,7 +157,7 @@ class Session:
 
     @contextmanager
     def _hold(self, path: Path, meanwhile: str) -> Iterator[None]:
-        """A lock that ends with the process that holds it, however that process ends."""
+        """A lock that is released when its process ends, however it ends."""
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
@@ -205,21 +196,21 @@ class Session:
         with self._hold_device(plan.point):
             outcome = self._keeper.run(job, self.progress.phase)
             if len(self.statuses) + 1 == self._total:
-                # The next to measure on this device is another process.
+                # Another process may be waiting for the device.
                 self._keeper.close()
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
         self._show(plan, folder)
         return outcome
 
     def _show(self, plan: Plan, folder: Path) -> None:
-        """Show a record where people look at their runs, also one that was kept from before."""
-        chosen = canonical_json(plan.tracker)
+        """Show a record in the tracker, also one that was kept from before."""
+        chosen = canonical_json(plan.point.tracker)
         if chosen not in self._trackings:
-            self._trackings[chosen] = Tracking(plan.tracker, self.progress.note)
+            self._trackings[chosen] = Tracking(plan.point.tracker, self.progress.note)
         self._trackings[chosen].show(folder)
 
     def _hold_device(self, point: Point) -> AbstractContextManager[None]:
-        """Runs that share a device measure each other."""
+        """Runs that share a device would disturb each other's times."""
         if point.share_device:
             return nullcontext()
         return self._hold(_device_lock(point.device), f"another run is measuring on {point.device}")
@@ -228,7 +219,7 @@ class Session:
         self._keeper.close()
 
     def abandon(self) -> None:
-        """End at once; what was measured so far of the present point is lost, nothing else."""
+        """End at once. Only the present point is lost."""
         self._keeper.kill()
 
     def counts(self) -> str:
@@ -248,7 +239,7 @@ class Session:
 
 
 def _device_lock(device: str) -> Path:
-    """One lock a physical device and user, whatever the folder that the runs write into."""
+    """One lock for each device and user, whatever folder the runs write to."""
     kind, _, number = device.partition(":")
     name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
     return Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-{name}.lock"

@@ -15,7 +15,7 @@ import numpy
 from PIL import Image, ImageOps
 
 from profiling.errors import ConfigError
-from profiling.points.point import canonical_json
+from profiling.points.address import canonical_json
 
 
 @dataclass(frozen=True, kw_only=True)

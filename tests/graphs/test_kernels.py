@@ -20,7 +20,7 @@ from profiling.graphs.kernels import has_kernels, make_probe
 from profiling.graphs.layouts import values_of
 from profiling.graphs.vision_chain import load_vision, read_check
 from profiling.models.tower import PatchTower
-from profiling.points.settings import CPU_PROVIDER, CUDA_PROVIDER
+from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 from tests.graphs.stressed import stressed
 from tests.tiny_models import FAMILIES
 

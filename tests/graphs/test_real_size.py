@@ -16,7 +16,7 @@ from profiling.graphs.vision_chain import Chain, files_of
 from profiling.models.loading import find_family
 from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS
-from profiling.points.settings import CPU_PROVIDER
+from profiling.runtimes.providers import CPU_PROVIDER
 
 TWO_GIB = 2**31
 CPU_DEVICE = torch.device("cpu")

@@ -19,7 +19,7 @@ from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
 from profiling.graphs.vision_chain import OnnxVision, load_vision, read_check
 from profiling.models.model import Model
-from profiling.points.settings import CPU_PROVIDER
+from profiling.runtimes.providers import CPU_PROVIDER
 from tests.graphs.stressed import stressed
 from tests.tiny_models import answer, ask_unevenly, load
 

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from profiling import PROJECT
 from profiling.errors import ConfigError
 from profiling.points.blocks import unite
-from profiling.runs.sweep import read_config
+from profiling.points.configuration import read_config
 
 if TYPE_CHECKING:
     from hydra_plugins.grouped_sweeper import GroupedSweeper

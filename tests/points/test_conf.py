@@ -39,7 +39,7 @@ def compose_point(*overrides: str) -> Point:
     return read_point(compose_config(*overrides), device="cpu", cores=2)
 
 
-GROUPS = ("model", "weights", "dataset", "optimization", "profiler")
+GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler")
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 
 
@@ -58,6 +58,7 @@ def test_every_option_makes_a_point(group: str, option: str) -> None:
     chosen = {
         "model": point.model,
         "weights": point.weights,
+        "engine": point.engine,
         "dataset": point.dataset,
         "optimization": "+".join(point.optimization),
         "profiler": point.profiler["name"],

@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.errors import ConfigError
+from profiling.points.address import MEASURING, canonical_json, digest_rooms
 from profiling.points.configuration import read_point
-from profiling.points.point import Point, canonical_json, order_for_loading
+from profiling.points.point import Point, order_for_loading
+from profiling.points.readers import order_stack
 from profiling.runs.session import plan_point
 from tests.composing import CONF, PROJECT, compose_config, compose_point, make_dataset, write_index
 
@@ -124,15 +126,13 @@ def test_a_stack_is_brought_into_its_canonical_order() -> None:
 @given(order=st.permutations(["fp16", "second", "first", "baseline"]))
 def test_any_order_of_a_stack_is_one_stack(order: list[str]) -> None:
     """With optimizations that do not exist yet: order first, then name."""
-    from profiling.points.configuration import _read_stack
-
     groups = {
         "baseline": {"kind": "baseline", "order": 0},
         "fp16": {"kind": "dtype", "order": 0},
         "first": {"kind": "a", "order": 3},
         "second": {"kind": "b", "order": 7},
     }
-    stack = _read_stack({name: groups[name] for name in order})
+    stack = order_stack("optimization", {name: groups[name] for name in order})
     assert list(stack) == ["fp16", "first", "second"]
 
 
@@ -214,7 +214,7 @@ def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
 
 ADDRESS_OF_A_PROJECT = """
 from tests.composing import compose_config
-from profiling.session import plan_point
+from profiling.runs.session import plan_point
 config = compose_config("num_samples=2") | {"results_dir": %r}
 print(plan_point(config).fingerprint)
 """
@@ -252,10 +252,89 @@ def test_the_address_of_a_project_that_was_moved_or_changed(tmp_path: Path) -> N
     (other / "profiling" / "report" / "added.py").write_text("x = 1\n", encoding="utf-8")
     (other / "profiling" / "report" / "say" / "marks.py").write_text("", encoding="utf-8")
     (other / "profiling" / "notes.txt").write_text("no code\n", encoding="utf-8")
+    edit(other / "profiling" / "runs" / "progress.py")
     assert address_of_project(other) == plain
-    with (other / "profiling" / "probes" / "latency.py").open("a", encoding="utf-8") as stream:
-        stream.write("# measured differently\n")
+    edit(other / "profiling" / "probes" / "latency.py")
     assert address_of_project(other) != plain
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package, which tests edit and leave as it was."""
+    root = tmp_path_factory.mktemp("package") / "profiling"
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(PROJECT / "profiling", root, ignore=ignored))
+
+
+MEASURES = (
+    "engines/workload.py",
+    "engines/transformers/hooks.py",
+    "engines/transformers/optimizations/bf16.py",
+    "models/loading.py",
+    "parts/cutting.py",
+    "graphs/export.py",
+    "samples/prompt_length.py",
+    "machine/noise.py",
+    "probes/energy.py",
+    "quality/wer.py",
+    "costs/twin.py",
+    "records.py",
+    "runs/experiment.py",
+    "runs/child.py",
+    "runs/worker.py",
+    "runs/recording.py",
+)
+MEASURES_NOTHING = (
+    "__init__.py",
+    "arguments.py",
+    "cost.py",
+    "errors.py",
+    "fetch.py",
+    "merge.py",
+    "partition/modes.py",
+    "points/point.py",
+    "points/overrides.py",
+    "report/read/runs.py",
+    "runs/forecast.py",
+    "runs/keeper.py",
+    "runs/launching.py",
+    "runs/announcing.py",
+    "runs/progress.py",
+    "runs/session.py",
+    "runs/sweep.py",
+    "selfcheck/flops.py",
+    "trackers/mlflow.py",
+)
+
+
+@pytest.mark.parametrize("name", (*MEASURES, *MEASURES_NOTHING))
+def test_the_code_that_measures_is_in_the_address_and_no_other(name: str, package: Path) -> None:
+    plain, text = digest_rooms(package), (package / name).read_text(encoding="utf-8")
+    edit(package / name)
+    assert (digest_rooms(package) != plain) == (name in MEASURES)
+    (package / name).write_text(text, encoding="utf-8")
+
+
+def test_the_name_of_a_module_that_measures_is_in_the_address(package: Path) -> None:
+    plain = digest_rooms(package)
+    (package / "probes" / "added.py").touch()
+    assert digest_rooms(package) != plain
+    (package / "probes" / "added.py").rename(package / "probes" / "renamed.py")
+    renamed = digest_rooms(package)
+    (package / "probes" / "renamed.py").unlink()
+    assert renamed != plain == digest_rooms(package)
+
+
+def test_every_room_either_measures_or_does_not() -> None:
+    rooms = {path.stem for path in (PROJECT / "profiling").iterdir() if path.name[0] not in "._"}
+    others = {"arguments", "captures", "capture", "cost", "errors", "fetch", "merge", "partition"}
+    others |= {"points", "report", "selfcheck", "trackers", "verify", "versus"}
+    assert rooms <= MEASURING | others
+    assert not MEASURING & others
 
 
 # Points themselves

@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from profiling.runs import worker
-from profiling.runs.worker import Bench, Job, record
+from profiling.runs import child
+from profiling.runs.child import Child
+from profiling.runs.job import Job
+from profiling.runs.recording import record
 
 # The environment variable that names the folder with `actions.json`, and where `jobs.txt` goes.
 FOLDER = "FAKE_WORKER"
 
 
-class FakeBench(Bench):
+class FakeChild(Child):
     """Does with each point what `actions.json` says for its picture size; completes it if none."""
 
     def _perform(self, job: Job) -> tuple[str, str | None, dict[str, Any]]:
@@ -43,10 +45,18 @@ class FakeBench(Bench):
             print("some last\nwords", file=sys.stderr, flush=True)
             os._exit(3)
         error = None if action == "completed" else "as told"
-        summary = record(job, status=action, error=error, dtype=None, readings=[], answers=[])
+        summary = record(
+            job,
+            status=action,
+            error=error,
+            dtype=None,
+            computes_in=None,
+            readings=[],
+            answers=[],
+        )
         return action, error, summary
 
 
 if __name__ == "__main__":
-    worker.Bench = FakeBench  # type: ignore[misc]
-    worker.main()
+    child.Child = FakeChild  # type: ignore[misc]
+    child.main()

@@ -24,10 +24,11 @@ from hydra.plugins.launcher import Launcher
 
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.points import overrides
+from profiling.points.overrides import LAUNCHER_PLUGINS, check_overrides
 from profiling.records import Collection, Record, read
-from profiling.runs import sweep
+from profiling.runs import launching
 from profiling.runs.session import Session
-from profiling.runs.sweep import check_overrides
 from tests.faking import await_that
 
 ENGINES = ("joblib", "submitit_local", "ray")
@@ -72,7 +73,7 @@ SAME = (
 
 
 def needs(engine: str) -> None:
-    if find_spec(f"hydra_plugins.{sweep._PLUGINS[engine]}") is None:
+    if find_spec(f"hydra_plugins.{LAUNCHER_PLUGINS[engine]}") is None:
         pytest.skip(f"hydra/launcher={engine} is not installed")
 
 
@@ -155,7 +156,7 @@ def list_measuring(pid: int) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    return "profiling.runs.worker" in process.cmdline()
+    return "profiling.runs.child" in process.cmdline()
 
 
 def _list_measuring(pid: int) -> Iterator[psutil.Process]:
@@ -230,11 +231,11 @@ def test_slurm_takes_a_sweep(tmp_path: Path) -> None:
 
 def test_every_launcher_is_known() -> None:
     stems = {path.stem for path in (PROJECT / "conf/hydra/launcher").glob("*.yaml")}
-    assert stems == set(sweep._PLUGINS)
+    assert stems == set(LAUNCHER_PLUGINS)
 
 
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated:UserWarning")
-@pytest.mark.parametrize("engine", sweep._PLUGINS)
+@pytest.mark.parametrize("engine", LAUNCHER_PLUGINS)
 def test_every_launcher_can_be_made(engine: str, tmp_path: Path) -> None:
     needs(engine)
     GlobalHydra.instance().clear()
@@ -275,8 +276,8 @@ class SlurmLauncher(Losing):
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The points that have a record, in place of folders."""
     done: list[str] = []
-    monkeypatch.setattr(sweep, "is_kept", lambda plan: plan.fingerprint in done)
-    monkeypatch.setattr(sweep, "kept_status", lambda plan: "completed")
+    monkeypatch.setattr(launching, "is_kept", lambda plan: plan.fingerprint in done)
+    monkeypatch.setattr(launching, "kept_status", lambda plan: "completed")
     monkeypatch.setenv("PYTHONPATH", "")
     return done
 
@@ -286,7 +287,7 @@ def launch(launcher: Losing, *, resume: bool = True) -> list[str]:
     point = SimpleNamespace(resume=resume, results_dir="results")
     plans = [SimpleNamespace(point=point, fingerprint=name) for name in names]
     session = Session(total=4)
-    sweep._launch([[name] for name in names], plans, launcher, session)  # type: ignore[arg-type]
+    launching.launch([[name] for name in names], plans, launcher, session)  # type: ignore[arg-type]
     return session.statuses
 
 
@@ -330,7 +331,7 @@ def test_a_job_that_failed_elsewhere_is_told_in_one_line(
         JobReturn(status=JobStatus.FAILED, _return_value=wrong),
         JobReturn(status=JobStatus.COMPLETED, _return_value="unsupported"),
     ]
-    sweep._take_over(session, results)
+    launching.count_results(session, results)
     assert session.statuses == ["failed", "unsupported"]
     line = "a job broke off: ConfigError: dataset.folder=/x: no such folder\n"
     assert capsys.readouterr().err == line
@@ -340,27 +341,27 @@ def test_a_job_that_failed_elsewhere_is_told_in_one_line(
 def test_jobs_see_the_gpus_that_the_sweep_saw(
     seen: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", {} if seen is None else {sweep._GPUS: seen})
-    sweep._prepare_environment("LocalLauncher")
+    monkeypatch.setattr(os, "environ", {} if seen is None else {launching._GPUS: seen})
+    launching.prepare_environment("LocalLauncher")
     for given, found in (("", seen), ("1", "1")):
-        os.environ[sweep._GPUS] = given
-        sweep._see_gpus()
-        assert os.environ.get(sweep._GPUS) == found
+        os.environ[launching._GPUS] = given
+        launching.see_gpus()
+        assert os.environ.get(launching._GPUS) == found
 
 
 def test_jobs_of_a_queue_see_the_gpus_that_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {})
-    sweep._prepare_environment("SlurmLauncher")
-    os.environ[sweep._GPUS] = ""
-    sweep._see_gpus()
-    assert os.environ[sweep._GPUS] == ""
+    launching.prepare_environment("SlurmLauncher")
+    os.environ[launching._GPUS] = ""
+    launching.see_gpus()
+    assert os.environ[launching._GPUS] == ""
 
 
 def test_a_launcher_that_is_not_installed_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
-    for engine in sweep._PLUGINS:
+    monkeypatch.setattr(overrides, "find_spec", lambda name: None)
+    for engine in LAUNCHER_PLUGINS:
         with pytest.raises(ConfigError) as refusal:
             check_overrides(["-m", f"hydra/launcher={engine}"])
         name = "ray" if "ray" in engine else "launchers"

@@ -270,7 +270,7 @@ def test_a_real_point_leaves_a_whole_record(tmp_path: Path) -> None:
 
 def list_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "profiling.runs.worker" in child.cmdline()]
+    return [child for child in children if "profiling.runs.child" in child.cmdline()]
 
 
 @pytest.mark.slow

@@ -19,15 +19,11 @@ from profiling import PROJECT
 from profiling.errors import ConfigError
 from profiling.records import COMPLETED, FAILED, OUT_OF_MEMORY, UNSUPPORTED, Reading, read
 from profiling.runs import worker
-from profiling.runs.worker import (
-    Bench,
-    Job,
-    Outcome,
-    WorkerKeeper,
-    classify,
-    now,
-    one_line,
-)
+from profiling.runs.child import Child
+from profiling.runs.failures import classify, describe_problem
+from profiling.runs.job import Job, Outcome
+from profiling.runs.keeper import WorkerKeeper
+from profiling.runs.recording import now
 from tests.faking import CHILD, await_that, list_jobs, make_plan, tell
 from tests.runs.fake_worker import FOLDER
 
@@ -216,24 +212,28 @@ def _cases() -> list[tuple[Exception, str]]:
 
 
 def test_what_exceptions_mean() -> None:
+    from profiling.engines.transformers.engine import ENGINE
+
     for problem, status in _cases():
-        assert classify(problem) == status, repr(problem)
+        assert classify(problem, ENGINE.is_out_of_memory) == status, repr(problem)
 
 
 def test_an_allocation_that_torch_refuses_is_out_of_memory() -> None:
     import torch
 
+    from profiling.engines.transformers.engine import ENGINE
+
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
-    assert classify(refused.value) == OUT_OF_MEMORY
+    assert classify(refused.value, ENGINE.is_out_of_memory) == OUT_OF_MEMORY
 
 
-def test_an_exception_is_told_in_one_line() -> None:
+def test_an_exception_is_told_in_describe_problem() -> None:
     for problem, _ in _cases():
-        assert "\n" not in one_line(problem)
-    assert one_line(ValueError("a\n  b")) == "ValueError: a b"
-    assert one_line(ConfigError("a", 1, "b")) == "a=1: b"
-    assert len(one_line(ValueError("x" * 10_000))) <= 500
+        assert "\n" not in describe_problem(problem)
+    assert describe_problem(ValueError("a\n  b")) == "ValueError: a b"
+    assert describe_problem(ConfigError("a", 1, "b")) == "a=1: b"
+    assert len(describe_problem(ValueError("x" * 10_000))) <= 500
 
 
 # The child's side
@@ -259,7 +259,7 @@ def perform(
     fake.measure = lambda *_: types.SimpleNamespace(**(plain | found))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "profiling.runs.experiment", fake)
     monkeypatch.setattr("profiling.runs.experiment", fake, raising=False)
-    status, error, _ = Bench(_Listener())._perform(make_job(folder, *overrides))  # type: ignore[arg-type]
+    status, error, _ = Child(_Listener())._perform(make_job(folder, *overrides))  # type: ignore[arg-type]
     return status, error
 
 
@@ -303,11 +303,12 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 from profiling.runs import worker
+from profiling.runs.keeper import WorkerKeeper
 from tests.faking import CHILD
 from tests.runs.test_worker import make_job
 worker._CHILD = CHILD
 folder = Path(os.environ[{FOLDER!r}])
-worker.WorkerKeeper().run(make_job(folder), print)
+WorkerKeeper().run(make_job(folder), print)
 """
 
 

@@ -7,8 +7,8 @@ import torch
 from profiling.engines.transformers.optimizations.optimization import Quantized, dtype_of
 from profiling.errors import Unsupported
 from profiling.models.quantization import Quantization
+from profiling.models.quantizers import TORCHAO
 from profiling.points.point import Point
-from profiling.points.settings import TORCHAO
 
 _OLDEST = (8, 0)
 

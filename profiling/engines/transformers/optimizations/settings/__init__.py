@@ -1,0 +1,1 @@
+"""Rules for the settings of optimizations, one file each, known before torch is imported."""

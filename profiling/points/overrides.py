@@ -1,0 +1,124 @@
+"""What is typed for Hydra: checked before Hydra reads it, explained where Hydra refuses it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from hydra._internal.utils import get_args_parser
+from hydra.errors import OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from profiling.errors import HIDDEN, ConfigError, is_secret
+from profiling.points.configuration import (
+    GROUPS,
+    ROOT_KEYS,
+    SINGLE_GROUPS,
+    keys_beside,
+)
+from profiling.points.options import describe_options
+
+# The options of hydra/launcher that need a package, and its plugin for Hydra.
+LAUNCHER_PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+}
+_QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would accept silently or fail on, such as two models in one point."""
+    for argument in arguments:
+        if argument.startswith("--"):
+            _check_flag(argument.partition("=")[0])
+    options, others = get_args_parser().parse_known_args(list(arguments))
+    if others:
+        key, _, value = others[0].partition("=")
+        if key.startswith("-"):
+            _check_flag(key)
+        raise ConfigError(key, value, "allowed in one row with the others, before or behind flags")
+    _check_commands(options)
+    for argument in options.overrides:
+        _check_override(argument)
+
+
+def _check_override(argument: str) -> None:
+    key, _, value = argument.partition("=")
+    if key.lstrip("+~") == "hydra/launcher":
+        _check_launcher(value)
+    if not key.lstrip("+~"):
+        raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
+    group, _, inner = key.partition(".")
+    if group not in GROUPS:
+        return
+    if inner == "name":
+        raise ConfigError(key, value, f"choose it with {group}={value}")
+    if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
+        raise ConfigError(key, value, describe_options(group))
+
+
+def _check_launcher(name: str) -> None:
+    plugin = LAUNCHER_PLUGINS.get(name)
+    if plugin is None or find_spec(f"hydra_plugins.{plugin}") is not None:
+        return
+    extra = "ray" if "ray" in plugin else "launchers"
+    command = f"pip install -r requirements-{extra}.txt -c constraints.txt"
+    raise ConfigError("hydra/launcher", name, f"allowed once it is installed: {command}")
+
+
+def _check_flag(flag: str) -> None:
+    known = [one for one in get_args_parser()._option_string_actions if one.startswith("--")]
+    if not any(one.startswith(flag) for one in known):
+        raise ConfigError(flag, "", f"unknown; allowed are {', '.join(known)}")
+
+
+def _check_commands(options: Namespace) -> None:
+    """Refuse two of Hydra's commands at a time."""
+    names = ("run", "multirun", "cfg", "info", "shell_completion")
+    chosen = [name for name in names if getattr(options, name) not in (None, False)]
+    if len(chosen) > 1:
+        first, other = (f"--{name.replace('_', '-')}" for name in chosen[:2])
+        allowed = f"allowed without {first}; what lists the points of a sweep is dry=true"
+        raise ConfigError(other, getattr(options, chosen[1]), allowed)
+    if options.resolve and not (options.cfg or options.help):
+        raise ConfigError("--resolve", True, "allowed beside --cfg or --help")
+
+
+def explain(error: Exception) -> str:
+    """Hydra's complaint as one line that names the key, the value and what is allowed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, OverrideParseException):
+        return f"{_hide(str(error.override))}: cannot be read: {text}; {_QUOTING}"
+    unknown = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
+    if unknown:
+        group, value = unknown.groups()
+        return f"{group}={value}: {_describe_choices(group, lines[1:])}"
+    if text.startswith("Could not override '"):
+        key = text.split("'")[1]
+        return f"{_as_typed(key)}: unknown key; allowed are {', '.join(keys_beside(key))}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
+    return " ".join(lines)
+
+
+def _as_typed(key: str) -> str:
+    return _hide(next((a for a in sys.argv[1:] if a.lstrip("+~").startswith(f"{key}=")), key))
+
+
+def _hide(argument: str) -> str:
+    """The argument, without its value where that may be a secret."""
+    key, equals, _ = argument.partition("=")
+    return f"{key}={HIDDEN}" if equals and is_secret(key) else argument
+
+
+def _describe_choices(group: str, available: Sequence[str]) -> str:
+    if group in (*GROUPS, "experiment"):
+        return describe_options(group)
+    listed = [line for line in available if re.fullmatch(r"\w+", line)]
+    return f"allowed is one of {', '.join(listed)}"

@@ -1,0 +1,181 @@
+"""How the value of each key is taken from a composed configuration and checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeGuard
+
+from profiling import PROJECT
+from profiling.errors import ConfigError, require_one_of, require_switch, require_whole
+from profiling.points.key import Composed, Reader
+from profiling.points.options import list_options, read_option
+from profiling.points.settings import Settings, check_by_room
+
+SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
+# What torch takes.
+LARGEST_SEED = 2**63 - 1
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def option(composed: Composed, name: str) -> str:
+    """The name of the option that was chosen in a group."""
+    return str(composed[name.partition(".")[0]]["name"])
+
+
+def group(composed: Composed, name: str) -> dict[str, Any]:
+    """All settings of the option that was chosen in a group, its name among them."""
+    return dict(composed[name])
+
+
+def switch(composed: Composed, name: str) -> bool:
+    return require_switch(name, composed[name])
+
+
+def text(composed: Composed, name: str) -> str:
+    value = composed[name]
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ConfigError(name, value, "allowed is a name or a path")
+    return value
+
+
+def whole(*, at_least: int, at_most: int | None = None) -> Reader:
+    """A whole number that has to be given."""
+    return lambda composed, name: require_whole(
+        name, composed[name], at_least=at_least, at_most=at_most
+    )
+
+
+def whole_or_null(*, null: str, at_least: int, at_most: int | None = None) -> Reader:
+    """A whole number, or null for what `null` describes."""
+    besides = f", or null ({null})"
+
+    def read(composed: Composed, name: str) -> int | None:
+        value = composed[name]
+        if value is None:
+            return None
+        return require_whole(name, value, at_least=at_least, at_most=at_most, besides=besides)
+
+    return read
+
+
+def device(composed: Composed, _: str) -> str:
+    return composed.device
+
+
+def threads(composed: Composed, name: str) -> int:
+    read = whole_or_null(null="as suits the weights", at_least=1, at_most=composed.cores)
+    # A model of a few million weights runs slower on several threads, which wait for each other.
+    return read(composed, name) or (1 if composed["weights.name"] == "tiny" else composed.cores)
+
+
+def checkpoint(composed: Composed, name: str) -> str | None:
+    """The public checkpoint; None where the weights are not those of one."""
+    return text(composed, name) if composed["weights.name"] == "pretrained" else None
+
+
+def revision(composed: Composed, name: str) -> str | None:
+    return composed[name] if composed["weights.name"] == "pretrained" else None
+
+
+def dtype(composed: Composed, name: str) -> str:
+    require_one_of(name, composed[name], DTYPES)
+    return str(composed[name])
+
+
+def image_side(composed: Composed, name: str) -> int:
+    """The side that was typed, or the native one of the model with these weights."""
+    smallest, largest = (composed[f"model.{end}_img_size"] for end in ("smallest", "largest"))
+    read = whole_or_null(null="the native size", at_least=smallest, at_most=largest)
+    side = read(composed, name)
+    if side is not None:
+        return side
+    native = f"model.native_img_size.{composed['weights.name']}"
+    return require_whole(native, composed[native], at_least=smallest, at_most=largest)
+
+
+def engine(composed: Composed, name: str) -> dict[str, Any]:
+    """The settings of the engine, which its room has checked."""
+    chosen = composed[name]
+    shipped = read_option(name, chosen["name"])
+    settings = Settings(place=name, chosen=chosen, shipped=shipped)
+    # It names code, as the name of the yaml does.
+    settings.require_one_of("room", [shipped["room"]])
+    settings.require_environment_names()
+    check_by_room(f"{_room(composed)}.settings", settings)
+    return dict(chosen)
+
+
+def _room(composed: Composed) -> str:
+    room = read_option("engine", composed["engine.name"])["room"]
+    return f"profiling.engines.{room}"
+
+
+def stack(composed: Composed, name: str) -> dict[str, dict[str, Any]]:
+    """The settings of each optimization, in the canonical order of the stack."""
+    typed: Mapping[str, Mapping[str, Any]] = composed[name]
+    for one, chosen in typed.items():
+        shipped = read_option(name, one)[one]
+        settings = Settings(place=f"{name}.{one}", chosen=chosen, shipped=shipped)
+        check_by_room(f"{_room(composed)}.optimizations.settings.{one}", settings)
+    return order_stack(name, typed)
+
+
+def order_stack(name: str, typed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One order whatever the order typed; the baseline is nothing beside another."""
+    ordered = dict(sorted(typed.items(), key=lambda item: (item[1]["order"], item[0])))
+    _check_kinds(name, typed, ordered)
+    if len(ordered) > 1:
+        ordered.pop("baseline", None)
+    return {one: dict(chosen) for one, chosen in ordered.items()}
+
+
+def _check_kinds(
+    name: str, typed: Mapping[str, Any], ordered: Mapping[str, Mapping[str, Any]]
+) -> None:
+    kinds: dict[str, str] = {}
+    for one, chosen in ordered.items():
+        other = kinds.setdefault(chosen["kind"], one)
+        if other != one:
+            raise ConfigError(
+                name,
+                f"[{','.join(typed)}]",
+                f"{other} and {one} both set the {chosen['kind']}; at most one of them",
+            )
+
+
+def dataset_folder(composed: Composed, name: str) -> str:
+    if composed[name] is None:
+        return str(PROJECT / "datasets" / composed["dataset.name"])
+    # Unlike Path.expanduser this leaves the home of an unknown user as a folder that is not there.
+    return os.path.abspath(os.path.expanduser(text(composed, name)))
+
+
+def judging(composed: Composed, name: str) -> Any:
+    """How answers are judged: as those of one of the datasets are."""
+    require_one_of(name, composed[name], _used_by_datasets(name.partition(".")[2]))
+    return composed[name]
+
+
+@cache
+def _used_by_datasets(name: str) -> list[object]:
+    options = list_options("dataset")
+    return list(dict.fromkeys(read_option("dataset", option)[name] for option in options))
+
+
+def profiler(composed: Composed, name: str) -> dict[str, Any]:
+    whole_or_null(null="until the interval is narrow", at_least=1)(composed, f"{name}.repeats")
+    whole_or_null(null="all of them", at_least=1)(composed, f"{name}.num_samples")
+    budget = composed[f"{name}.time_budget_s"]
+    if not is_number(budget) or not budget > 0:
+        allowed = "allowed is a number of seconds above 0"
+        raise ConfigError(f"{name}.time_budget_s", budget, allowed)
+    return group(composed, name)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
