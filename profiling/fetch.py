@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from profiling import PROJECT
 from profiling.arguments import refuse
 from profiling.errors import ConfigError, require_one_of, require_whole
+from profiling.machine.locks import LockError, hold
 from profiling.points.options import list_options
 from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
@@ -110,7 +110,7 @@ def main() -> None:
             print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
     except ConfigError as error:
         refuse(error)
-    except (FetchError, hub.HubError) as error:
+    except (FetchError, LockError, hub.HubError) as error:
         refuse(error, FAILED)
     except OSError as error:
         refuse(f"{error}; the same command continues from there", FAILED)
@@ -204,15 +204,12 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
 def reserved(output: Path) -> Iterator[None]:
     """Refuses a second fetch into the same folder."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FetchError(f"{output}: another fetch is writing to it: wait for its end") from None
-    try:
+
+    def refuse_to_wait(holder: str) -> None:
+        raise FetchError(f"{output}: another fetch is writing to it ({holder}): wait for its end")
+
+    with hold(output.parent / f"{output.name}.lock", on_wait=refuse_to_wait):
         yield
-    finally:
-        lock.release()
 
 
 def fetch(request: Request, command: Sequence[str]) -> str:

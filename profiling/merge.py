@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock
-
 from profiling.arguments import WRONG_CONFIGURATION, Parser
+from profiling.machine.locks import LockError, hold
 from profiling.records import Record, read
 
 MERGED, LEFT_SOME = 0, 1
@@ -36,7 +35,7 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     """Copy every record that `into` lacks: equal ones once, different ones side by side."""
     (into / _LOCKS).mkdir(parents=True, exist_ok=True)
     done = Merge()
-    with FileLock(into / _LOCKS / "merge"):
+    with hold(into / _LOCKS / "merge", on_wait=_say_wait):
         # While the lock is held, these can only be left over from a merge that was killed.
         for partial in into.glob(f"{_PARTIAL}*"):
             shutil.rmtree(partial)
@@ -48,23 +47,34 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     return done
 
 
+def _say_wait(holder: str) -> None:
+    print(f"waiting for another command ({holder})", file=sys.stderr, flush=True)
+
+
 def _add(record: Record, into: Path, done: Merge) -> None:
     if record.fingerprint.startswith("."):
         done.problems.append(f"{record.folder}: fingerprint {record.fingerprint!r} is not one")
         return
+    try:
+        # The lock that a sweep holds while it measures this point.
+        with hold(into / _LOCKS / record.fingerprint, on_wait=_say_wait):
+            _add_locked(record, into, done)
+    except LockError as error:
+        done.problems.append(f"{record.folder}: {error}")
+
+
+def _add_locked(record: Record, into: Path, done: Merge) -> None:
     content = digest(record.folder)
-    # The lock that a sweep holds while it measures this point.
-    with FileLock(into / _LOCKS / record.fingerprint):
-        for place in _places(into, record.fingerprint):
-            if not os.path.lexists(place):
-                break
-            if digest(place) == content:
-                done.there.append(record.folder)
-                return
-        if _copy(record.folder, place, content):
-            (done.added if place.name == record.fingerprint else done.beside).append(place)
-        else:
-            done.problems.append(f"{record.folder}: changed while it was copied; merge again")
+    for place in _places(into, record.fingerprint):
+        if not os.path.lexists(place):
+            break
+        if digest(place) == content:
+            done.there.append(record.folder)
+            return
+    if _copy(record.folder, place, content):
+        (done.added if place.name == record.fingerprint else done.beside).append(place)
+    else:
+        done.problems.append(f"{record.folder}: changed while it was copied; merge again")
 
 
 def _places(into: Path, fingerprint: str) -> Iterator[Path]:
@@ -128,6 +138,9 @@ def main() -> int:
         return WRONG_CONFIGURATION
     try:
         done = merge(given.into, given.sources)
+    except LockError as error:
+        print(error, file=sys.stderr)
+        return LEFT_SOME
     except OSError as error:
         print(f"{error.filename or given.into}: {error.strerror}; nothing is lost", file=sys.stderr)
         return LEFT_SOME

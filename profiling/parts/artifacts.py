@@ -14,12 +14,6 @@ from typing import Any
 from filelock import FileLock
 
 
-def cache_root() -> Path:
-    """Where what was made for one run is found by the next, by the XDG convention."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "vlm-profiling"
-
-
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """A folder filled by `make`, unless it is there; a maker that fails leaves nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.machine.locks import LockError, hold, user_lock
 from profiling.machine.machine import (
     describe_machine,
     git_state,
@@ -147,27 +144,20 @@ class Session:
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
         lock = results_dir / _LOCKS / plan.fingerprint
-        with self._hold(lock, "another process is running this very point"):
-            try:
+        try:
+            with self._hold(lock, "another process runs this point"):
                 outcome = self._run_locked(plan, results_dir)
-            except OSError as error:
-                outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
+        except LockError as error:
+            outcome = self._give_up(f"there is no record: {error}")
+        except OSError as error:
+            outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
         self.statuses.append(outcome.status)
         return outcome
 
-    @contextmanager
-    def _hold(self, path: Path, meanwhile: str) -> Iterator[None]:
-        """A lock that is released when its process ends, however it ends."""
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.progress.phase(f"waiting, since {meanwhile}")
-            lock.acquire(poll_interval=0.5)
-        try:
-            yield
-        finally:
-            lock.release()
+    def _hold(self, path: Path, reason: str) -> AbstractContextManager[None]:
+        return hold(
+            path, on_wait=lambda holder: self.progress.phase(f"waiting: {reason} ({holder})")
+        )
 
     def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
         kept = _find_kept(plan)
@@ -213,7 +203,7 @@ class Session:
         """Runs that share a device would disturb each other's times."""
         if point.share_device:
             return nullcontext()
-        return self._hold(_device_lock(point.device), f"another run is measuring on {point.device}")
+        return self._hold(_device_lock(point.device), f"another run measures on {point.device}")
 
     def close(self) -> None:
         self._keeper.close()
@@ -242,7 +232,7 @@ def _device_lock(device: str) -> Path:
     """One lock for each device and user, whatever folder the runs write to."""
     kind, _, number = device.partition(":")
     name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
-    return Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-{name}.lock"
+    return user_lock(name)
 
 
 def _gather_facts(plan: Plan) -> dict[str, Any]:

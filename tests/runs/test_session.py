@@ -175,7 +175,7 @@ def test_of_two_equal_sweeps_the_second_waits_and_runs_nothing_twice(tmp_path: P
     ends = [finish(sweep) for sweep in sweeps]
     assert [status for status, _, _ in ends] == [0, 0]
     assert sorted(sizes(tmp_path)) == ["112", "168", "224"]
-    assert any("waiting, since another process is running this very point" in e for *_, e in ends)
+    assert any("waiting: another process runs this point (process " in e for *_, e in ends)
     assert set(statuses(tmp_path).values()) == {COMPLETED}
 
 
