@@ -215,8 +215,9 @@ class Session:
     def counts(self) -> str:
         counts = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
-        points = f"{len(self.statuses)} points" if len(self.statuses) != 1 else "1 point"
-        return f"{points}: {listed}"
+        ended = len(self.statuses)
+        share = f"{ended} of {self._total}" if ended < self._total else str(ended)
+        return f"{share} {'point' if self._total == 1 else 'points'}: {listed or 'none ended'}"
 
     def totals(self) -> str:
         models = "1 model" if self._keeper.num_loaded == 1 else f"{self._keeper.num_loaded} models"
@@ -225,7 +226,7 @@ class Session:
     def exit_status(self, *, single: bool) -> int:
         if single:
             return 0 if self.statuses == [COMPLETED] else 1
-        return 1 if FAILED in self.statuses else 0
+        return 1 if FAILED in self.statuses or len(self.statuses) < self._total else 0
 
 
 def _device_lock(device: str) -> Path:
