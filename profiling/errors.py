@@ -21,7 +21,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(_one_line(f"{key}={_show_of(key, value)}: {allowed}"))
+        super().__init__(_one_line(f"{_shorten(key)}={_show_of(key, value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,8 +67,11 @@ def _show_of(key: str, value: object) -> str:
 
 
 def _show(value: object) -> str:
-    """As it is typed, shortened in the middle where it is too long for the line."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    """As it is typed, shortened in the middle where it is too long for a line."""
+    return _shorten(json.dumps(value) if value is None or isinstance(value, bool) else str(value))
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
 
 

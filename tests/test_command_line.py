@@ -111,6 +111,24 @@ LINES: list[tuple[str, str | None]] = [
     ("preload=1", None),
     ("dry=maybe", None),
     ("x=1", None),
+    ("batch_size=1000000000", None),
+    ("max_new_tokens=1000000000000", None),
+    ("max_new_tokens=4097", None),
+    ("round=1000000000000", None),
+    ("profiler.repeats=1000000000000", None),
+    (
+        "optimization=onnx_vision optimization.onnx_vision.parts=1000000000",
+        "optimization.onnx_vision.parts=1000000000: ",
+    ),
+    ("-m seed=range(0,100000000)", "seed=range(0,100000000): "),
+    ("-m seed=range(0,1000) img_size=range(112,312)", "img_size=range(112,312): "),
+    ("-m seed=range(0,1,0.0000001)", "seed=range(0,1,0.0000001): "),
+    ("-m seed=shuffle(range(0,100000000))", "seed=shuffle(range(0,100000000)): "),
+    ("-m seed=range(3,1)", "seed=range(3,1): "),
+    ("-m seed=range(1,3,0)", "seed=range(1,3,0): "),
+    ("-m seed=range(0,inf)", "seed=range(0,inf): "),
+    ("-m seed=interval(1,3)", "seed=interval(1,3): "),
+    ("-m img_size=glob(*)", "img_size=glob(*): "),
     ("+x=1", "x=1: "),
     ("~model", "model=null: "),
     ("=3", None),
@@ -192,6 +210,26 @@ def test_a_very_long_value_does_not_bury_the_line(
     refusal = refuse([f"img_size={'9' * 2000}"], monkeypatch, capsys)
     assert refusal.line.startswith("img_size=999") and refusal.line.count("9") < 200
     assert "allowed is a whole number" in refusal.line
+
+
+@pytest.mark.parametrize(
+    "typed", ["img_size=%s", "profiler.repeats=%s", "-m seed=%s,1", "seed=_%s"]
+)
+def test_a_number_longer_than_python_reads_is_refused(
+    typed: str, bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = refuse((typed % ("9" * 5000)).split(), monkeypatch, capsys)
+    assert refusal.line.startswith(f"{typed.split()[-1].partition('=')[0]}=")
+    assert refusal.line.endswith("allowed is a whole number of up to 1000 digits")
+    assert len(refusal.line) < 400
+
+
+def test_a_very_long_key_does_not_bury_the_line(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = refuse([f"{'k' * 10_000}=1"], monkeypatch, capsys)
+    assert refusal.line.startswith("kkkk") and refusal.line.count("k") < 200
+    assert "unknown key; allowed are model, " in refusal.line
 
 
 def test_a_value_of_several_lines_is_answered_in_one(

@@ -28,6 +28,10 @@ LAUNCHER_PLUGINS = {
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
 }
+# Python refuses to read longer numbers, and no key needs one.
+_MOST_DIGITS = 1000
+_LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
+_LONGEST_KEY = 200
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
@@ -49,6 +53,10 @@ def check_overrides(arguments: Sequence[str]) -> None:
 
 def _check_override(argument: str) -> None:
     key, _, value = argument.partition("=")
+    if len(key) > _LONGEST_KEY:
+        raise ConfigError(key, value, f"unknown key; allowed are {', '.join(ROOT_KEYS)}")
+    if _LONG_NUMBER.search(value):
+        raise ConfigError(key, value, f"allowed is a whole number of up to {_MOST_DIGITS} digits")
     if key.lstrip("+~") == "hydra/launcher":
         _check_launcher(value)
     if not key.lstrip("+~"):

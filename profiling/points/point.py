@@ -47,7 +47,9 @@ def _unless_default(_: str, engine: str) -> str | None:
 _PROMPT = readers.whole_or_null(
     null="as it is", at_least=readers.SMALLEST_PROMPT, at_most=readers.LONGEST_PROMPT
 )
-_FROM_ONE = readers.whole(at_least=1)
+_ROUND = readers.whole(at_least=1, at_most=readers.MOST_REPEATS)
+_BATCH = readers.whole(at_least=1, at_most=readers.LARGEST_BATCH)
+_NEW_TOKENS = readers.whole(at_least=1, at_most=readers.MOST_NEW_TOKENS)
 _NUM_SAMPLES = readers.whole_or_null(null="all of them", at_least=1)
 _SEED = readers.whole(at_least=0, at_most=readers.LARGEST_SEED)
 
@@ -110,11 +112,9 @@ class Point:
     prompt_len: int | None = field(
         metadata=key("prompt_len", read=_PROMPT, label=named, in_summary=True)
     )
-    round: int = field(metadata=key("round", read=_FROM_ONE, label=_from_second))
-    batch_size: int = field(
-        metadata=key("batch_size", read=_FROM_ONE, label=named, in_summary=True)
-    )
-    max_new_tokens: int = field(metadata=key("max_new_tokens", read=_FROM_ONE, in_summary=True))
+    round: int = field(metadata=key("round", read=_ROUND, label=_from_second))
+    batch_size: int = field(metadata=key("batch_size", read=_BATCH, label=named, in_summary=True))
+    max_new_tokens: int = field(metadata=key("max_new_tokens", read=_NEW_TOKENS, in_summary=True))
     num_samples: int | None = field(metadata=key("num_samples", read=_NUM_SAMPLES, in_summary=True))
     seed: int = field(metadata=key("seed", read=_SEED, loads=_has_random_weights))
     device: str = field(metadata=key("device", read=readers.device, loads=always, in_summary=True))

@@ -17,6 +17,10 @@ from profiling.points.settings import Settings, check_by_room
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 # What torch takes.
 LARGEST_SEED = 2**63 - 1
+# Beyond what any machine can hold, so that a slip is refused before memory is allocated for it.
+LARGEST_BATCH = 4096
+MOST_NEW_TOKENS = 131_072
+MOST_REPEATS = 1_000_000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -166,7 +170,8 @@ def _used_by_datasets(name: str) -> list[object]:
 
 
 def profiler(composed: Composed, name: str) -> dict[str, Any]:
-    whole_or_null(null="until the interval is narrow", at_least=1)(composed, f"{name}.repeats")
+    repeats = whole_or_null(null="until the interval is narrow", at_least=1, at_most=MOST_REPEATS)
+    repeats(composed, f"{name}.repeats")
     whole_or_null(null="all of them", at_least=1)(composed, f"{name}.num_samples")
     budget = composed[f"{name}.time_budget_s"]
     if not is_number(budget) or not budget > 0:

@@ -20,6 +20,7 @@ from profiling.machine.machine import (
     resolve_device,
     usable_cores,
 )
+from profiling.models.positions import count_positions
 from profiling.models.weights import describe_weights, locate
 from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
@@ -58,7 +59,10 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     folder = Path(point.dataset_folder)
     samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
     point = replace(point, num_samples=len(samples))
-    weights_digest = _weights_digest(point)
+    weights_digest, positions = _check_weights(point)
+    if positions is not None and point.max_new_tokens > positions:
+        allowed = f"allowed is a whole number from 1 to {positions}, the positions of this model"
+        raise ConfigError("max_new_tokens", point.max_new_tokens, allowed)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
         versions=_installed_versions(),
@@ -85,13 +89,15 @@ def _checked_samples(
     return samples, digest_samples(samples)
 
 
-_weights_seen: dict[tuple[str, str, str | None, str | None], str] = {}
+_weights_seen: dict[tuple[str, str, str | None, str | None], tuple[str, int | None]] = {}
 
 
-def _weights_digest(point: Point) -> str:
+def _check_weights(point: Point) -> tuple[str, int | None]:
+    """The digest of the weights, and how many positions their model has."""
     key = (point.model, point.weights, point.checkpoint, point.revision)
     if key not in _weights_seen:
-        _weights_seen[key] = locate(point).digest
+        source = locate(point)
+        _weights_seen[key] = source.digest, count_positions(source.config)
     return _weights_seen[key]
 
 
