@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from profiling.arguments import WRONG_CONFIGURATION, Parser
+from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
+from profiling.errors import shorten
 from profiling.machine.locks import LockError, hold
 from profiling.records import Record, read
 
@@ -128,6 +129,7 @@ def _sync_one(path: Path) -> None:
 
 
 def main() -> int:
+    print_anything()
     parser = Parser(prog="python -m profiling.merge", description=__doc__)
     parser.add_argument("into", type=Path, metavar="INTO", help="made if it is not there")
     parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="left as they are")
@@ -142,18 +144,21 @@ def main() -> int:
         print(error, file=sys.stderr)
         return LEFT_SOME
     except OSError as error:
-        print(f"{error.filename or given.into}: {error.strerror}; nothing is lost", file=sys.stderr)
+        place = shorten(error.filename or given.into)
+        print(f"{place}: {error.strerror}; nothing is lost", file=sys.stderr)
         return LEFT_SOME
     return _tell(given.into, done)
 
 
 def _refuse(into: Path, sources: Sequence[Path]) -> str | None:
-    if into.exists() and not into.is_dir():
+    # Path.exists and Path.is_dir raise an error for a name that is too long.
+    exists = os.path.exists(into)
+    if exists and not os.path.isdir(into):
         return f"INTO={into}: is not a folder; allowed is one, or a name for a new one"
     for source in sources:
-        if not source.is_dir():
-            return f"FROM={source}: no such folder; allowed is a results folder"
-        if into.exists() and source.samefile(into):
+        if not os.path.isdir(source):
+            return f"FROM={shorten(source)}: no such folder; allowed is a results folder"
+        if exists and source.samefile(into):
             return f"FROM={source}: is INTO itself; allowed is another results folder"
     return None
 

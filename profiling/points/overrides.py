@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.errors import HIDDEN, ConfigError, is_secret
+from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, unknown_key
 from profiling.points.configuration import (
     GROUPS,
     ROOT_KEYS,
@@ -54,7 +54,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
 def _check_override(argument: str) -> None:
     key, _, value = argument.partition("=")
     if len(key) > _LONGEST_KEY:
-        raise ConfigError(key, value, f"unknown key; allowed are {', '.join(ROOT_KEYS)}")
+        raise unknown_key(key, value, ROOT_KEYS)
     if _LONG_NUMBER.search(value):
         raise ConfigError(key, value, f"allowed is a whole number of up to {_MOST_DIGITS} digits")
     if key.lstrip("+~") == "hydra/launcher":
@@ -63,11 +63,18 @@ def _check_override(argument: str) -> None:
         raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
     group, _, inner = key.partition(".")
     if group not in GROUPS:
+        _check_added(key, value)
         return
     if inner == "name":
         raise ConfigError(key, value, f"choose it with {group}={value}")
     if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
         raise ConfigError(key, value, describe_options(group))
+
+
+def _check_added(key: str, value: str) -> None:
+    """Refuse a group that is added with +, of which there is one already."""
+    if key[0] == "+" and key.lstrip("+") in GROUPS:
+        raise ConfigError(key, value, f"allowed is {key.lstrip('+')}=…, without +")
 
 
 def _check_launcher(name: str) -> None:
@@ -109,7 +116,10 @@ def explain(error: Exception) -> str:
         return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        return f"{_as_typed(key)}: unknown key; allowed are {', '.join(keys_beside(key))}"
+        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key))}"
+    swept = re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", text)
+    if swept:
+        return f"{_hide(swept[1])}: allowed with -m, which runs a point for each of the values"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
     return " ".join(lines)
@@ -128,5 +138,7 @@ def _hide(argument: str) -> str:
 def _describe_choices(group: str, available: Sequence[str]) -> str:
     if group in (*GROUPS, "experiment"):
         return describe_options(group)
+    if group == "hydra/launcher":
+        return f"allowed is one of basic, {', '.join(LAUNCHER_PLUGINS)}"
     listed = [line for line in available if re.fullmatch(r"\w+", line)]
     return f"allowed is one of {', '.join(listed)}"
