@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
@@ -40,7 +41,9 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith("--"):
             _check_flag(argument.partition("=")[0])
-    options, others = get_args_parser().parse_known_args(list(arguments))
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    options, others = parser.parse_known_args(list(arguments))
     if others:
         key, _, value = others[0].partition("=")
         if key.startswith("-"):
@@ -67,7 +70,8 @@ def _check_override(argument: str) -> None:
         return
     if inner == "name":
         raise ConfigError(key, value, f"choose it with {group}={value}")
-    if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
+    is_list = value[:1] == "[" and group in SINGLE_GROUPS
+    if not inner and (value in ("", "null", "[]") or value[0] == "{" or is_list):
         raise ConfigError(key, value, describe_options(group))
 
 
@@ -75,6 +79,12 @@ def _check_added(key: str, value: str) -> None:
     """Refuse a group that is added with +, of which there is one already."""
     if key[0] == "+" and key.lstrip("+") in GROUPS:
         raise ConfigError(key, value, f"allowed is {key.lstrip('+')}=…, without +")
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    """What argparse has to say, without its usage."""
+    flag, _, reason = message.removeprefix("argument ").partition(": ")
+    raise ConfigError(flag, "", f"{reason}; allowed is what --hydra-help lists")
 
 
 def _check_launcher(name: str) -> None:
@@ -93,7 +103,9 @@ def _check_flag(flag: str) -> None:
 
 
 def _check_commands(options: Namespace) -> None:
-    """Refuse two of Hydra's commands at a time."""
+    """Refuse two of Hydra's commands at a time, and one that ignores all the others."""
+    if options.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun", options.experimental_rerun, "allowed are keys")
     names = ("run", "multirun", "cfg", "info", "shell_completion")
     chosen = [name for name in names if getattr(options, name) not in (None, False)]
     if len(chosen) > 1:

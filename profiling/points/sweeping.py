@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 
 from profiling.errors import ConfigError
-from profiling.points.options import is_group
+from profiling.points.options import describe_options, is_group, list_options
 
 MOST_POINTS = 10_000
 
@@ -32,8 +32,15 @@ def _count_values(override: Override) -> int:
     if isinstance(sweep, RangeSweep):
         return _count_range(override, sweep)
     if isinstance(sweep, Glob) and is_group(override.key_or_group):
-        return 1
+        return _count_options(override, sweep)
     raise _refuse(override, "allowed are values, or range(start,stop); glob is for groups")
+
+
+def _count_options(override: Override, sweep: Glob) -> int:
+    count = len(sweep.filter(list_options(override.key_or_group)))
+    if count == 0:
+        raise _refuse(override, describe_options(override.key_or_group))
+    return count
 
 
 def _count_range(override: Override, sweep: RangeSweep) -> int:
