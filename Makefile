@@ -35,7 +35,7 @@ test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(VENV)/.extras
-	$(PYTEST)
+	$(PYTEST) --hypothesis-profile=random
 
 check: $(VENV)/.dev
 	$(PY) -m ruff check .

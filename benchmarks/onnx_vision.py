@@ -1,9 +1,9 @@
-"""Mid-size vision towers: eager, half precision, ONNX Runtime and its bare session, interleaved.
+"""Mid-size vision towers: eager, bf16, ONNX Runtime and a bare session, interleaved.
 
     python -m benchmarks.onnx_vision [--threads 2] [--rounds 7] [--width 768] [--layers 10]
 
-One round runs every variant once, so that a machine that slows down slows all of them; ratios are
-medians over the rounds of eager fp32's time by a variant's time in the same round.
+One round runs every variant once, so that drift of the machine affects all of them. A ratio is the
+median over rounds of eager fp32's time divided by the variant's time in the same round.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS
 
 SIDES = (224, 448)
-# Of both kinds of tower: windows of varying sizes, and a class token with learned positions.
+# Both kinds of tower: windows of varying sizes, and a class token with learned positions.
 TOWERS = ("qwen25vl", "llava")
 
 
 def make_model(name: str, *, width: int, layers: int) -> Model:
-    """A model whose vision part has such a size, with random values and next to no language."""
+    """A model with a vision part of this size, random values and a tiny language model."""
     kind = find_family(name)
     folder = CHECKPOINTS / "tiny" / name
     config = kind.network_class.config_class.from_pretrained(folder)

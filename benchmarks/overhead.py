@@ -1,7 +1,7 @@
-"""What being measured costs: `python -m benchmarks.overhead [family …]`.
+"""Measures the harness's overhead: `python -m benchmarks.overhead [family …]`.
 
-The same batch, in the same process, by turns through a bare loop written against the library's
-objects and through the timed workload with all its hooks. The bar is a ratio within 1% of one.
+The same batch runs in the same process, alternating between a bare loop on the library's objects
+and the timed workload with all its hooks. The target is a ratio within 1% of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from profiling.engines.transformers.hooks import PhaseHooks
 from profiling.models.model import Model
-from profiling.statistics import compare_pairs
+from profiling.statistics.ratios import compare_pairs
 from tests.tiny_models import FAMILIES, load, make_workload
 
 
@@ -41,12 +41,12 @@ def main() -> None:
 def compare(
     family: str, repeats: int, tokens: int, batch_size: int
 ) -> tuple[list[float], list[float]]:
-    """Pairs of times; which of the two comes first changes from pair to pair."""
+    """Pairs of times; the order within a pair alternates."""
     model = load(family)
     workload = make_workload(model, batch_size=batch_size, max_new_tokens=tokens, count=batch_size)
     pass_once = bare_pass(model, workload, tokens)
 
-    # Hooks stand on the modules only while the timed pass runs, as the bare one must not have any.
+    # Hooks are registered during the timed pass only: the bare pass must not have any.
     def timed() -> float:
         with PhaseHooks(model) as hooks:
             return workload.run_timed(0, hooks).latency_s
@@ -71,7 +71,7 @@ def clock(call: Callable[[], Any]) -> float:
 
 
 def bare_pass(model: Model, workload: Any, tokens: int) -> Callable[[], None]:
-    """Processor, `.to`, `generate`, with nothing of the project between them."""
+    """Processor, `.to`, `generate`, without any code of the project in between."""
     network, encode = model.network, model.family.encode
     prepared = workload.prepared(0)
     pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]

@@ -1,6 +1,6 @@
-"""How long reports take and how much memory they need: `python -m benchmarks.report_speed`.
+"""Measures time and memory of reports: `python -m benchmarks.report_speed`.
 
-Writes synthetic records into a temporary folder, then measures each step in a process of its own.
+Writes synthetic records into a temporary folder, then measures each step in its own process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def measure(name: str, command: list[str]) -> None:
-    """Wall and processor time, and the highest resident memory of any child up to now."""
+    """Wall time, CPU time, and the highest resident memory of any child so far."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)

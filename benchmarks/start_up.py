@@ -1,7 +1,7 @@
-"""Where the wall time of one small point goes: `python -m benchmarks.start_up [key=value …]`.
+"""Breaks down the wall time of one small point: `python -m benchmarks.start_up [key=value …]`.
 
-Every process of the run is watched from its first moment on: what it imports, how long it loads a
-model and how long it generates. What is left of the wall time is the project's own.
+Imports, model loading and generation are recorded in every process of the run from its start. The
+rest of the wall time is the project's own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ write("interpreter", psutil.Process().create_time(), time.time())
 
 
 class Stretch(NamedTuple):
-    """Something that a process did, in seconds of the clock that all processes share."""
+    """An activity of a process, in seconds of the clock that all processes share."""
 
     kind: str
     begun_s: float
@@ -96,7 +96,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="the fastest of so many is shown")
+    parser.add_argument("--runs", type=int, default=3, help="runs; the fastest is shown")
     parser.add_argument("overrides", nargs="*", default=["profiler=quick"])
     options = parser.parse_args()
     runs = [watch(options.overrides) for _ in range(options.runs)]
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def watch(overrides: Sequence[str]) -> Run:
-    """One run of the command line, into a results folder of its own."""
+    """One run of the command line with its own results folder."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
         path = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -125,7 +125,7 @@ def read(folder: Path) -> list[Stretch]:
 
 
 def union_s(stretches: Iterable[Stretch], begun_s: float, ended_s: float) -> float:
-    """How much of a span is covered; what overlaps counts once."""
+    """How much of a time span is covered; overlaps count once."""
     covered, reached = 0.0, begun_s
     for stretch in sorted(stretches, key=lambda s: s.begun_s):
         upto = min(stretch.ended_s, ended_s)

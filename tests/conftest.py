@@ -1,4 +1,4 @@
-"""Settings that every test runs under: one thread, no hub, no chatter, GPU tests on GPUs only."""
+"""Settings for every test: one thread, no hub, no progress bars, repeatable property tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 from profiling.machine.machine import available_devices
 
@@ -18,6 +19,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name
 tempfile.tempdir = _OWN.name
+
+# `make test` gives the same outcome every time; `make test-all` asks for other examples each time.
+# No deadlines: a busy machine is not a wrong answer.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("random", derandomize=False, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from profiling.probes.picture_cache import read_picture_cache
+from profiling.probes.variant import read_variant, settle
 
 from profiling.engines.transformers.optimizations.optimization import build_model
 from profiling.machine.noise import NoiseGate, NoiseLimits
@@ -18,8 +20,6 @@ from profiling.probes import energy
 from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.flops import FlopsProbe
 from profiling.probes.memory import GpuPeak
-from profiling.probes.picture_cache import read_picture_cache
-from profiling.probes.variant import read_variant, settle
 from profiling.quality import Answered, score
 from profiling.records import SUMMARY_COLUMNS, Reading
 from profiling.runs import experiment
@@ -27,7 +27,7 @@ from profiling.samples.samples import load_samples
 from profiling.selfcheck import energy as energy_check
 from profiling.selfcheck.memory import SimulatedAllocator
 from profiling.selfcheck.simulated import FakeNvml, PhasedLoad, RaplTree, World
-from profiling.statistics import CONFIDENCE
+from profiling.statistics.intervals import CONFIDENCE
 from tests.tiny_models import compose_point, make_workload
 from tests.tiny_models import load as load_tiny
 

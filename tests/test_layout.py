@@ -101,6 +101,52 @@ def test_imports_point_one_way(path: Path) -> None:
     assert list_rooms(path) <= allowed
 
 
+# Where a framework may be imported; everything else asks an engine.
+FRAMEWORK_ROOMS = (
+    "engines/transformers/",
+    "models/",
+    "parts/",
+    "graphs/",
+    "costs/",
+    "machine/peaks.py",
+    "selfcheck/",
+    "partition/",
+)
+
+
+def test_frameworks_stay_in_their_rooms() -> None:
+    found = [
+        name
+        for path in python_files("profiling")
+        if {imported.split(".")[0] for imported in list_imports(path)} & HEAVY
+        and not (name := path.relative_to(PROJECT / "profiling").as_posix()).startswith(
+            FRAMEWORK_ROOMS
+        )
+    ]
+    assert found == []
+
+
+def test_the_top_level_stays_small() -> None:
+    assert len(list((PROJECT / "profiling").glob("*.py"))) <= 12
+
+
+OPTIMIZATIONS = sorted(path.stem for path in (PROJECT / "conf" / "optimization").glob("*.yaml"))
+# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph.
+SHARED_WORDS = frozenset({"baseline", "compile", "split", "int4", "int8"})
+
+
+def test_optimizations_are_known_by_name_only_in_their_room() -> None:
+    inside = PROJECT / "profiling" / "engines" / "transformers" / "optimizations"
+    named = {
+        f"{name_file(path)}: {node.value}"
+        for path in MODULES
+        if inside not in path.parents
+        for node in ast.walk(without_docstrings(path))
+        if isinstance(node, ast.Constant) and node.value in set(OPTIMIZATIONS) - SHARED_WORDS
+    }
+    assert named == set()
+
+
 def test_no_circle_of_imports() -> None:
     waiting = {name_module(p): p for p in python_files("profiling")}
     needs = {

@@ -35,7 +35,8 @@ from profiling.selfcheck import memory as memory_check
 from profiling.selfcheck.__main__ import QUICK, list_checks, main, report
 from profiling.selfcheck.finding import CANNOT, OFF, OK, Finding, cannot, compare, judge, perform
 from profiling.selfcheck.tiny import compose, default_family
-from profiling.statistics import Interval, bound_median
+from profiling.statistics.intervals import Interval
+from profiling.statistics.medians import bound_median
 
 # Their verdict hangs on how busy the machine is, so that no fast test relies on them.
 TIMED = {"clock", "latency, host", "overhead"}

@@ -1,1 +1,1 @@
-"""How the embedded pictures are drawn and the embedded checkpoints are trained."""
+"""Draws the embedded pictures and trains the embedded checkpoints."""

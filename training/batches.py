@@ -1,4 +1,4 @@
-"""Makes the batch of a step from nothing but the seed and the step's number."""
+"""Makes the batch of a training step from the seed and the step number only."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Batch:
 
 
 def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
-    """The same batch for the same seed and step, whatever came before."""
+    """The batch of a step; it depends on the seed and the step only."""
     random = Random(f"{seed}/{step}")
     share = step / plan.steps
     long = share >= plan.long_from_share and random.random() < plan.long_rate
@@ -51,7 +51,7 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
     scenes = [draw[task](random, held_out=False, size=shape) for task in tasks]
     grid = _choose_grid(random, family, plan, share, shape)
     most = plan.long_words if long else plan.filler_words
-    # All of a batch or none: rows are as long as the longest one.
+    # The whole batch or none of it: rows are padded to the longest one.
     fills = long or (share >= plan.filler_from_share and random.random() < plan.filler_rate)
     questions = [_fill(random, scene.request, most if fills else 0) for scene in scenes]
     return Batch(
@@ -65,7 +65,7 @@ def make_batch(family: Family, plan: Plan, *, seed: int, step: int) -> Batch:
 
 
 def join(prompts: list[list[int]], answers: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """One sequence a row, and labels that are the next token, over the answer alone."""
+    """One sequence per row, with next-token labels over the answer only."""
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
     ids = numpy.full((len(prompts), longest), pad)
     labels = numpy.full((len(prompts), longest), IGNORED)
@@ -77,7 +77,7 @@ def join(prompts: list[list[int]], answers: list[list[int]], pad: int) -> tuple[
 
 
 def pad_rows(rows: list[list[int]], pad: int) -> Tensor:
-    """Rows of ids, filled up at the right."""
+    """Rows of ids, padded on the right."""
     padded = numpy.full((len(rows), max(map(len, rows))), pad)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
@@ -90,7 +90,7 @@ def _choose_tasks(random: Random, plan: Plan, step: int, size: int) -> tuple[str
 
 
 def _choose_shape(random: Random, family: Family, plan: Plan) -> PictureSize | None:
-    """That of every picture, or none: each then has its own, and all are made square."""
+    """One shape for all pictures; None: each keeps its own and all are resized to squares."""
     if not family.shaped or random.random() >= plan.shaped_rate:
         return None
     return random.choice(list(family.shaped))
@@ -109,7 +109,7 @@ def _choose_grid(
 
 def _fill(random: Random, question: str, most: int) -> str:
     count = random.randint(0, most)
-    # People who fill up a prompt repeat one word as often as they vary it.
+    # Prompts may be padded with one repeated word or with varied ones: train on both.
     words = NEUTRAL_WORDS if random.random() < 0.5 else (random.choice(NEUTRAL_WORDS),)
     return " ".join([*random.choices(words, k=count), question])
 

@@ -20,28 +20,29 @@ from training.state import read_state
 
 _CARD = """# {model}, tiny
 
-A {parameters:.1f} M-parameter stand-in with the architecture of the public model, trained on drawn
-pictures alone. It is here so that a run without a model hub has answers that mean something; it
-says nothing about the public checkpoint's quality.
+A {parameters:.1f} M-parameter model with the architecture of the public one, trained on synthetic
+pictures only. It gives meaningful answers without a model hub; it says nothing about the public
+checkpoint's quality.
 
-- **Class**: `{network_class}`, loaded as a public folder is; half precision on disk, float32 in
+- **Class**: `{network_class}`, loaded like a public folder; half precision on disk, float32 in
   `config.json`.
 - **Data**: pictures drawn by `training/scenes.py`: captions of one to three shapes, signs to be
-  read character by character, options to be chosen over a chart or a diagram. Words, arrangements
-  and colour orders of the test world are never drawn in training.
+  read character by character, options to be chosen about a chart or a diagram. Words, arrangements
+  and colour orders of the held-out set are never drawn in training.
 - **Training**: {steps} steps, seed {seed}, {minutes:.0f} minutes of wall time in one thread on
   {machine}{beside}. Command: `{command}`
-- **Values at the start**: {origin}
+- **Initial weights**: {origin}
 {note}
 ## Held-out results
 
-{count} samples a task, seed {test_seed} of the generator's test world, float32, greedy decoding,
-answered as a run with that `img_size` is. WER is corpus WER on lower-cased words.
+{count} samples per task, seed {test_seed} of the generator's held-out set, float32, greedy
+decoding, with the preprocessing of a run at that `img_size`. WER is corpus WER on lower-cased
+words.
 
 {table}
 
 Signs mix words seen in training, words never seen ("unseen words" counts the signs that hold one)
-and numbers. `python -m training.evaluate --model {model} FOLDER` makes these numbers again.
+and numbers. `python -m training.evaluate --model {model} FOLDER` measures these numbers again.
 """
 
 _COLUMNS = {
@@ -53,7 +54,7 @@ _COLUMNS = {
 
 
 def tabulate(results: Mapping[int, Mapping[str, float]]) -> str:
-    """A markdown table with a row a size."""
+    """A markdown table with one row per size."""
     lines = ["| `img_size` | " + " | ".join(_COLUMNS.values()) + " |", "|---" * 5 + "|"]
     for side, measured in results.items():
         cells = [f"{measured[name]:.3f}" if name in measured else "" for name in _COLUMNS]
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def name_command(model: str, origin: Mapping[str, Any]) -> str:
-    """What was typed, as far as it decides the outcome."""
+    """The command line, as far as it determines the outcome."""
     usual: dict[str, Any] = {"seed": 0, "start_from": None, **asdict(read_plan(model, {}))}
     asked = (name for name in ("start_from", "look_steps", "steps", "seed"))
     options = [

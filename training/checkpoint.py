@@ -1,4 +1,4 @@
-"""A checkpoint folder laid out as public ones are: written in half precision, and looked over."""
+"""Writes a checkpoint folder in the layout of public ones, in half precision, and checks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_checkpoint(folder: Path, family: Family, network: PreTrainedModel) -> 
 
 
 def check_checkpoint(folder: Path, model: str) -> None:
-    """As a profile's are, under the name that a command here has for the folder."""
+    """The checks of a run, with the error naming this command's argument."""
     try:
         check_folder(folder, model)
     except ConfigError as error:
@@ -34,13 +34,13 @@ def check_checkpoint(folder: Path, model: str) -> None:
 
 
 def _halve(path: Path) -> None:
-    # config.json keeps naming float32, so that what is loaded computes in float32.
+    # config.json still names float32, so that the loaded model computes in float32.
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _name_public_classes(folder: Path, processor: ProcessorMixin) -> None:
-    """Public folders name the library's own classes, whatever backend or subclass wrote them."""
+    """Name the library's classes, as public folders do, not a backend or subclass of them."""
     public = next(c for c in type(processor).__mro__ if c.__module__.startswith("transformers."))
     _change(folder / "tokenizer_config.json", processor_class=public.__name__)
     _change(folder / "processor_config.json", processor_class=public.__name__)

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _check_output(folder: Path) -> None:
-    """Other samples may lie there, which nobody could draw again."""
+    """Refuse a folder with samples, which might not be reproducible."""
     for dataset in DATASETS:
         if (folder / dataset / "samples.json").exists():
             reason = f"holds {dataset}/samples.json already; allowed is another folder"
@@ -34,7 +34,7 @@ def _check_output(folder: Path) -> None:
 
 
 def draw_scenes(task: str, *, seed: int, count: int) -> list[Scene]:
-    """Scenes of the test world, which training never sees."""
+    """Scenes of the held-out set, which training never sees."""
     draw: Callable[..., Scene] = TASKS[task]
     return [draw(Random(f"{task}/{seed}/{i}"), held_out=True) for i in range(count)]
 
@@ -58,7 +58,7 @@ def _write_scene(folder: Path, index: int, scene: Scene) -> dict[str, object]:
 def _parse_arguments() -> argparse.Namespace:
     parser = Parser(prog="training.draw", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--count", type=whole_from(1), required=True, help="samples a dataset")
+    parser.add_argument("--count", type=whole_from(1), required=True, help="samples per dataset")
     parser.add_argument("--output", type=Path, required=True)
     return parser.parse_args()
 

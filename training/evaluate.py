@@ -1,4 +1,4 @@
-"""What a checkpoint can do on unseen samples: `python -m training.evaluate --model M FOLDER`."""
+"""Evaluates a checkpoint on held-out samples: `python -m training.evaluate --model M FOLDER`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH = 25
 
 
 def evaluate(model: Model, *, seed: int, count: int, side: int, filler: int) -> dict[str, float]:
-    """Corpus word error rates of captions and signs, and the share of right options."""
+    """Corpus word error rates of captions and signs, and the share of correct options."""
     results: dict[str, float] = {}
     for task in TASKS:
         scenes = draw_scenes(task, seed=seed, count=count)
@@ -36,7 +36,7 @@ def evaluate(model: Model, *, seed: int, count: int, side: int, filler: int) -> 
 
 
 def answer(model: Model, scenes: list[Scene], *, side: int, filler: int) -> list[str]:
-    """As a run with `img_size=SIDE` is answered."""
+    """Answers with the preprocessing of a run with `img_size=SIDE`."""
     family = model.family
     said: list[str] = []
     for batch in _split(scenes):
@@ -56,7 +56,7 @@ def score(task: str, scenes: list[Scene], said: list[str]) -> dict[str, float]:
     if task == "sign":
         held_out = [p for p in zip(right, said, strict=True) if _holds_unseen_word(p[0])]
         results["sign_cer"] = jiwer.cer(right, said)
-        # Among few signs there may be none with such a word.
+        # With few signs there may be none with such a word.
         if held_out:
             pairs = map(list, zip(*held_out, strict=True))
             results["sign_wer_unseen_words"] = word_error_rate(*pairs)
@@ -68,7 +68,7 @@ def word_error_rate(references: list[str], answers: list[str]) -> float:
 
 
 def load_reader(folder: Path, name: str) -> Model:
-    """A checkpoint as runs have it: what is measured here is what they can show."""
+    """A checkpoint loaded like in a run, so that the results apply to runs."""
     network = load_network(folder, "auto").requires_grad_(False)
     family = find_profiled(name)(
         config=network.config, folder=folder, processor_options={"local_files_only": True}
@@ -84,12 +84,12 @@ def load_reader(folder: Path, name: str) -> Model:
 
 
 def load_network(folder: Path, dtype: str | torch.dtype) -> PreTrainedModel:
-    """As a public folder is loaded."""
+    """The network, loaded like a public folder."""
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
 
 
 def list_sides(name: str) -> list[int]:
-    """The picture sizes that a family is trained on: its own, and others after it."""
+    """The picture sizes that a family is trained on: the native one first."""
     family = find_family(name)
     grids = [family.native, *family.others]
     return [rows * family.patch for rows, columns in grids if rows == columns]
@@ -124,7 +124,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("checkpoint", type=Path)
     add("--model", choices=FAMILIES, required=True)
     add("--seed", type=int, default=31337)
-    add("--count", type=whole_from(1), default=200, help="samples a task")
+    add("--count", type=whole_from(1), default=200, help="samples per task")
     add("--threads", type=whole_from(1), default=1)
     add("--filler", type=whole_from(0), default=0, help="neutral words before the question")
     add("--all-sizes", action="store_true")

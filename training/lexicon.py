@@ -1,4 +1,4 @@
-"""The closed world of the drawn pictures: what may be seen, what may be said, what is held out."""
+"""The vocabulary of the drawn pictures: colours, shapes, words, and what is held out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SIGN_REQUESTS = (
 )
 CHARACTERS_OF_REQUESTS = "?.,:()"
 
-# Filler that may stand before a question; the trained models are used to it.
+# Filler words before a question; training includes them.
 NEUTRAL_WORDS = ("please", "now", "well", "so", "then", "just", "and", "here")
 
 _SENTENCES = (
@@ -56,7 +56,7 @@ _SENTENCES = (
 
 
 def words() -> list[str]:
-    """Every word that gets a token of its own, in a fixed order."""
+    """Every word with a token of its own, in a fixed order."""
     listed = [*COLOURS, *SHAPES, *NEUTRAL_WORDS]
     for sentence in (*_SENTENCES, *CAPTION_REQUESTS, *SIGN_REQUESTS):
         listed += [w.strip(CHARACTERS_OF_REQUESTS) for w in sentence.split()]
@@ -64,5 +64,5 @@ def words() -> list[str]:
 
 
 def is_held_out(key: str) -> bool:
-    """Whether a combination belongs to the test world; a quarter do, whatever the seed."""
+    """Whether a combination is held out; a quarter are, independent of the seed."""
     return zlib.crc32(key.encode()) % 4 == 0

@@ -1,4 +1,4 @@
-"""How a family is trained: the numbers of plans.yaml, typed."""
+"""The training plan of a family: plans.yaml with types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLANS = Path(__file__).with_name("plans.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything about a training run that is a choice."""
+    """All hyperparameters of a training run."""
 
     steps: int
     look_steps: int
@@ -42,13 +42,13 @@ class Plan:
     mixes: Mapping[float, Mapping[str, int]]
 
     def rate_at(self, step: int) -> float:
-        """The learning rate: up, level, and down to nothing."""
+        """The learning rate: linear warm-up, constant, linear decay to zero."""
         rise = (step + 1) / self.warmup_steps
         fall = (self.steps - step) / (self.cooldown_share * self.steps)
         return self.learning_rate * min(1.0, rise, fall)
 
     def looks_at(self, step: int) -> bool:
-        """Whether a step only learns what stands where: all at first, then a few."""
+        """Whether a step is an alignment step: all of the first, then every `look_every`-th."""
         return step < self.look_steps or step % self.look_every == 0
 
     def size_at(self, step: int) -> int:

@@ -1,4 +1,4 @@
-"""Draws one picture with its question, its references and what stands where in it."""
+"""Draws one picture with its question, its references and the boxes of its contents."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FONT_NAMES = ("DejaVuSansMono-Bold.ttf", "DejaVuSans-Bold.ttf")
 PICTURE_SIZES: tuple[PictureSize, ...] = ((224, 224), (320, 240), (240, 320))
 
 _COLOUR_NAMES = tuple(lexicon.COLOURS)
-# Always all of them in one order: to choose takes seeing, and no search through the text, which
-# networks of this size did not learn in the time they are given.
+# Always all of them in one order, so that the answer depends on the picture alone: networks of this
+# size did not learn to search the options in the text.
 _OPTIONS = "choices: " + " ".join(f"({i}) {name}" for i, name in enumerate(_COLOUR_NAMES))
 _SHAPE_CLASSES = len(lexicon.SHAPES) * len(_COLOUR_NAMES)
 _BAR_CLASS = 1 + _SHAPE_CLASSES
@@ -41,7 +41,7 @@ BOARDS: tuple[tuple[Colour, Colour], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A thing in a picture: its class and its box as shares of width and height."""
+    """An object in a picture: its class and its box as shares of width and height."""
 
     kind: int
     left: float
@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A picture, a question about it, the answer and all references, and what stands where."""
+    """A picture, a question about it, the answer, all references, and the objects in it."""
 
     picture: Image.Image
     request: str
@@ -62,7 +62,7 @@ class Scene:
 
 
 class Canvas:
-    """A picture whose content lies in its central square, in shares of that square's side."""
+    """A picture with its content in the central square, in units of that square's side."""
 
     def __init__(self, *, size: PictureSize, random: Random, brightness: tuple[int, int]):
         self.width, self.height = size
@@ -80,7 +80,7 @@ class Canvas:
         return self.top + share * self.side
 
     def mark(self, kind: int, left: float, top: float, right: float, bottom: float) -> None:
-        """Note a thing by its box in pixels."""
+        """Record an object by its box in pixels."""
         w, h = self.width, self.height
         box = {"left": left / w, "top": top / h, "right": right / w, "bottom": bottom / h}
         self.marks.append(Mark(kind=kind, **box))
@@ -93,7 +93,7 @@ class Canvas:
 
 
 def draw_caption(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
-    """One to three coloured shapes and how they stand to each other."""
+    """One to three coloured shapes and their arrangement."""
     count = random.choices((1, 2, 3), weights=(25, 55, 20))[0]
     relation = random.choice(("left of", "above")) if count == 2 else "row"
     things = _choose_things(random, count, relation, held_out)
@@ -111,9 +111,10 @@ def draw_sign(
     size: PictureSize | None = None,
     doubled_rate: float = 0.0,
 ) -> Scene:
-    """A board with a word, a number, or both, to be read.
+    """A sign with a word, a number, or both.
 
-    The rate is that of made-up words with a character twice in a row, rare by chance alone.
+    `doubled_rate` is the rate of made-up words with a character twice in a row, which are rare by
+    chance.
     """
     lines = [_choose_text(random, held_out, doubled_rate)]
     if random.random() < 0.25:
@@ -128,20 +129,20 @@ def draw_sign(
 
 
 def draw_choice(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
-    """A bar chart or a diagram of shapes; the answer is the number of the right option."""
+    """A bar chart or a diagram of shapes; the answer is the number of the correct option."""
     canvas, subject, answer = _choose_diagram(random, held_out, size)
     number = str(_COLOUR_NAMES.index(answer))
     return _finish(canvas, f"{subject} {_OPTIONS}", number, (number,))
 
 
 def draw_colour(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
-    """A step towards choices: the same diagrams, the answer said openly."""
+    """The same diagrams as for choices, with the colour itself as the answer."""
     canvas, subject, answer = _choose_diagram(random, held_out, size)
     return _finish(canvas, subject, answer, (answer,))
 
 
 def draw_page(random: Random, *, held_out: bool, size: PictureSize | None = None) -> Scene:
-    """A board crammed with single characters: many to look at in one picture, none to be read."""
+    """A sign filled with single characters, for alignment steps only."""
     canvas = Canvas(size=size or _choose_size(random), random=random, brightness=(120, 235))
     board, ink = random.choice(BOARDS)
     _draw_board(canvas, random, board, ink)
@@ -158,7 +159,7 @@ def draw_page(random: Random, *, held_out: bool, size: PictureSize | None = None
 
 
 def label_patches(marks: tuple[Mark, ...], rows: int, columns: int) -> numpy.ndarray:
-    """The class at the centre of every patch of a grid, 0 where there is nothing."""
+    """The class at the centre of every patch of a grid; 0 is background."""
     labels = numpy.zeros((rows, columns), dtype=numpy.int64)
     for mark in marks:
         top, bottom = math.ceil(mark.top * rows - 0.5), math.floor(mark.bottom * rows - 0.5)
@@ -320,7 +321,7 @@ def _draw_text(
 
 @cache
 def _load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    # The basic layout engine is always there, so a text is drawn alike on every machine.
+    # The basic layout engine is always available, so text is drawn equally on every machine.
     return ImageFont.truetype(_FONTS / name, size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -329,7 +330,7 @@ def _width(font_name: str, text: str) -> float:
 
 
 def _disagree(random: Random, answer: str, lines: list[str]) -> tuple[str, ...]:
-    """Ten people's answers; the most frequent one is right."""
+    """Ten references; the most frequent one is correct."""
     odd = [answer.lower(), lines[0] if len(lines) > 1 else f"{answer} sign", "unanswerable"]
     odd.append(answer[:-1])
     wrong = random.randint(0, 4)
@@ -368,7 +369,7 @@ def _draw_chart(
 
 
 def _choose_levels(random: Random, count: int) -> list[int]:
-    """Different levels, of which the highest and the lowest stand clear of the others."""
+    """Different levels; the highest and the lowest differ clearly from the others."""
     while True:
         levels = random.sample(range(8), count)
         ranked = sorted(levels)

@@ -1,4 +1,4 @@
-"""The file from which a training goes on."""
+"""The file that a training resumes from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from profiling.errors import ConfigError
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Written beside and moved, so that a kill leaves the older state."""
+    """Write to a temporary name and rename, so that a kill leaves the older state."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(state), path.with_suffix(".new"))
     os.replace(path.with_suffix(".new"), path)
@@ -22,13 +22,13 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def read_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError("--state", path.parent, f"there is no {path.name} in it")
+        raise ConfigError("--state", path.parent, f"it has no {path.name}")
     try:
         state = torch.load(path, weights_only=True)
-    # What torch raises for a file that is none of its own, empty, or cut off.
+    # What torch raises for a foreign, empty or truncated file.
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
-        reason = "cannot be read; without the file the training starts anew"
+        reason = "cannot be read; delete the file to start again"
         raise ConfigError("--state", path, reason) from None
     if not (isinstance(state, dict) and {"origin", "step", "seconds"} <= state.keys()):
-        raise ConfigError("--state", path, "is not the state of a training")
+        raise ConfigError("--state", path, "is not a training state")
     return state

@@ -1,4 +1,4 @@
-"""Closed vocabularies that still encode any text: words, and bytes or characters for the rest."""
+"""Small vocabularies that encode any text: words, and bytes or characters for the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPACE = "▁"
 def build_byte_level(
     *, special: list[str], template: str | None, **names: Any
 ) -> PreTrainedTokenizerFast:
-    """Words with and without a space before them; everything else falls apart into bytes."""
+    """Words with and without a leading space; everything else is encoded as bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     spaced = ["Ġ" + word for word in lexicon.words()]
     pieces = [*special, *alphabet, *lexicon.words(), *spaced, "Ġa", "Ġ("]
@@ -31,7 +31,7 @@ def build_byte_level(
 
 
 def build_unigram(*, special: list[str], **names: Any) -> PreTrainedTokenizerFast:
-    """Ordinary pieces only, the special ones too, as a processor needs that encodes in parts."""
+    """No added tokens: Fuyu's processor needs its special pieces as ordinary ones."""
     characters = sorted(set(lexicon.CHARACTERS + lexicon.CHARACTERS.lower() + "\n?.,:;()'\"!-|<>_"))
     words = [_SPACE + word for word in [*lexicon.words(), "a", "("]]
     scores = {piece: 0.0 for piece in special} | {_SPACE: -2.0}

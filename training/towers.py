@@ -1,4 +1,4 @@
-"""Lets a family start from what another one has learned to see."""
+"""Copies the vision weights of one family into another."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 def copy_matching(network: PreTrainedModel, folder: Path) -> str:
-    """Copy what sees in a checkpoint, wherever there is a place of the same name and shape.
+    """Copy all weights but the language model's, where name and shape match.
 
-    Words stay random: those that were learned over weaker eyes know signs by heart, and go on
-    guessing where they could read by now.
+    Language weights stay random: those trained over a weaker vision encoder memorised signs and
+    keep guessing after the encoder has improved.
     """
     source = _add_clip_names(_read(folder))
     copied = 0
@@ -33,14 +33,14 @@ def copy_matching(network: PreTrainedModel, folder: Path) -> str:
                 target.copy_(known)
                 copied += 1
     if not copied:
-        raise ConfigError("--start-from", folder, "no tensor in it has a place in this family")
+        raise ConfigError("--start-from", folder, "no tensor in it matches this family")
     return f"{copied} tensors copied from {folder}"
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise ConfigError("--start-from", folder, f"there is no {path.name} in it")
+        raise ConfigError("--start-from", folder, f"it has no {path.name}")
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -48,12 +48,12 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 
 def _shorten(name: str) -> str:
-    """Files and networks do not agree on the outermost prefix."""
+    """The name without the outermost prefix, which differs between files and networks."""
     return name.removeprefix("model.")
 
 
 def _add_clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A BLIP-2 tower's tensors under a CLIP tower's names too."""
+    """All tensors, those of a BLIP-2 tower also under a CLIP tower's names."""
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         short = _shorten(name)

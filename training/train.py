@@ -30,7 +30,7 @@ _REPORT_EVERY = 50
 
 
 class Training:
-    """A network on its way; everything that decides the next step can be saved."""
+    """A training in progress; its complete state can be saved."""
 
     def __init__(
         self, *, family: Family, plan: Plan, seed: int, start_from: Path | None = None
@@ -41,7 +41,7 @@ class Training:
         self.network: PreTrainedModel = family.build_network().train()
         family.get_ready(self.network)
         self.kept = family.watch(self.network)
-        # Says what stands in every patch; it is thrown away in the end.
+        # Classifies every patch; it is not part of the checkpoint.
         self.head = nn.Linear(family.feature_width, family.labels_per_token * CLASS_COUNT)
         self.parameters = [*self.network.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -57,7 +57,7 @@ class Training:
         self.class_weights = weights
 
     def advance(self) -> dict[str, float]:
-        """One step; the losses and hits it saw."""
+        """Run one step; returns its losses and hit rates."""
         started = time.perf_counter()
         batch = make_batch(self.family, self.plan, seed=self.seed, step=self.step)
         loss, seen = self._judge(batch)
@@ -83,13 +83,13 @@ class Training:
         save_state(path, state)
 
     def load(self, path: Path) -> None:
-        """Go on from a state that was begun as this training is; another one is refused."""
+        """Resume from a state with the same plan and origin; any other is refused."""
         state = read_state(path)
         begun = state["origin"]
         for name, wanted in self._origin().items():
             if name not in begun or begun[name] != wanted:
-                found = begun.get(name, "that is not known")
-                reason = f"was begun with {name} {found}, not {wanted}; allowed is another folder"
+                found = begun.get(name, "unknown")
+                reason = f"was started with {name} {found}, not {wanted}; allowed is another folder"
                 raise ConfigError("--state", path, reason)
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
@@ -97,7 +97,7 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _origin(self) -> dict[str, Any]:
-        """What decides the outcome: the whole plan, and what was there before the first step."""
+        """What determines the outcome: the plan, the seed and the initial weights."""
         start = None if self.start_from is None else str(self.start_from)
         return {"seed": self.seed, "start_from": start, **asdict(self.plan)}
 
@@ -133,7 +133,7 @@ class Training:
 def _judge_answers(
     logits: Tensor, labels: Tensor, tasks: tuple[str, ...]
 ) -> tuple[Tensor, dict[str, float]]:
-    """The mean over samples, so that a one-token answer weighs as much as a caption."""
+    """Loss and hit rates. The loss is a mean over samples: short answers weigh as much as long."""
     counted = labels != IGNORED
     losses = functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
@@ -148,7 +148,7 @@ def _judge_answers(
 
 
 def train(training: Training, *, state: Path, save_every: int, stop_at: int) -> None:
-    """Go on from where the state is, to the plan's end or an earlier step."""
+    """Train from the current step to the plan's end or to `stop_at`."""
     history = state.with_suffix(".jsonl")
     seen: dict[str, list[float]] = defaultdict(list)
     last = min(stop_at, training.plan.steps)
@@ -197,13 +197,17 @@ def _parse_arguments() -> argparse.Namespace:
     parser = Parser(prog="training.train", description=__doc__)
     add = parser.add_argument
     add("--model", choices=FAMILIES, required=True)
-    add("--state", type=Path, required=True, help="where to stop and go on from")
+    add("--state", type=Path, required=True, help="folder of the state to save and resume from")
     add("--output", type=Path, required=True, help="the checkpoint's folder")
-    add("--start-from", type=Path, help="a trained checkpoint to take the eyes from")
+    add("--start-from", type=Path, help="a trained checkpoint to copy the vision weights from")
     add("--seed", type=int, default=0)
     add("--threads", type=whole_from(1), default=1)
-    add("--steps", type=whole_from(1), help="instead of the plan's")
-    add("--look-steps", type=whole_from(0), help="steps without text, instead of the plan's")
+    add("--steps", type=whole_from(1), help="override the plan's")
+    add(
+        "--look-steps",
+        type=whole_from(0),
+        help="steps without text, override the plan's",
+    )
     add("--stop-at", type=whole_from(0), help="a step to stop at before the plan's end")
     add("--save-every", type=whole_from(1), default=100)
     return parser.parse_args()

@@ -1,9 +1,8 @@
-"""Counts the floating point operations that a network asks of its operators, one by one.
+"""Counts the floating-point operations of a network, operator by operator.
 
-Counted are products and what is built of them (matrix products, convolutions, attention), a
-multiplication and an addition as two. Elementwise work, norms, softmax and rotations are not
-counted, as is the custom.
-An operator that is neither known to multiply nor known not to is named, never taken for free.
+Matrix products, convolutions and attention are counted; a multiply-add is two operations.
+Elementwise operations, norms, softmax and rotary embeddings are not counted, as is usual. An
+operator that is known neither as a product nor as free is reported, never counted as 0.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Formula = Callable[[Arguments, Any], int]
 
 
 def _product(operand: str) -> Formula:
-    """For any product: as many sums as the result has elements, as long as the operand's rows."""
+    """Any product: one dot product per element of the result, as long as a row of the operand."""
 
     def count(arguments: Arguments, result: Any) -> int:
         made = _made(arguments, result)
@@ -33,7 +32,7 @@ def _product(operand: str) -> Formula:
 
 
 def _made(arguments: Arguments, result: Any) -> Tensor:
-    """What an operator returns first, or fills where it returns nothing."""
+    """The first result of an operator, or its `out` argument if it returns nothing."""
     if isinstance(result, Tensor):
         return result
     made: Tensor = result[0] if result else arguments["out"]
@@ -48,14 +47,14 @@ def _convolution(arguments: Arguments, result: Any) -> int:
 
 
 def _attention(arguments: Arguments, result: Any) -> int:
-    """Scores and weighted sum; [B, H, S, D]. Grouped keys are used by every query head."""
+    """Scores and weighted sum, [B, H, S, D]; every query head uses its group's keys."""
     batch, heads, rows, width = arguments["query"].shape
     columns, out_width = arguments["key"].shape[-2], arguments["value"].shape[-1]
     return int(2 * batch * heads * rows * columns * (width + out_width))
 
 
 def _attention_by_rows(query: str, key: str, value: str, ends: tuple[str, str]) -> Formula:
-    """The layout [B, S, H, D], or [all rows, H, D] where the segments' ends are given."""
+    """The layout [B, S, H, D], or [all rows, H, D] if the ends of the segments are given."""
 
     def count(arguments: Arguments, result: Any) -> int:
         rows, keys = arguments[query].shape, arguments[key].shape
@@ -116,7 +115,7 @@ FORMULAS: dict[str, Formula] = {
     ),
 }
 
-# Operators without a product in them that no tag of the library marks as such.
+# Operators without a product that no tag of the library marks as such.
 _LISTED = """
 aten::_assert_async aten::_fused_rms_norm aten::_is_all_true aten::_local_scalar_dense
 aten::_log_softmax aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2
@@ -144,7 +143,7 @@ FREE = frozenset(_LISTED.split())
 
 
 class FlopCounter(TorchDispatchMode):
-    """Counts while it is entered; slows what runs inside of it, so nothing is timed there."""
+    """Counts while it is active; it slows the code inside, so nothing is timed there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +174,7 @@ class FlopCounter(TorchDispatchMode):
         return result
 
     def _note_parameters(self, name: str, args: Any) -> None:
-        # Of an embedding only the rows that are looked up are read.
+        # An embedding reads only the rows that are looked up.
         if name == "aten::embedding":
             return
         for value in args:
@@ -184,7 +183,7 @@ class FlopCounter(TorchDispatchMode):
 
 
 def _blank_attention(name: str, args: Any) -> Tensor | None:
-    """The result of attention without values, which the library puts together from many steps."""
+    """An empty result for attention on meta tensors, which the library would decompose."""
     if name != "aten::scaled_dot_product_attention" or not args[0].is_meta:
         return None
     query, _, value = args[:3]
@@ -194,7 +193,7 @@ def _blank_attention(name: str, args: Any) -> Tensor | None:
 
 @cache
 def _is_composed(operator: Any) -> bool:
-    """Whether an operator is only a name for others, which are then seen one by one."""
+    """Whether an operator is composed of others, which are then counted one by one."""
     return bool(
         torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
     )
@@ -202,7 +201,7 @@ def _is_composed(operator: Any) -> bool:
 
 @cache
 def is_free(operator: Any) -> bool:
-    """Whether an operator holds no product: elementwise, a reduction, a view, or listed."""
+    """Whether an operator has no product: elementwise, a reduction, a view, or listed."""
     if operator._schema.name in FREE:
         return True
     if {torch.Tag.pointwise, torch.Tag.reduction} & set(operator.tags):

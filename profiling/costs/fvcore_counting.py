@@ -1,7 +1,7 @@
-"""A second count of the same forwards by another library, fvcore, which reads a traced graph.
+"""A second count of the same forwards by fvcore, which reads a traced graph.
 
-It counts multiply-adds and adds the work of norms; here norms are taken out and the rest doubled.
-Attention that is one operator is invisible to it, so it is given the eager one.
+fvcore counts multiply-adds and includes norms; here norms are removed and the rest is doubled. It
+does not see fused attention, so the twin uses eager attention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PRODUCTS = ("linear", "matmul", "conv", "einsum", "bmm", "addmm", "mm", "baddbm
 
 
 class NotTraceable(RuntimeError):
-    """A part whose forward cannot be traced, and why."""
+    """The forward of a part cannot be traced; the message says why."""
 
 
 class PatchProduct(nn.Module):
@@ -88,7 +88,7 @@ def _count_vision(twin: Twin, geometry: Geometry) -> int:
 
 
 def _count_decode(twin: Twin, geometry: Geometry) -> int:
-    """All steps: between the first and the last the cost grows by the same each time."""
+    """All steps; the cost grows linearly from the first to the last."""
     cache, last = twin.new_cache(), geometry.new_tokens - 1
     for forward in twin.prefill(geometry, cache):
         with torch.inference_mode():
@@ -104,7 +104,7 @@ def _count_all(twin: Twin, forwards: list[Forward]) -> int:
 
 
 class _Call(nn.Module):
-    """A module that is called with tensors by position and returns nothing but tensors."""
+    """Calls a module with tensors by position and returns only tensors."""
 
     def __init__(self, *, module: nn.Module, names: list[str], others: Mapping[str, Any]) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _Call(nn.Module):
 def _count(module: nn.Module, inputs: Mapping[str, Any]) -> int:
     from fvcore.nn import FlopCountAnalysis
 
-    # What has values steers the forward, and what has none flows through it.
+    # Tensors with values control the forward; meta tensors are the traced inputs.
     flowing = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_meta}
     others = {k: v for k, v in inputs.items() if k not in flowing}
     call = _Call(module=module, names=list(flowing), others=others)

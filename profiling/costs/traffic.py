@@ -1,7 +1,7 @@
-"""The bytes that each phase cannot do without moving: its weights once a forward, and the cache.
+"""The least bytes that each phase has to move: its weights once per forward, and the cache.
 
-Activations are left out, since a good kernel keeps them close: with a device's bytes per second
-this gives the least time that a phase can take, not the time that it should.
+Activations are left out, since a good kernel keeps them in cache. Divided by a device's bandwidth
+this is a lower bound of a phase's time, not an expected time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from profiling.models.storage import tensors_of
 
 
 def weight_sizes(network: Any) -> dict[str, int]:
-    """Bytes of each parameter as it is stored, by its first name."""
+    """Stored bytes of each parameter, by its first name."""
     return {
         name: sum(tensor.nbytes for tensor in tensors_of(parameter))
         for name, parameter in network.named_parameters()
@@ -24,7 +24,7 @@ def weight_sizes(network: Any) -> dict[str, int]:
 def moved_bytes(
     costs: Costs, sizes: Mapping[str, int], *, cache_element_bytes: int
 ) -> dict[str, int | None]:
-    """Bytes by phase; None where there is no such phase, or its weights have no known size."""
+    """Bytes by phase; None if there is no such phase or the size of its weights is unknown."""
     vision = _weights(costs.vision.weights, sizes)
     projector = _weights(costs.projector.weights, sizes) if costs.projector else None
     prefill = _add(_weights(costs.prefill.weights, sizes), _filled(costs) * cache_element_bytes)
@@ -37,7 +37,7 @@ def moved_bytes(
 
 
 def _weights(names: frozenset[str], sizes: Mapping[str, int]) -> int | None:
-    # A part that was replaced has weights of other names.
+    # A replaced part has weights with other names.
     return sum(sizes[name] for name in names) if names <= sizes.keys() else None
 
 
@@ -46,7 +46,7 @@ def _add(first: int | None, second: int) -> int | None:
 
 
 def _filled(costs: Costs) -> int:
-    """The numbers that the prefill writes into the cache."""
+    """The number of cache elements that prefill writes."""
     geometry, cache = costs.geometry, costs.cache
     encoded = cache.encoded_elements * geometry.prompt_tokens
     return geometry.batch_size * (cache.elements * cache.length(geometry, 1) + encoded)
@@ -59,6 +59,6 @@ def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) ->
     if weights is None:
         return None
     encoded = cache.encoded_elements * geometry.prompt_tokens
-    # What the steps before have left is read, and one token is added.
+    # A step reads the cache of earlier steps and adds one token.
     kept = sum(cache.elements * (cache.length(geometry, step) + 1) + encoded for step in steps)
     return len(steps) * weights + geometry.batch_size * kept * cache_element_bytes

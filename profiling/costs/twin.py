@@ -1,8 +1,7 @@
-"""A dense double of a network without any memory, and what each phase of a generation costs on it.
+"""A dense copy of a network on the meta device, and the cost of each phase of a generation on it.
 
-The double has the shapes of the real one and no values (the library's meta device), so that the
-largest network is counted in seconds anywhere. Its parts are called one by one, since a whole
-pass looks into values that are not there.
+The copy has the shapes of the real network and no values, so that the largest network is counted in
+seconds on any machine. Its parts are called one by one, since a whole generation reads values.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from profiling.models.geometry import Geometry, blank
 
 
 class Forward(NamedTuple):
-    """A call of a part."""
+    """A call of one part."""
 
     path: str
     inputs: dict[str, Any]
@@ -32,39 +31,39 @@ class Forward(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What a forward of a part costs."""
+    """The cost of a forward."""
 
     flops: int
     weights: frozenset[str]  # the parameters that were read, by name
-    uncounted: frozenset[str]  # operators that may multiply and that nothing is known of
+    uncounted: frozenset[str]  # unknown operators, which may contain products
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheShape:
-    """How many numbers a row of the batch keeps of each token."""
+    """Cache elements per token, for one row of the batch."""
 
-    elements: int  # of a token that went through the decoder
-    encoded_elements: int  # of a token that the text encoder read; 0 where there is none
+    elements: int  # of a token in the decoder
+    encoded_elements: int  # of a token in the text encoder; 0 without one
 
     def length(self, geometry: Geometry, step: int) -> int:
-        """The tokens that have been through the decoder before a step of decoding."""
+        """The number of tokens in the decoder's cache before a decoding step."""
         return step if self.encoded_elements else geometry.prompt_tokens + step - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a batch costs, phase by phase."""
+    """The cost of a batch by phase."""
 
     geometry: Geometry
     vision: Tally
     projector: Tally | None
     prefill: Tally
-    steps: Mapping[int, Tally]  # of decoding: the first, the last, and any others asked for
+    steps: Mapping[int, Tally]  # decoding steps: the first, the last, and requested ones
     cache: CacheShape
 
     @property
     def decode_flops(self) -> int:
-        """Every step's: the cache grows by one a step, and the cost by the same each time."""
+        """All steps: the cache grows by one token per step, so the cost grows linearly."""
         count = self.geometry.new_tokens - 1
         return count * (self.steps[1].flops + self.steps[count].flops) // 2 if count else 0
 
@@ -74,7 +73,7 @@ class Costs:
         return frozenset().union(*(tally.uncounted for tally in tallies if tally))
 
     def by_phase(self) -> dict[str, int | None]:
-        """FLOPs of each phase, or None where a family or a length has no such phase."""
+        """FLOPs of each phase; None if there is no such phase."""
         return {
             "vision": self.vision.flops,
             "projector": self.projector.flops if self.projector else None,
@@ -84,7 +83,7 @@ class Costs:
 
 
 def analytic_by_phase(family: Family, geometry: Geometry) -> dict[str, int | None]:
-    """The same by arithmetic from the configuration, every step of decoding by itself."""
+    """FLOPs by arithmetic from the configuration, each decoding step separately."""
     steps = range(1, geometry.new_tokens)
     decode = sum(family.decode_step_flops(geometry, step) for step in steps)
     return {
@@ -96,7 +95,7 @@ def analytic_by_phase(family: Family, geometry: Geometry) -> dict[str, int | Non
 
 
 class Twin:
-    """The dense double of a family's network."""
+    """The dense copy of a family's network, without values."""
 
     def __init__(self, *, family: Family, attention: str) -> None:
         self.family = family
@@ -113,7 +112,7 @@ class Twin:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """The first name of each parameter, whatever other names it has."""
+        """The first name of each parameter by its identity."""
         return {id(parameter): name for name, parameter in self.network.named_parameters()}
 
     def part(self, path: str) -> nn.Module:
@@ -121,7 +120,7 @@ class Twin:
         return module
 
     def count(self, geometry: Geometry, *, steps: Iterable[int] = ()) -> Costs:
-        """All phases; of decoding the first and the last step, and `steps` besides."""
+        """All phases; for decoding the first and the last step, and `steps`."""
         last = geometry.new_tokens - 1
         asked = sorted({*steps, 1, last} if last else set())
         cache = self.new_cache()
@@ -155,7 +154,7 @@ class Twin:
         return [encoding, *self._language(geometry, cache, 1)]
 
     def step(self, geometry: Geometry, step: int, cache: Any) -> list[Forward]:
-        """The forward that makes new token `step` + 1, with a cache that has been through fewer."""
+        """The forward that makes new token `step` + 1; the cache is extended to its length."""
         _grow(cache, _cache_shape(cache).length(geometry, step))
         return self._language(geometry, cache, 1)
 
@@ -174,7 +173,7 @@ class Twin:
         return [f for f in self.projector(geometry) if f.path.startswith(prefix)]
 
     def _language(self, geometry: Geometry, cache: Any, rows: int) -> list[Forward]:
-        """So many tokens through the language model, its head at the last position only."""
+        """`rows` tokens through the language model, with its head at the last position only."""
         columns = cache.get_seq_length() + rows
         inputs = {
             "inputs_embeds": self._embeddings(geometry, rows),
@@ -226,7 +225,7 @@ _costs: dict[tuple[str, str, Geometry], Costs] = {}
 
 
 def count(family: Family, geometry: Geometry) -> Costs:
-    """What a batch costs; counted once in this process for a configuration and a geometry."""
+    """The cost of a batch, cached in this process by configuration and geometry."""
     key = (type(family).__name__, family.config.to_json_string(use_diff=False), geometry)
     if key not in _costs:
         _costs[key] = Twin(family=family, attention="sdpa").count(geometry)
@@ -234,12 +233,12 @@ def count(family: Family, geometry: Geometry) -> Costs:
 
 
 def _own_cache(cache: Any) -> Any:
-    """The decoder's own part of a cache that may keep the encoder's output too."""
+    """The self-attention cache, without an encoder-decoder's cross-attention cache."""
     return getattr(cache, "self_attention_cache", cache)
 
 
 def _grow(cache: Any, length: int) -> None:
-    """Let a cache be as if `length` tokens had been through the decoder."""
+    """Extend a cache to `length` tokens."""
     own = _own_cache(cache)
     missing = length - own.get_seq_length()
     if missing == 0:

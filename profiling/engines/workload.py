@@ -1,21 +1,13 @@
-"""A batch taken through a model exactly as people run it: what every probe measures."""
+"""A batch taken through an engine exactly as people run it: what every probe measures."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
-from profiling.engines.transformers.hooks import (
-    Clock,
-    PhaseHooks,
-    Timing,
-    Trace,
-    clock_for,
-    token_marks,
-)
-from profiling.models.model import Model, Prepared
+from profiling.engines.engine import Engine
+from profiling.engines.trace import Timing, Trace
 from profiling.samples.samples import Sample
 
 
@@ -25,65 +17,78 @@ class Workload:
     def __init__(
         self,
         *,
-        model: Model,
+        engine: Engine,
         batches: Sequence[Sequence[Sample]],
         img_size: int,
         prompt_len: int | None,
         max_new_tokens: int,
         preload: bool,
     ) -> None:
-        self.model = model
+        self.engine = engine
         self.batches = [list(batch) for batch in batches]
         self.batch_size = len(self.batches[0])
         self.img_size = img_size
         self.prompt_len = prompt_len
         self.max_new_tokens = max_new_tokens
-        self._kept = [self._prepare(b) for b in self.batches] if preload else None
+        self._kept = [self._prepare(batch) for batch in self.batches] if preload else None
 
-    def _prepare(self, batch: Sequence[Sample]) -> list[Prepared]:
-        return [self.model.prepare(sample, self.prompt_len) for sample in batch]
+    def _prepare(self, batch: Sequence[Sample]) -> Any:
+        return self.engine.prepare(batch, self.prompt_len)
 
-    def prepared(self, index: int) -> list[Prepared]:
-        """A batch as the processor takes it: from memory, or read as it comes."""
+    def encode(self, index: int) -> Any:
+        """The inputs of a batch, prepared before or read as it comes."""
         position = index % len(self.batches)
-        return self._kept[position] if self._kept else self._prepare(self.batches[position])
+        batch = self._kept[position] if self._kept else self._prepare(self.batches[position])
+        return self.engine.encode(batch, self.img_size)
 
-    def encode(self, index: int) -> dict[str, Tensor]:
-        """The tensors of a batch, on the CPU."""
-        return self.model.encode(self.prepared(index), self.img_size)
-
-    def run(self, index: int, *, max_new_tokens: int | None = None) -> Tensor:
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
         """One whole pass: preprocess, transfer, generate."""
-        self._begin(index)
-        return self._generate(self.model.place(self.encode(index)), max_new_tokens)
+        inputs = self.engine.place(self.encode(index))
+        self._generate(inputs, max_new_tokens or self.max_new_tokens, None)
 
-    def new_clock(self) -> Clock:
-        return clock_for(self.model.device)
-
-    def run_timed(self, index: int, hooks: PhaseHooks) -> Timing:
+    def run_timed(self, index: int) -> Timing:
         """The same pass with its moments marked."""
-        self._begin(index)
-        clock = self.new_clock()
+        clock = self.engine.clock()
         trace = Trace(clock=clock)
-        hooks.follow(trace)
         begun = clock.mark()
         with trace.span("preprocess"):
             inputs = self.encode(index)
         with trace.span("transfer"):
-            inputs = self.model.place(inputs)
-        self._generate(inputs, None, stopping_criteria=token_marks(trace))
+            inputs = self.engine.place(inputs)
+        self._generate(inputs, self.max_new_tokens, trace)
         ended = clock.mark()
-        hooks.follow(None)
-        hooks.check(trace)
         clock.settle()
-        return trace.timing(begun, ended, hooks.expected)
+        return trace.timing(begun, ended, self.engine.blind)
 
-    def _begin(self, index: int) -> None:
-        if index % len(self.batches) == 0:
-            self.model.begin_pass()
+    def _generate(self, inputs: Any, length: int, trace: Trace | None) -> None:
+        self.engine.generate(inputs, length=length, exact=True, trace=trace)
 
-    def _generate(
-        self, inputs: dict[str, Tensor], max_new_tokens: int | None, **options: Any
-    ) -> Tensor:
-        length = max_new_tokens or self.max_new_tokens
-        return self.model.generate(inputs, side=self.img_size, length=length, exact=True, **options)
+
+class Rotation:
+    """Batches in an order of which any first few are a fair sample of all, again and again.
+
+    The order is always the same one. What an earlier cycle left behind is forgotten at the start
+    of each, and by making a rotation.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        count = len(workload.batches)
+        self._order = random.Random(0).sample(range(count), count)
+        self._passes = 0
+
+    def next_batch(self) -> int:
+        """The batch whose turn it is."""
+        position = self._passes % len(self._order)
+        if position == 0:
+            self._workload.engine.begin_pass()
+        self._passes += 1
+        return self._order[position]
+
+    def run(self, *, max_new_tokens: int | None = None) -> None:
+        self._workload.run(self.next_batch(), max_new_tokens=max_new_tokens)
+
+    def run_timed(self) -> tuple[int, Timing]:
+        """The batch that ran, and where its time went."""
+        index = self.next_batch()
+        return index, self._workload.run_timed(index)

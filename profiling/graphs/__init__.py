@@ -1,1 +1,1 @@
-"""Parts of a model as exported graphs: export, check, rewrite, keep; shared by every engine."""
+"""Parts of a model as exported graphs: export, check, rewrite, cache; shared by all engines."""

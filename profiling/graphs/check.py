@@ -1,4 +1,4 @@
-"""Whether an exported vision graph does what the network does, at sizes it was not exported at."""
+"""Compares an exported vision graph with the network, at sizes not used for the export."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from torch import Tensor, nn
 
 from profiling.graphs.feeds import check_sizes, feeds_of, noise
 from profiling.graphs.layouts import delete_file, values_of
-from profiling.graphs.vision_chain import (
-    CHECK_FILE,
-    Chain,
-    find_provider,
-    read_check,
-)
+from profiling.graphs.vision_chain import CHECK_FILE, Chain, read_check
 from profiling.models.model import Model
 from profiling.parts.artifacts import write_json
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
+from profiling.runtimes.onnxruntime import find_provider
 
-# The largest relative L2 distance from the network in single precision. Rounding to half precision
-# at every step adds up; a wrong graph is off by tenths and more.
+# The largest relative L2 error to the network in single precision. Rounding to half precision at
+# every step accumulates; a wrong graph is off by 0.1 and more.
 LIMITS = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 2e-2}
-# Where it is computed in 8 bits a value.
+# For computation in bf16, with its 8-bit significand.
 _LIMIT_BF16 = 1e-1
 
 
 class ExportFailed(RuntimeError):
-    """An exported graph is not what the network is; it was not kept."""
+    """An exported graph does not match the network; it was deleted."""
 
 
 def check_export(
@@ -44,7 +40,7 @@ def check_export(
     computed: torch.dtype,
     provider: str | None,
 ) -> dict[str, Any]:
-    """The record of the check; raises where a graph is malformed or too far off."""
+    """The record of the check; raises if a graph is invalid or its error too large."""
     for path in files:
         _check_form(path)
     parts = files[:-1]
@@ -72,28 +68,28 @@ def _require_near(results: Sequence[Mapping[str, Any]], limit: float | None) -> 
     for one in results:
         if limit is not None and not one["relative_l2"] <= limit:
             raise ExportFailed(
-                f"the exported vision part is {one['relative_l2']:.2g} (relative L2) away from the"
-                f" network at {one['sizes']}, allowed is {limit:g}: the file was deleted"
+                f"the exported vision part has a relative L2 error of {one['relative_l2']:.2g} to"
+                f" the network at {one['sizes']}, allowed is {limit:g}: the file was deleted"
             )
 
 
 def _size_bytes(files: Sequence[Path]) -> int:
-    """Graphs with their values; a graph that joins others has none of its own."""
+    """Size of graphs with their weights; a graph that joins others has none of its own."""
     both = [one for path in files for one in (path, values_of(path))]
     return sum(one.stat().st_size for one in both if one.is_file())
 
 
 @contextmanager
 def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object) -> Iterator[None]:
-    """Rewrite a checked graph in place; its record gets the facts, the cost and the new errors.
+    """Rewrite a checked graph in place; add facts, cost and new errors to its record.
 
-    One that fails, or does not do any more what the network does, is not left behind.
+    A graph that fails or no longer matches the network is deleted.
     """
     before = read_check(path)
     was = {name: before[name] for name in ("checked", "bytes")}
     record = {**before, **facts, "before": [*before.get("before", []), was]}
     try:
-        with Making() as making:
+        with BuildCost() as cost:
             yield
             _check_form(path)
             record["checked"] = compare(
@@ -108,8 +104,8 @@ def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object
         delete_file(path)
         raise
     record["bytes"] = _size_bytes([path])
-    record["make_s"] += making.make_s
-    record["make_peak_bytes"] = max(record["make_peak_bytes"], making.make_peak_bytes)
+    record["make_s"] += cost.make_s
+    record["make_peak_bytes"] = max(record["make_peak_bytes"], cost.make_peak_bytes)
     write_check(path.parent, record)
 
 
@@ -118,12 +114,12 @@ def _check_form(path: Path) -> None:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as problem:
         line = str(problem).splitlines()[0]
-        raise ExportFailed(f"{path.name} is no valid graph and was deleted: {line}") from None
+        raise ExportFailed(f"{path.name} is not a valid graph and was deleted: {line}") from None
 
 
 @contextmanager
 def in_single_precision(model: Model) -> Iterator[None]:
-    """The vision side widened, in place and exactly, and as it was afterwards."""
+    """Convert the vision weights to fp32 in place, exactly, and restore them afterwards."""
     values = [
         parameter
         for path in (*model.family.vision_paths, *model.family.vision_values)
@@ -153,11 +149,11 @@ def compare(
     provider: str | None,
     optimized: bool,
 ) -> list[dict[str, Any]]:
-    """How far a chain of files is from the network, at each of the sizes to check."""
+    """The error of a chain of files to the network at each size to check."""
     chain = Chain(
         files,
         threads=torch.get_num_threads(),
-        provider=find_provider(provider, model.device),
+        provider=find_provider(provider, str(model.device)),
         provider_options={},
         device=model.device,
         optimized=optimized,
@@ -166,7 +162,7 @@ def compare(
     with torch.inference_mode(), in_single_precision(model):
         for seed, sizes in enumerate(check_sizes(model.family), start=1):
             inputs = noise(model.family, sizes, seed=seed, device=model.device)
-            # The network is to see what the graph sees.
+            # The network gets the same rounded input as the graph.
             inputs["pixel_values"] = inputs["pixel_values"].to(dtype).float()
             expected = model.family.embed(model.network, inputs)
             away = distance(chain.run(feeds_of(model.family, inputs)), expected)
@@ -177,7 +173,7 @@ def compare(
 def distance(found: Tensor, expected: Tensor) -> dict[str, float]:
     if found.shape != expected.shape:
         raise ExportFailed(
-            f"the exported vision part gives {list(found.shape)} where the network gives"
+            f"the exported vision part returns {list(found.shape)}, the network"
             f" {list(expected.shape)}: the file was deleted"
         )
     one, other = found.cpu().double().flatten(), expected.cpu().double().flatten()

@@ -3,4 +3,3 @@
 from __future__ import annotations
 
 LAYOUTS = ("single", "parts", "half")
-CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -1,4 +1,4 @@
-"""A vision part with its projector as an ONNX graph that takes pictures of every size."""
+"""Exports a vision part with its projector as an ONNX graph for pictures of any size."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from profiling.graphs.choices import LAYOUTS
 from profiling.graphs.feeds import export_sizes, feeds_of, noise
 from profiling.graphs.kernels import has_kernels
 from profiling.graphs.layouts import merge_parts, simplify_file
-from profiling.graphs.vision_chain import find_provider
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
+from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
 HIDDEN, OUTPUT = "hidden", "embeddings"
-# From 23 on attention is an operator of its own, which the runtime takes with some masks only.
+# From 23 on attention is one operator, which the runtime supports with some masks only.
 _OPSET = 18
 
 
 def export_vision(
     model: Model, folder: Path, *, layout: str, parts: int, simplify: bool, provider: str | None
 ) -> Path:
-    """Write `vision_model.onnx` with its values and the record of its check; return its path.
+    """Write `vision_model.onnx` with its weights and the record of its check; return its path.
 
-    `parts` writes so many files by ranges of blocks, and a graph that joins them and reads the
-    same values. `half` stores half precision: fp16, or bf16 where that is what the model has.
-    `provider` is the one that is to run it (None: the device's), by which it is checked too.
-    A file that does not do what the network does is not left behind.
+    `parts` writes that many files by ranges of blocks, and a graph that joins them and reads the
+    same weights. `half` stores half precision: bf16 for a bf16 model, else fp16. `provider` (None:
+    that of the device) checks the graph and will run it. A file that does not match the network is
+    deleted.
     """
     require_one_of("layout", layout, LAYOUTS)
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), _scratch(folder) as made:
-        with Making() as making, in_single_precision(model):
+        with BuildCost() as built, in_single_precision(model):
             count = parts if layout == "parts" else 1
             computed = computing_dtype(model, layout, provider)
             files = _export_files(model, made, layout, count, simplify, computed)
@@ -64,23 +64,23 @@ def export_vision(
                 computed=computed,
                 provider=provider,
             )
-        cost = {"make_s": making.make_s, "make_peak_bytes": making.make_peak_bytes}
+        cost = {"make_s": built.make_s, "make_peak_bytes": built.make_peak_bytes}
         write_check(made, {**record, **cost, "simplified": simplify})
         _move(made, folder)
     return folder / MODEL_FILE
 
 
 def half_dtype(model: Model, layout: str) -> torch.dtype:
-    """What a layout stores its values in."""
+    """The dtype that a layout stores."""
     if layout != "half":
         return torch.float32
     return torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float16
 
 
 def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dtype:
-    """What a layout computes in: bf16 only where the provider can, else in single precision."""
+    """The dtype that a layout computes in: bf16 only if the provider supports it, else fp32."""
     stored = half_dtype(model, layout)
-    if stored != torch.bfloat16 or has_kernels(find_provider(provider, model.device), stored):
+    if stored != torch.bfloat16 or has_kernels(find_provider(provider, str(model.device)), stored):
         return stored
     return torch.float32
 
@@ -95,7 +95,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _move(made: Path, folder: Path) -> None:
-    """The graph last, so that whoever finds one finds its values too."""
+    """Move the graph last, so that a graph is never without its weights."""
     for old in folder.glob("vision_model.*"):
         old.unlink()
     for path in sorted(made.iterdir(), key=lambda path: path.suffix == ".onnx"):
@@ -105,7 +105,7 @@ def _move(made: Path, folder: Path) -> None:
 def _export_files(
     model: Model, folder: Path, layout: str, parts: int, simplify: bool, computed: torch.dtype
 ) -> list[Path]:
-    """The files of a layout; where there are several, the one that joins them stands last."""
+    """The files of a layout; the graph that joins several is the last one."""
     tower = model.family.tower(model.network).eval()
     store = half_dtype(model, layout)
     if computed != torch.float32:
@@ -124,7 +124,7 @@ def _export_files(
 
 
 def narrowed(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
-    """A copy in half precision; angles of positions are no values, and stay as they are."""
+    """A copy in half precision; position angles are not parameters and stay unchanged."""
     copied = copy.deepcopy(tower)
     for parameter in copied.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -150,7 +150,7 @@ class PatchProduct(nn.Conv2d):
 
 
 class Stage(nn.Module):
-    """The blocks from `first` to before `stop`, with what stands before and behind them."""
+    """The blocks `first` to `stop` - 1, with the input and output stages at the ends."""
 
     def __init__(self, tower: VisionTower, first: int, stop: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Stage(nn.Module):
 
 
 class StoredHalf(nn.Module):
-    """Values kept in half precision that compute in single."""
+    """Weights stored in half precision and computed in fp32."""
 
     def __init__(self, stage: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def _stages(
     computed: torch.dtype,
     device: torch.device,
 ) -> Iterator[tuple[nn.Module, dict[str, Tensor], str]]:
-    """Each part with the inputs to take its graph by, and the name of its file."""
+    """Each part with the inputs for its export and its file name."""
     feeds = feeds_of(family, noise(family, export_sizes(family), seed=0, device=device))
     given = feeds.pop("pixel_values").to(store)
     bounds = _bounds(len(tower.blocks), parts)
@@ -207,7 +207,7 @@ def _stages(
 
 
 def _bounds(blocks: int, parts: int) -> list[tuple[int, int]]:
-    """Ranges of blocks as equal as they can be; never a part without a block of its own."""
+    """Ranges of blocks of nearly equal length; every part has a block."""
     count = max(1, min(parts, blocks))
     edges = [round(blocks * number / count) for number in range(count + 1)]
     return list(pairwise(edges))
@@ -234,25 +234,25 @@ def _export_stage(stage: nn.Module, feeds: Mapping[str, Tensor], path: Path) -> 
 
 
 def _softmax(given: Any, dim: int, dtype: int = -1) -> Any:
-    """In single precision whatever comes in: the exporter's own leaves it in the given one."""
+    """A softmax in fp32 for every input dtype; the exporter's own keeps the input dtype."""
     op: Any = opset18
     soft = op.Softmax(op.Cast(given, to=onnx.TensorProto.FLOAT), axis=dim)
     return op.CastLike(soft, given) if dtype == -1 else op.Cast(soft, to=dtype)
 
 
 def _dynamic(shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
-    """Which lengths vary, in the shape of the arguments: one, and all the others in a tuple."""
+    """Dynamic dimensions in the form of the arguments: the first, and a tuple of the others."""
     given, *extras = map(dict, shapes)
     return (given, tuple(extras)) if extras else (given,)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells about itself on every channel there is."""
+    """Silence the exporter's logs and warnings."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Each step is described to whoever listens, which takes several times as long as the step.
+    # Its trace of each step takes several times as long as the step.
     traces = logging.getLogger("torch.__trace")
     listeners, traces.handlers = traces.handlers, []
     try:

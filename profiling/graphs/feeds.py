@@ -1,4 +1,4 @@
-"""What a vision graph is fed with: noise of given sizes, and what a family computes outside."""
+"""Inputs of a vision graph: noise of given sizes, and what a family computes outside of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from profiling.models.family import Family
 
-# In the smallest sides that a family can take: width and height of each picture. No length is 1,
-# which a graph would take for fixed.
+# Width and height of each picture, in multiples of the family's step. No length is 1, which an
+# export would treat as constant.
 _EXPORT_SIDES = ((6, 4), (3, 5))
-# None of them was used for the export: long and flat, high, one square alone and the smallest.
+# Not used for the export: wide, mixed shapes, one large square, and the smallest.
 _CHECK_SIDES = (((15, 3),), ((7, 5), (4, 6), (7, 5)), ((11, 11),), ((2, 2),))
 
 
@@ -33,13 +33,13 @@ def _sizes(family: Family, sides: Sequence[tuple[int, int]]) -> list[tuple[int, 
 def noise(
     family: Family, sizes: Sequence[tuple[int, int]], *, seed: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """The network's inputs for pictures of noise."""
+    """The network's inputs for noise pictures."""
     inputs = family.picture_inputs(sizes, torch.Generator().manual_seed(seed))
     return {name: value.to(device) for name, value in inputs.items()}
 
 
 def feeds_of(family: Family, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Everything that the graph takes for these inputs of the network."""
+    """All inputs of the graph for these inputs of the network."""
     pixels = inputs["pixel_values"]
     extras = family.tower_extras(family.vision_call(inputs))
     return {"pixel_values": pixels, **{name: v.to(pixels.device) for name, v in extras.items()}}

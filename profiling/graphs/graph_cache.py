@@ -1,4 +1,4 @@
-"""Exported vision parts that runs share: made once for each content, found again by it."""
+"""Cached exports of vision parts, addressed by content and shared by runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
-from profiling.graphs.vision_chain import find_provider
 from profiling.machine.cache import cache_root
 from profiling.models.model import Model
 from profiling.parts.artifacts import make_once
+from profiling.runtimes.onnxruntime import find_provider
 
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
 
@@ -38,7 +38,7 @@ def cached_vision(
     optimize: bool,
     provider: str | None,
 ) -> Path:
-    """The path of a model's exported vision part, which is made if no run has made it before."""
+    """The path of a model's exported vision part; exports it if it is not cached."""
     facts = {
         "layout": [
             layout,
@@ -50,7 +50,7 @@ def cached_vision(
         "quantize": quantize,
         "optimize": optimize,
         # It is checked with it, and rewritten for it.
-        "provider": find_provider(provider, model.device),
+        "provider": find_provider(provider, str(model.device)),
         "device": model.device.type,
         "config": model.family.config.to_dict(),
         "values": _digest_values(model),
@@ -92,6 +92,6 @@ def _digest_code() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """The files that decide what is in a graph."""
+    """The source files that determine a graph."""
     yield from sorted((PROJECT / "profiling" / "graphs").glob("*.py"))
     yield from sorted((PROJECT / "profiling" / "models").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Whether an execution provider computes in a dtype by itself: the runtime is asked, not known."""
+"""Asks the runtime whether an execution provider has kernels for a dtype."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from profiling.graphs.choices import CPU_PROVIDER
-from profiling.graphs.vision_chain import start_session
+from profiling.runtimes.onnxruntime import start_session
+from profiling.runtimes.providers import CPU_PROVIDER
 
 _NAMES = {
     torch.float32: ("float", onnx.TensorProto.FLOAT),
@@ -18,10 +18,10 @@ _NAMES = {
     torch.bfloat16: ("bfloat16", onnx.TensorProto.BFLOAT16),
 }
 _FATAL_ONLY = 4
-# No kernel at all, one on the CPU alone, and a type that an operator is not declared for.
+# No kernel, a kernel on the CPU only, or a dtype that an operator is not declared for.
 _REFUSALS = (runtime.NotImplemented, runtime.Fail, runtime.InvalidGraph)
-# Every operator that an exported vision part uses on values in half precision. What it is asked
-# with are inputs, so that nothing can be computed before.
+# Every operator that an exported vision part uses in half precision. All operands are inputs, so
+# that nothing can be folded.
 _PROBE = """
 <ir_version: 8, opset_import: ["": 18]>
 probe (T[4, 8] x, T[8, 8] w, T[8] b, int64[2] rows, bool[4, 8] mask) => (T[N, 8] y)
@@ -59,11 +59,11 @@ def make_probe(dtype: torch.dtype) -> onnx.ModelProto:
 
 @cache
 def has_kernels(provider: str, dtype: torch.dtype) -> bool:
-    """Whether the provider takes every operator of the probe without another one's help."""
+    """Whether the provider runs every operator of the probe without another provider."""
     options = onnxruntime.SessionOptions()
-    # What is fused away needs no kernel, and another graph would not be rewritten alike.
+    # A fused operator needs no kernel, and another graph may be fused differently.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # A refusal is an answer here.
+    # A refusal is an expected answer.
     options.log_severity_level = _FATAL_ONLY
     if provider != CPU_PROVIDER:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -1,4 +1,4 @@
-"""Rewriting exported graphs: several that run as a chain joined into one, and simpler ones."""
+"""Rewrites exported graphs: joins a chain into one graph, and simplifies graphs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto
 
-# A message cannot be longer, and the simplifier passes the values around in one.
+# The limit of a protobuf message; the simplifier serializes the weights in one.
 _LARGEST_BYTES = 2**31 - 1
-# Smaller values stay in the graph, since shapes are computed from some of them.
+# Smaller tensors stay in the graph, since shapes are computed from some of them.
 SMALL_BYTES = 1024
 
 
 class TooLarge(RuntimeError):
-    """A file that a tool cannot take: one line that says what to do."""
+    """A file is too large for a tool; the message says what to do."""
 
 
 def merge_parts(files: Sequence[Path], target: Path) -> Path:
-    """One graph out of a chain, which reads its values from the files of the parts."""
+    """Join a chain into one graph that reads its weights from the files of the parts."""
     merged, *others = [onnx.load(str(path), load_external_data=False) for path in files]
     _rename(merged, "part1/", keep=_inputs(merged))
     for number, other in enumerate(others, start=2):
@@ -43,7 +43,7 @@ def _rename(model: ModelProto, prefix: str, *, keep: set[str]) -> None:
     _rename_values(graph, {name: prefix + name for name in names - keep})
     for node in graph.node:
         node.name = prefix + node.name
-    # Lengths that vary have names too, which mean something else in another part.
+    # Names of dynamic dimensions mean something else in another part.
     del graph.value_info[:]
 
 
@@ -56,7 +56,7 @@ def _rename_values(graph: GraphProto, names: Mapping[str, str]) -> None:
 
 
 def _append(graph: GraphProto, other: GraphProto, *, joint: str) -> None:
-    """`other` behind `graph`, whose output it takes under the name of `joint`."""
+    """Append `other`, whose input `joint` is the output of `graph`."""
     _rename_values(other, {joint: graph.output[0].name})
     known = {value.name for value in graph.input}
     graph.input.extend(value for value in other.input[1:] if value.name not in known)
@@ -67,28 +67,28 @@ def _append(graph: GraphProto, other: GraphProto, *, joint: str) -> None:
 
 
 def simplify_file(path: Path) -> None:
-    """Fold and join what can be, in place."""
+    """Simplify a graph in place with onnxslim."""
     import onnxslim
 
     if values_of(path).stat().st_size > _LARGEST_BYTES:
-        raise TooLarge(f"{path.name} is too large to be simplified: use the layout `parts`")
+        raise TooLarge(f"{path.name} is too large to simplify: use the layout `parts`")
     save(onnxslim.slim(onnx.load(str(path))), path)
 
 
 def values_of(path: Path) -> Path:
-    """The file with the values of a graph."""
+    """The file with the weights of a graph."""
     return path.with_name(path.name + ".data")
 
 
 def delete_file(path: Path) -> None:
-    """A graph with its values."""
+    """Delete a graph with its weights."""
     for one in (path, values_of(path)):
         one.unlink(missing_ok=True)
 
 
 def save(model: ModelProto, path: Path) -> None:
-    """The graph, and one file with all its values beside it, in the place of what was there."""
-    # Values would be written behind those that are there.
+    """Write a graph and one file with all its weights; replaces existing files."""
+    # Weights would be appended to an existing file.
     delete_file(path)
     onnx.save(
         model,

@@ -1,4 +1,4 @@
-"""Values of an exported vision graph in fewer bits."""
+"""Quantizes the weights of an exported vision graph."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from profiling.graphs.check import rewriting
 from profiling.graphs.layouts import delete_file, save
 from profiling.models.model import Model
 
-# Weights that share a scale: 4 bits reach over 16 steps only.
+# Weights that share a scale: 4 bits have only 16 steps.
 _BLOCK = 32
 
 
 def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None) -> None:
-    """Rewrite a graph in place, and put into its record what that costs in accuracy.
+    """Quantize a graph in place and add its error to its record.
 
-    int8 multiplies whole numbers, with the scale of each input's values found as it comes; int4
-    keeps weights in blocks of 4 bits and multiplies in single precision. Neither is held against a
-    limit, since what is lost depends on the values: the loss stands in the record.
+    int8 multiplies integers, with a dynamic scale for each input; int4 stores weights in blocks of
+    4 bits and multiplies in fp32. Neither has an error limit, since the error depends on the
+    weights: it is in the record.
     """
     with rewriting(model, path, provider=provider, quantized=kind, limit_relative_l2=None):
         whole = _with_plain_products(onnx.load(str(path)))
@@ -31,7 +31,7 @@ def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None
 
 
 def _with_plain_products(model: ModelProto) -> ModelProto:
-    """A linear layer as a product and a sum: the quantizers pass over the joined operator."""
+    """Replace Gemm by MatMul and Add: the quantizers skip Gemm."""
     graph = model.graph
     values = {value.name: value for value in graph.initializer}
     nodes = [made for node in graph.node for made in _split_linear(node, values)]
@@ -41,7 +41,7 @@ def _with_plain_products(model: ModelProto) -> ModelProto:
     kept = [value for name, value in values.items() if name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    # Shapes of values that the quantizer replaces would contradict what it puts there.
+    # Recorded shapes would contradict those of quantized tensors.
     del graph.value_info[:]
     return model
 
@@ -68,7 +68,7 @@ def _int8(model: ModelProto, path: Path) -> ModelProto:
 
     source, target = path.with_name("whole.onnx"), path.with_name("int8.onnx")
     save(model, source)
-    # It recommends a step that the export has done already.
+    # It recommends a step that the export has already done.
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""ONNX Runtime in the place of a vision part: sessions, and a module with the part's signature."""
+"""ONNX Runtime instead of a vision part: sessions, and a module with the part's signature."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from profiling.graphs.choices import CPU_PROVIDER, CUDA_PROVIDER
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import InFront
+from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
+from profiling.runtimes.providers import CUDA_PROVIDER
 
 CHECK_FILE = "vision_model.check.json"
-_ERRORS_ONLY = 3
 # The runtime's numbers for what a tensor holds; numpy has none for bfloat16.
 _ELEMENTS = {
     torch.float32: 1,
@@ -33,55 +33,8 @@ _DTYPES = {
 }
 
 
-class ProviderAbsent(RuntimeError):
-    """The runtime cannot use an execution provider here: one line that says which it can."""
-
-
-def find_provider(provider: str | None, device: torch.device) -> str:
-    """The provider that was asked for, or the one of the device; never another instead."""
-    chosen = provider or (CUDA_PROVIDER if device.type == "cuda" else CPU_PROVIDER)
-    present = onnxruntime.get_available_providers()
-    if chosen in present:
-        return chosen
-    raise ProviderAbsent(
-        f"{chosen} is not in the installed onnxruntime {onnxruntime.__version__}, which has"
-        f" {', '.join(present)}"
-    )
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Of a session that leaves the cores to torch between its runs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = _ERRORS_ONLY
-    # Threads that wait by spinning take the cores from torch in the same process.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its plan holds more memory than it saves time where sizes change.
-    options.enable_mem_pattern = False
-    return options
-
-
-def start_session(
-    model: Path | bytes,
-    options: onnxruntime.SessionOptions,
-    *,
-    provider: str,
-    provider_options: Mapping[str, Any],
-) -> onnxruntime.InferenceSession:
-    """A session on the provider that was asked for, and on no other."""
-    given = {name: str(value) for name, value in provider_options.items()}
-    session = onnxruntime.InferenceSession(model, options, providers=[(provider, given)])
-    session.disable_fallback()
-    if session.get_providers()[0] != provider:
-        raise ProviderAbsent(
-            f"{provider} is installed and did not start; the runtime offers"
-            f" {', '.join(session.get_providers())} instead"
-        )
-    return session
-
-
 class Chain:
-    """Sessions that hand what each makes to the next, all in the memory of one device."""
+    """Sessions run one after another, each on the output of the previous one, on one device."""
 
     def __init__(
         self,
@@ -96,12 +49,12 @@ class Chain:
         self.device = device if provider == CUDA_PROVIDER else torch.device("cpu")
         given = dict(provider_options)
         if provider == CUDA_PROVIDER:
-            # In torch's own stream, so that what is written before is there, and times are right.
+            # Use torch's stream, so that inputs are complete and times are right.
             stream = torch.cuda.current_stream(device).cuda_stream
             given = {"device_id": device.index or 0, "user_compute_stream": stream, **given}
         options = session_options(threads)
         if optimized:
-            # The runtime has rewritten the graph already, and would do so once more.
+            # The graph is already optimized.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.sessions = [
             start_session(path, options, provider=provider, provider_options=given)
@@ -151,7 +104,7 @@ class OnnxVision(InFront):
         super().__init__(stand_in)
         self.chain, self.family = chain, family
         self.dtype = dtype
-        # The runtime's own memory, in the size that it has on disk: it is part of the model's.
+        # The runtime's memory counts as the model's, with its size on disk.
         held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
         self.register_buffer("held", held, persistent=False)
 
@@ -172,14 +125,14 @@ def load_vision(
     provider: str | None,
     provider_options: Mapping[str, Any],
 ) -> OnnxVision:
-    """The graph as a module for the place of the model's vision part; `put_vision` puts it there.
+    """The graph as a module that replaces the model's vision part (by `put_vision`).
 
-    A graph that was written in parts runs as a chain of them.
+    A graph that was written in parts runs as a chain.
     """
     chain = Chain(
         files_of(path),
         threads=threads,
-        provider=find_provider(provider, model.device),
+        provider=find_provider(provider, str(model.device)),
         provider_options=provider_options,
         device=model.device,
         optimized="optimized" in read_check(path),
@@ -195,12 +148,12 @@ def load_vision(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files to run one after another, as the record of the export names them."""
+    """The files to run in order, from the record of the export."""
     return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
 
 
 def read_check(path: Path) -> dict[str, Any]:
-    """The record of an export beside its file; empty where a file came without one."""
+    """The record beside an export; empty if there is none."""
     record = path.with_name(CHECK_FILE)
     if not record.is_file():
         return {}

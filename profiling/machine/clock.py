@@ -1,4 +1,4 @@
-"""The clock of a measurement that waits for instruments."""
+"""A clock for measurements that wait for instruments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Time:
-    """The clock of a measurement, so that a test can put its own in its place."""
+    """The clock of a measurement, which a test can replace."""
 
     now_s: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], None] = time.sleep

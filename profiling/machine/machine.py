@@ -1,4 +1,4 @@
-"""What this machine is: processor, memory, GPUs, versions, commit, and which devices run."""
+"""Describes this machine: processor, memory, GPUs, versions, commit, available devices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU as CUDA numbers it for this process: `index` is the N of `cuda:N`."""
+    """One GPU in the order of CUDA for this process: `index` is the N of `cuda:N`."""
 
     index: int
     name: str
@@ -68,9 +68,9 @@ class Machine:
     python: str
 
     def identity(self) -> dict[str, Any]:
-        """What decides whether two measurements were made on the same kind of machine.
+        """What two measurements have to share to come from the same kind of machine.
 
-        GPUs count once a model: a sweep spread over the equal GPUs of one machine with
+        Each GPU model counts once: a sweep distributed over equal GPUs of one machine by
         CUDA_VISIBLE_DEVICES is still one sweep.
         """
         return {
@@ -81,7 +81,7 @@ class Machine:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values, for a record."""
+        """The machine as plain JSON values, for a record."""
         return asdict(self) | {"gpus": [asdict(gpu) for gpu in self.gpus]}
 
 
@@ -113,7 +113,7 @@ def package_versions() -> dict[str, str]:
 
 def git_state(root: Path) -> dict[str, Any] | None:
     """Commit of the checkout at `root` and whether tracked files differ from it; None elsewhere."""
-    # A copy of the project inside another repository must not be given that one's commit.
+    # A copy of the project inside another repository must not report that repository's commit.
     if not (root / ".git").exists():
         return None
     lines = _git_status(root)
@@ -127,7 +127,7 @@ def git_state(root: Path) -> dict[str, Any] | None:
 
 def _git_status(root: Path) -> list[str] | None:
     command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
-    # Inside a git hook these variables point at the repository that runs the hook.
+    # Inside a git hook these variables point to the repository of the hook.
     inherited = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}
     environment = {key: value for key, value in os.environ.items() if key not in inherited}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
@@ -149,14 +149,22 @@ def _git_status(root: Path) -> list[str] | None:
 
 
 def available_devices() -> list[str]:
-    """The devices a point may ask for, without importing torch: cpu first, then every cuda:N."""
+    """The devices that a point may use, without importing torch: cpu, then every cuda:N."""
     if not torch_has_cuda():
         return ["cpu"]
     return ["cpu", *(f"cuda:{gpu.index}" for gpu in _visible_gpus()[0])]
 
 
+def gpu_uuid(device: str) -> str | None:
+    """The UUID of the board that a device's name stands for; None where it is no known GPU."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return None
+    return next((g.uuid for g in _visible_gpus()[0] if g.index == int(number or 0)), None)
+
+
 def resolve_device(device: str) -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as the device it stands for on this machine."""
+    """Resolve `auto`, `cpu`, `cuda` or `cuda:N` to a device of this machine."""
     available = available_devices()
     if device == "auto":
         return available[1] if len(available) > 1 else "cpu"
@@ -208,17 +216,17 @@ def _cached_gpus(cuda_visible_devices: str | None) -> tuple[tuple[Gpu, ...], str
 
 
 def nvidia_driver_present() -> bool:
-    """Whether asking NVML can be of any use: its import alone costs 40 ms."""
+    """Whether NVML can have a GPU; importing NVML takes 40 ms."""
     if sys.platform != "linux":
         return importlib.util.find_spec("pynvml") is not None
-    # /dev/dxg is how a Linux guest under Windows sees the GPU.
+    # /dev/dxg is the GPU of a Linux guest under Windows.
     devices = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
     found = any(device.exists() for device in devices)
     return found and importlib.util.find_spec("pynvml") is not None
 
 
 def visible_gpus(nvml: Any, cuda_visible_devices: str | None) -> tuple[Gpu, ...]:
-    """The GPUs that CUDA would show to this process, in PCI order where CUDA may choose its own."""
+    """The GPUs visible to CUDA in this process, in PCI order; CUDA's own order may differ."""
     handles = _cuda_order(nvml, cuda_visible_devices)
     return tuple(_gpu(nvml, handle, index) for index, handle in enumerate(handles))
 
@@ -240,7 +248,7 @@ def _cuda_order(nvml: Any, cuda_visible_devices: str | None) -> list[Any]:
     chosen: list[int] = []
     for entry in cuda_visible_devices.split(","):
         position = _position(entry.strip(), uuids)
-        # CUDA shows the entries before the first wrong one, and nothing at all on a repetition.
+        # CUDA uses the entries before the first wrong one, and none if one is repeated.
         if position is None:
             break
         if position in chosen:
@@ -252,7 +260,7 @@ def _cuda_order(nvml: Any, cuda_visible_devices: str | None) -> list[Any]:
 def _position(entry: str, uuids: Sequence[str]) -> int | None:
     if re.fullmatch(r"\d+", entry):
         return int(entry) if int(entry) < len(uuids) else None
-    # A UUID may be shortened as long as one GPU alone begins with it.
+    # A UUID may be abbreviated to a unique prefix.
     matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
     return matches[0] if len(matches) == 1 else None
 
@@ -265,7 +273,7 @@ def _text(value: str | bytes) -> str:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: affinity and a container's quota taken into account."""
+    """Cores that this process may use, by affinity and container quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -291,7 +299,7 @@ def _cpu_model() -> str:
     fields = _first_processor(_read(Path("/proc/cpuinfo")) or "")
     if "model name" in fields:
         return fields["model name"]
-    # ARM kernels give numbers where x86 ones give a name.
+    # ARM kernels report numbers instead of a name.
     if "CPU part" in fields:
         return f"{platform.machine()} {fields['CPU implementer']} {fields['CPU part']}"
     return platform.processor() or platform.machine()
@@ -326,10 +334,10 @@ def _operating_system() -> str:
 def oom_kill_count(
     *, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """How many processes the kernel has killed for memory, None where it does not tell.
+    """How many processes the kernel has killed for memory; None if it does not report it.
 
-    The count of the own control group comes first: the machine-wide one also rises when
-    somebody else's container runs out.
+    The count of the own control group comes first: the machine-wide one also rises for other
+    containers.
     """
     own = _cgroup_text("memory.events", v1="memory.oom_control", proc=proc, cgroup=cgroup)
     for text in (own, _read(proc / "vmstat")):
@@ -351,7 +359,7 @@ def _cgroup_text(
     proc: Path = Path("/proc"),
     cgroup: Path = Path("/sys/fs/cgroup"),
 ) -> str | None:
-    """A control-group file of this process, by its version 2 name or its version 1 name."""
+    """A control-group file of this process, by its version 2 or version 1 name."""
     paths = _cgroup_paths(_read(proc / "self/cgroup") or "")
     candidates = [cgroup / paths[""].lstrip("/") / name, cgroup / name] if "" in paths else []
     if v1 and "memory" in paths:
@@ -362,7 +370,7 @@ def _cgroup_text(
 
 
 def _cgroup_paths(text: str) -> dict[str, str]:
-    """Controller to path; version 2 has one line, whose controller is the empty string."""
+    """Paths by controller; version 2 has one line, with an empty controller."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)

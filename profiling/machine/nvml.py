@@ -1,4 +1,4 @@
-"""NVML: the joules, watts, clocks and throttling that an NVIDIA board reports of itself."""
+"""NVML: energy, power, clocks and throttling as reported by an NVIDIA board."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from profiling.machine.machine import nvidia_driver_present
 
 BOARD = "gpu_board"
 NO_BOARD = (
-    "NVML knows no board for this device: there is no driver to ask, the package nvidia-ml-py is "
-    "missing, or the device is one instance of a board (MIG), which counts for the whole board only"
+    "NVML has no board for this device: there is no driver, the package nvidia-ml-py is missing, "
+    "or the device is one instance of a board (MIG), which counts energy for the whole board only"
 )
 MILLI = 1e-3
-# The longest time that boards are documented to leave between two power readings. How long it is
-# on a board at hand cannot be told from outside while its power is steady.
+# The longest documented time between two power readings of a board. It cannot be measured while the
+# power is constant.
 POWER_PERIOD_S = 0.1
-# Reasons by which the board slows itself down against its wish; a power cap at full load and
-# an idle clock are ordinary running.
+# Reasons for abnormal throttling; a power cap at full load and an idle clock are normal operation.
 THROTTLING = {
     "hardware slowdown": "nvmlClocksEventReasonHwSlowdown",
     "hardware thermal slowdown": "nvmlClocksEventReasonHwThermalSlowdown",
@@ -31,7 +30,7 @@ THROTTLING = {
 
 
 class NoBoardEnergy(Exception):
-    """The board tells no energy of its own; the message is the reason."""
+    """The board reports no energy; the message is the reason."""
 
 
 class Board:
@@ -46,7 +45,7 @@ class Board:
 
     @property
     def index(self) -> int:
-        """NVML's own number of the board, which CUDA_VISIBLE_DEVICES does not change."""
+        """NVML's index of the board, independent of CUDA_VISIBLE_DEVICES."""
         return int(self.nvml.nvmlDeviceGetIndex(self.handle))
 
     def read_energy_j(self) -> float:
@@ -60,18 +59,18 @@ class Board:
         return megahertz * 1e6
 
     def find_throttling(self) -> tuple[str, ...]:
-        """Why the board is slowing itself down right now; empty when it is not."""
+        """Why the board is throttling now; empty if it is not."""
         bits = self.nvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
         return tuple(
             reason for reason, name in THROTTLING.items() if bits & getattr(self.nvml, name)
         )
 
     def count_processes(self) -> int:
-        """How many processes compute on the board, this one counted."""
+        """The number of processes that compute on the board, including this one."""
         return len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle))
 
     def is_shared(self) -> bool:
-        """Whether the board is cut into instances that other programs may be running on."""
+        """Whether the board is partitioned into instances (MIG) that other programs may use."""
         try:
             current, _ = self.nvml.nvmlDeviceGetMigMode(self.handle)
         except self.nvml.NVMLError:
@@ -80,7 +79,7 @@ class Board:
 
 
 class EnergyCounter:
-    """The board's own total energy counter."""
+    """The board's total energy counter."""
 
     component = BOARD
     longest_window_s = math.inf
@@ -97,9 +96,9 @@ class EnergyCounter:
 
 
 class PowerIntegral:
-    """Watts read again and again and added up, for boards without an energy counter.
+    """Sampled power, integrated over time, for boards without an energy counter.
 
-    A thread of its own takes the readings: a measured pass holds the main one.
+    A separate thread takes the readings, since a measured pass occupies the main one.
     """
 
     component = BOARD
@@ -117,7 +116,7 @@ class PowerIntegral:
         self._last_s, self._last_w = time.now_s(), read_w()
 
     def advance(self) -> float:
-        """Take one reading; joules since this object was made."""
+        """Take one reading; returns the joules since this object was created."""
         with self._lock:
             now_s, now_w = self.time.now_s(), self.read_w()
             self._joules += (now_s - self._last_s) * (now_w + self._last_w) / 2
@@ -129,9 +128,9 @@ class PowerIntegral:
         return self.advance()
 
     def read_doubt_j(self) -> float:
-        """By how much the joules so far may be off, as nobody saw when in a step they changed.
+        """The largest possible error so far: the power may change at any time between readings.
 
-        Readings that fall in with the passes are off in the same direction every time.
+        Readings that are synchronous with the passes err in the same direction every time.
         """
         with self._lock:
             return self._doubt_j
@@ -155,18 +154,9 @@ class PowerIntegral:
             self.advance()
 
 
-def cuda_uuid(device: Any) -> str | None:
-    """UUID of the board that a torch device stands for, whatever CUDA_VISIBLE_DEVICES reorders."""
-    if device.type != "cuda":
-        return None
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
 @contextmanager
 def board_of(uuid: str | None) -> Iterator[Board | None]:
-    """The board of that UUID while NVML is open; None where it knows none."""
+    """The board with this UUID while NVML is open; None if NVML has none."""
     if uuid is None or not nvidia_driver_present():
         yield None
         return
@@ -187,10 +177,10 @@ def find_board(nvml: Any, uuid: str) -> Board | None:
 
 
 def open_counter(board: Board, *, sample_s: float, time: Time) -> EnergyCounter | PowerIntegral:
-    """The board's energy counter, or else its integrated power."""
+    """The board's energy counter, or its integrated power if it has none."""
     if board.is_shared():
         raise NoBoardEnergy(
-            f"{board.name} is cut into instances (MIG) and counts joules for the whole board only"
+            f"{board.name} is split into instances (MIG) and counts energy for the whole board only"
         )
     missing = board.nvml.NVMLError_NotSupported
     try:

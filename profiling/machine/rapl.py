@@ -1,4 +1,4 @@
-"""RAPL: the joules that a processor counts for its packages and its memory (Linux powercap)."""
+"""RAPL: energy counters of a processor for its packages and memory (Linux powercap)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
 PACKAGE, DRAM = "cpu_package", "dram"
-# No package draws more; it bounds how long a window may be before a wrap could go unseen.
+# An upper limit of a package's power. It limits the length of a window, so that no wrap is missed.
 LARGEST_PACKAGE_W = 1000.0
 MICRO = 1e-6
 
 ABSENT = (
-    "no RAPL under {root}: this processor or this kernel has none, or a virtual machine or "
-    "container hides it; run on the bare machine with the intel_rapl_common module loaded"
+    "no RAPL under {root}: this processor or kernel has none, or a virtual machine or container "
+    "hides it; run on the bare machine with the intel_rapl_common module loaded"
 )
 FORBIDDEN = (
-    "RAPL is there but {path} may be read by root only; allow it with "
+    "RAPL is present but only root may read {path}; allow it with "
     "`sudo chmod a+r {root}/intel-rapl:*/energy_uj`"
 )
-NO_ZONE = "RAPL under {root} counts no {name} domain on this processor"
+NO_ZONE = "RAPL under {root} has no {name} domain on this processor"
 
 
 class Zone:
-    """One RAPL domain: its counter unrolled over the wraps."""
+    """One RAPL domain, with its counter unwrapped."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "energy_uj"
@@ -37,7 +37,7 @@ class Zone:
         return int(self.path.read_text(encoding="ascii"))
 
     def advance(self) -> int:
-        """Microjoules since this object was made."""
+        """Microjoules since this object was created."""
         now_uj = self.read_uj()
         step_uj = now_uj - self._last_uj
         self._total_uj += step_uj if step_uj >= 0 else step_uj + self.range_uj
@@ -46,7 +46,7 @@ class Zone:
 
 
 class RaplCounter:
-    """All domains of one kind together: a machine with two sockets has two packages."""
+    """All domains of one kind: a machine with two sockets has two packages."""
 
     def __init__(self, *, component: str, zones: Sequence[Zone]) -> None:
         self.component = component
@@ -64,7 +64,7 @@ class RaplCounter:
 
 @dataclass(frozen=True, kw_only=True)
 class Rapl:
-    """What RAPL offers here: counters by component, and for the others why not."""
+    """RAPL on this machine: counters by component, and reasons for missing ones."""
 
     counters: dict[str, RaplCounter]
     missing: dict[str, str]
@@ -90,7 +90,7 @@ def open_rapl(root: Path) -> Rapl:
 
 
 def _find(root: Path, prefix: str) -> Iterator[Path]:
-    """Folders of the domains of that name; the kernel links nested ones at the top as well."""
+    """Folders of the domains with this name; the kernel also links nested ones at the top."""
     for folder in sorted(root.glob("intel-rapl:*")):
         name = folder / "name"
         if name.is_file() and name.read_text(encoding="ascii").startswith(prefix):

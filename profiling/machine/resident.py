@@ -1,4 +1,4 @@
-"""Resident memory of a process, as the kernel counts it: now, and at its highest."""
+"""Resident memory of a process from the kernel: current and peak."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SELF = Path("/proc/self")
 
 
 class ResidentSampler:
-    """Looks at resident memory again and again between entering and leaving."""
+    """Samples resident memory while it is active."""
 
     def __init__(self, *, interval_s: float, proc: Path = SELF) -> None:
         self.interval_s, self.proc = interval_s, proc
@@ -46,9 +46,9 @@ class ResidentSampler:
 
 
 def reset_high_water_mark(proc: Path) -> bool:
-    """Whether the kernel let the mark be set back to what is resident now."""
+    """Reset the peak to the current value; False if the kernel does not allow it."""
     try:
-        # 5 is the kernel's code for the peak alone; the others clear page flags.
+        # 5 resets only the peak; other values clear page flags.
         (proc / "clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
@@ -64,7 +64,7 @@ def read_resident_bytes(proc: Path) -> int:
 
 
 def _ask_psutil() -> int:
-    """Resident memory where the system is not Linux; slower, and thus not asked elsewhere."""
+    """Resident memory on systems other than Linux; slower."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
@@ -78,9 +78,9 @@ def read_high_water_bytes(proc: Path) -> int:
 
 
 def give_back_freed_memory() -> None:
-    """Return freed heap to the kernel: what an earlier run left there would hide a peak."""
+    """Return freed heap to the kernel; otherwise an earlier run's heap hides a peak."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Only glibc has it; elsewhere the delta may be too small by what the allocator keeps.
+    # glibc only; elsewhere the delta may be too small by the memory that the allocator keeps.
     if trim is not None:
         trim(0)

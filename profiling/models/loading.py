@@ -21,6 +21,7 @@ from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.quantization import (
     Quantization,
+    QuantizedLayers,
     be_quiet,
     quantize_in_place,
     quantized_share,
@@ -85,7 +86,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         # The first parameter's may be another: some are kept in single precision whatever is asked.
         dtype=network.get_input_embeddings().weight.dtype,
         stored_values=source.values == "stored",
-        notes=layers.notes(network),
+        quantized=layers.made(network, plan.quantization),
     )
 
 
@@ -128,11 +129,14 @@ class _Layers:
             quantize_in_place(network, self.quantized, plan.quantization, plan.dtype)
         self.made_s = time.perf_counter() - begun
 
-    def notes(self, network: Any) -> dict[str, float]:
-        if not self.quantized:
-            return {}
+    def made(self, network: Any, quantization: Quantization | None) -> QuantizedLayers | None:
+        """What was quantized; None where nothing was."""
+        if quantization is None or not self.quantized:
+            return None
         share = quantized_share(network, self.quantized)
-        return {"make_s": self.made_s, "quantized_share": share}
+        return QuantizedLayers(
+            quantization=quantization, names=tuple(self.quantized), share=share, made_s=self.made_s
+        )
 
 
 def load_family(point: Point, source: WeightsSource) -> Family:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from profiling.engines.transformers.compilation import Compilation
-from profiling.engines.transformers.picture_cache import PictureCache
 from profiling.errors import ConfigError
 from profiling.models.family import Family, placed
+from profiling.models.quantization import QuantizedLayers
 from profiling.models.storage import stored_tensors
 from profiling.samples.prompt_length import NoSuchLength, fit_question
 from profiling.samples.samples import Sample, read_picture
@@ -38,13 +37,8 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     stored_values: bool
-    notes: dict[str, float] = field(default_factory=dict)
-    # What the library's generate is told besides: which cache, and what to compile.
-    generate_options: dict[str, Any] = field(default_factory=dict)
-    compilation: Compilation | None = None
-    # Parts that are no modules of their own any more, since the vision part does their work too.
-    absorbed: frozenset[str] = frozenset()
-    picture_cache: PictureCache | None = None
+    # Layers whose weights are quantized; None where none are.
+    quantized: QuantizedLayers | None = None
 
     def prepare(self, sample: Sample, prompt_len: int | None) -> Prepared:
         question = self.family.defuse(sample.request)
@@ -76,7 +70,6 @@ class Model:
             generated = self.network.generate(
                 **inputs,
                 **self.family.generate_options(side),
-                **self.generate_options,
                 **options,
                 max_new_tokens=length,
                 min_new_tokens=length if exact else None,
@@ -84,9 +77,9 @@ class Model:
             )
         return self.family.new_tokens(generated, inputs)
 
-    def parts(self) -> dict[str, list[nn.Module]]:
+    def parts(self, *, absorbed: frozenset[str] = frozenset()) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""
-        return self.family.parts.modules(self.network, absorbed=self.absorbed)
+        return self.family.parts.modules(self.network, absorbed=absorbed)
 
     def count_new_tokens(self, tokens: Tensor) -> list[int]:
         """How many tokens each row has up to its own end, the end token counted."""
@@ -102,24 +95,6 @@ class Model:
         tensors = stored_tensors(self.network)
         sizes = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}
         return sum(sizes.values())
-
-    @property
-    def has_fixed_cache(self) -> bool:
-        """Whether keys and values have a length that is settled before a generation."""
-        return "cache_implementation" in self.generate_options
-
-    def start_afresh(self) -> None:
-        """Forget the longest cache so far and what was compiled for it."""
-        for module in self.network.modules():
-            for name in ("_previous_max_cache_length", "_cache"):
-                vars(module).pop(name, None)
-        if self.compilation is not None:
-            self.compilation.reset()
-
-    def begin_pass(self) -> None:
-        """Forget the pictures of the pass before: it saw the same ones, as users do not."""
-        if self.picture_cache is not None:
-            self.picture_cache.forget()
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":

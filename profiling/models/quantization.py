@@ -85,6 +85,51 @@ class Quantization:
         return PrototypeInt4WeightOnlyConfig(group_size=group, **plain)
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuantizedLayers:
+    """The layers of a network whose weights are quantized, and what quantizing them took."""
+
+    quantization: Quantization
+    names: tuple[str, ...]
+    share: float  # of all values of parameters
+    made_s: float
+
+
+def computes_in(
+    dtype: torch.dtype, device: torch.device, quantization: Quantization | None = None
+) -> str:
+    """The arithmetic of a network: `float32`, or `float32; quantized layers bfloat16`."""
+    plain = _name(dtype)
+    quantized = plain if quantization is None else _layers_compute_in(quantization, dtype, device)
+    return plain if quantized == plain else f"{plain}; quantized layers {quantized}"
+
+
+def _layers_compute_in(quantization: Quantization, dtype: torch.dtype, device: torch.device) -> str:
+    """What quantized layers multiply in, whatever dtype was asked for.
+
+    Torchao multiplies in the dtype of the activations. Bitsandbytes multiplies 8-bit weights with
+    activations rounded to 8 bits, and 4-bit weights in the dtype asked for, except on a processor
+    with bf16 instructions: there it packs the weights at the first forward of an evaluation, and
+    its kernel for packed weights rounds activations and scales to bfloat16.
+    """
+    if quantization.engine == TORCHAO:
+        return _name(dtype)
+    if quantization.bits == 8:
+        return "int8"
+    return "bfloat16" if device.type == "cpu" and _packs_weights() else _name(dtype)
+
+
+def _packs_weights() -> bool:
+    """Whether bitsandbytes packs 4-bit weights on this processor: its layers ask the same."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def split_layers(family: Family, quantization: Quantization) -> tuple[list[str], list[str]]:
     """The names of the linear layers that are quantized, and of those that are left as they are.
 

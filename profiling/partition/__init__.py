@@ -1,1 +1,1 @@
-"""Cutting a model into parts, exporting parts, running parts."""
+"""Command: splits a model into parts, exports parts and runs them."""

@@ -1,4 +1,4 @@
-"""Cuts a model into parts, converts its vision part, runs every form and compares their answers."""
+"""Splits a model, converts its vision part, runs every form and compares the answers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_parser() -> Parser:
     )
     add("--checkpoint", help="a hub id or a folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--dtype", default="float32", choices=_DTYPES, help="of everything but the graph")
+    add("--dtype", default="float32", choices=_DTYPES, help="dtype of everything but the graph")
     add("--image", type=Path, help="default: an embedded sample's")
     add("--text", help="default: the embedded sample's question")
     add("--max-tokens", type=whole_from(1), default=128)
@@ -75,7 +75,7 @@ def _run(chosen: argparse.Namespace) -> None:
     modes = _ALL if chosen.mode == "all" else (chosen.mode,)
     if modes == ("run_onnx",):
         _check_converted(chosen.output_dir)
-    # Only now, since importing a framework takes longer than finding a misspelt argument.
+    # Imported here, so that a wrong argument is reported before a framework is imported.
     from profiling.partition.modes import FAILURES, run_modes
 
     try:
@@ -108,7 +108,7 @@ def _read_sample(chosen: argparse.Namespace, point: Point) -> Sample:
     except PictureError as error:
         raise ConfigError("--image", picture, str(error)) from None
     if chosen.text is not None and not chosen.text.strip():
-        raise ConfigError("--text", chosen.text, "allowed is a question")
+        raise ConfigError("--text", chosen.text, "allowed is a question that is not empty")
     text = embedded.request if chosen.text is None else chosen.text
     return Sample(id=picture.stem, picture=picture, request=text, references=("",))
 
@@ -117,7 +117,7 @@ def _check_output(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = f"cannot be made a folder to write to: {error.strerror}"
+        reason = f"cannot be created as a folder: {error.strerror}"
         raise ConfigError("--output-dir", folder, reason) from None
 
 

@@ -1,4 +1,4 @@
-"""Answers a question about embeddings: language_inference.py --embeddings FILE.npz --text "…" """
+"""Answers a question from embeddings: language_inference.py --embeddings FILE.npz --text "…" """
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def load_network(recipe: dict[str, Any], dtype: torch.dtype, device: torch.device) -> Any:
-    """The language part; where the pictures would be seen, their embeddings are handed on."""
+    """The language part, in which embeddings replace the output of the vision part."""
     kind = getattr(transformers, recipe["network"])
     values, _ = kind.config_class.get_config_dict(HERE, local_files_only=True)
     return load_reduced(
@@ -57,7 +57,7 @@ def load_network(recipe: dict[str, Any], dtype: torch.dtype, device: torch.devic
 def make_inputs(
     recipe: dict[str, Any], tokenizer: Any, question: str, seen: Any
 ) -> dict[str, Tensor]:
-    """What `generate` takes, with embeddings where the pixels would be."""
+    """The inputs of `generate`, with embeddings instead of pixels."""
     embeddings = torch.from_numpy(seen["embeddings"])
     width, height = int(seen["width"]), int(seen["height"])
     columns = width // recipe["multiple"]
@@ -74,7 +74,7 @@ def make_inputs(
 def write_prompt(
     recipe: dict[str, Any], tokenizer: Any, question: str, count: int, columns: int
 ) -> list[int]:
-    """The ids of the prompt, a placeholder for each embedding of the picture."""
+    """The ids of the prompt, with one placeholder per embedding of the picture."""
     text = recipe["template"].replace(recipe["mark"], question)
     ids: list[int] = tokenizer(text, add_special_tokens=recipe["add_special_tokens"])["input_ids"]
     token = recipe["image_token_id"]

@@ -1,4 +1,4 @@
-"""The modes that were asked for, one after another, and the table at the end."""
+"""Runs the requested modes and prints the final table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from profiling.graphs.check import ExportFailed
-from profiling.graphs.vision_chain import ProviderAbsent
 from profiling.models.loading import load_family
 from profiling.models.weights import describe_weights, locate
 from profiling.partition.outcomes import Outcome, draw_table
@@ -17,9 +16,10 @@ from profiling.partition.running import RunFirst, Task, convert, run_onnx, run_o
 from profiling.partition.standalone import ScriptFailed, run_standalone
 from profiling.parts.reduced import PartMissing
 from profiling.points.point import Point
+from profiling.runtimes.onnxruntime import ProviderAbsent
 from profiling.samples.samples import Sample
 
-# What can go wrong with a right command; each says in one line what.
+# Failures of a correct command, each with a message of one line.
 FAILURES = (ExportFailed, PartMissing, ProviderAbsent, RunFirst, ScriptFailed)
 _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "original": run_original,
@@ -33,7 +33,7 @@ _MODES: Mapping[str, Callable[[Task], Outcome]] = {
 def run_modes(
     point: Point, sample: Sample, modes: Sequence[str], chosen: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Lines of text; the original is always asked, since the others are held against it."""
+    """Lines of text; the original is always asked, since the others are compared with it."""
     torch.set_num_threads(point.threads)
     task = _read_task(point, sample, chosen)
     yield f"{describe_weights(point)}; {chosen['dtype']} on {point.device}"
@@ -42,9 +42,9 @@ def run_modes(
     for mode in dict.fromkeys(("original", *modes)):
         outcome = _MODES[mode](task)
         outcomes.append(outcome)
-        yield f"{mode}: {outcome.passage.text!r}"
+        yield f"{mode}: {outcome.text!r}"
     yield ""
-    yield from draw_table(outcomes, outcomes[0].passage)
+    yield from draw_table(outcomes, outcomes[0])
     yield f"written to {task.output}"
 
 

@@ -1,65 +1,61 @@
-"""The table at the end: what each mode took, and whether it answers as the original does."""
+"""The final table: the cost of each mode, and whether its answer equals the original's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from profiling.partition.watching import Memory
+from profiling.records import Reading
 
 _MEGA = 1e6
+# The columns that readings fill: heading, metric, and what a number is divided by.
+_TIMES = (
+    ("latency s", "latency_s"),
+    ("low", "latency_ci_low_s"),
+    ("high", "latency_ci_high_s"),
+    ("preprocess s", "preprocess_s"),
+    ("vision s", "vision_s"),
+    ("prefill s", "prefill_s"),
+    ("decode s", "decode_s"),
+)
+_RATES = (("tokens/s", "tokens_per_s"),)
+_SIZES = (
+    ("load peak MB", "load_peak_bytes"),
+    ("CPU delta MB", "cpu_memory_delta_bytes"),
+    ("CPU peak MB", "cpu_memory_peak_bytes"),
+    ("GPU delta MB", "gpu_memory_delta_bytes"),
+    ("GPU peak MB", "gpu_memory_peak_bytes"),
+)
 _HEADINGS = (
     "mode",
     "load s",
-    "preprocess s",
-    "vision s",
-    "language s",
-    "total s",
-    "tokens/s",
-    "CPU delta MB",
-    "CPU peak MB",
-    "GPU delta MB",
-    "GPU peak MB",
+    *(heading for heading, _ in (*_TIMES, *_RATES, *_SIZES)),
     "on disk MB",
     "equal",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
-    """One question taken through a mode."""
-
-    preprocess_s: float | None  # None where it cannot be told from the vision part
-    vision_s: float
-    language_s: float
-    tokens: list[int] | None  # None where only the text is known
-    text: str
-
-    @property
-    def total_s(self) -> float:
-        return (self.preprocess_s or 0) + self.vision_s + self.language_s
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        return None if self.tokens is None else len(self.tokens) / self.total_s
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A mode: what it took, and what it answered."""
+    """The cost of a mode and its answer."""
 
     mode: str
-    load_s: float | None  # None where it cannot be told from the passage
-    passage: Passage
-    memory: Memory
-    disk_bytes: int
+    load_s: float | None  # None where it cannot be told from the rest
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    tokens: list[int] | None  # None where only the text is known
+    text: str
+    disk_bytes: int = 0
+
+    def value(self, metric: str) -> float | None:
+        reading = self.readings.get(metric)
+        return None if reading is None else reading.value
 
 
-def compare(outcome: Outcome, original: Passage) -> str:
+def compare(outcome: Outcome, original: Outcome) -> str:
     """The verdict in the table's last column."""
-    tokens, wanted = outcome.passage.tokens, original.tokens
+    tokens, wanted = outcome.tokens, original.tokens
     if tokens is None or wanted is None:
-        return "equal" if outcome.passage.text == original.text else "differs"
+        return "equal" if outcome.text == original.text else "differs"
     if tokens == wanted:
         return "equal"
     pairs = zip(tokens, wanted, strict=False)
@@ -67,7 +63,7 @@ def compare(outcome: Outcome, original: Passage) -> str:
     return f"differs after {same} of {len(wanted)} tokens"
 
 
-def draw_table(outcomes: Sequence[Outcome], original: Passage) -> Iterator[str]:
+def draw_table(outcomes: Sequence[Outcome], original: Outcome) -> Iterator[str]:
     """Lines of text, a row for each mode."""
     rows = [_HEADINGS, *(_row(outcome, original) for outcome in outcomes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
@@ -79,26 +75,14 @@ def draw_table(outcomes: Sequence[Outcome], original: Passage) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _row(outcome: Outcome, original: Passage) -> tuple[str, ...]:
-    passage, memory = outcome.passage, outcome.memory
-    seconds = (
-        outcome.load_s,
-        passage.preprocess_s,
-        passage.vision_s,
-        passage.language_s,
-        passage.total_s,
-    )
-    sizes = (
-        memory.cpu_delta_bytes,
-        memory.cpu_peak_bytes,
-        memory.gpu_delta_bytes,
-        memory.gpu_peak_bytes,
-        outcome.disk_bytes,
-    )
+def _row(outcome: Outcome, original: Outcome) -> tuple[str, ...]:
+    times = (outcome.load_s, *(outcome.value(metric) for _, metric in _TIMES))
+    rates = (outcome.value(metric) for _, metric in _RATES)
+    sizes = (*(outcome.value(metric) for _, metric in _SIZES), outcome.disk_bytes)
     return (
         outcome.mode,
-        *("-" if value is None else f"{value:.4f}" for value in seconds),
-        "-" if passage.tokens_per_s is None else f"{passage.tokens_per_s:.1f}",
+        *("-" if value is None else f"{value:.4f}" for value in times),
+        *("-" if value is None else f"{value:.1f}" for value in rates),
         *("-" if value is None else f"{value / _MEGA:.1f}" for value in sizes),
         compare(outcome, original),
     )

@@ -1,36 +1,30 @@
-"""One question taken through a model: as it was, in parts, and with its vision part as a graph."""
+"""Answers one question with a model: unchanged, in parts, and with its vision part as a graph."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.models.family import Family
 from profiling.models.loading import LoadPlan, load_model
-from profiling.models.model import Model, Prepared
 from profiling.models.weights import WeightsSource
-from profiling.partition.outcomes import Outcome, Passage
-from profiling.partition.watching import Memory, Stopwatch
+from profiling.partition.measuring import measure
+from profiling.partition.outcomes import Outcome
 from profiling.parts.artifacts import locked, size_bytes
-from profiling.parts.assembling import (
-    answer_from,
-    embed,
-    load_language,
-    load_vision,
-)
+from profiling.parts.assembling import join, load_language, load_vision
 from profiling.parts.cutting import (
+    MANIFEST,
     PARTS,
-    TIES,
     cut,
     cut_network,
     file_of,
-    read_ties,
+    read_manifest,
     write_pt,
 )
 from profiling.parts.parts_cache import digest_of, local_folder
@@ -38,16 +32,14 @@ from profiling.parts.reduced import replace_parts
 from profiling.points.point import Point
 from profiling.samples.samples import Sample
 
-Loaded = TypeVar("Loaded")
-
 
 class RunFirst(RuntimeError):
-    """Something has to be made before this can run: one line that says what to run."""
+    """Another mode has to run first; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the modes of one command have in common."""
+    """The input shared by all modes of one command."""
 
     point: Point
     source: WeightsSource
@@ -76,39 +68,48 @@ class Task:
 
 def run_original(task: Task) -> Outcome:
     """The library's own `generate` on the whole model."""
-    with Memory(device=task.device) as memory:
-        model, load_s = _timed(lambda: load_model(task.point, LoadPlan(dtype=task.dtype)))
-        passage = _ask(task, model)
+
+    def load() -> LoadedModel:
+        return LoadedModel(model=load_model(task.point, LoadPlan(dtype=task.dtype)))
+
     size = size_bytes(local_folder(task.source)) if task.source.values == "stored" else 0
-    return _outcome("original", load_s, passage, memory, size)
+    return _measure("original", task, load, size)
 
 
 def run_split(task: Task) -> Outcome:
-    """Both parts from their own files: the pictures first, then the answer from embeddings."""
+    """Both parts from their own files, the language part asking the vision part."""
     ensure_parts(task)
-    with Memory(device=task.device) as memory:
+
+    def load() -> LoadedModel:
         given: dict[str, Any] = {
             "family": task.family,
             "dtype": task.dtype,
             "device": task.device,
         }
-        (vision, language), load_s = _timed(
-            lambda: (load_vision(task.output, **given), load_language(task.output, **given))
+        loaded = LoadedModel(
+            model=join(load_vision(task.output, **given), load_language(task.output, **given))
         )
-        passage = _ask_parts(task, vision, language)
+        loaded.absorb_projector()
+        return loaded
+
     present = [file_of(task.output, part) for part in PARTS if file_of(task.output, part).is_file()]
-    return _outcome("split_native", load_s, passage, memory, sum(map(size_bytes, present)))
+    return _measure("split_native", task, load, sum(map(size_bytes, present)))
+
+
+def _measure(mode: str, task: Task, load: Callable[[], LoadedModel], disk_bytes: int) -> Outcome:
+    found = measure(mode, load, point=task.point, sample=task.sample)
+    return dataclasses.replace(found, disk_bytes=disk_bytes)
 
 
 def convert(task: Task) -> Outcome:
-    """The vision part becomes a graph, which is then asked what the original was asked."""
+    """Export the vision part as a graph and answer with it."""
     ensure_parts(task)
     export(task, folder=task.onnx_folder, layout=task.onnx_layout)
     return dataclasses.replace(run_onnx(task), mode="convert_onnx")
 
 
 def export(task: Task, *, folder: Path, layout: str) -> Path:
-    """The vision part as a graph, from its own file alone."""
+    """Export the vision part, loaded from its own file only."""
     from profiling.graphs.export import export_vision
 
     vision = load_vision(
@@ -130,36 +131,33 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
 
 
 def run_onnx(task: Task) -> Outcome:
-    """The language part with the graph in the place of the vision part."""
+    """The language part with the graph instead of the vision part."""
     if not task.onnx_file.is_file():
         raise RunFirst(f"there is no {task.onnx_file}: run --mode convert_onnx first")
     from profiling.graphs.vision_chain import load_vision as load_graph
 
     ensure_parts(task)
-    with Memory(device=task.device) as memory:
 
-        def load() -> Model:
-            model = load_language(
-                task.output, family=task.family, dtype=task.dtype, device=task.device
-            )
-            graph = load_graph(
-                task.onnx_file,
-                model=model,
-                threads=torch.get_num_threads(),
-                provider=None,
-                provider_options={},
-            )
-            replace_parts(model.network, {task.family.parts.vision: graph})
-            return model
+    def load() -> LoadedModel:
+        model = load_language(task.output, family=task.family, dtype=task.dtype, device=task.device)
+        graph = load_graph(
+            task.onnx_file,
+            model=model,
+            threads=torch.get_num_threads(),
+            provider=None,
+            provider_options={},
+        )
+        replace_parts(model.network, {task.family.parts.vision: graph})
+        loaded = LoadedModel(model=model)
+        loaded.absorb_projector()
+        return loaded
 
-        model, load_s = _timed(load)
-        passage = _ask(task, model)
     size = size_bytes(task.onnx_folder) + size_bytes(file_of(task.output, "language"))
-    return _outcome("run_onnx", load_s, passage, memory, size)
+    return _measure("run_onnx", task, load, size)
 
 
 def ensure_parts(task: Task) -> None:
-    """Cut the checkpoint, unless the folder holds the parts of these very values already."""
+    """Split the checkpoint unless the folder already has the parts of these weights."""
     digest = digest_of(task.source, task.point.seed, task.dtype)
     task.output.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
@@ -170,8 +168,8 @@ def ensure_parts(task: Task) -> None:
 
 
 def _cut(task: Task, digest: str) -> None:
-    # What was made of other values must not be taken for being of these.
-    (task.output / TIES).unlink(missing_ok=True)
+    # Files made from other weights must not be reused.
+    (task.output / MANIFEST).unlink(missing_ok=True)
     for stale in (file_of(task.output, "vision").with_suffix(".pt"), task.onnx_file):
         stale.unlink(missing_ok=True)
     described: dict[str, Any] = {
@@ -188,78 +186,11 @@ def _cut(task: Task, digest: str) -> None:
 
 
 def _has_parts(folder: Path, digest: str) -> bool:
-    if not (folder / TIES).is_file():
+    if not (folder / MANIFEST).is_file():
         return False
-    ties = read_ties(folder)
+    manifest = read_manifest(folder)
     whole = all(
         (folder / part["file"]).is_file() and size_bytes(folder / part["file"]) == part["bytes"]
-        for part in ties["parts"].values()
+        for part in manifest["parts"].values()
     )
-    return whole and ties["weights_digest"] == digest
-
-
-def _ask(task: Task, model: Model) -> Passage:
-    """A whole generation, its vision part timed from inside."""
-    watch = Stopwatch(device=task.device)
-    prepared = model.prepare(task.sample, None)
-    modules = [model.network.get_submodule(path) for path in task.family.vision_paths]
-    for _ in ("to warm up", "to be timed"):
-        watch.seconds.clear()
-        with watch.part("preprocess"):
-            inputs = model.place(model.encode([prepared], task.point.img_size))
-        with watch.part("generate"), watch.inside("vision", modules):
-            tokens = model.generate(
-                inputs, side=task.point.img_size, length=task.point.max_new_tokens, exact=False
-            )
-    seconds = watch.seconds
-    language_s = seconds["generate"] - seconds["vision"]
-    return _passage(model, seconds["preprocess"], seconds["vision"], language_s, tokens)
-
-
-def _ask_parts(task: Task, vision: Model, language: Model) -> Passage:
-    watch = Stopwatch(device=task.device)
-    prepared: Prepared = vision.prepare(task.sample, None)
-    side = task.point.img_size
-    for _ in ("to warm up", "to be timed"):
-        watch.seconds.clear()
-        with watch.part("preprocess"):
-            inputs = vision.encode([prepared], side)
-        with watch.part("vision"):
-            embeddings = embed(vision, inputs)
-        with watch.part("language"):
-            tokens = answer_from(
-                language,
-                inputs,
-                embeddings,
-                side=side,
-                length=task.point.max_new_tokens,
-                exact=False,
-            )
-    seconds = watch.seconds
-    return _passage(language, seconds["preprocess"], seconds["vision"], seconds["language"], tokens)
-
-
-def _passage(
-    model: Model, preprocess_s: float, vision_s: float, language_s: float, tokens: torch.Tensor
-) -> Passage:
-    (count,) = model.count_new_tokens(tokens)
-    (text,) = model.family.decode(tokens)
-    return Passage(
-        preprocess_s=preprocess_s,
-        vision_s=vision_s,
-        language_s=language_s,
-        tokens=tokens[0, :count].tolist(),
-        text=text,
-    )
-
-
-def _timed(load: Callable[[], Loaded]) -> tuple[Loaded, float]:
-    begun = time.perf_counter()
-    loaded = load()
-    return loaded, time.perf_counter() - begun
-
-
-def _outcome(
-    mode: str, load_s: float, passage: Passage, memory: Memory, disk_bytes: int
-) -> Outcome:
-    return Outcome(mode=mode, load_s=load_s, passage=passage, memory=memory, disk_bytes=disk_bytes)
+    return whole and manifest["weights_digest"] == digest

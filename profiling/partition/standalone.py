@@ -1,4 +1,4 @@
-"""Two folders that answer questions on a machine that has not got this project."""
+"""Saves two standalone folders that answer questions without this project installed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from typing import Any
 
 from profiling import PROJECT
 from profiling.graphs.vision_chain import CHECK_FILE
-from profiling.partition.outcomes import Outcome, Passage
+from profiling.partition.outcomes import Outcome
 from profiling.partition.running import Task, ensure_parts, export
-from profiling.partition.watching import Memory
 from profiling.parts.artifacts import (
     locked,
     replacing,
@@ -27,6 +26,7 @@ from profiling.parts.artifacts import (
     write_json,
 )
 from profiling.parts.cutting import INDEX, file_of
+from profiling.records import MEASURED, Reading
 
 _ROOM = PROJECT / "profiling"
 _VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
@@ -41,27 +41,27 @@ _TOKENIZER = (
     "*.model",
 )
 
-_VISION_README = """# The vision part, on its own
+_VISION_README = """# The vision part, standalone
 
     python -m pip install -r requirements.txt
     python vision_inference.py --image PICTURE --output embeddings.npz
 
-`vision_model.onnx` (with its values beside it) is the vision encoder and its projector; it takes
-pictures of any size, `preprocessing.json` says which size the script makes of them. What it writes,
-the script in the other folder reads.
+`vision_model.onnx` (with its weights beside it) is the vision encoder and its projector for
+pictures of any size; `preprocessing.json` has the size that the script resizes to. The script in
+the other folder reads its output.
 """
-_LANGUAGE_README = """# The language part, on its own
+_LANGUAGE_README = """# The language part, standalone
 
     python -m pip install -r requirements.txt
     python language_inference.py --embeddings embeddings.npz --text "what is in the picture?"
 
-`language_model.safetensors` holds no vision part: in its place the embeddings that
-`vision_inference.py` wrote are handed on. Where there is no GPU, torch for the CPU is enough.
+`language_model.safetensors` has no vision part: the embeddings that `vision_inference.py` wrote
+replace its output. Without a GPU, the CPU build of torch is enough.
 """
 
 
 def save_standalone(task: Task) -> Path:
-    """Both folders, each with a script, what the script reads, and what has to be installed."""
+    """Write both folders, each with a script, its data, and its requirements."""
     ensure_parts(task)
     folder = task.output / "standalone"
     with locked(folder):
@@ -82,7 +82,7 @@ def _save_vision(task: Task, folder: Path) -> None:
 
 
 def _single_graph(task: Task, elsewhere: Path) -> Path:
-    """A graph in one file: the one that was converted where it is such a one."""
+    """A graph in one file: the converted one if it has that form."""
     record = task.onnx_folder / CHECK_FILE
     if task.onnx_file.is_file() and record.is_file():
         told = json.loads(record.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _save_language(task: Task, folder: Path) -> None:
 
 
 def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
-    """A script and the modules of this project that it is made of, which then lie beside it."""
+    """Copy a script and the modules of this project that it uses into one folder."""
     sources = [_ROOM / "partition" / f"{name}.py"]
     sources += [_ROOM / f"{module}.py" for module in modules]
     for source in sources:
@@ -123,7 +123,7 @@ def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
 
 
 def _save_needs(folder: Path, packages: Sequence[str]) -> None:
-    # What follows a plus says where a build came from, which need not be where others get theirs.
+    # The local version after a plus names a build that other machines may not have.
     lines = [f"{package}=={version(package).partition('+')[0]}\n" for package in packages]
     _save_text(folder / "requirements.txt", "".join(lines))
 
@@ -139,7 +139,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def run_standalone(task: Task) -> Outcome:
-    """Both scripts as anybody would run them; their times have the start of Python in them."""
+    """Run both scripts in processes of their own; their times include the start of Python."""
     folder = save_standalone(task)
     with tempfile.TemporaryDirectory() as elsewhere:
         vision_s, _ = _run(
@@ -158,21 +158,30 @@ def run_standalone(task: Task) -> Outcome:
             },
             Path(elsewhere),
         )
-    peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    passage = Passage(
-        preprocess_s=None, vision_s=vision_s, language_s=language_s, tokens=None, text=text
+    source = "both scripts once, the start of Python and of the libraries in it"
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    readings = (
+        _once("latency_s", vision_s + language_s, "s", source),
+        _once("cpu_memory_peak_bytes", peak, "bytes", "the larger of the two processes"),
     )
     return Outcome(
         mode="save_standalone",
         load_s=None,
-        passage=passage,
-        memory=Memory(device=task.device, cpu_peak_bytes=peak_bytes),
+        readings={reading.metric: reading for reading in readings},
+        tokens=None,
+        text=text,
         disk_bytes=size_bytes(folder),
     )
 
 
+def _once(metric: str, value: float, unit: str, source: str) -> Reading:
+    return Reading(
+        phase="total", metric=metric, value=value, unit=unit, status=MEASURED, source=source
+    )
+
+
 class ScriptFailed(RuntimeError):
-    """A saved script did not run: its last words."""
+    """A saved script failed; the message is its last line."""
 
 
 def _run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
@@ -188,6 +197,6 @@ def _run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[flo
     )
     passed_s = time.perf_counter() - begun
     if done.returncode != 0:
-        (*_, last) = done.stderr.strip().splitlines() or ["no words at all"]
+        (*_, last) = done.stderr.strip().splitlines() or ["no message"]
         raise ScriptFailed(f"{script}: {last}")
     return passed_s, done.stdout.strip()

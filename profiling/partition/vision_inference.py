@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", required=True, type=Path)
     parser.add_argument("--output", default=Path("embeddings.npz"), type=Path)
-    parser.add_argument("--threads", default=0, type=int, help="0: as many as suit the machine")
+    parser.add_argument("--threads", default=0, type=int, help="0: chosen by the runtime")
     chosen = parser.parse_args()
     recipe = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     pixels = see(read_picture(chosen.image), recipe)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture as a person sees it: upright, opaque, eight bits of red, green and blue."""
+    """A picture as displayed: upright, opaque, 8-bit RGB."""
     with Image.open(path) as stored:
         picture = ImageOps.exif_transpose(stored)
     if picture.mode.startswith("I"):
@@ -47,7 +47,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def see(picture: Image.Image, recipe: dict[str, Any]) -> Array:  # [3, height, width]
-    """The pixels in the size and the range that the model was made for."""
+    """Pixels, resized and normalized for the model."""
     resized = resize(picture, recipe)
     values = numpy.asarray(resized).astype(numpy.float64) * recipe["rescale_factor"]
     values = values.astype(numpy.float32)
@@ -62,7 +62,7 @@ def resize(picture: Image.Image, recipe: dict[str, Any]) -> Image.Image:
         return picture.resize((side, side), resample)
     width, height = picture.size
     if recipe["fit"] == "area":
-        # The same area as a square of that side, and the picture's own proportions.
+        # The area of a square with that side, in the picture's aspect ratio.
         multiple = recipe["multiple"]
         scale = side / math.sqrt(width * height) / multiple
         sizes = [max(1, round(length * scale)) * multiple for length in (width, height)]
@@ -75,7 +75,7 @@ def resize(picture: Image.Image, recipe: dict[str, Any]) -> Image.Image:
 
 
 def make_feeds(pixels: Array, recipe: dict[str, Any]) -> dict[str, Array]:
-    """What the graph takes."""
+    """The inputs of the graph."""
     cut = recipe["patches"]
     if cut is None:
         return {"pixel_values": pixels[None]}

@@ -1,1 +1,1 @@
-"""A checkpoint cut into parts, and parts read back."""
+"""Splits a checkpoint into parts and loads parts."""

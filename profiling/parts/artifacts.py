@@ -1,4 +1,4 @@
-"""Files that are made once and kept: whole or not at all, and by one process at a time."""
+"""Cached files, written atomically and by one process at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """A folder filled by `make`, unless it is there; a maker that fails leaves nothing."""
+    """A folder filled by `make` unless it exists; a failure leaves nothing behind."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not folder.is_dir():
@@ -31,7 +31,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time writes to a folder."""
+    """Lock a folder: one process at a time writes to it."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         yield
@@ -39,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place at once, when it is complete."""
+    """A temporary path that replaces `path` atomically when the file is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -58,6 +58,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def size_bytes(path: Path) -> int:
-    """What a file, or everything in a folder, takes on disk."""
+    """Size of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""Parts of a model on their own: the vision part on pictures, the language part on embeddings."""
+"""Runs parts alone: the vision part on pictures, the language part on embeddings."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from profiling.models.family import Family
-from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model
-from profiling.parts.cutting import file_of, read_ties
-from profiling.parts.reduced import Replacements, load_reduced
-
-
-def read_family(folder: Path) -> Family:
-    """The family of a folder of parts, with the processor that was cut with it."""
-    kind = find_family(read_ties(folder)["model"])
-    options = {"local_files_only": True}
-    config = read_config(kind.network_class.config_class, str(folder), options)
-    return kind(config=config, folder=folder, processor_options=options)
+from profiling.models.stand_ins import InFront
+from profiling.parts.cutting import file_of
+from profiling.parts.reduced import Replacements, load_reduced, replace_parts
 
 
 def load_vision(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """The vision part and nothing else: ask it with `embed`."""
+    """The vision part alone; run it with `embed`."""
     nothing: dict[str, nn.Module | Tensor] = {path: nn.Module() for path in family.language_paths}
     network = _load(folder, "vision", nothing, family, dtype, device)
     (first, *_) = network.get_submodule(family.parts.vision).parameters()
@@ -38,7 +29,7 @@ def load_vision(
 def load_language(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
-    """A model that takes embeddings where it would take pixels: ask it with `answer_from`."""
+    """A model that takes embeddings instead of pixels; run it with `answer_from`."""
     wanted = dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
     network = _load(folder, "language", family.stand_ins(wanted), family, dtype, device)
     return _as_model(network, family, device, network.get_input_embeddings().weight.dtype)
@@ -68,15 +59,33 @@ def _as_model(network: Any, family: Family, device: torch.device, dtype: torch.d
     return Model(network=network, family=family, device=device, dtype=dtype, stored_values=True)
 
 
-def load_embedding(folder: Path) -> nn.Embedding:
-    """The token embedding where it is a part of its own."""
-    with safe_open(file_of(folder, "embedding"), framework="pt") as stored:
-        (name, *_) = stored.keys()
-        return nn.Embedding.from_pretrained(stored.get_tensor(name))
+class SeparateVision(InFront):
+    """In the place of a language model's vision part: another network's, asked for embeddings."""
+
+    def __init__(self, *, vision: Model, stand_in: Any) -> None:
+        super().__init__(stand_in)
+        # In a tuple, so that its weights are not taken for the language model's.
+        self._vision = (vision,)
+
+    def forward(self, given: Tensor | None = None, **named: Any) -> Any:
+        (vision,) = self._vision
+        pixels: Tensor = named["pixel_values"] if given is None else given
+        pictures = vision.family.single_pictures(pixels, named)
+        together = {name: torch.cat([p[name] for p in pictures]) for name in pictures[0]}
+        embeddings = embed(vision, together)
+        return self.stand_in(vision.family.as_pictures(embeddings, len(pictures)))
+
+
+def join(vision: Model, language: Model) -> Model:
+    """The language model, whose pictures the vision part on its own embeds."""
+    path = language.family.parts.vision
+    stand_in = language.network.get_submodule(path)
+    replace_parts(language.network, {path: SeparateVision(vision=vision, stand_in=stand_in)})
+    return language
 
 
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Embeddings of the pictures in a batch, a row for each visual token: [N, width]."""
+    """Embeddings of the pictures in a batch, one row per visual token: [N, width]."""
     with torch.inference_mode():
         return vision.family.embed(vision.network, vision.place(inputs))
 
@@ -90,6 +99,6 @@ def answer_from(
     length: int,
     exact: bool,
 ) -> Tensor:
-    """New tokens [B, T] about pictures that were embedded before."""
+    """New tokens [B, T] for pictures that are already embedded."""
     placed = language.place(language.family.with_embeddings(inputs, embeddings))
     return language.generate(placed, side=side, length=length, exact=exact)

@@ -1,10 +1,9 @@
-"""What it costs to make an artifact: time, memory above what was resident before, size on disk."""
+"""What it costs to build an artifact: time, added resident memory, size on disk."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,14 +11,14 @@ from typing import Self
 from profiling.machine.resident import ResidentSampler
 from profiling.parts.artifacts import write_json
 
-MAKING = "making.json"
+BUILD_COST = "making.json"
 _SAMPLE_S = 0.005
 
 
-class Making(ResidentSampler):
+class BuildCost(ResidentSampler):
     """Watches the making of an artifact.
 
-    Resident memory is sampled, since the kernel's own mark belongs to whoever watches the load.
+    Resident memory is sampled, since the load of the model uses the kernel's high-water mark.
     """
 
     def __init__(self) -> None:
@@ -41,20 +40,11 @@ class Making(ResidentSampler):
         self.make_peak_bytes = self.peak_bytes - self.before_bytes
 
     def write(self, folder: Path) -> None:
-        """Kept beside the artifact, so that a run that only reuses it can say what it cost."""
+        """Store the cost beside the artifact, for runs that reuse it."""
         cost = {"make_s": self.make_s, "make_peak_bytes": self.make_peak_bytes}
-        write_json(folder / MAKING, cost)
+        write_json(folder / BUILD_COST, cost)
 
 
-def read_making(folder: Path) -> dict[str, float]:
-    content: dict[str, float] = json.loads((folder / MAKING).read_text(encoding="utf-8"))
+def read_build_cost(folder: Path) -> dict[str, float]:
+    content: dict[str, float] = json.loads((folder / BUILD_COST).read_text(encoding="utf-8"))
     return content
-
-
-def note_making(
-    notes: MutableMapping[str, float], *, make_s: float, make_peak_bytes: float, artifact_bytes: int
-) -> None:
-    """Add to what other optimizations of a stack have cost: times add up, peaks do not."""
-    notes["make_s"] = notes.get("make_s", 0) + make_s
-    notes["make_peak_bytes"] = max(notes.get("make_peak_bytes", 0), make_peak_bytes)
-    notes["artifact_bytes"] = notes.get("artifact_bytes", 0) + artifact_bytes

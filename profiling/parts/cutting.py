@@ -1,8 +1,7 @@
-"""Cutting a checkpoint on disk into parts, without ever holding more of it than a few megabytes.
+"""Splits a checkpoint on disk into parts, with a few megabytes of memory.
 
-The bytes of each value are copied from shard to part as they are: nothing is decoded, so every
-dtype survives, and names stay those of the checkpoint, so the library reads the parts as it would
-have read the whole.
+The bytes of each tensor are copied from shard to part without decoding, so every dtype survives.
+Names stay those of the checkpoint, so the library reads the parts like the whole.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from profiling.models.weights import read_header
 from profiling.parts.artifacts import replacing, size_bytes, write_json
 
 INDEX = "model.safetensors.index.json"
-TIES = "model_config.json"
+MANIFEST = "model_config.json"
 PARTS = ("vision", "language", "embedding")
 _CHUNK_BYTES = 4 * 2**20
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -34,7 +33,7 @@ _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A value of a checkpoint: where its bytes are."""
+    """A tensor of a checkpoint, by the location of its bytes."""
 
     name: str
     dtype: str
@@ -45,12 +44,12 @@ class Value:
 
 
 def file_of(folder: Path, part: str) -> Path:
-    """Where the values of a part are in a folder of parts."""
+    """The file with the weights of a part."""
     return folder / f"{part}_model" / f"{part}_model.safetensors"
 
 
 def list_values(folder: Path) -> list[Value]:
-    """All values of a checkpoint folder, from the headers of its shards alone."""
+    """All tensors of a checkpoint folder, from the headers of its shards only."""
     return [value for shard in _list_shards(folder) for value in _values_in(shard)]
 
 
@@ -82,12 +81,12 @@ def _values_in(shard: Path) -> Iterator[Value]:
 def cut(
     source: Path, folder: Path, *, family: Family, model: str, digest: str, embedding: bool
 ) -> Path:
-    """A checkpoint folder as a folder of parts; with `embedding` the token embedding is a third."""
+    """Split a checkpoint folder; with `embedding` the token embedding is a third part."""
     parts = _sort_out(list_values(source), family, embedding)
     for part, values in parts.items():
         copy_values(values, file_of(folder, part))
     _copy_settings(source, folder)
-    return _tie_together(folder, parts, family, model, digest)
+    return _write_manifest(folder, parts, family, model, digest)
 
 
 def cut_network(
@@ -100,7 +99,7 @@ def cut_network(
     digest: str,
     embedding: bool,
 ) -> Path:
-    """The same for values that exist in memory alone; `processor` is where the tokenizer is."""
+    """Split a network in memory; `processor` is the folder with the tokenizer."""
     named = _without_ties(network.state_dict())
     for part, names in _group(named, family, embedding).items():
         with replacing(file_of(folder, part)) as unfinished:
@@ -114,11 +113,11 @@ def cut_network(
         for part in PARTS
         if file_of(folder, part).is_file()
     }
-    return _tie_together(folder, parts, family, model, digest)
+    return _write_manifest(folder, parts, family, model, digest)
 
 
 def _without_ties(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each value under the first of its names."""
+    """Each tensor under its first name only."""
     first: dict[int, str] = {}
     for name, value in values.items():
         first.setdefault(value.data_ptr() if value.numel() else id(value), name)
@@ -140,7 +139,7 @@ def _group(named: Mapping[str, Any], family: Family, embedding: bool) -> dict[st
 
 
 def copy_values(values: Sequence[Value], path: Path) -> None:
-    """Values of one or several files into one, bytes as they are and in their order."""
+    """Copy tensors of one or several files into one file, in order and byte by byte."""
     with replacing(path) as unfinished, unfinished.open("wb") as target:
         target.write(_make_header(values))
         for value in values:
@@ -166,36 +165,36 @@ def _copy_bytes(value: Value, target: Any) -> None:
         while left:
             chunk = stream.read(min(left, _CHUNK_BYTES))
             if not chunk:
-                raise OSError(f"{value.file} ends inside of {value.name}")
+                raise OSError(f"{value.file} ends within {value.name}")
             target.write(chunk)
             left -= len(chunk)
 
 
 def _copy_settings(source: Path, folder: Path) -> None:
-    """What says how to use the values: configurations, tokenizer, templates."""
+    """Copy configurations, tokenizer and templates."""
     for pattern in _SETTINGS:
         for path in sorted(source.glob(pattern)):
-            if path.name not in (INDEX, TIES):
+            if path.name not in (INDEX, MANIFEST):
                 with replacing(folder / path.name) as unfinished:
                     shutil.copyfile(path, unfinished)
 
 
-def _tie_together(
+def _write_manifest(
     folder: Path, parts: Mapping[str, Sequence[Value]], family: Family, model: str, digest: str
 ) -> Path:
-    """Indices by which the library reads the parts, one by one or together, as a checkpoint."""
+    """Write the manifest, and indices for the library to read the parts alone or together."""
     places = {v.name: (part, v) for part, values in parts.items() for v in values}
     _write_index(folder, folder, places)
     for part in parts:
         home = file_of(folder, part).parent
-        # The head may be the embedding itself, so that a language model never goes without.
+        # The head may be tied to the embedding, so the language part needs it.
         wanted = {part} | ({"embedding"} if part == "language" else set())
         _write_index(home, folder, {n: found for n, found in places.items() if found[0] in wanted})
         for name in ("config.json", "generation_config.json"):
             if (folder / name).is_file():
                 with replacing(home / name) as unfinished:
                     shutil.copyfile(folder / name, unfinished)
-    write_json(folder / TIES, _describe(folder, parts, family, model, digest))
+    write_json(folder / MANIFEST, _describe(folder, parts, family, model, digest))
     return folder
 
 
@@ -232,14 +231,14 @@ def _describe(
     }
 
 
-def read_ties(folder: Path) -> dict[str, Any]:
-    """What ties the parts in a folder together."""
-    content: dict[str, Any] = json.loads((folder / TIES).read_text(encoding="utf-8"))
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of parts."""
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return content
 
 
 def write_pt(folder: Path) -> Path:
-    """The vision part in the older form: a dictionary of tensors, and no code."""
+    """Write the vision part as a `.pt` file: a dictionary of tensors, without code."""
     path = file_of(folder, "vision").with_suffix(".pt")
     with safe_open(file_of(folder, "vision"), framework="pt") as stored:
         values = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

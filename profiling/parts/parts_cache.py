@@ -1,4 +1,4 @@
-"""Folders of parts that runs share: cut once for each content, found again by it."""
+"""Cached folders of parts, addressed by content and shared by runs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from profiling.machine.cache import cache_root
 from profiling.models.family import Family
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import make_once
-from profiling.parts.build_cost import Making
+from profiling.parts.build_cost import BuildCost
 from profiling.parts.cutting import cut, cut_network
 from profiling.samples.hub import explained
 
-# To be raised when the same content would be written in another way.
+# Increase it when the same content would be written differently.
 _FORMAT = 1
 
 
 def parts_of(
     source: WeightsSource, *, family: Family, model: str, embedding: bool, network: Any
 ) -> Path:
-    """The parts of a checkpoint, or of a network whose values were made in memory."""
+    """The parts of a checkpoint, or of a network that exists in memory only."""
     content = _digest(source, family, embedding, network)
     described: dict[str, Any] = {
         "family": family,
@@ -36,18 +36,18 @@ def parts_of(
 
     def make(folder: Path) -> None:
         whole = None if network is not None else local_folder(source)
-        with Making() as making:
+        with BuildCost() as cost:
             if whole is not None:
                 cut(whole, folder, **described)
             else:
                 cut_network(network, folder, processor=Path(source.processor), **described)
-        making.write(folder)
+        cost.write(folder)
 
     return make_once(cache_root() / "parts" / f"{model}-{content}", make)
 
 
 def digest_of(source: WeightsSource, seed: int, dtype: torch.dtype) -> str:
-    """What the values of a source are known by; of random ones, what they are made with."""
+    """A digest of a source's weights; of random ones, a digest of seed and dtype."""
     made = f"-{seed}-{dtype}" if source.values == "random" else ""
     return hashlib.sha256((source.digest + made).encode()).hexdigest()
 
@@ -61,12 +61,12 @@ def _digest(source: WeightsSource, family: Family, embedding: bool, network: Any
 
 
 def _sums(network: Any) -> dict[str, float]:
-    """Random values by their sums: another seed, device or generator gives others."""
+    """Sums of random weights, which differ by seed, device and generator."""
     return {name: float(value.detach().sum()) for name, value in network.named_parameters()}
 
 
 def local_folder(source: WeightsSource) -> Path:
-    """The checkpoint as a folder on this machine, fetched where it is on the hub."""
+    """The checkpoint as a local folder, downloaded if it is on the hub."""
     if source.options.get("local_files_only"):
         return Path(source.config)
     hub = import_module("huggingface_hub")

@@ -1,4 +1,4 @@
-"""A network of which only some parts are made, loaded from the files that hold those parts."""
+"""Builds a network with only some of its parts and loads their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Replacements = Mapping[str, nn.Module | Tensor]
 
 
 class PartMissing(RuntimeError):
-    """A folder that should hold a part lacks values of it."""
+    """A folder lacks weights of a part."""
 
 
 def load_reduced(
@@ -25,7 +25,7 @@ def load_reduced(
     dtype: torch.dtype | str,
     device: torch.device,
 ) -> Any:
-    """The network with replacements in it, everything else from the files in a folder."""
+    """The network with replacements; everything else is loaded from a folder."""
     placed = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
     network, found = reduced_class(kind, replacements).from_pretrained(
         folder,
@@ -36,32 +36,32 @@ def load_reduced(
         output_loading_info=True,
         **placed,
     )
-    # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
+    # One device needs no dispatch, and `generate` adds hooks to a network with this map.
     vars(network).pop("hf_device_map", None)
     missing = [*sorted(found["missing_keys"]), *list_unmade(network)]
     if missing:
-        raise PartMissing(f"{folder}: there are no values for {', '.join(missing[:5])}")
+        raise PartMissing(f"{folder}: there are no weights for {', '.join(missing[:5])}")
     return network.eval().requires_grad_(False)
 
 
 def list_unmade(network: nn.Module) -> list[str]:
-    """Parameters and buffers that have a shape and no values."""
+    """Names of parameters and buffers that are on the meta device."""
     named = [*network.named_parameters(), *network.named_buffers()]
     return [name for name, tensor in named if tensor.is_meta]
 
 
 def reduced_class(kind: type[Any], replacements: Replacements) -> type[Any]:
-    """A network's class whose networks are made with replacements in them."""
+    """A subclass whose networks are built with replacements."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         kind.__init__(self, config, *args, **kwargs)
         replace_parts(self, replacements)
-        # The library looks up what is tied whether or not it is there.
+        # The library looks up tied weights even if they are absent.
         present = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         ties = self.all_tied_weights_keys.items()
         self.all_tied_weights_keys = {a: b for a, b in ties if {a, b} <= present}
 
-    # The library knows by a class's name and module how older checkpoints name its values.
+    # The library renames weights of older checkpoints by a class's name and module.
     return type(kind.__name__, (kind,), {"__init__": __init__, "__module__": kind.__module__})
 
 
@@ -69,6 +69,6 @@ def replace_parts(network: nn.Module, replacements: Replacements) -> None:
     for path, replacement in replacements.items():
         parent, _, name = path.rpartition(".")
         holder = network.get_submodule(parent)
-        # A tensor takes the place of a parameter without being one: it is no value of a checkpoint.
+        # A tensor replaces a parameter without becoming one: no checkpoint has weights for it.
         delattr(holder, name)
         setattr(holder, name, replacement)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import ClassVar, Protocol
 
+from profiling.engines.workload import Rotation, Workload
 from profiling.machine.clock import Time
-from profiling.machine.nvml import cuda_uuid
+from profiling.machine.machine import gpu_uuid
 from profiling.probes.codecarbon_estimate import (
     MISSING,
     CodeCarbonEstimate,
@@ -26,16 +27,15 @@ from profiling.probes.energy_measurement import (
 from profiling.probes.instruments import Instruments, open_instruments
 from profiling.records import ESTIMATED, Reading, unavailable
 
-if TYPE_CHECKING:
-    from profiling.engines.workload import Workload
+ELSEWHERE = "the engine runs on no device of this machine"
 
 
 class Estimator(Protocol):
     def measure(self, work: Callable[[], None]) -> ModelledEnergy: ...
 
 
-def estimator_of(device: Any) -> Estimator:
-    return CodeCarbonEstimate(gpu_uuid=cuda_uuid(device))
+def estimator_of(gpu_uuid: str | None) -> Estimator:
+    return CodeCarbonEstimate(gpu_uuid=gpu_uuid)
 
 
 OpenInstruments = Callable[..., AbstractContextManager[Instruments]]
@@ -45,21 +45,28 @@ OpenInstruments = Callable[..., AbstractContextManager[Instruments]]
 class EnergyProbe(EnergySettings):
     """Fills windows with whole passes and reads the counters around them."""
 
+    timed: ClassVar[bool] = False
+
     open_instruments: OpenInstruments = open_instruments
-    estimator: Callable[[Any], Estimator] = estimator_of
+    estimator: Callable[[str | None], Estimator] = estimator_of
 
     @staticmethod
-    def prepare(device: Any) -> threading.Thread | None:
+    def prepare(device: str) -> threading.Thread | None:
         """Start the slow part of the estimate's start in the background, while nothing is timed."""
         if not CodeCarbonEstimate.is_installed():
             return None
-        return CodeCarbonEstimate(gpu_uuid=cuda_uuid(device)).prepare()
+        return CodeCarbonEstimate(gpu_uuid=gpu_uuid(device)).prepare()
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
-        device, sample_s = workload.model.device, self.power_sample_s
-        with self.open_instruments(device, power_sample_s=sample_s) as instruments:
+        footprint = workload.engine.footprint()
+        if not footprint.on_cpu and footprint.gpu_uuid is None:
+            yield from measure_nothing(ELSEWHERE)
+            yield unavailable("total", "energy_estimate_j", "J", ELSEWHERE)
+            return
+        sample_s = self.power_sample_s
+        with self.open_instruments(footprint.gpu_uuid, power_sample_s=sample_s) as instruments:
             yield from self._measured(workload, instruments)
-        yield from self._estimated(workload)
+        yield from self._estimated(workload, footprint.gpu_uuid)
 
     def _measured(self, workload: Workload, instruments: Instruments) -> Iterator[Reading]:
         for component, reason in instruments.missing.items():
@@ -71,7 +78,7 @@ class EnergyProbe(EnergySettings):
             return
         yield from session.readings()
 
-    def _estimated(self, workload: Workload) -> Iterator[Reading]:
+    def _estimated(self, workload: Workload, gpu_uuid: str | None) -> Iterator[Reading]:
         if not CodeCarbonEstimate.is_installed():
             yield unavailable("total", "energy_estimate_j", "J", MISSING)
             return
@@ -82,7 +89,7 @@ class EnergyProbe(EnergySettings):
             samples = _fill(workload, at_least_s=self.estimate_s, time=Time())
 
         try:
-            modelled = self.estimator(workload.model.device).measure(fill)
+            modelled = self.estimator(gpu_uuid).measure(fill)
         except NoEstimate as reason:
             yield unavailable("total", "energy_estimate_j", "J", str(reason))
             return
@@ -91,11 +98,11 @@ class EnergyProbe(EnergySettings):
 
 def _fill(workload: Workload, *, at_least_s: float, time: Time) -> int:
     """Whole passes for at least that long; how many samples they held."""
-    started_s, passes = time.now_s(), 0
+    batches, started_s, passes = Rotation(workload), time.now_s(), 0
     while passes == 0 or time.now_s() - started_s < at_least_s:
-        workload.run(passes)
+        batches.run()
         passes += 1
-    workload.model.synchronize()
+    workload.engine.synchronize()
     return passes * workload.batch_size
 
 

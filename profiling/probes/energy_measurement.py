@@ -6,17 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
-from profiling.errors import ConfigError
+from profiling.engines.workload import Rotation, Workload
+from profiling.errors import ConfigError, Unsupported
 from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
 from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
-from profiling.statistics import Estimate, estimate_mean, subtract
-
-if TYPE_CHECKING:
-    from profiling.engines.workload import Workload
+from profiling.statistics.means import Estimate, estimate_mean, subtract
 
 # Of readings that see only a part of the time, no more is believed than this share.
 POWER_TRUSTED_WITHIN = 0.02
@@ -150,7 +147,7 @@ class Measurement:
     def _check(self, work: Work, *, kinds: int, idle_s: float) -> None:
         """Whether windows of this work fit into the time left and between two wraps."""
         started_s = self.time.now_s()
-        work.run(0)
+        work.run()
         pass_s = self.time.now_s() - started_s
         self._afford(kinds=kinds, window_s=max(self.window_s, pass_s), idle_s=idle_s)
         # The last pass of a window begins before its end and runs on behind it.
@@ -173,9 +170,11 @@ class Measurement:
     # Work
 
     def _whole(self, max_new_tokens: int | None) -> Work:
-        def run(index: int) -> None:
-            self.workload.run(index, max_new_tokens=max_new_tokens)
-            self.workload.model.synchronize()
+        batches = Rotation(self.workload)
+
+        def run() -> None:
+            batches.run(max_new_tokens=max_new_tokens)
+            self.workload.engine.synchronize()
 
         return Work(run=run, samples=self.workload.batch_size)
 
@@ -380,26 +379,8 @@ def _relative_uncertainty(estimate: Estimate) -> float:
 
 def vision_work(workload: Workload) -> Work:
     """The vision part alone, again and again on the inputs that one pass gave it."""
-    import torch
-
-    module = workload.model.parts()["vision"][0]
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def keep(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, kwargs))
-
-    handle = module.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        workload.run(0, max_new_tokens=1)
-    finally:
-        handle.remove()
-    if not calls:
-        raise CannotMeasure("the vision part was not called by a pass")
-
-    def run(_index: int) -> None:
-        with torch.inference_mode():
-            for args, kwargs in calls:
-                module(*args, **kwargs)
-        workload.model.synchronize()
-
-    return Work(run=run, samples=workload.batch_size)
+        repeat = workload.engine.replay("vision", lambda: workload.run(0, max_new_tokens=1))
+    except Unsupported as reason:
+        raise CannotMeasure(str(reason)) from None
+    return Work(run=repeat, samples=workload.batch_size)

@@ -44,7 +44,7 @@ class Doubtful(Protocol):
 class Work:
     """What a window is filled with: whole passes, each of so many samples."""
 
-    run: Callable[[int], None]
+    run: Callable[[], None]
     samples: int
 
 
@@ -158,7 +158,7 @@ class Meter:
                 usual_s = worked_s / passes.count
                 self._pause(passes, chance.random() * min(self.period_s, usual_s))
                 pause_at_s += stretch_s
-            work.run(passes.count)
+            work.run()
             passes.count += 1
             worked_s = self.time.now_s() - begun_s - passes.paused_s
         return passes

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from profiling.machine.clock import Time
 from profiling.machine.nvml import (
@@ -16,7 +15,6 @@ from profiling.machine.nvml import (
     NoBoardEnergy,
     PowerIntegral,
     board_of,
-    cuda_uuid,
     open_counter,
 )
 from profiling.machine.rapl import PACKAGE, POWERCAP, open_rapl
@@ -41,12 +39,12 @@ class Instruments:
 
 
 @contextmanager
-def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instruments]:
-    """The counters that charge a run on this device, real ones."""
-    if device.type != "cuda":
+def open_instruments(gpu_uuid: str | None, *, power_sample_s: float) -> Iterator[Instruments]:
+    """The counters that charge work on a GPU, or on the CPU where there is no UUID; real ones."""
+    if gpu_uuid is None:
         yield cpu_instruments(POWERCAP, Time())
         return
-    with board_of(cuda_uuid(device)) as board:
+    with board_of(gpu_uuid) as board:
         if board is None:
             yield Instruments(headline=BOARD, counters={}, missing={BOARD: NO_BOARD}, time=Time())
             return

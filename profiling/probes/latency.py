@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gc
-import random
 import statistics as plain
 import time
 from collections.abc import Iterator
 
-from profiling.engines.transformers.hooks import PHASES, PhaseHooks, Timing
-from profiling.engines.workload import Workload
+from profiling.engines.trace import PHASES, Timing
+from profiling.engines.workload import Rotation, Workload
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
-from profiling.statistics import Repeats, Settling, Summary, describe_interval, summarize
-
-_HOST = "perf_counter_ns around the batch, hooks on the parts"
-_EVENTS = "CUDA events in the stream, hooks on the parts, one synchronization at the end"
+from profiling.statistics.stopping import Repeats, Settling
+from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 
 class LatencyProbe:
@@ -44,44 +41,41 @@ class LatencyProbe:
         self._warmup = Settling(window=warmup_window, tolerance=warmup_tolerance, cap=warmup_cap)
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
-        with PhaseHooks(workload.model) as hooks:
-            warm = self._warm_up(workload, hooks)
-            timings = self._repeat(workload, hooks)
-        source = _EVENTS if workload.model.device.type == "cuda" else _HOST
-        yield from _raw(timings, _shuffled(len(workload.batches)), source)
-        yield from _aggregate(timings, workload, hooks.expected, source)
+        warm = self._warm_up(workload)
+        runs = self._repeat(workload)
+        source = workload.engine.clock().source
+        timings = [timing for _, timing in runs]
+        yield from _raw(runs, source)
+        yield from _aggregate(timings, workload, source)
         hit = ", cut off at the cap" if self._warmup.hit_cap else ""
         yield _derived("run", "num_warmup", len(warm), "1", f"until the medians settled{hit}")
         yield _derived("run", "num_repeats", len(timings), "1", f"ended by {self._rule.stopped_by}")
 
-    def _warm_up(self, workload: Workload, hooks: PhaseHooks) -> list[float]:
+    def _warm_up(self, workload: Workload) -> list[float]:
         values: list[float] = []
+        batches = Rotation(workload)
         while self._warmup.wants_more(values):
-            values.append(workload.run_timed(len(values), hooks).latency_s)
+            _, timing = batches.run_timed()
+            values.append(timing.latency_s)
         return values
 
-    def _repeat(self, workload: Workload, hooks: PhaseHooks) -> list[Timing]:
-        timings: list[Timing] = []
+    def _repeat(self, workload: Workload) -> list[tuple[int, Timing]]:
+        runs: list[tuple[int, Timing]] = []
         # What exists already can no longer cause a pause of the collector, here or in later
         # probes; what nobody holds any more is freed all the same.
         gc.collect()
         gc.freeze()
         begun = time.perf_counter()
         values: list[float] = []
-        order = _shuffled(len(workload.batches))
+        batches = Rotation(workload)
         while self._rule.wants_more(values, time.perf_counter() - begun):
-            timings.append(workload.run_timed(order[len(timings) % len(order)], hooks))
-            values.append(timings[-1].latency_s)
-        return timings
+            runs.append(batches.run_timed())
+            values.append(runs[-1][1].latency_s)
+        return runs
 
 
-def _shuffled(num_batches: int) -> list[int]:
-    """An order in which any first few batches are a fair sample of all; always the same one."""
-    return random.Random(0).sample(range(num_batches), num_batches)
-
-
-def _raw(timings: list[Timing], order: list[int], source: str) -> Iterator[Reading]:
-    for repeat, timing in enumerate(timings):
+def _raw(runs: list[tuple[int, Timing]], source: str) -> Iterator[Reading]:
+    for repeat, (batch, timing) in enumerate(runs):
         values = {"total": timing.latency_s, **timing.phases_s}
         for phase, value in values.items():
             yield Reading(
@@ -92,23 +86,20 @@ def _raw(timings: list[Timing], order: list[int], source: str) -> Iterator[Readi
                 status=DERIVED if phase == "other" else MEASURED,
                 source=source,
                 repeat=repeat,
-                batch=order[repeat % len(order)],
+                batch=batch,
             )
 
 
-def _aggregate(
-    timings: list[Timing], workload: Workload, expected: frozenset[str], source: str
-) -> Iterator[Reading]:
+def _aggregate(timings: list[Timing], workload: Workload, source: str) -> Iterator[Reading]:
     whole = summarize([timing.latency_s for timing in timings])
     yield from _spread(whole, source)
     for phase in PHASES:
-        values = [timing.phases_s[phase] for timing in timings]
-        if phase in expected or phase in ("decode", "other"):
-            yield _median(phase, f"{phase}_s", values, source)
-        else:
-            absorbed = phase in workload.model.absorbed
-            reason = "done inside of the vision part" if absorbed else f"this family has no {phase}"
+        reason = workload.engine.blind.get(phase)
+        if reason is not None:
             yield unavailable(phase, f"{phase}_s", "s", reason)
+            continue
+        values = [timing.phases_s[phase] for timing in timings]
+        yield _median(phase, f"{phase}_s", values, source)
     yield _median("total", "ttft_s", [t.ttft_s for t in timings if t.ttft_s is not None], source)
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
     if steps:
@@ -140,7 +131,7 @@ def _spread(whole: Summary, source: str) -> Iterator[Reading]:
             yield _measured("total", metric, value, "s", f"{what}; {source}")
 
 
-def _rates(latency_s: float, num_tokens: int, batch_size: int) -> Iterator[Reading]:
+def _rates(latency_s: float, num_tokens: float, batch_size: int) -> Iterator[Reading]:
     yield _derived(
         "total", "samples_per_s", batch_size / latency_s, "1/s", "samples of a batch over latency_s"
     )

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
-from profiling.costs.traffic import moved_bytes, weight_sizes
-from profiling.costs.twin import count
+from profiling.engines.trace import COUNTED_PHASES
 from profiling.engines.workload import Workload
-from profiling.machine.peaks import Placement, cache_folder, find_peaks
-from profiling.probes.flops import geometry_of
+from profiling.errors import Unsupported
+from profiling.machine.peaks import Peaks, Placement, cache_folder, find_peaks
 from profiling.records import DERIVED, Reading, unavailable
 
-_PLACED = ("vision", "projector", "prefill", "decode")
+_NOT_KNOWN = "needs the phase's time, its FLOPs and the size of its weights"
 
 
 def place_phases(
     workload: Workload, readings: Iterable[Reading], *, target_s: float, copy_bytes: int
 ) -> Iterator[Reading]:
     """Utilization, intensity and least time of every phase whose time and FLOPs are known."""
-    model = workload.model
+    footprint = workload.engine.footprint()
+    try:
+        costs = workload.engine.costs(
+            workload.encode(0), length=workload.max_new_tokens, cross_check=False
+        )
+    except Unsupported as reason:
+        for phase in COUNTED_PHASES:
+            yield from _unplaced(phase, str(reason))
+        return
     peaks = find_peaks(
-        model.device, model.dtype, folder=cache_folder(), target_s=target_s, copy_bytes=copy_bytes
+        footprint.device,
+        footprint.dtype or "float32",
+        folder=cache_folder(),
+        target_s=target_s,
+        copy_bytes=copy_bytes,
     )
     yield from peaks.readings()
     known = {r.metric: r.value for r in readings if r.is_aggregate}
-    moved = moved_bytes(
-        count(model.family, geometry_of(workload)),
-        weight_sizes(model.network),
-        cache_element_bytes=model.dtype.itemsize,
-    )
-    for phase in _PLACED:
-        flops, time_s = known.get(f"flops_{phase}"), known.get(f"{phase}_s")
-        if flops is None or time_s is None or moved[phase] is None:
-            yield from _unplaced(phase)
-            continue
-        placement = Placement(
-            flops=flops, moved_bytes=float(moved[phase] or 0), duration_s=time_s, peaks=peaks
-        )
-        yield from _readings(phase, placement)
+    for phase in COUNTED_PHASES:
+        yield from _place(phase, known, costs.moved_bytes[phase], peaks)
+
+
+def _place(
+    phase: str, known: Mapping[str, float | None], moved: int | None, peaks: Peaks
+) -> Iterator[Reading]:
+    flops, time_s = known.get(f"flops_{phase}"), known.get(f"{phase}_s")
+    if flops is None or time_s is None or moved is None:
+        yield from _unplaced(phase, _NOT_KNOWN)
+        return
+    placement = Placement(flops=flops, moved_bytes=float(moved), duration_s=time_s, peaks=peaks)
+    yield from _readings(phase, placement)
 
 
 def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
@@ -73,7 +83,6 @@ def _bounded(reading: Reading, beyond: str) -> Reading:
     return reading
 
 
-def _unplaced(phase: str) -> Iterator[Reading]:
-    reason = "needs the phase's time, its FLOPs and the size of its weights"
+def _unplaced(phase: str, reason: str) -> Iterator[Reading]:
     for metric in (f"mfu_{phase}", f"mbu_{phase}"):
         yield unavailable(phase, metric, "1", reason)

@@ -7,7 +7,7 @@ from math import fsum
 
 from profiling.quality.normalizing import read_off
 from profiling.records import DERIVED, Reading
-from profiling.statistics import bound_share
+from profiling.statistics.means import bound_share
 
 COLUMNS = ("accuracy", "accuracy_ci_low", "accuracy_ci_high")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from profiling.quality.normalizing import read_off
 from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.records import DERIVED, Reading
-from profiling.statistics import estimate_mean
+from profiling.statistics.means import estimate_mean
 
 BOUNDS = ("reference_nll_ci_low", "reference_nll_ci_high")
 

@@ -18,7 +18,7 @@ from profiling.quality.normalizing import (
 )
 from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.records import DERIVED, Reading
-from profiling.statistics import bound_ratio
+from profiling.statistics.means import bound_ratio
 
 COLUMNS = (
     "wer",

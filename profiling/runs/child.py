@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import traceback
-from importlib import import_module
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from profiling.engines.engine import find_engine
+from profiling.points.point import Point
 from profiling.records import COMPLETED, FAILED
 from profiling.runs.failures import classify, describe_problem
 from profiling.runs.job import Job
 from profiling.runs.recording import record, record_without_findings
 
 if TYPE_CHECKING:
-    from profiling.runs.experiment import Findings, LoadedModel
+    from profiling.runs.experiment import Findings, Loaded
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,7 +31,7 @@ class Child:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._loaded: LoadedModel | None = None
+        self._loaded: Loaded | None = None
 
     def serve(self) -> None:
         while True:
@@ -53,18 +55,16 @@ class Child:
     def _perform(self, job: Job) -> Ending:
         self._notify("starting")
         # Imported after the parent was told: a framework takes seconds to import.
-        process = import_module(f"profiling.engines.{job.point.room}.process")
         from profiling.runs import experiment
 
         try:
-            process.prepare_process(threads=job.point.threads, seed=job.point.seed)
             if self._loaded is None:
                 self._notify("loading")
                 self._loaded = experiment.load(job.point)
             found = experiment.measure(job.point, job.samples, self._loaded, self._notify)
             return self._keep(job, found)
         except Exception as problem:
-            return self._fail(job, problem, classify(problem, process.is_out_of_memory))
+            return self._fail(job, problem, classify(problem, _memory_judge(job.point)))
 
     def _keep(self, job: Job, found: Findings) -> Ending:
         if found.noise and job.point.strict:
@@ -75,6 +75,7 @@ class Child:
             status=COMPLETED,
             error=None,
             dtype=found.dtype,
+            computes_in=found.computes_in,
             readings=found.readings,
             answers=found.answers,
             noise=found.noise,
@@ -88,6 +89,14 @@ class Child:
             text = "".join(traceback.format_exception(problem))
             (job.folder / "traceback.txt").write_text(text, encoding="utf-8")
         return status, error, summary
+
+
+def _memory_judge(point: Point) -> Callable[[Exception], bool]:
+    """What tells whether an exception means that memory ran out; the engine knows its libraries."""
+    try:
+        return find_engine(point).is_out_of_memory
+    except ImportError:
+        return lambda _: False
 
 
 def _die_with(parent: int) -> None:

@@ -22,6 +22,7 @@ def record(
     status: str,
     error: str | None,
     dtype: str | None,
+    computes_in: str | None,
     readings: list[Reading],
     answers: list[dict[str, Any]],
     noise: str | None = None,
@@ -33,6 +34,7 @@ def record(
         "status": status,
         **job.point.as_columns(),
         "dtype": dtype,
+        "computes_in": computes_in,
         **summarize(readings),
         "noisy": None if status != COMPLETED else noise is not None,
         "noise_reason": noise,
@@ -50,7 +52,15 @@ def record(
 
 def record_without_findings(job: Job, *, status: str, error: str) -> dict[str, Any]:
     """The record of a point that was not measured to its end."""
-    return record(job, status=status, error=error, dtype=None, readings=[], answers=[])
+    return record(
+        job,
+        status=status,
+        error=error,
+        dtype=None,
+        computes_in=None,
+        readings=[],
+        answers=[],
+    )
 
 
 def now() -> str:

@@ -1,1 +1,1 @@
-"""Pictures with questions and references, from folders and from the hub."""
+"""Samples: pictures with questions and references, from folders and from the hub."""

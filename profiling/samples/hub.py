@@ -1,4 +1,4 @@
-"""What went wrong between here and the hub, as one line that says what to do about it."""
+"""Errors of the hub as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BROKEN_FROM = 500
 
 
 class HubError(RuntimeError):
-    """Something that could not be taken from the hub: one line that names what and what to do."""
+    """A failed download from the hub; the message names it and says what to do."""
 
 
 @contextmanager
 def explained(kind: str, name: str, revision: str | None) -> Iterator[None]:
-    """Turn what the libraries raise about a repository into a HubError; the rest passes."""
+    """Turn library errors about a repository into a HubError; other errors pass."""
     try:
         yield
     except failures() as problem:
@@ -32,15 +32,15 @@ def explained(kind: str, name: str, revision: str | None) -> Iterator[None]:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions that are worth asking `explain` about."""
+    """The exceptions that `explain` may know."""
     errors = import_module("huggingface_hub.errors")
-    # Older clients have no downloader of their own, and so no error of its.
+    # Older clients have no downloader of their own, hence no such error.
     downloader = getattr(errors, "XetDownloadError", OSError)
     return (OSError, RuntimeError, errors.HTTPError, downloader)
 
 
 def explain(problem: BaseException, *, kind: str, name: str, revision: str | None) -> str | None:
-    """One line about the first cause that is known, or None where the hub is not the trouble."""
+    """One line about the first known cause; None if the hub is not the cause."""
     for cause in _causes(problem):
         line = _full_disk(cause, name) or _refusal(cause, kind, name, revision)
         if line:
@@ -50,7 +50,7 @@ def explain(problem: BaseException, *, kind: str, name: str, revision: str | Non
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """What was raised and what led to it. Libraries wrap the telling one in a vague one."""
+    """An exception and its causes: libraries wrap specific errors in general ones."""
     seen: set[int] = set()
     cause: BaseException | None = problem
     while cause is not None and id(cause) not in seen:
@@ -61,20 +61,20 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
 
 def _full_disk(cause: BaseException, name: str) -> str | None:
     by_number = isinstance(cause, OSError) and cause.errno in _FULL_DISK
-    # The compiled downloader raises a RuntimeError that has the system's words and not its number.
+    # The compiled downloader raises a RuntimeError with the system's message but without errno.
     if not by_number and "no space left on device" not in str(cause).lower():
         return None
     where = f" at {cause.filename}" if isinstance(cause, OSError) and cause.filename else ""
     return (
         f"{name}: the disk is full{where}: free space or set HF_HOME to a folder on a larger disk;"
-        " the same command goes on from there"
+        " the same command resumes"
     )
 
 
 def _refusal(cause: BaseException, kind: str, name: str, revision: str | None) -> str | None:
     errors = import_module("huggingface_hub.errors")
     page = f"{_SITE}/datasets/{name}" if kind == "dataset" else f"{_SITE}/{name}"
-    # The gated kind is a subclass of the missing one, so it goes first.
+    # GatedRepoError is a subclass of RepositoryNotFoundError, so it is tested first.
     if isinstance(cause, errors.GatedRepoError):
         return f"{name}: gated: ask for access on {page}, then {_LOG_IN}"
     if isinstance(cause, errors.RevisionNotFoundError):
@@ -99,7 +99,7 @@ def _by_number(status: int | None, name: str, page: str) -> str | None:
 def _is_unreachable(cause: BaseException) -> bool:
     errors = import_module("huggingface_hub.errors")
     kinds = (ConnectionError, TimeoutError, errors.LocalEntryNotFoundError)
-    # What the hub's client raises when no answer came at all; with an answer it has a response.
+    # The hub's client raises this without a response when no answer came.
     silent = isinstance(cause, errors.HTTPError) and getattr(cause, "response", None) is None
     return isinstance(cause, kinds) or silent
 
@@ -107,7 +107,7 @@ def _is_unreachable(cause: BaseException) -> bool:
 def _describe_unreachable(problem: BaseException, kind: str, name: str) -> str:
     errors = import_module("huggingface_hub.errors")
     offline = any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in _causes(problem))
-    # Some libraries ask the switch themselves and raise an error of their own.
+    # Some libraries check the switch themselves and raise their own error.
     offline = offline or import_module("huggingface_hub.constants").HF_HUB_OFFLINE
     folder = "source=FOLDER" if kind == "dataset" else "model.checkpoint=FOLDER"
     if offline:

@@ -1,26 +1,26 @@
-"""Making a question exactly as many tokens long as was asked for."""
+"""Fits a question to an exact number of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-# The first is repeated; the others close a gap that it does not fit into.
+# The first is repeated; the others fill gaps that it does not fit into.
 NEUTRAL_WORDS = ("please", "now", "well", "so", "then", "just", "and", "here", ",", ".", "-", "!")
 
-# How many characters around a cut are tried before the gap is filled up instead.
+# Characters around a cut that are tried before the gap is filled instead.
 _REACH = 24
 
 TokenEnds = Callable[[str], list[int]]
-"""Where each token of a question ends, counted in characters from the question's beginning."""
+"""The end of each token of a question, in characters from the start of the question."""
 
 
 class NoSuchLength(ValueError):
-    """A tokenizer that cannot cut or fill a question to the length that was asked for."""
+    """The tokenizer cannot truncate or pad a question to the requested length."""
 
 
 def fit_question(question: str, length: int, token_ends: TokenEnds) -> str:
-    """The question cut, or filled up with neutral words before it, to exactly `length` tokens."""
+    """The question truncated, or padded with neutral words before it, to `length` tokens."""
     count = len(token_ends(question))
     if count == length:
         return question
@@ -29,19 +29,19 @@ def fit_question(question: str, length: int, token_ends: TokenEnds) -> str:
         filled = _fill(piece, length, token_ends)
         if filled is not None:
             return filled
-    raise NoSuchLength(f"neither cut nor filled up has {question!r:.60} {length} tokens")
+    raise NoSuchLength(f"{question!r:.60} can be neither truncated nor padded to {length} tokens")
 
 
 def _cuts(question: str, length: int, token_ends: TokenEnds) -> Iterator[str]:
-    """Beginnings of a question that is too long: of the very length, and then ever shorter ones."""
+    """Beginnings of a question that is too long: those of the exact length, then shorter ones."""
     end = token_ends(question)[length - 1]
-    # Alone, the last kept token may split differently than before its neighbour was cut away.
+    # Without its successor the last token may be split differently.
     around = range(max(1, end - _REACH), min(len(question), end + _REACH))
     for position in (end, *sorted(around, key=lambda position: abs(position - end))):
         kept = question[:position]
         if kept.strip() and len(token_ends(kept)) == length:
             yield kept
-    # A character that takes several tokens cannot be cut in two: words close the gap.
+    # A character of several tokens cannot be cut: words fill the gap.
     yield from (kept for p in range(end, 0, -1) if (kept := question[:p]).strip())
 
 
@@ -53,7 +53,7 @@ def _fill(question: str, length: int, token_ends: TokenEnds) -> str | None:
 
 
 def _fill_in_bulk(question: str, length: int, token_ends: TokenEnds) -> str | None:
-    """The question after as many of the first word as fit; None where it is too long itself."""
+    """The question after as many of the first word as fit; None if it is too long itself."""
     word = NEUTRAL_WORDS[0] + " "
     few, more = (len(token_ends(word * n + question)) for n in (4, 8))
     number = 4 + (length - few) * 4 // max(1, more - few)

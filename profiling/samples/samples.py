@@ -1,4 +1,4 @@
-"""Samples: pictures with a question and references, read from a folder and checked beforehand."""
+"""Samples: pictures with a question and references, read from a folder and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from profiling.points.address import canonical_json
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A picture, a question about it, and the answers that people gave."""
+    """A picture, a question about it, and the reference answers."""
 
     id: str
     picture: Path
@@ -29,11 +29,11 @@ class Sample:
 
 
 class PictureError(ValueError):
-    """A file that does not hold a whole picture."""
+    """A file that is not a complete picture."""
 
 
 def load_samples(folder: Path, *, count: int | None, at_most: int | None) -> list[Sample]:
-    """The first samples of a folder: `count` of them, or all of them but `at_most` so many."""
+    """The first samples of a folder: exactly `count`, or all up to `at_most`."""
     entries = _read_index(folder)
     if count is not None and count > len(entries):
         raise ConfigError("num_samples", count, f"{folder} holds {len(entries)} samples")
@@ -54,7 +54,7 @@ def check_pictures(folder: Path, samples: Sequence[Sample]) -> None:
 
 
 def digest_samples(samples: Sequence[Sample]) -> str:
-    """A digest of what the samples hold, wherever they lie."""
+    """A digest of the samples' content, independent of their location."""
     digest = hashlib.sha256()
     for sample in samples:
         facts = [sample.id, sample.request, list(sample.references)]
@@ -64,7 +64,7 @@ def digest_samples(samples: Sequence[Sample]) -> str:
 
 
 def full_batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
-    """Batches that are all full, as costs are compared on: too few samples are taken again."""
+    """Full batches only, for comparable costs; too few samples are repeated."""
     if len(samples) < size:
         return [[samples[i % len(samples)] for i in range(size)]]
     return [list(samples[i : i + size]) for i in range(0, len(samples) - size + 1, size)]
@@ -76,10 +76,10 @@ def batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture as a person sees it: upright, opaque, eight bits of red, green and blue."""
+    """A picture as displayed: upright, opaque, 8-bit RGB."""
     try:
         with warnings.catch_warnings():
-            # What Pillow only warns of either stops the reading too or does not change the pixels.
+            # Other warnings of Pillow are followed by an error or do not change the pixels.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as check:
@@ -92,7 +92,7 @@ def read_picture(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
-        raise PictureError(f"not a whole picture: {' '.join(str(error).split())}") from None
+        raise PictureError(f"not a complete picture: {' '.join(str(error).split())}") from None
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
@@ -110,7 +110,7 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
-    # 257 maps 65535 to 255 exactly; taking the high byte alone would darken by up to one step.
+    # 257 maps 65535 to 255 exactly; the high byte alone would darken by up to one step.
     levels = numpy.asarray(picture).astype(numpy.float64) / 257
     return Image.fromarray(numpy.clip(numpy.rint(levels), 0, 255).astype(numpy.uint8), mode="L")
 
@@ -177,7 +177,7 @@ def _is_reference(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
-    """Half of a surrogate pair gets through JSON, and then cannot be written anywhere."""
+    """A text without lone surrogates, which JSON allows and no file can hold."""
     if not isinstance(value, str) or not value:
         return False
     return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from profiling.costs.accounting import geometry_of
 from profiling.costs.counting import FlopCounter
 from profiling.costs.twin import analytic_by_phase
-from profiling.probes.flops import ANALYTIC_TOLERANCE, FlopsProbe, geometry_of
+from profiling.probes.flops import TOLERANCES, FlopsProbe
 from profiling.selfcheck.finding import Finding, compare
 from profiling.selfcheck.tiny import describe_workload
 
@@ -63,8 +64,9 @@ def _operators(device: str) -> dict[str, tuple[Callable[[], Any], int]]:
 
 def check_family(name: str) -> Iterator[Finding]:
     """What the probe reads on an embedded network, against its configuration's arithmetic."""
-    workload = describe_workload(name)
-    known = analytic_by_phase(workload.model.family, geometry_of(workload))
+    family, workload = describe_workload(name)
+    geometry = geometry_of(family, workload.encode(0), workload.max_new_tokens)
+    known = analytic_by_phase(family, geometry)
     readings = {r.metric: r for r in FlopsProbe(cross_check=False).measure(workload)}
     whole = sum(flops for flops in known.values() if flops is not None)
     phases = {f"flops_{phase}": flops for phase, flops in known.items() if flops is not None}
@@ -74,6 +76,6 @@ def check_family(name: str) -> Iterator[Finding]:
             expected=flops,
             found=readings[metric].value,
             unit="FLOP",
-            tolerance=ANALYTIC_TOLERANCE,
+            tolerance=TOLERANCES["analytic"],
             why=readings[metric].source,
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from profiling.engines.transformers.hooks import PhaseHooks
 from profiling.engines.workload import Workload
 from profiling.selfcheck.finding import CANNOT, OFF, OK, Finding, compare
 from profiling.selfcheck.tiny import tiny_workload
-from profiling.statistics import Ratio, compare_pairs
+from profiling.statistics.ratios import Ratio, compare_pairs
 
 LENGTHS = (1, 2, 7)
 BATCH_SIZE = 2
@@ -22,15 +21,16 @@ def check_lengths(device: str) -> Iterator[Finding]:
     """As many new tokens as asked, in the answer and in the timing."""
     for length in LENGTHS:
         workload = tiny_workload(device=device, batch_size=BATCH_SIZE, max_new_tokens=length)
-        tokens = workload.run(0)
-        with PhaseHooks(workload.model) as hooks:
-            timing = workload.run_timed(0, hooks)
+        engine = workload.engine
+        inputs = engine.place(workload.encode(0))
+        tokens = engine.generate(inputs, length=length, exact=True, trace=None)
+        timing = workload.run_timed(0)
         name = f"generation of {length}"
         yield _tokens(f"{name}: tokens of each row", length, tokens.shape[1])
         yield _tokens(f"{name}: tokens timed", length, timing.num_tokens)
 
 
-def _tokens(check: str, expected: int, found: int) -> Finding:
+def _tokens(check: str, expected: int, found: float) -> Finding:
     return compare(check, expected=expected, found=found, unit="tokens", tolerance=0)
 
 
@@ -41,15 +41,14 @@ def check_overhead(device: str, *, pairs: int, max_new_tokens: int) -> Iterator[
     bare_s, watched_s = [], []
     for _ in range(pairs):
         bare_s.append(_time_bare(workload))
-        with PhaseHooks(workload.model) as hooks:
-            watched_s.append(workload.run_timed(0, hooks).latency_s)
+        watched_s.append(workload.run_timed(0).latency_s)
     yield judge_overhead(watched_s, bare_s)
 
 
 def _time_bare(workload: Workload) -> float:
     begun_s = time.perf_counter()
     workload.run(0)
-    workload.model.synchronize()
+    workload.engine.synchronize()
     return time.perf_counter() - begun_s
 
 

@@ -12,10 +12,11 @@ import torch
 
 from profiling.engines.transformers.hooks import clock_for
 from profiling.machine.clock import Time
-from profiling.machine.machine import torch_has_cuda
+from profiling.machine.data_sheets import find_data_sheet
+from profiling.machine.machine import gpu_uuid, torch_has_cuda
 from profiling.machine.noise import NoiseGate, NoiseLimits
-from profiling.machine.nvml import board_of, cuda_uuid
-from profiling.machine.peaks import Peaks, find_data_sheet, measure_peaks
+from profiling.machine.nvml import board_of
+from profiling.machine.peaks import Peaks, measure_peaks
 from profiling.machine.resident import SELF, read_resident_bytes, reset_high_water_mark
 from profiling.probes.codecarbon_estimate import MISSING, CodeCarbonEstimate
 from profiling.probes.energy_window import Counter, measure_update_period
@@ -102,8 +103,8 @@ def no_gpu() -> str:
 
 def check_instruments(device: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Energy counters and kernel marks: each is at work, or named with what is missing."""
-    found = torch.device(device)
-    with open_instruments(found, power_sample_s=settings["power_sample_s"]) as instruments:
+    sample_s = settings["power_sample_s"]
+    with open_instruments(gpu_uuid(device), power_sample_s=sample_s) as instruments:
         yield from _check_counters(instruments, settings)
     yield _check_codecarbon()
     yield _check_high_water_mark()
@@ -166,9 +167,8 @@ def _check_pressure() -> Finding:
 
 def check_noise(device: str, limits: Mapping[str, Any], *, seconds: float) -> Iterator[Finding]:
     """Busy for a while: would the times of a run at this moment be trusted?"""
-    found = torch.device(device)
     name = "noise gate, now"
-    with board_of(cuda_uuid(found)) as board:
+    with board_of(gpu_uuid(device)) as board:
         gate = NoiseGate(limits=NoiseLimits(**limits), board=board, cpu_bound=True)
         with gate:
             _stay_busy(seconds)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import DynamicCache
 
+from profiling.engines.engine import Footprint
+from profiling.engines.transformers.cuda_memory import CudaMemory, cuda_memory
+from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.probes.memory import GpuPeak, MemoryProbe
 from profiling.records import Reading
 from profiling.selfcheck.finding import Finding, cannot, compare
@@ -37,27 +41,51 @@ class Remembering(nn.Module):
         return SimpleNamespace(past_key_values=cache)
 
 
+class AllocatingEngine:
+    """What the memory probe asks of an engine, for a network of known size."""
+
+    def __init__(self, *, device: torch.device) -> None:
+        self.device = device
+        self.network = Remembering()
+
+    def begin_pass(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def footprint(self) -> Footprint:
+        return Footprint(
+            pids=(os.getpid(),),
+            device=str(self.device),
+            gpu_uuid=None,
+            dtype="float32",
+            computes_in="float32",
+            model_bytes=None,
+            accelerator=cuda_memory(self.device),
+        )
+
+    def memory_readings(self, workload: Any) -> Iterator[Reading]:
+        parts = {"projector": [], "language": [self.network.layer]}
+        yield from read_cache(self.network, lambda: workload.run(0))
+        yield from read_weights(self.network, parts)
+
+
 class Allocating:
     """A workload whose passes take a block of known size on their device, and give it back."""
 
     batch_size = BATCH_SIZE
+    batches: tuple[tuple[()], ...] = ((),)
 
     def __init__(self, *, device: torch.device, hold_s: float) -> None:
         self.hold_s = hold_s
-        network = Remembering()
-        parts: dict[str, list[nn.Module]] = {"projector": [], "language": [network.layer]}
-        self.model = SimpleNamespace(
-            device=device, network=network, parts=lambda: parts, has_fixed_cache=False
-        )
+        self.engine = AllocatingEngine(device=device)
 
-    def run(self, index: int, *, max_new_tokens: int | None = None) -> Tensor:
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
         self.fill(BLOCK_BYTES)
-        self.model.network()
-        return torch.zeros(BATCH_SIZE, 1)
+        self.engine.network()
 
     def fill(self, size: int) -> None:
         """Every page is written to: the kernel gives none before."""
-        block = torch.ones(size, dtype=torch.uint8, device=self.model.device)
+        block = torch.ones(size, dtype=torch.uint8, device=self.engine.device)
         time.sleep(self.hold_s)
         del block
 
@@ -133,7 +161,7 @@ class SimulatedAllocator:
 
 def check_on_simulated_gpu() -> Iterator[Finding]:
     allocator = SimulatedAllocator()
-    peak = GpuPeak(accelerator=allocator, device=None)
+    peak = GpuPeak(accelerator=CudaMemory(counts=allocator, device=None))
     peak.reset()
     allocator.take()
     peak.read()

@@ -7,14 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from profiling.engines.transformers.hooks import Clock, EventClock
+from profiling.engines.engine import Engine, Footprint, Row
+from profiling.engines.trace import Clock, Trace
+from profiling.engines.transformers.hooks import EventClock, PhaseHooks, clock_for, token_marks
 from profiling.engines.workload import Workload
+from profiling.errors import Unsupported
+from profiling.points.point import Point
 from profiling.samples.samples import Sample
 
 BATCH_SIZE = 3
@@ -128,23 +132,23 @@ class Stretch(nn.Module):
         return values
 
 
-class ScriptedModel:
-    """What a workload asks of a model, with a script in the place of a network."""
+class ScriptedEngine(Engine):
+    """What a workload asks of an engine, with a script in the place of a network."""
 
-    has_fixed_cache = False
-    absorbed: frozenset[str] = frozenset()
+    blind: Mapping[str, str] = MappingProxyType({})
+    has_values = False
 
     def __init__(self, *, stage: Stage) -> None:
         self.stage = stage
-        self.device = stage.device
         self._forwards = 0
         projector = Stretch(spend=self._part("projector"), inside=())
         # Inside of the vision part, as some families have it: no second may count twice.
         self.vision = Stretch(spend=self._part("vision"), inside=[projector])
         self.language = Stretch(spend=self._take_forward, inside=())
         self.head = Stretch(spend=lambda: None, inside=())
-        self._parts = {"vision": [self.vision], "projector": [projector], "text_encoder": []}
-        self._parts |= {"language": [self.language], "head": [self.head]}
+        parts = {"vision": [self.vision], "projector": [projector], "text_encoder": []}
+        parts |= {"language": [self.language], "head": [self.head]}
+        self._hooks = PhaseHooks(cast(dict[str, list[nn.Module]], parts))
 
     def _part(self, name: str) -> Callable[[], None]:
         return lambda: self.stage.spend(name)
@@ -153,52 +157,81 @@ class ScriptedModel:
         self.stage.spend("step" if self._forwards else "prefill")
         self._forwards += 1
 
-    def begin_pass(self) -> None:
-        """Nothing is kept from pass to pass."""
+    @classmethod
+    def check(cls, point: Point) -> None:
+        raise Unsupported("a script is no point")
 
-    def parts(self) -> dict[str, list[Stretch]]:
-        return self._parts
+    @classmethod
+    def load(cls, point: Point) -> Self:
+        raise Unsupported("a script is no point")
 
-    def prepare(self, sample: Sample, prompt_len: int | None) -> SimpleNamespace:
-        return SimpleNamespace(sample=sample)
+    @classmethod
+    def is_out_of_memory(cls, error: Exception) -> bool:
+        return False
 
-    def encode(self, batch: Sequence[Any], side: int) -> dict[str, Tensor]:
+    def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Sample]:
+        return list(samples)
+
+    def encode(self, batch: Sequence[Sample], img_size: int) -> Tensor:
         self.stage.passes.append(defaultdict(float))
         self.stage.spend("preprocess")
-        return {"input_ids": torch.zeros(len(batch), 1, dtype=torch.long)}
+        return torch.zeros(len(batch), 1, dtype=torch.long)
 
-    def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def place(self, inputs: Tensor) -> Tensor:
         self.stage.spend("transfer")
         return inputs
 
-    def generate(
-        self,
-        inputs: Mapping[str, Tensor],
-        *,
-        side: int,
-        length: int,
-        exact: bool,
-        stopping_criteria: Sequence[Callable[..., Any]] = (),
-    ) -> Tensor:
-        tokens = inputs["input_ids"]
+    def generate(self, inputs: Tensor, *, length: int, exact: bool, trace: Trace | None) -> Tensor:
+        self._hooks.follow(trace)
+        marks = [] if trace is None else token_marks(trace)
         self._forwards = 0
-        self.vision(tokens)
+        self.vision(inputs)
+        tokens = inputs
         for number in range(length):
             self.head(self.language(tokens))
             self.stage.spend("choice" if number else "first_choice")
-            for told in stopping_criteria:
+            tokens = torch.cat([tokens, tokens[:, :1]], dim=1)
+            for told in marks:
                 told(tokens, None)
         self.stage.spend("other")
-        return tokens.expand(-1, length)
+        self._hooks.follow(None)
+        return tokens[:, 1:]
+
+    def describe(self, batch: Sequence[Sample], inputs: Tensor, generated: Any | None) -> list[Row]:
+        raise Unsupported("a script answers nothing")
+
+    def tokens(self, generated: Tensor) -> list[list[int]]:
+        return generated.tolist()  # type: ignore[no-any-return]
+
+    def reference_nlls(
+        self, inputs: Tensor, references: Sequence[str], length: int
+    ) -> list[float | None]:
+        raise Unsupported("a script answers nothing")
+
+    def clock(self) -> Clock:
+        if isinstance(self.stage, SimulatedGpu):
+            return EventClock(cuda=self.stage, device=self.stage.device)
+        return clock_for(self.stage.device)
+
+    def footprint(self) -> Footprint:
+        return Footprint(
+            pids=(),
+            device=str(self.stage.device),
+            gpu_uuid=None,
+            dtype=None,
+            computes_in=None,
+            model_bytes=None,
+            accelerator=None,
+        )
 
 
 class ScriptedWorkload(Workload):
-    """The project's own workload round a scripted model."""
+    """The project's own workload round a scripted engine."""
 
     def __init__(self, *, stage: Stage) -> None:
         sample = Sample(id="0", picture=Path(), request="", references=())
         super().__init__(
-            model=ScriptedModel(stage=stage),  # type: ignore[arg-type]
+            engine=ScriptedEngine(stage=stage),
             batches=[[sample] * BATCH_SIZE],
             img_size=1,
             prompt_len=None,
@@ -206,11 +239,6 @@ class ScriptedWorkload(Workload):
             preload=True,
         )
         self.stage = stage
-
-    def new_clock(self) -> Clock:
-        if isinstance(self.stage, SimulatedGpu):
-            return EventClock(cuda=self.stage, device=self.stage.device)
-        return super().new_clock()
 
 
 def known_answers(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:

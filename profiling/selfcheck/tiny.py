@@ -12,7 +12,9 @@ from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from profiling import PROJECT
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.engine import Engine, find_engine
+from profiling.engines.transformers.engine import TransformersEngine
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.workload import Workload
 from profiling.machine.machine import usable_cores
 from profiling.models.family import Family
@@ -57,9 +59,10 @@ def tiny_point(*, device: str, **chosen: Any) -> Point:
 
 
 @cache
-def load_tiny(device: str) -> Model:
+def load_tiny(device: str) -> Engine:
     disable_progress_bar()
-    return build_model(tiny_point(device=device))
+    point = tiny_point(device=device)
+    return find_engine(point).load(point)
 
 
 def tiny_workload(*, device: str, batch_size: int, max_new_tokens: int) -> Workload:
@@ -69,7 +72,7 @@ def tiny_workload(*, device: str, batch_size: int, max_new_tokens: int) -> Workl
     return make_workload(point, load_tiny(device))
 
 
-def describe_workload(name: str) -> Workload:
+def describe_workload(name: str) -> tuple[Family, Workload]:
     """A workload to be counted and not run: there is a family but no network."""
     point = tiny_point(device="cpu", model=name, max_new_tokens=5)
     family: Family = load_family(point, locate(point))
@@ -80,13 +83,14 @@ def describe_workload(name: str) -> Workload:
         dtype=torch.float32,
         stored_values=False,
     )
-    return make_workload(point, model)
+    engine = TransformersEngine(loaded=LoadedModel(model=model), stack=())
+    return family, make_workload(point, engine)
 
 
-def make_workload(point: Point, model: Model) -> Workload:
+def make_workload(point: Point, engine: Engine) -> Workload:
     samples = load_samples(Path(point.dataset_folder), count=point.batch_size, at_most=None)
     return Workload(
-        model=model,
+        engine=engine,
         batches=full_batches(samples, point.batch_size),
         img_size=point.img_size,
         prompt_len=point.prompt_len,

@@ -1,1 +1,1 @@
-"""Programs in which people look at their runs; each takes finished records, and only shows them."""
+"""Experiment trackers: each receives finished records and only shows them."""

@@ -1,4 +1,4 @@
-"""MLflow: a database, a folder or a server, as the address says."""
+"""MLflow: a database, a folder or a server, depending on the address."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
 
 _ID = "record"
-# What one request may hold.
+# Limits of one request.
 _MOST_PARAMETERS, _MOST_METRICS = 100, 1000
 _MOST_LETTERS = 5000
 _Item = TypeVar("_Item")
 
 
 class Mlflow:
-    """A client of its own, so that whatever else uses MLflow in this process is left alone."""
+    """A separate client, so that other uses of MLflow in this process are not affected."""
 
     def __init__(self, *, uri: str, experiment: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        # A folder is an address that people have; by itself the library refuses to make one.
+        # Allow folders as addresses; by default the library refuses them.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
 

@@ -1,4 +1,4 @@
-"""No tracker: records stay in their folder alone."""
+"""No tracker: records stay in their folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from profiling.trackers.tracker import Drawing, Entry
 
 
 class NoTracker:
-    """Has every run already, so that none is ever added."""
+    """Reports every run as present, so that none is added."""
 
     def has(self, entry: Entry) -> bool:
         return True
 
     def add(self, entry: Entry, drawings: list[Drawing]) -> None:
-        raise AssertionError("nothing is added where everything is there")
+        raise AssertionError("a run was added without a tracker")
 
 
 TRACKER = NoTracker

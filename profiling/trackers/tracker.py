@@ -1,4 +1,4 @@
-"""What a tracker is told about a record, and what a tracker has to be able to do."""
+"""The interface of a tracker, and the form in which it receives a record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPEATED = "repeats/latency_s"
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure of one record, as a file that is soon gone."""
+    """A figure of one record, as a temporary file."""
 
     name: str
     png: Path
@@ -26,7 +26,7 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One record as a tracker takes it: names with plain values."""
+    """One record for a tracker: names with plain values."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class Entry:
 
 
 class Tracker(Protocol):
-    """Where runs are shown. Made anew for every process; may raise whatever its library does."""
+    """Shows runs. Created in every process; may raise any error of its library."""
 
     def has(self, entry: Entry) -> bool: ...
 
@@ -67,7 +67,7 @@ def describe(record: Record) -> Entry:
 
 
 def _identify(record: Record) -> str:
-    """A record that replaces another in the same folder is another run."""
+    """An id; a record that replaces another in the same folder is another run."""
     facts = f"{record.folder.name} {record.run['started_at']}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Shows finished records in a tracker; whatever goes wrong there is a line and costs no record."""
+"""Shows finished records in a tracker; an error there is one line and loses no record."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from profiling.records import Record, read_record
 from profiling.trackers.none import NoTracker
 from profiling.trackers.tracker import Drawing, Tracker, describe
 
-_AGAIN = "the record is kept, and the same command again shows it"
+_AGAIN = "the record is kept; the same command shows it"
 _LONGEST = 300
 
 
 class Tracking:
-    """One tracker with its settings, opened when the first record is there."""
+    """One tracker with its settings, opened for the first record."""
 
     def __init__(self, settings: Mapping[str, Any], note: Callable[[str], None]) -> None:
         self._settings = settings
@@ -26,16 +26,16 @@ class Tracking:
         self._tracker: Tracker | None = None
 
     def show(self, folder: Path) -> None:
-        """Show the record of a folder, unless it was shown before."""
+        """Show the record of a folder unless it was shown before."""
         try:
             self._show(folder)
         except ModuleNotFoundError as error:
             self._complain(f"{error}; pip install -r requirements-trackers.txt; {_AGAIN}")
             self._tracker = NoTracker()
-        # What a library raises when its server or its disk fails is anybody's guess.
+        # A library may raise any exception when its server or disk fails.
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
-            self._complain(f"{folder} is not shown there: {text}; {_AGAIN}")
+            self._complain(f"{folder} is not shown: {text}; {_AGAIN}")
 
     def _complain(self, what: str) -> None:
         self._note(f"tracker={self._settings['name']}: {what}")
@@ -46,7 +46,7 @@ class Tracking:
     def _show(self, folder: Path) -> None:
         if self._settings["name"] == "none":
             return
-        # Databases are made, and written to, by one process after another.
+        # One process at a time creates a database and writes to it.
         with hold(user_lock("tracker"), on_wait=self._complain_of_waiting):
             self._show_in_turn(folder)
 
@@ -70,7 +70,7 @@ class Tracking:
 
 
 def _draw(record: Record, folder: Path) -> list[Drawing]:
-    # Drawing costs half a second to import, which only those who track should pay.
+    # Importing the drawing code takes half a second: only with a tracker.
     from profiling.report.draw.record_figures import draw_portrait
 
     return [Drawing(name=path.stem, png=path) for path in draw_portrait(record, folder)]

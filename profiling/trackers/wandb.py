@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class WeightsAndBiases:
-    """Every run is begun and finished at once, when its record is there."""
+    """Each run is started and finished at once, when its record is complete."""
 
     def __init__(self, *, project: str, folder: str, mode: str) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -27,7 +27,7 @@ class WeightsAndBiases:
         return any(self._folder.glob(f"wandb/*run-*-{entry.id}"))
 
     def add(self, entry: Entry, drawings: list[Drawing]) -> None:
-        # Where the folder is missing the library quietly takes another one.
+        # If the folder is missing the library silently uses another one.
         self._folder.mkdir(parents=True, exist_ok=True)
         run = self._library.init(
             project=self._project,
@@ -47,13 +47,13 @@ class WeightsAndBiases:
             run.log(images)
         run.summary.update({**entry.numbers, **entry.texts})
         for path in sorted(entry.folder.iterdir()):
-            # By itself the library would link to the record, which may be moved.
+            # By default the library would link to the record, which may be moved.
             kept = shutil.copy(path, run.dir)
             run.save(kept, base_path=run.dir, policy="now")
         run.finish(exit_code=0 if entry.completed else 1)
 
     def _settings(self) -> Settings:
-        """Nothing but what the record says: it is not this process that was measured."""
+        """Send the record only: this process is not the one that was measured."""
         return self._library.Settings(
             silent=True,
             console="off",

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from profiling.errors import ConfigError
 from profiling.graphs.check import ExportFailed, distance
-from profiling.graphs.choices import CPU_PROVIDER
 from profiling.graphs.export import MODEL_FILE, export_vision
 from profiling.graphs.feeds import feeds_of, noise
 from profiling.graphs.vision_chain import Chain, files_of, read_check
 from profiling.models.model import Model
+from profiling.runtimes.providers import CPU_PROVIDER
 from tests.graphs.stressed import stressed
 from tests.tiny_models import FAMILIES
 

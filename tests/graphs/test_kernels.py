@@ -14,13 +14,13 @@ from onnx import ModelProto, TensorProto
 
 from profiling.graphs import export as onnx_export
 from profiling.graphs.check import distance, in_single_precision
-from profiling.graphs.choices import CPU_PROVIDER, CUDA_PROVIDER
 from profiling.graphs.export import PatchProduct, computing_dtype, export_vision
 from profiling.graphs.feeds import feeds_of, noise
 from profiling.graphs.kernels import has_kernels, make_probe
 from profiling.graphs.layouts import values_of
 from profiling.graphs.vision_chain import load_vision, read_check
 from profiling.models.tower import PatchTower
+from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 from tests.graphs.stressed import stressed
 from tests.tiny_models import FAMILIES
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from profiling.graphs.check import distance
-from profiling.graphs.choices import CPU_PROVIDER
 from profiling.graphs.export import export_vision
 from profiling.graphs.feeds import feeds_of, noise
 from profiling.graphs.vision_chain import Chain, files_of
 from profiling.models.loading import find_family
 from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS
+from profiling.runtimes.providers import CPU_PROVIDER
 
 TWO_GIB = 2**31
 CPU_DEVICE = torch.device("cpu")

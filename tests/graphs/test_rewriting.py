@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from profiling.graphs.check import ExportFailed, distance, rewriting
-from profiling.graphs.choices import CPU_PROVIDER
 from profiling.graphs.export import export_vision
 from profiling.graphs.feeds import feeds_of, noise
 from profiling.graphs.layouts import values_of
@@ -20,6 +19,7 @@ from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
 from profiling.graphs.vision_chain import OnnxVision, load_vision, read_check
 from profiling.models.model import Model
+from profiling.runtimes.providers import CPU_PROVIDER
 from tests.graphs.stressed import stressed
 from tests.tiny_models import answer, ask_unevenly, load
 

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiling.machine import peaks as peaks_module
+from profiling.machine.data_sheets import DATA_SHEETS, find_data_sheet
 from profiling.machine.peaks import (
-    DATA_SHEETS,
     SMALLEST_SIDE,
     Peaks,
     Placement,
     cache_folder,
-    find_data_sheet,
     find_peaks,
     measure_peaks,
 )

@@ -6,17 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors import safe_open
 
 from profiling.partition.__main__ import main
-from profiling.partition.outcomes import (
-    Outcome,
-    Passage,
-    compare,
-    draw_table,
-)
-from profiling.partition.watching import Memory
+from profiling.partition.outcomes import Outcome, compare, draw_table
+from profiling.records import MEASURED, Reading, unavailable
 from tests.tiny_models import FAMILIES
 
 # Its vision part is one layer, so that nothing here waits for an export.
@@ -134,9 +128,18 @@ def test_wrong_arguments_are_refused_in_one_line(
 
 
 def make_outcome(tokens: list[int] | None, text: str) -> Outcome:
-    passage = Passage(preprocess_s=0.1, vision_s=0.2, language_s=0.7, tokens=tokens, text=text)
-    memory = Memory(device=torch.device("cpu"), cpu_delta_bytes=2_000_000)
-    return Outcome(mode="m", load_s=1.5, passage=passage, memory=memory, disk_bytes=3_000_000)
+    found = {"latency_s": (1.0, "s"), "vision_s": (0.2, "s"), "tokens_per_s": (3.0, "1/s")}
+    found["cpu_memory_delta_bytes"] = (2_000_000, "bytes")
+    readings = {
+        metric: Reading(
+            phase="total", metric=metric, value=value, unit=unit, status=MEASURED, source="told"
+        )
+        for metric, (value, unit) in found.items()
+    }
+    readings["projector_s"] = unavailable("projector", "projector_s", "s", "none")
+    return Outcome(
+        mode="m", load_s=1.5, readings=readings, tokens=tokens, text=text, disk_bytes=3_000_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,14 +156,14 @@ def make_outcome(tokens: list[int] | None, text: str) -> Outcome:
 def test_the_verdict_compares_what_is_known(
     tokens: list[int] | None, text: str, verdict: str
 ) -> None:
-    original = make_outcome([1, 2, 3], "abc").passage
+    original = make_outcome([1, 2, 3], "abc")
     assert compare(make_outcome(tokens, text), original) == verdict
 
 
 def test_the_table_leaves_blank_what_is_not_known() -> None:
     outcome = make_outcome([1, 2, 3], "abc")
-    _, row = draw_table([outcome], outcome.passage)
+    _, row = draw_table([outcome], outcome)
     assert row.split() == [
-        *("m", "1.5000", "0.1000", "0.2000", "0.7000", "1.0000", "3.0"),
-        *("2.0", "-", "-", "-", "3.0", "equal"),
+        *("m", "1.5000", "1.0000", "-", "-", "-", "0.2000", "-", "-", "3.0"),
+        *("-", "2.0", "-", "-", "-", "3.0", "equal"),
     ]

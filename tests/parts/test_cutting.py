@@ -18,7 +18,7 @@ from profiling.parts.cutting import (
     cut,
     cut_network,
     file_of,
-    read_ties,
+    read_manifest,
     write_pt,
 )
 from tests.graphs.stressed import make_stressed
@@ -116,9 +116,9 @@ def test_values_that_were_never_on_disk_are_cut_too(family: str, tmp_path: Path)
 
 
 def test_one_file_ties_the_parts_together(tmp_path: Path) -> None:
-    ties = read_ties(cut_tiny("llava", tmp_path))
-    assert (ties["model"], ties["weights_digest"]) == ("llava", "d")
-    for part, told in ties["parts"].items():
+    manifest = read_manifest(cut_tiny("llava", tmp_path))
+    assert (manifest["model"], manifest["weights_digest"]) == ("llava", "d")
+    for part, told in manifest["parts"].items():
         with safe_open(tmp_path / told["file"], framework="pt") as stored:
             assert len(stored.keys()) == told["num_values"]
         assert (tmp_path / told["file"]).stat().st_size == told["bytes"]
@@ -137,7 +137,7 @@ def test_a_torn_checkpoint_leaves_no_part(tmp_path: Path) -> None:
     source = shutil.copytree(CHECKPOINTS / "tiny" / "qwen25vl", tmp_path / "torn")
     whole = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(OSError, match="ends inside of"):
+    with pytest.raises(OSError, match="ends within"):
         cut_tiny("qwen25vl", tmp_path / "parts", source=source)
     assert [path for path in (tmp_path / "parts").rglob("*") if path.is_file()] == []
 

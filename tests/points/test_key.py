@@ -50,7 +50,15 @@ def test_a_new_key_is_known_everywhere(tmp_path: Path) -> None:
     assert two.label() == f"{compose_point().label()} depth=2"
     assert two.as_columns()["depth"] == 2
     job = Job(point=two, samples=[], folder=tmp_path / "run", facts={"fingerprint": "f"})
-    summary = record(job, status=COMPLETED, error=None, dtype=None, readings=[], answers=[])
+    summary = record(
+        job,
+        status=COMPLETED,
+        error=None,
+        dtype=None,
+        computes_in=None,
+        readings=[],
+        answers=[],
+    )
     assert summary["depth"] == 2
 
 

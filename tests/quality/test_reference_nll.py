@@ -6,7 +6,7 @@ import pytest
 
 from profiling.quality import Answered, score
 from profiling.records import Reading
-from profiling.statistics import student_quantile
+from profiling.statistics.student import student_quantile
 
 
 def read(*nlls: float | None) -> dict[str, Reading]:

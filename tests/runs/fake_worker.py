@@ -45,7 +45,15 @@ class FakeChild(Child):
             print("some last\nwords", file=sys.stderr, flush=True)
             os._exit(3)
         error = None if action == "completed" else "as told"
-        summary = record(job, status=action, error=error, dtype=None, readings=[], answers=[])
+        summary = record(
+            job,
+            status=action,
+            error=error,
+            dtype=None,
+            computes_in=None,
+            readings=[],
+            answers=[],
+        )
         return action, error, summary
 
 

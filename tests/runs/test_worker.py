@@ -212,20 +212,20 @@ def _cases() -> list[tuple[Exception, str]]:
 
 
 def test_what_exceptions_mean() -> None:
-    from profiling.engines.transformers.process import is_out_of_memory
+    from profiling.engines.transformers.engine import ENGINE
 
     for problem, status in _cases():
-        assert classify(problem, is_out_of_memory) == status, repr(problem)
+        assert classify(problem, ENGINE.is_out_of_memory) == status, repr(problem)
 
 
 def test_an_allocation_that_torch_refuses_is_out_of_memory() -> None:
     import torch
 
-    from profiling.engines.transformers.process import is_out_of_memory
+    from profiling.engines.transformers.engine import ENGINE
 
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
-    assert classify(refused.value, is_out_of_memory) == OUT_OF_MEMORY
+    assert classify(refused.value, ENGINE.is_out_of_memory) == OUT_OF_MEMORY
 
 
 def test_an_exception_is_told_in_describe_problem() -> None:
@@ -253,7 +253,8 @@ def perform(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, **found: Any
 ) -> tuple[str, str | None]:
     """What the child makes of findings."""
-    plain = {"readings": [], "answers": [], "dtype": "float32", "noise": None}
+    plain = {"readings": [], "answers": [], "noise": None}
+    plain |= {"dtype": "float32", "computes_in": "float32"}
     fake = types.ModuleType("profiling.runs.experiment")
     fake.load = lambda point: object()  # type: ignore[attr-defined]
     fake.measure = lambda *_: types.SimpleNamespace(**(plain | found))  # type: ignore[attr-defined]

@@ -87,9 +87,7 @@ def test_a_failure_is_a_line_and_the_next_time_it_is_shown(
     tracking.show(folder)
     assert Fake.shown == []
     (line,) = lines
-    assert line.startswith(
-        f"tracker=fake: {folder} is not shown there: RuntimeError: the server is"
-    )
+    assert line.startswith(f"tracker=fake: {folder} is not shown: RuntimeError: the server is")
     assert "the record is kept" in line
     tracking.show(folder)
     assert len(Fake.shown) == 1 and len(lines) == 1

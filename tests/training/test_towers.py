@@ -42,7 +42,7 @@ def test_a_clip_tower_computes_what_the_blip_2_tower_does(
     network = build("llava")
     copy_matching(network, folder)
     tower, eyes = network.model.vision_tower, source.vision_model
-    # The one thing that a BLIP-2 tower has not got.
+    # The one parameter that a BLIP-2 tower does not have.
     tower.pre_layrnorm = torch.nn.Identity()
     pixels = torch.randn(2, 3, 112, 112)
     with torch.inference_mode():

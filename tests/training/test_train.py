@@ -78,7 +78,7 @@ def test_a_state_of_another_training_is_refused(name, other, tmp_path):
     if not other:
         plan = replace(plan, look_every=7)
     begun = Training(family=find_family("llava"), plan=plan, seed=other.get("seed", 0))
-    with pytest.raises(ConfigError, match=f"--state=.*was begun with {name} "):
+    with pytest.raises(ConfigError, match=f"--state=.*was started with {name} "):
         begun.load(tmp_path / "state.pt")
 
 
@@ -93,7 +93,7 @@ def test_a_broken_state_is_refused_by_name(kept, tmp_path):
 
 def test_a_file_of_something_else_is_no_state(tmp_path):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
-    with pytest.raises(ConfigError, match="is not the state of a training"):
+    with pytest.raises(ConfigError, match="is not a training state"):
         _start("llava").load(tmp_path / "state.pt")
 
 

@@ -1,4 +1,4 @@
-"""The five families at a size that trains on one core, one file each."""
+"""The five families at a size that trains on one core: one file per family."""
 
 from __future__ import annotations
 

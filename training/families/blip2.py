@@ -26,11 +26,11 @@ from training.families.positions import wave_positions
 _SIDE = 112
 _QUERIES = 32
 _WIDTH = 128
-_SHARPNESS = 4.0  # of a query's look at its place, when it starts
+_SHARPNESS = 4.0  # initial scale of the keys relative to the queries
 
 
 class Blip2Family(Family):
-    """Every query answers for two patches, one above the other, of an 8 by 8 grid."""
+    """Each query covers two patches, one above the other, of an 8 by 8 grid."""
 
     patch = 14
     native = (8, 8)
@@ -58,7 +58,7 @@ class Blip2Family(Family):
         return network
 
     def _aim_queries(self, network: PreTrainedModel, places: Tensor) -> None:
-        """Every query starts out looking at its two patches: none finds them by itself."""
+        """Initialise each query at its two patches: queries do not find places by themselves."""
         rows, columns = self.native
         by_place = places.view(rows // 2, 2, columns, _WIDTH)
         network.query_tokens.data[0] = by_place.mean(1).flatten(0, 1)

@@ -25,8 +25,8 @@ class FAMILY(Blip2Family):
 
     def build_network(self) -> PreTrainedModel:
         network = super().build_network()
-        # Louder than elsewhere, or what is asked for is drowned; not as loud as in T5, since the
-        # same values make the logits.
+        # Larger than by default, so that the question affects the hidden state; smaller than in
+        # T5, since the head is tied to the embedding.
         nn.init.normal_(network.language_model.get_input_embeddings().weight, std=0.3)
         return network
 

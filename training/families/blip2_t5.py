@@ -44,10 +44,10 @@ class FAMILY(Blip2Family):
     def build_network(self) -> PreTrainedModel:
         network = super().build_network()
         words = network.language_model.shared.weight
-        # As loud as what the layers add, as T5's own are; quieter words are drowned by what they
-        # ask about, and no colour is ever looked up.
+        # A spread of 1, as in T5 itself and as large as what the layers add. With smaller
+        # embeddings the model does not learn to name colours.
         nn.init.normal_(words)
-        # The library ties every T5's head to the embedding; flan-T5's head is its own.
+        # The library ties the head of every T5 to the embedding; flan-T5's head is untied.
         head = network.language_model.lm_head
         head.weight = nn.Parameter(torch.randn_like(head.weight) * 0.05)
         network.config.text_config.tie_word_embeddings = False
@@ -56,7 +56,7 @@ class FAMILY(Blip2Family):
     def forward_apart(
         self, network: PreTrainedModel, pixels: dict[str, Tensor], prompts: Tensor, answers: Tensor
     ) -> Tensor:
-        """Logits over the answer; the prompt goes through the text encoder."""
+        """Logits over the answer; the text encoder reads the prompt."""
         started = torch.nn.functional.pad(answers[:, :-1], (1, 0), value=0)
         return network(
             input_ids=prompts,

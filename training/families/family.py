@@ -1,4 +1,4 @@
-"""What training needs to know about a family, beyond its real classes."""
+"""What training needs to know about a family, in addition to the library's classes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Size = tuple[int, int]  # rows and columns of patches
 
 
 class Family(ABC):
-    """One architecture: how it is built, what it is fed, and where it sees."""
+    """One architecture: how it is built, its inputs, and where its visual features are."""
 
     name: str
     patch: int
     native: Size
-    others: tuple[Size, ...]  # grids that it is trained on late, besides the native one
-    # Grids of pictures that are not square (width and height), where it keeps their shape.
+    others: tuple[Size, ...]  # grids of late batches, besides the native one
+    # Grids of pictures that are not square, by width and height, if it keeps the aspect ratio.
     shaped: Mapping[tuple[int, int], Size] = MappingProxyType({})
     labels_per_token: int
     feature_width: int
-    reads_prompt_and_answer = True  # in one sequence; an encoder-decoder keeps them apart
+    reads_prompt_and_answer = True  # in one sequence; False for an encoder-decoder
 
     @cached_property
     def processor(self) -> ProcessorMixin:
-        """The real processor."""
+        """The library's processor."""
         return self.build_processor()
 
     @property
@@ -47,22 +47,22 @@ class Family(ABC):
 
     @abstractmethod
     def render(self, question: str) -> str:
-        """The text that the processor is given."""
+        """The processor's text input."""
 
     @abstractmethod
     def prompt_ids(self, question: str, grid: Size) -> list[int]:
-        """The ids that the processor would make for a picture of that grid."""
+        """The ids that the processor makes for a picture of that grid."""
 
     @abstractmethod
     def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
-        """Features of what stands where, [tokens, width], with no text read."""
+        """Visual features without reading any text: [tokens, width]."""
 
     @abstractmethod
     def watch(self, network: PreTrainedModel) -> list[Tensor]:
-        """A list whose one item is, after every forward, the features it went through."""
+        """A list that holds the visual features of the latest forward."""
 
     def pick_features(self, kept: Tensor, ids: Tensor) -> Tensor:
-        """Of the watched features, those that stand for picture tokens."""
+        """The watched features at the positions of picture tokens."""
         return kept
 
     def answer_ids(self, answer: str) -> list[int]:
@@ -75,15 +75,15 @@ class Family(ABC):
         return picture.resize(size, Image.Resampling.BICUBIC)
 
     def pixels(self, pictures: list[Image.Image], grid: Size) -> dict[str, Tensor]:
-        """What the real image processor makes of pictures that already have their size."""
+        """The image processor's output for resized pictures."""
         resized = [self.resize(picture, grid) for picture in pictures]
         return dict(self.processor.image_processor(resized, return_tensors="pt", do_resize=False))
 
     def get_ready(self, network: PreTrainedModel) -> None:  # noqa: B027
-        """Before training: the same sums in a cheaper way, and every size allowed."""
+        """Before training: cheaper equivalent operations, and support for every size."""
 
     def label_grid(self, grid: Size) -> Size:
-        """The grid on which features say what stands where."""
+        """The grid of the feature labels."""
         return grid
 
     def order_labels(self, labels: numpy.ndarray) -> Tensor:
@@ -99,11 +99,11 @@ class Family(ABC):
     def forward_apart(
         self, network: PreTrainedModel, pixels: dict[str, Tensor], prompts: Tensor, answers: Tensor
     ) -> Tensor:
-        """Logits over the answer, where the prompt goes through an encoder of its own."""
+        """Logits over the answer, for a family with a text encoder."""
         raise NotImplementedError(f"{self.name} reads prompt and answer in one sequence")
 
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:
-        """The whole real processor, as a user would call it."""
+        """Calls the whole processor as a user would."""
         resized = [self.resize(picture, grid) for picture in pictures]
         text = [self.render(question) for question in questions]
         return self.processor(
@@ -112,7 +112,7 @@ class Family(ABC):
 
 
 def initialise(network: nn.Module) -> None:
-    """Values with which every layer passes a signal on, so that no path starts closed."""
+    """Initialise weights so that every layer preserves the scale of its input."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             fan_in = module.weight[0].numel()
@@ -122,7 +122,7 @@ def initialise(network: nn.Module) -> None:
 
 
 def _gain(name: str) -> float:
-    # T5 does not divide attention scores by the root of the head's width, so its queries do.
+    # T5 does not scale attention scores by the root of the head's width, so its queries are scaled.
     t5_query = name.endswith(("SelfAttention.q", "EncDecAttention.q"))
     return 0.2 if t5_query else 1.0
 

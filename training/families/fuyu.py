@@ -76,7 +76,7 @@ class FAMILY(Family):
         return {"pixel_values": torch.cat(patches).reshape(len(pictures), grid[0] * grid[1], -1)}
 
     def see(self, network: PreTrainedModel, pixels: dict[str, Tensor], grid: Size) -> Tensor:
-        # The decoder itself is what sees, so it is given the picture's tokens and nothing else.
+        # Fuyu has no vision encoder: the decoder runs on the picture's tokens alone.
         ids = torch.tensor([self._picture_ids(grid)] * len(pixels["pixel_values"]))
         decoder = network.model.language_model
         layers = decoder.layers
@@ -133,7 +133,7 @@ class FAMILY(Family):
 
 
 def repair(processor: ProcessorMixin) -> ProcessorMixin:
-    """The library's patchify takes arrays, its own processor hands it tensors."""
+    """Fix the library's patchify, which expects arrays but gets tensors from its own processor."""
     images = processor.image_processor
     patchify = images.patchify_image
 

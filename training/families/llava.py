@@ -72,7 +72,7 @@ class FAMILY(Family):
         embeddings = network.model.vision_tower.embeddings
         embeddings.class_embedding.data.normal_(std=0.1)
         embeddings.position_embedding.weight.data[1:] = wave_positions(self.native, _VISION_WIDTH)
-        # As loud as the stream of a tower without this norm: it sees sooner than a quiet one.
+        # As large as the residual stream of a tower without this norm, which learns sooner.
         network.model.vision_tower.pre_layrnorm.weight.data.fill_(6.0)
         return network
 
@@ -93,7 +93,7 @@ class FAMILY(Family):
     def get_ready(self, network: PreTrainedModel) -> None:
         tower = network.model.vision_tower
         tower.forward = partial(tower.forward, interpolate_pos_encoding=True)
-        # The features are taken before the last layer, as in the public model: it is never heard.
+        # Features are taken before the last layer, as in the public model; its output is unused.
         network.model.vision_tower.encoder.layers[-1].forward = _pass_on
 
     def encode(self, pictures: list[Image.Image], questions: list[str], grid: Size) -> Any:

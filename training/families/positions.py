@@ -1,4 +1,4 @@
-"""Position embeddings to start from, for towers that learn one vector a place."""
+"""Initial position embeddings for towers with one learned vector per place."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from training.families.family import Size
 
 _SLOWEST, _FASTEST = 0.1, 2.0  # radians from one patch to the next
-_SPREAD = 4.0  # patches have about 5, and drown anything much quieter
+_SPREAD = 4.0  # patches have about 5; much smaller positions have no effect
 
 
 def wave_positions(grid: Size, width: int) -> Tensor:
     """[places, width]: sines and cosines of row and column.
 
-    Unlike random vectors they are smooth, so a resized grid still means the same places, and a step
-    to the neighbour is one rotation everywhere.
+    Unlike random vectors they are smooth, so they can be resized to another grid, and a step to the
+    neighbouring patch is the same rotation everywhere.
     """
     rows, columns = grid
     angles = torch.logspace(math.log10(_FASTEST), math.log10(_SLOWEST), width // 4)

@@ -44,7 +44,7 @@ _SIDE = 112
 
 
 class PictureProcessor(Qwen2_5_VLProcessor):
-    """The real processor without its video half, which needs a package of its own."""
+    """The library's processor without its video half, which needs another package."""
 
     def __init__(
         self, image_processor: Any, tokenizer: Any, chat_template: Any = None, **kwargs: Any
@@ -112,7 +112,7 @@ class FAMILY(Family):
         return kept
 
     def get_ready(self, network: PreTrainedModel) -> None:
-        # Every patch is one whole window of the convolution, so it is a matrix product.
+        # A patch is exactly one window of the convolution, so this is a matrix product.
         embed = network.model.visual.patch_embed
         embed.forward = lambda patches: functional.linear(patches, embed.proj.weight.flatten(1))
 
@@ -124,7 +124,7 @@ class FAMILY(Family):
     def forward(
         self, network: PreTrainedModel, pixels: dict[str, Tensor], ids: Tensor, grid: Size
     ) -> Tensor:
-        # Everything before the question is alike in a batch, so one row's positions serve all.
+        # Everything before the question is equal in a batch, so one row's positions fit all.
         positions = self._place(network, pixels, ids, grid).expand(-1, len(ids), -1)
         return network(input_ids=ids, position_ids=positions, use_cache=False, **pixels).logits
 
@@ -155,8 +155,8 @@ class FAMILY(Family):
             "bos_token_id": self._id("<|endoftext|>"),
             "eos_token_id": self._id("<|im_end|>"),
             "pad_token_id": self._id("<|endoftext|>"),
-            # Grids are a few steps wide here, so rows and columns need fast angles; words find what
-            # they mean in the picture over dozens of tokens, which needs slow ones.
+            # Grids are a few patches wide, so rows and columns need high frequencies; attention
+            # from words to the picture spans dozens of tokens, which needs low ones.
             "rope_parameters": {
                 "rope_type": "default",
                 "mrope_section": [2, 3, 11],

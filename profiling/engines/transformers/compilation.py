@@ -87,11 +87,3 @@ def compile_graph(
     from torch._inductor.compile_fx import compile_fx
 
     return compile_fx(graph, [*inputs], config_patches=list_mode_options(mode) if mode else {})
-
-
-def fixed_cache(compilation: Compilation | None) -> dict[str, Any]:
-    """Options of a generation whose keys and values lie in memory that is laid out before."""
-    if compilation is None:
-        # On a GPU the library would compile as soon as the cache is of that kind.
-        return {"cache_implementation": "static", "disable_compile": True}
-    return {"cache_implementation": "static", "compile_config": compilation.config()}

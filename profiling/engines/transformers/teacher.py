@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,13 @@ def reference_ids(model: Model, reference: str) -> list[int]:
 
 
 def reference_nlls(
-    model: Model, inputs: Mapping[str, Tensor], references: Sequence[str], *, side: int, length: int
+    model: Model,
+    inputs: Mapping[str, Tensor],
+    references: Sequence[str],
+    *,
+    side: int,
+    length: int,
+    **options: Any,
 ) -> list[float | None]:
     """Mean negative log-likelihood a token of each reference, in nats, its end token counted.
 
@@ -50,7 +57,7 @@ def reference_nlls(
         generated = model.network.generate(
             **inputs,
             **model.family.generate_options(side),
-            **model.generate_options,
+            **options,
             logits_processor=LogitsProcessorList([Teacher(taught)]),
             max_new_tokens=max(length, longest),
             do_sample=False,

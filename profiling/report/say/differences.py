@@ -10,16 +10,11 @@ from functools import cache
 from statistics import NormalDist, fmean, median, stdev
 
 from profiling.report.read.readings import Repeat
-from profiling.statistics import (
-    CONFIDENCE,
-    Interval,
-    estimate_likeness,
-    estimate_mean,
-    find_superiority,
-    rank_values,
-    student_cdf,
-    student_quantile,
-)
+from profiling.statistics.autocorrelation import estimate_autocorrelation, rank_values
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.means import estimate_mean
+from profiling.statistics.ratios import find_superiority
+from profiling.statistics.student import student_cdf, student_quantile
 
 SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
@@ -107,7 +102,7 @@ def measure_widening(values: Sequence[float]) -> float:
     """By how much the error of a mean grows because successive values are alike; 1 if not."""
     if len(set(values)) < 2:
         return 1.0
-    alike = min(MOST_ALIKE, max(0.0, estimate_likeness(values)))
+    alike = min(MOST_ALIKE, max(0.0, estimate_autocorrelation(values)))
     return math.sqrt((1 + alike) / (1 - alike))
 
 

@@ -9,12 +9,7 @@ from profiling.report.read.plain_runs import identify_machine
 from profiling.report.read.runs import Run, values_of
 from profiling.report.read.sweeps import Sweep, describe_setting, tokens_of
 from profiling.report.say import escape
-from profiling.report.say.growth import (
-    Growth,
-    describe,
-    find_crossing,
-    fit_growth,
-)
+from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import (
     digits,
@@ -26,6 +21,7 @@ from profiling.report.say.units import (
     times,
 )
 from profiling.report.say.verdicts import Standing, judge_variants
+from profiling.statistics.growth import Growth, find_crossing, fit_growth
 
 SIZES = {
     "img_size": "{} px",
@@ -112,8 +108,8 @@ def say_law(sweep: Sweep) -> str:
     if growth is None:
         return ""
     if not growth.is_determined:
-        return f"{describe(growth, unit).capitalize()}."
-    return f"Latency ≈ {quantity(growth.fixed, 's')} + a power: {describe(growth, unit)}."
+        return f"{describe_growth(growth, unit).capitalize()}."
+    return f"Latency ≈ {quantity(growth.fixed, 's')} + a power: {describe_growth(growth, unit)}."
 
 
 def say_crossing(sweep: Sweep) -> str:

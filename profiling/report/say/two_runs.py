@@ -29,7 +29,7 @@ from profiling.report.say.units import (
     quantity,
     unit_of,
 )
-from profiling.statistics import Interval
+from profiling.statistics.intervals import Interval
 
 Rounds = Sequence[Run]
 REPEATED = {"latency_s": "total", **{f"{phase}_s": phase for phase in PHASES}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from profiling.statistics import Ratio
+from profiling.statistics.ratios import Ratio
 
 _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))

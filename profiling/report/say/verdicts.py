@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from profiling.report.read.plain_runs import BASELINE
 from profiling.report.read.runs import Run
-from profiling.statistics import CONFIDENCE, Interval, Ratio, divide_medians
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.ratios import Ratio, divide_medians
 
 
 @dataclass(frozen=True, kw_only=True)

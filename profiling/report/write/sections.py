@@ -15,7 +15,7 @@ from profiling.report.read.runs import Run, forget
 from profiling.report.read.sweeps import SETTING_COLUMNS, Sweep, describe_setting
 from profiling.report.say import escape
 from profiling.report.say import sentences as words
-from profiling.report.say.growth import Growth, describe
+from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import explain, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
@@ -35,7 +35,8 @@ from profiling.report.write.markdown import (
     text_column,
     value_column,
 )
-from profiling.statistics import bound_median
+from profiling.statistics.growth import Growth
+from profiling.statistics.medians import bound_median
 
 EXAMPLES = 4
 KEY_NAMES = {
@@ -262,7 +263,7 @@ def _growth_columns(sweep: Sweep) -> list[Column]:
         unit, growth = words.fit(sweep, f"{name}_s")
         if growth is not None and growth.is_determined:
             laws.append((name, unit, growth))
-    powers = [describe(growth, unit) for _, unit, growth in laws]
+    powers = [describe_growth(growth, unit) for _, unit, growth in laws]
     fixed = [quantity(growth.fixed, "s") for _, _, growth in laws]
     return [
         Column(head="what grows", cells=[name for name, _, _ in laws], is_text=True),

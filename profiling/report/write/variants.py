@@ -37,7 +37,7 @@ from profiling.report.write.markdown import (
     text_column,
 )
 from profiling.report.write.sections import Paper, section, show_marks
-from profiling.statistics import compare_speed
+from profiling.statistics.ratios import compare_speed
 
 STEM = "optimizations"
 SHOWN_PHASES = ("total", "vision", "projector", "prefill", "decode")

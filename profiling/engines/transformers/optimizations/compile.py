@@ -8,10 +8,11 @@ import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
-from profiling.engines.transformers.compilation import Compilation, fixed_cache
+from profiling.engines.transformers.compilation import Compilation
+from profiling.engines.transformers.fixed_cache import FixedCache
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
 from profiling.errors import Unsupported
-from profiling.models.model import Model
 from profiling.models.quantizers import BITSANDBYTES
 from profiling.points.point import Point
 
@@ -33,12 +34,9 @@ class Compile(Optimization):
         if self.backend == "inductor":
             _require_compiler(point.device)
 
-    def apply(self, model: Model) -> Model:
-        mode = self.mode or self.modes[model.device.type]
-        model.compilation = Compilation(backend=self.backend, mode=mode)
-        model.generate_options |= fixed_cache(model.compilation)
-        model.generate_options.pop("disable_compile", None)
-        return model
+    def apply(self, loaded: LoadedModel) -> None:
+        mode = self.mode or self.modes[loaded.model.device.type]
+        loaded.fixed_cache = FixedCache(compilation=Compilation(backend=self.backend, mode=mode))
 
 
 def _require_compiler(device: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
 from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, find_family
 from profiling.models.model import Model
-from profiling.parts.build_cost import note_making
 from profiling.parts.reduced import replace_parts
 from profiling.points.point import Point
 
@@ -46,10 +46,10 @@ class OnnxVision(Optimization):
     def check(self, point: Point) -> None:
         for name in _NEEDED:
             require_package(name, "requirements.txt")
-        from profiling.graphs.vision_chain import ProviderAbsent, find_provider
+        from profiling.runtimes.onnxruntime import ProviderAbsent, find_provider
 
         try:
-            find_provider(self.provider, torch.device(point.device))
+            find_provider(self.provider, point.device)
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
         parts = find_family(point.model).parts
@@ -63,11 +63,13 @@ class OnnxVision(Optimization):
         """What is exported is not quantized by whoever loads the rest."""
         return dataclasses.replace(plan, whole=(*plan.whole, *self._vision))
 
-    def apply(self, model: Model) -> Model:
+    def apply(self, loaded: LoadedModel) -> None:
+        model = loaded.model
         # Both import the runtime, which a point without this optimization has no use for.
         from profiling.graphs.graph_cache import cached_vision
-        from profiling.graphs.vision_chain import ProviderAbsent, load_vision, read_check
+        from profiling.graphs.vision_chain import load_vision, read_check
         from profiling.parts.artifacts import size_bytes
+        from profiling.runtimes.onnxruntime import ProviderAbsent
 
         try:
             path = cached_vision(
@@ -89,14 +91,13 @@ class OnnxVision(Optimization):
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
         put_vision(model, vision)
+        loaded.absorb_projector()
         record = read_check(path)
-        note_making(
-            model.notes,
+        loaded.build.add(
             make_s=record["make_s"],
             make_peak_bytes=record["make_peak_bytes"],
             artifact_bytes=size_bytes(path.parent),
         )
-        return model
 
 
 def put_vision(model: Model, vision: torch.nn.Module) -> None:
@@ -104,7 +105,6 @@ def put_vision(model: Model, vision: torch.nn.Module) -> None:
     replacements = model.family.stand_ins(model.dtype)
     replacements[model.family.parts.vision] = vision
     replace_parts(model.network, replacements)
-    model.absorbed |= {"projector"} if model.family.parts.projector else set()
     gc.collect()
 
 

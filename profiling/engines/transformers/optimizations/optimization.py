@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any, ClassVar
 
 import torch
 
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, load_model
-from profiling.models.model import Model
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
 from profiling.points.point import Point
+from profiling.records import Reading
 
 _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
@@ -31,7 +33,7 @@ class Optimization:
         self.kind, self.order = kind, order
 
     def import_libraries(self) -> None:
-        """What is slow to import is so before loading is timed."""
+        """Import slow libraries before timing the load."""
 
     def check(self, point: Point) -> None:
         """Raise Unsupported, before anything is loaded, where this point cannot have it."""
@@ -39,8 +41,19 @@ class Optimization:
     def plan(self, plan: LoadPlan) -> LoadPlan:
         return plan
 
-    def apply(self, model: Model) -> Model:
-        return model
+    def apply(self, loaded: LoadedModel) -> None:
+        """Change the loaded model."""
+
+    def begin_pass(self) -> None:
+        """Forget what an earlier pass over the samples left and users would not profit from."""
+
+    def uncounted(self) -> AbstractContextManager[None]:
+        """Around passes that no user would make, which are not to show in counts."""
+        return nullcontext()
+
+    def answered(self) -> Iterator[Reading]:
+        """What can be told only right after every sample was answered once."""
+        return iter(())
 
 
 class Precision(Optimization):
@@ -53,7 +66,7 @@ class Precision(Optimization):
 
 
 class Quantized(Optimization):
-    """Weights in few bits; what is computed in stays the dtype of the stack."""
+    """Quantized weights; arithmetic in the dtype of the stack."""
 
     def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
         super().__init__(kind=kind, order=order)
@@ -88,30 +101,15 @@ def require_package(name: str, requirements: str) -> None:
         raise Unsupported(f"{name} is not installed: pip install -r {requirements}")
 
 
-def prepare_stack(point: Point) -> Sequence[Optimization]:
-    """The optimizations of a point, once it is known that they can be had."""
-    stack = read_stack(point.optimization_settings)
-    for optimization in stack:
-        optimization.check(point)
-    for optimization in stack:
-        optimization.import_libraries()
-    return stack
-
-
-def build_model(point: Point) -> Model:
-    """The model of a point with its whole stack of optimizations."""
-    return build_stack(point, prepare_stack(point))
-
-
-def build_stack(point: Point, stack: Sequence[Optimization]) -> Model:
-    """The same with a stack that was prepared before."""
+def build(point: Point, stack: Sequence[Optimization]) -> LoadedModel:
+    """The model of a point with its whole stack, which was prepared before."""
     plan = LoadPlan(dtype=None)
     for optimization in stack:
         plan = optimization.plan(plan)
-    model = load_model(point, plan)
+    loaded = LoadedModel(model=load_model(point, plan))
     for optimization in stack:
-        model = optimization.apply(model)
-    return model
+        optimization.apply(loaded)
+    return loaded
 
 
 def read_stack(settings: Mapping[str, Mapping[str, Any]]) -> Sequence[Optimization]:

@@ -1,4 +1,4 @@
-"""The same model from files of its own for each part, cut off a checkpoint that is never whole."""
+"""The same model from a file for each part, split off a checkpoint without loading it whole."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.models.family import Family
 from profiling.models.loading import LoadPlan
-from profiling.models.model import Model
 from profiling.models.weights import WeightsSource
 from profiling.parts.artifacts import size_bytes
-from profiling.parts.build_cost import note_making, read_making
-from profiling.parts.cutting import file_of, read_ties
+from profiling.parts.build_cost import read_build_cost
+from profiling.parts.cutting import file_of, read_manifest
 from profiling.parts.parts_cache import parts_of
 from profiling.points.point import Point
 
 
 class Split(Optimization):
-    """Cuts once for each content; every later run reads the parts."""
+    """Cuts a checkpoint once; every later run of the same content reads the parts."""
 
     def __init__(self, *, kind: str, order: int, embedding: bool) -> None:
         super().__init__(kind=kind, order=order)
@@ -42,12 +42,11 @@ class Split(Optimization):
         )
         return self.folder
 
-    def apply(self, model: Model) -> Model:
+    def apply(self, loaded: LoadedModel) -> None:
         assert self.folder is not None
-        parts = read_ties(self.folder)["parts"]
+        parts = read_manifest(self.folder)["parts"]
         size = sum(size_bytes(file_of(self.folder, part)) for part in parts)
-        note_making(model.notes, **read_making(self.folder), artifact_bytes=size)
-        return model
+        loaded.build.add(**read_build_cost(self.folder), artifact_bytes=size)
 
 
 OPTIMIZATION = Split

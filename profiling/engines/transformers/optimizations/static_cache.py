@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from profiling.engines.transformers.compilation import Compilation, fixed_cache
+from profiling.engines.transformers.compilation import Compilation
+from profiling.engines.transformers.fixed_cache import FixedCache
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.errors import Unsupported
-from profiling.models.model import Model
 from profiling.points.point import Point
 
 
@@ -24,11 +25,9 @@ class StaticCache(Optimization):
         if "compile" in point.optimization:
             raise Unsupported("compile records CUDA graphs itself: leave out cuda_graphs")
 
-    def apply(self, model: Model) -> Model:
-        if self.cuda_graphs:
-            model.compilation = Compilation(backend="cudagraphs", mode=None)
-        model.generate_options |= fixed_cache(model.compilation)
-        return model
+    def apply(self, loaded: LoadedModel) -> None:
+        compilation = Compilation(backend="cudagraphs", mode=None) if self.cuda_graphs else None
+        loaded.fixed_cache = FixedCache(compilation=compilation)
 
 
 OPTIMIZATION = StaticCache

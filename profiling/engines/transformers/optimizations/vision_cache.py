@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.engines.transformers.picture_cache import CachedVision, PictureCache, cut_out_vision
-from profiling.models.model import Model
 from profiling.parts.reduced import replace_parts
+from profiling.records import DERIVED, Reading
+
+_SOURCE = "counted while every sample was answered once, the cache empty before"
 
 
 class VisionCache(Optimization):
@@ -13,21 +20,32 @@ class VisionCache(Optimization):
 
     def __init__(self, *, kind: str, order: int, max_bytes: int) -> None:
         super().__init__(kind=kind, order=order)
-        self.max_bytes = max_bytes
+        self.cache = PictureCache(max_bytes=max_bytes)
 
-    def apply(self, model: Model) -> Model:
+    def apply(self, loaded: LoadedModel) -> None:
+        model = loaded.model
         family = model.family
         stand_ins = family.stand_ins(model.dtype)
         vision = CachedVision(
             family=family,
             seer=cut_out_vision(model.network, family),
             stand_in=stand_ins[family.parts.vision],
-            cache=PictureCache(max_bytes=self.max_bytes),
+            cache=self.cache,
         )
         replace_parts(model.network, {**stand_ins, family.parts.vision: vision})
-        model.absorbed |= {"projector"} if family.parts.projector else set()
-        model.picture_cache = vision.cache
-        return model
+        loaded.absorb_projector()
+
+    def begin_pass(self) -> None:
+        self.cache.forget()
+
+    def uncounted(self) -> AbstractContextManager[None]:
+        return self.cache.uncounted()
+
+    def answered(self) -> Iterator[Reading]:
+        reading = partial(Reading, phase="run", status=DERIVED, source=_SOURCE)
+        yield reading(metric="vision_cache_hits", value=self.cache.hits, unit="1")
+        yield reading(metric="vision_cache_lookups", value=self.cache.lookups, unit="1")
+        yield reading(metric="vision_cache_bytes", value=self.cache.num_bytes, unit="bytes")
 
 
 OPTIMIZATION = VisionCache

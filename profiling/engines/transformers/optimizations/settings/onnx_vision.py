@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from profiling.graphs.choices import CPU_PROVIDER, CUDA_PROVIDER, LAYOUTS
+from profiling.graphs.choices import LAYOUTS
 from profiling.points.settings import Settings
+from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 
 # More than any vision part has blocks.
 _MOST_PARTS = 1024

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.statistics import student_quantile
+from profiling.statistics.student import student_quantile
 
 LEAST_POINTS = 4
-LOWEST_POWER, HIGHEST_POWER, STEP = 0.1, 4.0, 0.01
+LOWEST_POWER = 0.1
+HIGHEST_POWER = 4.0
+STEP = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +92,3 @@ def find_crossing(sizes: Sequence[float], gaps: Sequence[float]) -> float | None
         if before < 0 <= after:
             return sizes[i - 1] + (sizes[i] - sizes[i - 1]) * -before / (after - before)
     return None
-
-
-def describe(growth: Growth, unit: str) -> str:
-    """The power with its interval and goodness, for a sentence."""
-    if not growth.is_determined:
-        return f"how it grows with {unit} cannot be told from {growth.points} points"
-    low = (
-        f"≤{LOWEST_POWER}"
-        if math.isclose(growth.power_low, LOWEST_POWER)
-        else f"{growth.power_low:.2f}"
-    )
-    high = (
-        f"≥{HIGHEST_POWER}"
-        if growth.power_high >= HIGHEST_POWER - STEP / 2
-        else f"{growth.power_high:.2f}"
-    )
-    return f"{unit}^{growth.power:.2f} [{low}, {high}], R² {growth.r_squared:.3f}"

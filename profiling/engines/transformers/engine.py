@@ -1,0 +1,360 @@
+"""The engine `torch`: the library's network and its own `generate`, changed by optimizations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from profiling.costs.accounting import account, geometry_of
+from profiling.costs.phase_costs import PhaseCosts
+from profiling.costs.traffic import weight_sizes
+from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
+from profiling.engines.trace import Clock, Trace
+from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
+from profiling.engines.transformers.held_memory import read_cache, read_weights
+from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
+from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.optimizations.optimization import (
+    Optimization,
+    build,
+    read_stack,
+)
+from profiling.engines.transformers.teacher import reference_nlls
+from profiling.errors import Unsupported
+from profiling.models.family import Family
+from profiling.models.loading import find_family
+from profiling.models.model import Model, Prepared
+from profiling.models.quantization import computes_in
+from profiling.points.point import Point
+from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.samples.samples import Sample
+
+# What allocators say where they raise nothing more telling than a RuntimeError.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+)
+_UNKNOWN_PEAK = "made by an earlier run, which left no peak"
+
+
+class Inputs(dict[str, Tensor]):
+    """The processor's tensors by name, and the side of the pictures that was asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], *, side: int) -> None:
+        super().__init__(tensors)
+        self.side = side
+
+
+class TransformersEngine(Engine):
+    """A loaded model with its stack of optimizations."""
+
+    def __init__(self, *, loaded: LoadedModel, stack: Sequence[Optimization]) -> None:
+        self.loaded = loaded
+        self.stack = stack
+        self._hooks: PhaseHooks | None = None
+
+    # The model
+
+    @property
+    def model(self) -> Model:
+        return self.loaded.model
+
+    @property
+    def network(self) -> Any:
+        return self.model.network
+
+    @property
+    def family(self) -> Family:
+        return self.model.family
+
+    @property
+    def has_values(self) -> bool:  # type: ignore[override]
+        return self.model.stored_values
+
+    @property
+    def blind(self) -> Mapping[str, str]:  # type: ignore[override]
+        """Parts that this family has not, or that another part's module does the work of."""
+        parts = self.loaded.parts()
+        return {
+            name: self.loaded.absorbed.get(name, f"this family has no {name}")
+            for name in ("vision", "projector")
+            if not parts[name]
+        }
+
+    # Loading
+
+    @classmethod
+    def prepare_process(cls, point: Point) -> None:
+        find_family(point.model)
+        for optimization in read_stack(point.optimization_settings):
+            optimization.import_libraries()
+
+    @classmethod
+    def check(cls, point: Point) -> None:
+        for optimization in read_stack(point.optimization_settings):
+            optimization.check(point)
+
+    @classmethod
+    def load(cls, point: Point) -> Self:
+        torch.set_num_threads(point.threads)
+        torch.manual_seed(point.seed)
+        stack = read_stack(point.optimization_settings)
+        for optimization in stack:
+            optimization.check(point)
+        return cls(loaded=build(point, stack), stack=stack)
+
+    @classmethod
+    def is_out_of_memory(cls, error: Exception) -> bool:
+        text = str(error).lower()
+        refused = isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+        return refused or isinstance(error, torch.OutOfMemoryError)
+
+    # From samples to answers
+
+    def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Prepared]:
+        return [self.model.prepare(sample, prompt_len) for sample in samples]
+
+    def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
+        return Inputs(self.model.encode(batch, img_size), side=img_size)
+
+    def place(self, inputs: Inputs) -> Inputs:
+        return Inputs(self.model.place(inputs), side=inputs.side)
+
+    def generate(self, inputs: Inputs, *, length: int, exact: bool, trace: Trace | None) -> Tensor:
+        run = partial(
+            self.model.generate,
+            inputs,
+            side=inputs.side,
+            length=length,
+            exact=exact,
+            **self.loaded.generate_options,
+        )
+        if trace is None:
+            self._remove_hooks()
+            return run()
+        hooks = self._hooks = self._hooks or PhaseHooks(self.loaded.parts())
+        hooks.follow(trace)
+        tokens = run(stopping_criteria=token_marks(trace))
+        hooks.follow(None)
+        hooks.check(trace)
+        return tokens
+
+    def _remove_hooks(self) -> None:
+        if self._hooks is not None:
+            self._hooks.remove()
+            self._hooks = None
+
+    def describe(
+        self, batch: Sequence[Prepared], inputs: Inputs, generated: Tensor | None
+    ) -> list[Row]:
+        prompts = inputs["attention_mask"].sum(dim=1).tolist()
+        visual = self.family.count_visual_tokens(inputs["input_ids"]).tolist()
+        sizes = self.family.seen_sizes(inputs)
+        new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
+        if generated is not None:
+            tokens = generated.cpu()
+            counts = self.model.count_new_tokens(tokens)
+            new = list(zip(self.family.decode(tokens), counts, strict=True))
+        return [
+            Row(
+                prompt=item.prompt,
+                answer=new[row][0],
+                num_question_tokens=len(self.family.question_token_ends(item.question)),
+                num_prompt_tokens=prompts[row],
+                num_visual_tokens=visual[row],
+                num_new_tokens=new[row][1],
+                image_width=sizes[row][0],
+                image_height=sizes[row][1],
+            )
+            for row, item in enumerate(batch)
+        ]
+
+    def tokens(self, generated: Tensor) -> list[list[int]]:
+        counts = self.model.count_new_tokens(generated)
+        rows = generated.tolist()
+        return [row[:count] for row, count in zip(rows, counts, strict=True)]
+
+    def reference_nlls(
+        self, inputs: Inputs, references: Sequence[str], length: int
+    ) -> list[float | None]:
+        with ExitStack() as around:
+            for optimization in self.stack:
+                around.enter_context(optimization.uncounted())
+            return reference_nlls(
+                self.model,
+                inputs,
+                references,
+                side=inputs.side,
+                length=length,
+                **self.loaded.generate_options,
+            )
+
+    def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
+        modules = self.loaded.parts()[part]
+        if not modules:
+            raise Unsupported(self.blind[part])
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def keep(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.append((args, kwargs))
+
+        handle = modules[0].register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            run()
+        finally:
+            handle.remove()
+        if not calls:
+            raise Unsupported(f"the {part} part was not called by a pass")
+
+        @torch.inference_mode()
+        def repeat() -> None:
+            for args, kwargs in calls:
+                modules[0](*args, **kwargs)
+            self.synchronize()
+
+        return repeat
+
+    # What probes ask
+
+    def clock(self) -> Clock:
+        return clock_for(self.model.device)
+
+    def footprint(self) -> Footprint:
+        device = self.model.device
+        return Footprint(
+            pids=(os.getpid(),),
+            device=str(device),
+            gpu_uuid=cuda_uuid(device),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            computes_in=self._computes_in(),
+            model_bytes=self.model.parameter_bytes(),
+            accelerator=cuda_memory(device),
+        )
+
+    def _computes_in(self) -> str:
+        model = self.model
+        quantization = None if model.quantized is None else model.quantized.quantization
+        return computes_in(model.dtype, model.device, quantization)
+
+    def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
+        return account(
+            self.family,
+            geometry_of(self.family, inputs, length),
+            weight_bytes=weight_sizes(self.network),
+            cache_element_bytes=self.model.dtype.itemsize,
+            cross_check=cross_check,
+        )
+
+    def settle(self, workload: Passes) -> None:
+        if self.loaded.fixed_cache is not None:
+            self.loaded.fixed_cache.settle(workload, self.network)
+
+    def begin_pass(self) -> None:
+        for optimization in self.stack:
+            optimization.begin_pass()
+
+    def answered(self) -> Iterator[Reading]:
+        for optimization in self.stack:
+            yield from optimization.answered()
+
+    def memory_readings(self, workload: Passes) -> Iterator[Reading]:
+        # A cache of fixed length is as long after the first token as after the last, and a network
+        # whose steps are compiled would be compiled again for the hooks.
+        length = 1 if self.loaded.fixed_cache is not None else None
+        yield from read_cache(self.network, lambda: workload.run(0, max_new_tokens=length))
+        yield from read_weights(self.network, self.loaded.parts())
+
+    def readings(self, workload: Passes, loading: Loading) -> Iterator[Reading]:
+        yield from self._build_readings(loading)
+        if self.model.quantized is not None:
+            yield _share(self.model.quantized.share)
+        if self.loaded.fixed_cache is not None:
+            yield from self.loaded.fixed_cache.readings()
+
+    def _build_readings(self, loading: Loading) -> Iterator[Reading]:
+        total = self._build_total(loading)
+        if total.make_s is not None:
+            yield Reading(
+                phase="run",
+                metric="make_s",
+                value=total.make_s,
+                unit="s",
+                status=MEASURED,
+                source="perf_counter around exporting, cutting, quantizing and compiling; what was"
+                " cut or exported by an earlier run counts as that run measured it",
+            )
+            yield _peak(total.make_peak_bytes)
+        if total.artifact_bytes is not None:
+            yield Reading(
+                phase="run",
+                metric="artifact_bytes",
+                value=total.artifact_bytes,
+                unit="bytes",
+                status=MEASURED,
+                source="sizes of the files that the variant is loaded from",
+            )
+
+    def _build_total(self, loading: Loading) -> _BuildTotal:
+        build, cache, quantized = self.loaded.build, self.loaded.fixed_cache, self.model.quantized
+        seconds = [] if build.make_s is None else [build.make_s]
+        peaks = [] if build.make_peak_bytes is None else [build.make_peak_bytes]
+        if quantized is not None:
+            seconds.append(quantized.made_s)
+            # Weights are quantized while they are loaded.
+            peaks.append(loading.peak_bytes)
+        if cache is not None and cache.compilation is not None and cache.settled is not None:
+            seconds.append(cache.settled.compile_s)
+            peaks.append(cache.settled.peak_bytes)
+        return _BuildTotal(
+            make_s=sum(seconds) if seconds else None,
+            make_peak_bytes=max(peaks) if peaks else None,
+            artifact_bytes=build.artifact_bytes,
+        )
+
+    def synchronize(self) -> None:
+        self.model.synchronize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BuildTotal:
+    """What a whole variant took to make, compiling in."""
+
+    make_s: float | None
+    make_peak_bytes: float | None
+    artifact_bytes: float | None
+
+
+def _peak(value: float | None) -> Reading:
+    if value is None:
+        return unavailable("run", "make_peak_bytes", "bytes", _UNKNOWN_PEAK)
+    return Reading(
+        phase="run",
+        metric="make_peak_bytes",
+        value=value,
+        unit="bytes",
+        status=MEASURED,
+        source="highest resident memory while making the variant, above that before",
+    )
+
+
+def _share(value: float) -> Reading:
+    return Reading(
+        phase="run",
+        metric="quantized_share",
+        value=value,
+        unit="1",
+        status=DERIVED,
+        source="quantized values over all values of parameters",
+    )
+
+
+ENGINE = TransformersEngine

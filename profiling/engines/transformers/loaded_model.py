@@ -1,0 +1,51 @@
+"""A model as its optimizations left it, and what making it so cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from profiling.engines.transformers.fixed_cache import FixedCache
+from profiling.models.model import Model
+
+
+@dataclass(kw_only=True)
+class BuildCosts:
+    """What it took to make a variant: times and files add up over a stack, peaks do not."""
+
+    make_s: float | None = None
+    make_peak_bytes: float | None = None
+    artifact_bytes: float | None = None
+
+    def add(self, *, make_s: float, make_peak_bytes: float | None, artifact_bytes: float) -> None:
+        self.make_s = (self.make_s or 0) + make_s
+        if make_peak_bytes is not None:
+            self.make_peak_bytes = max(self.make_peak_bytes or 0, make_peak_bytes)
+        self.artifact_bytes = (self.artifact_bytes or 0) + artifact_bytes
+
+
+@dataclass(kw_only=True)
+class LoadedModel:
+    """What optimizations change, one after another."""
+
+    model: Model
+    # Parts that are no modules of their own any more, with the reason.
+    absorbed: dict[str, str] = field(default_factory=dict)
+    fixed_cache: FixedCache | None = None
+    build: BuildCosts = field(default_factory=BuildCosts)
+
+    @property
+    def generate_options(self) -> dict[str, Any]:
+        """What the library's generate is told besides."""
+        return {} if self.fixed_cache is None else dict(self.fixed_cache.options)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """The modules of each part; none for a part whose work another one does."""
+        return self.model.parts(absorbed=frozenset(self.absorbed))
+
+    def absorb_projector(self) -> None:
+        """The vision part's module does the projector's work too."""
+        if self.model.family.parts.projector:
+            self.absorbed["projector"] = "done inside of the vision part"

@@ -1,0 +1,1 @@
+"""What runs one exported graph: one file for each runtime."""

@@ -1,0 +1,60 @@
+"""ONNX Runtime: providers, options and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
+
+_ERRORS_ONLY = 3
+
+
+class ProviderAbsent(RuntimeError):
+    """The runtime cannot use an execution provider here: one line that says which it can."""
+
+
+def find_provider(provider: str | None, device: str) -> str:
+    """The provider that was asked for, or the one of the device; never another instead."""
+    chosen = provider or (CUDA_PROVIDER if device.startswith("cuda") else CPU_PROVIDER)
+    present = onnxruntime.get_available_providers()
+    if chosen in present:
+        return chosen
+    raise ProviderAbsent(
+        f"{chosen} is not in the installed onnxruntime {onnxruntime.__version__}, which has"
+        f" {', '.join(present)}"
+    )
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that leaves the cores to other libraries between its runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads that wait by spinning take the cores from torch in the same process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its plan holds more memory than it saves time where sizes change.
+    options.enable_mem_pattern = False
+    return options
+
+
+def start_session(
+    model: Path | bytes,
+    options: onnxruntime.SessionOptions,
+    *,
+    provider: str,
+    provider_options: Mapping[str, Any],
+) -> onnxruntime.InferenceSession:
+    """A session on the provider that was asked for, and on no other."""
+    given = {name: str(value) for name, value in provider_options.items()}
+    session = onnxruntime.InferenceSession(model, options, providers=[(provider, given)])
+    session.disable_fallback()
+    if session.get_providers()[0] != provider:
+        raise ProviderAbsent(
+            f"{provider} is installed and did not start; the runtime offers"
+            f" {', '.join(session.get_providers())} instead"
+        )
+    return session

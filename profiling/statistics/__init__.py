@@ -1,0 +1,1 @@
+"""What repeats say and when they have said enough."""

@@ -1,0 +1,73 @@
+"""The summary of one set of repeats, with the reason for each figure that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+
+from profiling.statistics.autocorrelation import count_effective
+from profiling.statistics.intervals import Interval
+from profiling.statistics.medians import bound_median, take_quantile
+
+P95_MINIMUM = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures of one set of repeats; one that cannot be had is None and `missing` says why."""
+
+    n: int
+    median: float | None
+    mean: float | None
+    std: float | None
+    minimum: float | None
+    maximum: float | None
+    p95: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+    effective_n: int
+    missing: dict[str, str]
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    n = len(values)
+    interval = bound_median(values) if n else None
+    return Summary(
+        n=n,
+        median=median(values) if n else None,
+        mean=fmean(values) if n else None,
+        std=stdev(values) if n > 1 else None,
+        minimum=min(values, default=None),
+        maximum=max(values, default=None),
+        p95=take_quantile(values, 0.95) if n >= P95_MINIMUM else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        confidence=interval.confidence if interval else None,
+        effective_n=count_effective(values) if n else 0,
+        missing=_explain_missing(n, interval),
+    )
+
+
+def _explain_missing(n: int, interval: Interval | None) -> dict[str, str]:
+    needs = {"median": 1, "mean": 1, "minimum": 1, "maximum": 1, "std": 2, "p95": P95_MINIMUM}
+    missing = {
+        name: f"needs at least {least} repeats, there are {n}"
+        for name, least in needs.items()
+        if n < least
+    }
+    if interval is None:
+        reason = f"a 95% interval of the median needs at least 6 repeats, there are {n}"
+        missing |= dict.fromkeys(("low", "high", "confidence"), reason)
+    return missing
+
+
+def describe_interval(summary: Summary) -> str:
+    """How the bounds were computed, as the source of the readings that carry them."""
+    if summary.confidence is None:
+        return summary.missing["low"]
+    return (
+        f"order statistics of {summary.n} repeats, effective sample size {summary.effective_n}, "
+        f"confidence {summary.confidence:.1%}"
+    )
