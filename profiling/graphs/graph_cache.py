@@ -20,8 +20,9 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
+from profiling.machine.cache import cache_root
 from profiling.models.model import Model
-from profiling.parts.artifacts import cache_root, make_once
+from profiling.parts.artifacts import make_once
 from profiling.runtimes.onnxruntime import find_provider
 
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")

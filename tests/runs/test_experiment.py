@@ -36,7 +36,7 @@ SHORT = ("profiler=quick", "profiler.repeats=2", "max_new_tokens=6")
 ELSEWHERE = {
     *("fingerprint", "status", "model", "weights", "dataset", "optimization", "img_size"),
     *("prompt_len", "batch_size", "max_new_tokens", "device", "dtype", "num_samples"),
-    *("agreement", "speedup", "noisy", "noise_reason"),
+    *("agreement", "speedup", "noisy", "noise_reason", "engine"),
 }
 
 

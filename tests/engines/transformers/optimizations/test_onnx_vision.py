@@ -13,7 +13,7 @@ from profiling.engines.transformers.optimizations.optimization import build_mode
 from profiling.errors import Unsupported
 from profiling.graphs.export import export_vision
 from profiling.graphs.vision_chain import load_vision
-from profiling.parts.artifacts import cache_root
+from profiling.machine.cache import cache_root
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
 
