@@ -129,7 +129,8 @@ def on_a_simulated_gpu(folder: Path) -> Iterator[Reading]:
         dtype="bfloat16",
         flops_per_s=1.0,
         bytes_per_s=1.0,
-        matmul_size=1,
+        matmul_shape=(1, 1, 1),
+        threads=None,
         copy_bytes=1,
     ).readings()
     gate = NoiseGate(limits=NoiseLimits(**settings["noise"]), board=None, cpu_bound=False)

@@ -421,7 +421,8 @@ def make_peaks(name: str, factor: float) -> Peaks:
         dtype="bfloat16",
         flops_per_s=factor * 989.5e12,
         bytes_per_s=factor * 4.8e12,
-        matmul_size=1,
+        matmul_shape=(1, 1, 1),
+        threads=None,
         copy_bytes=1,
     )
 

@@ -34,6 +34,7 @@ def account(
     weight_bytes: Mapping[str, int],
     cache_element_bytes: int,
     cross_check: bool,
+    as_computed: bool,
 ) -> PhaseCosts:
     """Every count of every phase; `weight_bytes` are the sizes of the weights by name."""
     costs = count(family, geometry)
@@ -49,6 +50,7 @@ def account(
         steps={step: tally.flops for step, tally in costs.steps.items()},
         uncounted=frozenset(costs.uncounted),
         moved_bytes=moved_bytes(costs, weight_bytes, cache_element_bytes=cache_element_bytes),
+        as_computed=as_computed,
         source=COUNTED,
         cross_sources={"analytic": ANALYTIC, "fvcore": FVCORE},
     )

@@ -102,7 +102,8 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         readings.extend(gate.readings())
         noise.extend([gate.reason] if gate.reason else [])
     notify("placing phases under the roofline")
-    readings.extend(place_phases(workload, readings, **point.profiler["roofline"]))
+    limits = NoiseLimits(**point.profiler["noise"])
+    readings.extend(place_phases(workload, readings, limits=limits, **point.profiler["roofline"]))
     readings.extend(engine.readings(workload, loaded.loading))
     footprint = engine.footprint()
     return Findings(

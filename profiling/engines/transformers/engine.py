@@ -252,6 +252,7 @@ class TransformersEngine(Engine):
             weight_bytes=weight_sizes(self.network),
             cache_element_bytes=self.model.dtype.itemsize,
             cross_check=cross_check,
+            as_computed=all(optimization.as_counted for optimization in self.stack),
         )
 
     def settle(self, workload: Passes) -> None:

@@ -57,6 +57,7 @@ def count_point(point: Point) -> PointCosts:
             weight_bytes={name: elements * dtype.itemsize for name, elements in counts.items()},
             cache_element_bytes=dtype.itemsize,
             cross_check=False,
+            as_computed=True,
         ),
         cache_bytes=costs.cache.elements * dtype.itemsize,
         encoded_cache_bytes=costs.cache.encoded_elements * dtype.itemsize,

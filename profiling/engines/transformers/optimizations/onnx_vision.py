@@ -23,6 +23,8 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 class OnnxVision(Optimization):
     """Exports once for each content; every later run only opens the file."""
 
+    as_counted = False
+
     def __init__(
         self,
         *,

@@ -18,6 +18,8 @@ _SOURCE = "counted while every sample was answered once, the cache empty before"
 class VisionCache(Optimization):
     """Starts empty at each pass over the samples, so that only what repeats in them is saved."""
 
+    as_counted = False
+
     def __init__(self, *, kind: str, order: int, max_bytes: int) -> None:
         super().__init__(kind=kind, order=order)
         self.cache = PictureCache(max_bytes=max_bytes)
