@@ -25,7 +25,7 @@ from profiling.probes.memory import PeakWatch
 from profiling.probes.picture_cache import read_picture_cache
 from profiling.probes.roofline import place_phases
 from profiling.probes.variant import compiled_since, read_variant, settle
-from profiling.quality import Answered, sample_wer, score
+from profiling.quality import Answered, sample_wer, score, score_nothing
 from profiling.quality.normalizing import choose_reference
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.samples.samples import Sample, batches, full_batches
@@ -34,7 +34,6 @@ Notify = Callable[[str], None]
 
 _NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
 _LOAD_SAMPLE_S = 0.01
-_TEXT_METRICS = ("wer", "cer", "accuracy", "reference_nll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +274,9 @@ def _judge(
     point: Point, samples: Sequence[Sample], answers: Sequence[dict[str, Any]]
 ) -> list[Reading]:
     if any(line["answer"] is None for line in answers):
-        return [unavailable("run", metric, "1", _NO_QUALITY) for metric in _TEXT_METRICS]
+        return score_nothing(
+            _NO_QUALITY, headline=point.headline_reference, accuracy=point.accuracy
+        )
     answered = [
         Answered(
             id=sample.id,
