@@ -11,6 +11,8 @@ COUNTED_PHASES = ("vision", "projector", "prefill", "decode")
 # A number of the whole batch, and one of the whole run.
 TOTAL, RUN = "total", "run"
 
+# The unit of counts, shares and ratios.
+COUNT = "1"
 NUMBER, WHOLE, TEXT, FLAG = "number", "whole number", "text", "flag"
 LOWER, HIGHER, NEITHER = "lower", "higher", "neither"
 PLAIN, SHARE, RATIO = "plain", "share", "ratio"
@@ -40,8 +42,9 @@ class Metric:
     """One metric, or one a value of the placeholder in its name.
 
     `given_by` names the probes, text metrics or parts of a run that give it; `when` says where
-    they do so if they do not always. `bounds` are the ends of its interval, `source_column` keeps
-    the source of its reading. `from_times` is true where a busy machine spoils the value.
+    they do so if they do not always. A setting is what a run was asked for, and `phrase` says its
+    value in a list of settings. `bounds` are the ends of the metric's interval, `source_column`
+    keeps the source of its reading. `from_times` is true where a busy machine spoils the value.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Metric:
     when: str = ""
     kind: str = NUMBER
     column: str | None = None
+    is_setting: bool = False
     in_sentences: str = ""
     phrase: str = ""
     shown_as: str = PLAIN

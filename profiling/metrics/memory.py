@@ -123,7 +123,7 @@ MEMORY = Group(
                 _bytes(
                     name="model_bytes",
                     phase=RUN,
-                    title="model",
+                    title="model size",
                     given_by=(EXPERIMENT,),
                     column=FIXED,
                     tables=frozenset({COMPUTE, VARIANTS}),

@@ -137,6 +137,7 @@ _COLUMNS = [_METRICS[name] for name in SUMMARY_COLUMNS]
 TEXT_COLUMNS = frozenset(column.name for column in _COLUMNS if column.kind == TEXT)
 FLAG_COLUMNS = frozenset(column.name for column in _COLUMNS if column.kind == FLAG)
 WHOLE_COLUMNS = frozenset(column.name for column in _COLUMNS if column.kind == WHOLE)
+SETTING_COLUMNS = tuple(column.name for column in _COLUMNS if column.is_setting)
 AT_READING = tuple(column.name for column in _COLUMNS if column.given_by == (REPORT,))
 # Which column keeps the source of a reading.
 SOURCE_COLUMNS = {

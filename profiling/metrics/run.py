@@ -20,6 +20,7 @@ from profiling.metrics.declaration import (
 _column = partial(
     Metric, unit="1", phase=RUN, better=NEITHER, given_by=(RECORD,), column=FIXED, kind=TEXT
 )
+_setting = partial(_column, is_setting=True)
 _count = partial(Metric, unit="1", phase=RUN, better=NEITHER, column=FIXED, kind=WHOLE)
 
 THE_RUN = Group(
@@ -46,10 +47,10 @@ THE_RUN = Group(
         ),
         Entry(
             metrics=(
-                _column(name="model", title="model"),
-                _column(name="weights", title="weights"),
-                _column(name="dataset", title="dataset", phrase="{}"),
-                _column(name="optimization", title="optimization", phrase="{}"),
+                _setting(name="model", title="model"),
+                _setting(name="weights", title="weights"),
+                _setting(name="dataset", title="dataset", phrase="{}"),
+                _setting(name="optimization", title="optimization", phrase="{}"),
             ),
             definition="what was run; stacked optimizations are joined by `+`",
             method="resolved configuration",
@@ -64,6 +65,7 @@ THE_RUN = Group(
                     title="image size",
                     phrase="{} px",
                     given_by=(RECORD,),
+                    is_setting=True,
                 ),
             ),
             definition="requested side of the picture",
@@ -78,6 +80,7 @@ THE_RUN = Group(
                     title="prompt length",
                     phrase="{} question tokens",
                     given_by=(RECORD,),
+                    is_setting=True,
                 ),
             ),
             definition="requested length of the question in tokens; empty: as it is",
@@ -92,12 +95,14 @@ THE_RUN = Group(
                     title="batch size",
                     phrase="batch size {}",
                     given_by=(RECORD,),
+                    is_setting=True,
                 ),
                 _count(
                     name="max_new_tokens",
                     title="new tokens",
                     phrase="{} new tokens",
                     given_by=(RECORD,),
+                    is_setting=True,
                 ),
             ),
             definition="samples per batch; new tokens per sample while costs are measured",
@@ -106,7 +111,7 @@ THE_RUN = Group(
             limits="with too few samples for a full batch, samples are repeated",
         ),
         Entry(
-            metrics=(_column(name="device", title="device"),),
+            metrics=(_setting(name="device", title="device"),),
             definition="the device of the run",
             method="resolved from `auto`, `cpu`, `cuda` or `cuda:N`",
             uncertainty="none",
@@ -121,7 +126,9 @@ THE_RUN = Group(
             " stored in fewer bits",
         ),
         Entry(
-            metrics=(_count(name="num_samples", title="samples", given_by=(RECORD,)),),
+            metrics=(
+                _count(name="num_samples", title="samples", given_by=(RECORD,), is_setting=True),
+            ),
             definition="number of samples that were answered",
             method="counted",
             uncertainty="exact",
@@ -146,7 +153,7 @@ THE_RUN = Group(
             limits="on a machine that never settles the cap ends the warm-up",
         ),
         Entry(
-            metrics=(_column(name="engine", title="engine", column=ADDED),),
+            metrics=(_setting(name="engine", title="engine", column=ADDED),),
             definition="what ran the model",
             method="resolved configuration",
             uncertainty="none",

@@ -107,7 +107,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     from profiling.report.read.selection import select_rounds
     from profiling.report.say.two_runs import write_comparison
 
-    parser = _pair_parser("compare", "A", "B", "Hold two runs against each other.")
+    parser = _pair_parser("compare", "A", "B", "Compare two runs.")
     options = parser.parse_args(arguments[1:])
     runs = _read_for_selection(options.results)
     pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]

@@ -71,6 +71,6 @@ class Tracking:
 
 def _draw(record: Record, folder: Path) -> list[Drawing]:
     # Drawing costs half a second to import, which only those who track should pay.
-    from profiling.report.draw.record_figures import draw_portrait
+    from profiling.report.draw.record_figures import draw_record
 
-    return [Drawing(name=path.stem, png=path) for path in draw_portrait(record, folder)]
+    return [Drawing(name=path.stem, png=path) for path in draw_record(record, folder)]

@@ -159,7 +159,8 @@ write_run(Path("results"), summary={"answer_words": 2.5})
 # the report knows the title before anything has imported the text metrics
 assert "profiling.quality" not in sys.modules
 index = write_pages(read_runs(Path("results")), Path("pages"), command="x")
-print([line for line in (index.parent / "llava.md").read_text().splitlines() if "words per" in line])
+page = (index.parent / "llava.md").read_text()
+print([line for line in page.splitlines() if "words per" in line])
 
 from profiling.metrics.page import write_page
 from profiling.metrics.registry import list_own_entries
@@ -169,7 +170,8 @@ judging = {"headline": "first", "accuracy": None}
 said = [Answered(id="1", answer="a red bus", references=("bus",))]
 print([row.value for row in score(said, **judging) if row.metric == "answer_words"])
 print([row.source for row in score_nothing("no", **judging) if row.metric == "answer_words"])
-print("answer_words" in metrics.expected({"profiler": {"probes": {}}}, text_metrics=find_applicable(**judging)))
+config = {"profiler": {"probes": {}}}
+print("answer_words" in metrics.expected(config, text_metrics=find_applicable(**judging)))
 print("mean number of words" in write_page(list_own_entries()))
 print("answer_words" in metrics.SUMMARY_COLUMNS)
 """

@@ -11,9 +11,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from profiling.records import READING_FIELDS, SCHEMA_VERSION, SUMMARY_COLUMNS
+from profiling import metrics
+from profiling.metrics import AT_READING, PHASES, SUMMARY_COLUMNS
+from profiling.records import READING_FIELDS, SCHEMA_VERSION
 
-PHASES = ("preprocess", "transfer", "vision", "projector", "prefill", "decode", "other")
 FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
 SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -77,7 +78,8 @@ def write_run(
         columns |= summary or {}
         _write_readings(folder, columns, rows)
         _write_answers(folder, lines)
-    del columns["agreement"], columns["speedup"], columns["fingerprint"], columns["status"]
+    for column in (*AT_READING, "fingerprint", "status"):
+        del columns[column]
     run = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": fingerprint,
@@ -267,9 +269,6 @@ def _write_answers(folder: Path, lines: list[dict[str, Any]]) -> None:
     (folder / "answers.jsonl").write_text(text, encoding="utf-8")
 
 
-_UNITS = {"_s": "s", "_j": "J", "_bytes": "bytes"}
-
-
 def _write_readings(
     folder: Path, columns: dict[str, Any], rows: list[tuple[str, int, float]]
 ) -> None:
@@ -280,7 +279,7 @@ def _write_readings(
             writer.writerow([phase, "latency_s", repr(value), "s", "measured", "clock", repeat, 0])
         for name, value in columns.items():
             if isinstance(value, float):
-                unit = next((u for end, u in _UNITS.items() if name.endswith(end)), "1")
+                unit = metrics.find(name).unit
                 status = "estimated" if "estimate" in name else "measured"
                 writer.writerow(["total", name, repr(value), unit, status, "clock", "", ""])
         writer.writerow(["run", "energy_j", "", "J", "unavailable", "no counter, here", "", ""])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from profiling.report import read_runs
-from profiling.report.draw.palette import COLOURS, HATCHES, PHASES
+from profiling.metrics import PHASES
+from profiling.report.draw.palette import COLOURS, HATCHES
 from profiling.report.say.marks import (
     ESTIMATED,
     NOISY,

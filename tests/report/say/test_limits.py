@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from profiling.report import read_runs
-from profiling.report.write.limits import Place, find_places
+from profiling.report.say.limits import Place, find_places
 from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_run
 
