@@ -7,6 +7,7 @@ from functools import partial
 from profiling.metrics.declaration import (
     ANSWERS,
     COMPARED,
+    COUNT,
     CURVES,
     EFFECTS,
     FIXED,
@@ -25,7 +26,7 @@ from profiling.metrics.declaration import (
     Metric,
 )
 
-quality = partial(Metric, unit="1", phase=RUN)
+quality = partial(Metric, unit=COUNT, phase=RUN)
 """A metric of the answers of a run; a text metric declares its own ones with it."""
 
 _wer = partial(quality, given_by=("wer",), better=LOWER)

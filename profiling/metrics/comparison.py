@@ -7,6 +7,7 @@ from functools import partial
 from profiling.metrics.declaration import (
     ADDED,
     ANSWERS,
+    COUNT,
     EFFECTS,
     FIXED,
     HIGHER,
@@ -23,7 +24,7 @@ from profiling.metrics.declaration import (
     Metric,
 )
 
-_compared = partial(Metric, unit="1", phase=RUN, given_by=(REPORT,))
+_compared = partial(Metric, unit=COUNT, phase=RUN, given_by=(REPORT,))
 _ratio = partial(_compared, better=HIGHER, shown_as=RATIO, from_times=True)
 
 COMPARISON = Group(

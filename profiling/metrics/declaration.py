@@ -13,6 +13,7 @@ TOTAL, RUN = "total", "run"
 
 # The unit of counts, shares and ratios.
 COUNT = "1"
+PER_SECOND = "1/s"
 NUMBER, WHOLE, TEXT, FLAG = "number", "whole number", "text", "flag"
 LOWER, HIGHER, NEITHER = "lower", "higher", "neither"
 PLAIN, SHARE, RATIO = "plain", "share", "ratio"

@@ -7,6 +7,7 @@ from functools import partial
 from profiling.metrics.declaration import (
     COMPARED,
     COMPUTE,
+    COUNT,
     EFFECTS,
     FIXED,
     GROWTH,
@@ -33,7 +34,7 @@ _detail = partial(
     when="the component's counter was read",
 )
 _source = partial(
-    Metric, unit="1", phase=TOTAL, better=NEITHER, given_by=(RECORD,), column=FIXED, kind=TEXT
+    Metric, unit=COUNT, phase=TOTAL, better=NEITHER, given_by=(RECORD,), column=FIXED, kind=TEXT
 )
 
 
@@ -146,7 +147,7 @@ Methodology.""",
             metrics=(
                 _detail(
                     name="energy_{component}_relative_uncertainty",
-                    unit="1",
+                    unit=COUNT,
                     title="relative uncertainty, {component}",
                 ),
             ),
@@ -158,7 +159,9 @@ Methodology.""",
         Entry(
             metrics=(
                 _detail(name="energy_{component}_window_s", unit="s", title="window, {component}"),
-                _detail(name="energy_{component}_windows", unit="1", title="windows, {component}"),
+                _detail(
+                    name="energy_{component}_windows", unit=COUNT, title="windows, {component}"
+                ),
             ),
             definition="mean length and number of the windows",
             method="host clock; counted",
@@ -167,7 +170,9 @@ Methodology.""",
         ),
         Entry(
             metrics=(
-                _detail(name="energy_{component}_updates", unit="1", title="updates, {component}"),
+                _detail(
+                    name="energy_{component}_updates", unit=COUNT, title="updates, {component}"
+                ),
             ),
             definition="counter updates per window",
             method="window over update period",

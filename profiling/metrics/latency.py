@@ -12,6 +12,7 @@ from profiling.metrics.declaration import (
     HIGHER,
     LOWER,
     OVERVIEW,
+    PER_SECOND,
     TOTAL,
     Entry,
     Group,
@@ -30,7 +31,7 @@ _time = partial(
 )
 _rate = partial(
     Metric,
-    unit="1/s",
+    unit=PER_SECOND,
     phase=TOTAL,
     better=HIGHER,
     given_by=_LATENCY,

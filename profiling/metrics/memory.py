@@ -7,6 +7,7 @@ from functools import partial
 from profiling.metrics.declaration import (
     COMPARED,
     COMPUTE,
+    COUNT,
     EFFECTS,
     EXPERIMENT,
     FIXED,
@@ -55,7 +56,7 @@ MEMORY = Group(
             metrics=(
                 Metric(
                     name="peak_memory_source",
-                    unit="1",
+                    unit=COUNT,
                     phase=TOTAL,
                     title="source of the peak memory",
                     better=NEITHER,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from profiling.metrics.declaration import (
+    COUNT,
     FIXED,
     FLAG,
     LOWER,
     NEITHER,
+    PER_SECOND,
     RECORD,
     RUN,
     TEXT,
@@ -17,8 +19,8 @@ from profiling.metrics.declaration import (
     Metric,
 )
 
-_verdict = partial(Metric, unit="1", phase=RUN, better=NEITHER, given_by=(RECORD,), column=FIXED)
-_figure = partial(Metric, unit="1", phase=RUN, better=LOWER, given_by=("noise",))
+_verdict = partial(Metric, unit=COUNT, phase=RUN, better=NEITHER, given_by=(RECORD,), column=FIXED)
+_figure = partial(Metric, unit=COUNT, phase=RUN, better=LOWER, given_by=("noise",))
 _STAT = "the kernel has /proc/stat"
 
 NOISE = Group(
@@ -70,7 +72,7 @@ getrusage(2); NVML API Reference, clocks event reasons.""",
             metrics=(
                 _figure(
                     name="noise_involuntary_switches_per_s",
-                    unit="1/s",
+                    unit=PER_SECOND,
                     title="involuntary switches per second",
                 ),
             ),

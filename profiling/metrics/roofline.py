@@ -6,6 +6,7 @@ from functools import partial
 
 from profiling.metrics.declaration import (
     COMPUTE,
+    COUNT,
     COUNTED_PHASES,
     FIXED,
     HIGHER,
@@ -31,7 +32,7 @@ _peak = partial(Metric, phase=RUN, better=NEITHER, given_by=_ROOFLINE)
 def _utilization(short: str, peak: str, phase: str, *, is_column: bool) -> Metric:
     return Metric(
         name=f"{short}_{phase}",
-        unit="1",
+        unit=COUNT,
         phase=phase,
         title=f"of peak {peak}, {phase}",
         better=HIGHER,

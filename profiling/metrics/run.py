@@ -6,6 +6,7 @@ from functools import partial
 
 from profiling.metrics.declaration import (
     ADDED,
+    COUNT,
     FIXED,
     NEITHER,
     RECORD,
@@ -18,10 +19,10 @@ from profiling.metrics.declaration import (
 )
 
 _column = partial(
-    Metric, unit="1", phase=RUN, better=NEITHER, given_by=(RECORD,), column=FIXED, kind=TEXT
+    Metric, unit=COUNT, phase=RUN, better=NEITHER, given_by=(RECORD,), column=FIXED, kind=TEXT
 )
 _setting = partial(_column, is_setting=True)
-_count = partial(Metric, unit="1", phase=RUN, better=NEITHER, column=FIXED, kind=WHOLE)
+_count = partial(Metric, unit=COUNT, phase=RUN, better=NEITHER, column=FIXED, kind=WHOLE)
 
 THE_RUN = Group(
     title="The run",

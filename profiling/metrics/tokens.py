@@ -6,6 +6,7 @@ from functools import partial
 
 from profiling.metrics.declaration import (
     ANSWERS,
+    COUNT,
     EXPERIMENT,
     FIXED,
     NEITHER,
@@ -17,7 +18,7 @@ from profiling.metrics.declaration import (
 
 _tokens = partial(
     Metric,
-    unit="1",
+    unit=COUNT,
     phase=RUN,
     better=NEITHER,
     given_by=(EXPERIMENT,),

@@ -6,6 +6,7 @@ from functools import partial
 
 from profiling.metrics.declaration import (
     ADDED,
+    COUNT,
     HIGHER,
     LOWER,
     NEITHER,
@@ -79,7 +80,7 @@ VARIANT = Group(
             metrics=(
                 _made(
                     name="quantized_share",
-                    unit="1",
+                    unit=COUNT,
                     title="quantized share",
                     better=NEITHER,
                     shown_as=SHARE,
@@ -108,8 +109,10 @@ VARIANT = Group(
         ),
         Entry(
             metrics=(
-                _made(name="num_compilations", unit="1", title="compilations", when=_COMPILED),
-                _made(name="num_recompilations", unit="1", title="recompilations", when=_COMPILED),
+                _made(name="num_compilations", unit=COUNT, title="compilations", when=_COMPILED),
+                _made(
+                    name="num_recompilations", unit=COUNT, title="recompilations", when=_COMPILED
+                ),
             ),
             definition="graphs that were compiled before, and after, measuring began",
             method="counted where the library hands over a traced graph",
@@ -120,7 +123,7 @@ VARIANT = Group(
             metrics=(
                 _made(
                     name="compiled_calls_per_token",
-                    unit="1",
+                    unit=COUNT,
                     phase="decode",
                     title="compiled calls per token",
                     better=NEITHER,
@@ -134,10 +137,12 @@ VARIANT = Group(
         ),
         Entry(
             metrics=(
-                _cached(name="vision_cache_hits", unit="1", title="pictures found", better=HIGHER),
+                _cached(
+                    name="vision_cache_hits", unit=COUNT, title="pictures found", better=HIGHER
+                ),
                 _cached(
                     name="vision_cache_lookups",
-                    unit="1",
+                    unit=COUNT,
                     title="pictures looked up",
                     better=NEITHER,
                 ),
@@ -166,7 +171,7 @@ VARIANT = Group(
             metrics=(
                 Metric(
                     name="acceptance_rate",
-                    unit="1",
+                    unit=COUNT,
                     phase="decode",
                     title="accepted drafts",
                     better=HIGHER,
@@ -185,7 +190,7 @@ VARIANT = Group(
             metrics=(
                 Metric(
                     name="visual_tokens_kept",
-                    unit="1",
+                    unit=COUNT,
                     phase="prefill",
                     title="visual tokens kept",
                     better=NEITHER,

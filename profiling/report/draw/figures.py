@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from profiling import metrics
 from profiling.report.draw.palette import (
     COLOURS,
     HATCHES,
@@ -253,7 +254,8 @@ def draw_roofline(
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{quantity(value, 'FLOP')}/s")
+        work = metrics.find("flops").unit
+        axes.yaxis.set_major_formatter(lambda value, _: f"{quantity(value, work)}/s")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("FLOP per byte moved")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiling import metrics
-from profiling.metrics import COUNT, RATIO, SHARE, SUMMARY_COLUMNS, Metric
+from profiling.metrics import COUNT, PER_SECOND, RATIO, SHARE, SUMMARY_COLUMNS, Metric
 from profiling.report.read.keys import list_differing, show_value
 from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import name_key
@@ -126,7 +126,7 @@ def value_column(
 def _shared_scale(metric: Metric, values: Sequence[float | None]) -> tuple[float, str]:
     present = [abs(value) for value in values if value]
     # The title of a rate says its unit.
-    if not present or metric.unit in (COUNT, "1/s"):
+    if not present or metric.unit in (COUNT, PER_SECOND):
         return 1.0, ""
     return scale_of(statistics.median_low(present), metric.unit)
 

@@ -16,9 +16,9 @@ from profiling.report.say.differences import (
     compare_errors,
     compare_repeats,
     count_rank_sums,
+    mean_pairs,
     pair_repeats,
     rank_signed,
-    mean_pairs,
     weigh_signs,
 )
 
@@ -34,7 +34,9 @@ def simulate(draw: random.Random, *, size: int, factor: float) -> tuple[list[flo
 @pytest.mark.parametrize("size", [DEFAULT_REPEATS, 20, 40])
 def test_equal_runs_are_called_equal(size: int) -> None:
     draw = random.Random(size)
-    calls = [compare_repeats(*simulate(draw, size=size, factor=1)).is_significant for _ in range(1000)]
+    calls = [
+        compare_repeats(*simulate(draw, size=size, factor=1)).is_significant for _ in range(1000)
+    ]
     assert calls.count(False) >= 930
 
 
@@ -53,7 +55,8 @@ def test_what_could_have_been_seen_is_seen_four_times_in_five() -> None:
     sizes = [compare_repeats(*simulate(draw, size=20, factor=1)).detectable for _ in range(200)]
     typical = sorted(size for size in sizes if size is not None)[100]
     found = [
-        compare_repeats(*simulate(draw, size=20, factor=1 + typical)).is_significant for _ in range(400)
+        compare_repeats(*simulate(draw, size=20, factor=1 + typical)).is_significant
+        for _ in range(400)
     ]
     assert 0.7 <= found.count(True) / 400 <= 0.92
 

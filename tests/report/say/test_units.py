@@ -12,7 +12,6 @@ from profiling.report.say.units import (
     percent,
     quantity,
     times,
-    
 )
 
 
