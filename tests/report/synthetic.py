@@ -68,7 +68,7 @@ def write_run(
     complete = status == "completed"
     columns: dict[str, Any] = {column: point.get(column) for column in SUMMARY_COLUMNS}
     dtype = DTYPES.get(str(point["optimization"]).split("+")[0], "float32")
-    columns |= {"dtype": dtype, "num_samples": samples, "noisy": noisy}
+    columns |= {"dtype": dtype, "num_samples": samples, "noisy": noisy, "engine": None}
     columns["noise_reason"] = "load average 3.1 on 2 cores" if noisy else None
     if complete:
         rows = _raw_rows(point, draw, repeats=repeats, slower=slower, noise=noise)

@@ -159,7 +159,10 @@ def test_gate_refuses_until_it_is_told(
 
 @pytest.mark.parametrize(
     "limit",
-    ["latency_s", "latency_s=", "latency_s=x%", "latency_s=-5%", "latency_s=nan", "model=1", "x=1"],
+    [
+        *("latency_s", "latency_s=", "latency_s=x%", "latency_s=-5%", "latency_s=nan"),
+        *("model=1", "x=1", "noisy=1", "num_new_tokens=5%", "img_size=1"),
+    ],
 )
 def test_gate_refuses_a_limit_that_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
