@@ -1,4 +1,4 @@
-"""What is recorded, what is declared, and what the page about columns explains are the same."""
+"""The metrics that are recorded, that are declared and that the page explains are the same."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def cross_checked() -> Iterator[Reading]:
 
 
 def made_otherwise() -> Iterator[Reading]:
-    """What is recorded of a variant that was made out of the plain model."""
+    """The readings of variants that are made from the plain model."""
     traced = ("optimization=compile", "optimization.compile.backend=aot_eager")
     model = build_model(compose_point(*traced))
     model.notes |= {"make_s": 1.0, "quantized_share": 0.5, "artifact_bytes": 1.0}
@@ -83,7 +83,7 @@ def made_otherwise() -> Iterator[Reading]:
 
 
 def on_a_simulated_gpu(folder: Path) -> Iterator[Reading]:
-    """What only a machine with a GPU and with RAPL records."""
+    """The readings that only a machine with a GPU and with RAPL has."""
     world = World()
     opener = energy_check.nvml_opener(FakeNvml(world=world, period_s=0.1))
     settings = compose_point("profiler=full").profiler

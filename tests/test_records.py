@@ -1,4 +1,4 @@
-"""Records are written whole or not at all, and what is broken is named and left out."""
+"""Records are written completely or not at all; broken ones are named and not read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write(folder: Path, **changes: Any) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Two whole records, one on each side of what a test puts between them."""
+    """Two complete records; in the order of names a test's own record lies between them."""
     for name in ("aaaa", "zzzz"):
         write(tmp_path / "results" / name)
     return tmp_path / "results"
@@ -96,7 +96,7 @@ def names(results: Path) -> list[str]:
     return [record.folder.name for record in read(results).records]
 
 
-# What a record is
+# The format
 
 
 def test_the_columns_are_those_of_the_contract() -> None:
@@ -140,7 +140,7 @@ def test_the_table_has_a_row_a_run_and_the_columns_of_the_contract(results: Path
     assert list(empty.columns) == list(SUMMARY_COLUMNS) and empty.empty
 
 
-def test_the_table_holds_numbers_texts_and_truth_values_whatever_is_missing(tmp_path: Path) -> None:
+def test_a_column_of_the_table_has_one_kind_whatever_is_missing(tmp_path: Path) -> None:
     for name, noisy, size in (("aaaa", True, 224), ("bbbb", None, 336)):
         summary = {"latency_s": 0.5, "noisy": noisy, "img_size": size, "prompt_len": None}
         write(tmp_path / name, summary=summary)
@@ -286,7 +286,7 @@ def test_the_raw_rows_of_a_metric_may_be_of_any_phase() -> None:
 
 
 @pytest.mark.parametrize("name", ["latency", "latency_seconds", "flops_speech_analytic", ""])
-def test_a_metric_that_nobody_declared_is_a_programming_error(name: str) -> None:
+def test_an_undeclared_metric_is_a_programming_error(name: str) -> None:
     with pytest.raises(UndeclaredMetric, match="not a declared metric"):
         reading(name, value=1.0, status=MEASURED, source="x")
     with pytest.raises(UndeclaredMetric, match="not a declared metric"):

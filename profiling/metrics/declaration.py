@@ -26,11 +26,11 @@ OVERVIEW, EFFECTS, COMPUTE, ANSWERS, VARIANTS, COMPARED, GROWTH, CURVES = (
     *("compared", "growth", "curves"),
 )
 
-# Who fills columns that no instrument reads: the run's configuration and its outcome, the loop
+# Givers that are no probe and no text metric: the configuration and the outcome of a run, the loop
 # that runs a point, and the report when it is read.
 RECORD, EXPERIMENT, REPORT = "record", "experiment", "report"
 
-# A name with one of these words in braces stands for one metric a value.
+# A name with one of these words in braces stands for one metric per value.
 PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "phase": COUNTED_PHASES,
     "component": ("gpu_board", "cpu_package", "dram"),
@@ -40,7 +40,7 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric, or one a value of the placeholder in its name.
+    """One metric, or one per value of the placeholder in its name.
 
     `given_by` names the probes, text metrics or parts of a run that give it; `when` says where
     they do so if they do not always. A setting is what a run was asked for, and `phrase` says its
@@ -83,7 +83,7 @@ class Metric:
         return self.has_rows and not self.when
 
     def expand(self) -> Iterator[Metric]:
-        """Itself, or one metric a value of the placeholder in its name."""
+        """The metric itself, or one metric per value of the placeholder in its name."""
         placeholder = self.placeholder
         if placeholder is None:
             yield self

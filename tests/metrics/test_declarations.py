@@ -1,4 +1,4 @@
-"""The declarations of metrics hold together, and the lists derived from them are what they say."""
+"""The declarations of metrics are consistent, and so are the lists derived from them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_titles_tell_metrics_apart() -> None:
     assert sorted(title for title in set(titles) if titles.count(title) > 1) == []
 
 
-def test_a_pattern_stands_for_one_metric_a_value() -> None:
+def test_a_pattern_stands_for_one_metric_per_value() -> None:
     declared = metrics.find("energy_cpu_package_j")
     assert declared.title == "energy per sample, cpu package"
     assert metrics.find("least_decode_s").phase == "decode"

@@ -23,7 +23,7 @@ EVERY_ACCURACY = pytest.mark.parametrize("accuracy", [None, "vqa", "option"])
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    """Whatever a test registers is gone after it."""
+    """Removes what a test registers."""
     find_metrics()
     kept = [(own, dict(own)) for own in (METRICS, registry._METRICS, registry._OWN_ENTRIES)]
     yield
@@ -90,7 +90,7 @@ def test_every_reading_is_an_aggregate_as_its_metric_declares(accuracy: str | No
         assert row.is_aggregate and row.source
 
 
-# Also where nothing can be judged: a row that is missing tells nobody why.
+# Also where nothing can be judged: a missing row would give no reason.
 @EVERY_ACCURACY
 @pytest.mark.parametrize("answers", [SAID, [], [Answered(id="1", answer="a", references=("?",))]])
 def test_a_text_metric_gives_the_rows_that_it_declares(

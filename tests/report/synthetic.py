@@ -1,4 +1,4 @@
-"""Write result folders as a sweep would leave them, from a small model of what things cost."""
+"""Write results folders like those of a sweep, from a simple model of costs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def write_many(results_dir: Path, count: int) -> None:
 
 
 def _spread(grid: list[Any], count: int) -> list[Any]:
-    """Points from all over the grid, and whole sweeps of it, rather than its first corner."""
+    """Points from the whole grid, with complete sweeps, and not only its first corner."""
     order = sorted(
         range(len(grid)), key=lambda i: (grid[i][-1], grid[i][-2], grid[i][-3] is not None)
     )
@@ -185,10 +185,10 @@ def _raw_rows(
     }
     rows = []
     for repeat in range(repeats):
-        mood = slower * (1 + noise * draw.gauss(0, 1))
+        drift = slower * (1 + noise * draw.gauss(0, 1))
         for phase, value in base.items():
-            rows.append((phase, repeat, value * mood))
-        rows.append(("total", repeat, sum(base.values()) * mood))
+            rows.append((phase, repeat, value * drift))
+        rows.append(("total", repeat, sum(base.values()) * drift))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,46 +96,53 @@ class Runs:
     problems: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Readable:
+    """A record whose files can all be read."""
+
+    record: Record
+    provenance: Mapping[str, Provenance]
+    answers: Answers
+
+
 def read_runs(results_dir: Path) -> Runs:
     """Read the runs of a folder; broken records become problems."""
     collection = read(results_dir)
-    records: list[Record] = []
-    answers: list[Answers] = []
-    provenances: list[dict[str, Provenance]] = []
     problems = list(collection.problems)
+    found: list[_Readable] = []
     for record in collection.records:
         try:
-            check_record(record)
-            provenance, answered = read_provenance(record), read_answers(record)
+            found.append(_read_record(record))
         except BrokenRecord as problem:
             problems.append(str(problem))
-        else:
-            records.append(record)
-            provenances.append(provenance)
-            answers.append(answered)
-    compared = compare_with_baselines(records, answers)
-    rows = [
-        _row(record, comparison.columns())
-        for record, comparison in zip(records, compared, strict=True)
-    ]
-    settings = [
-        read_settings(record.config, row) for record, row in zip(records, rows, strict=True)
-    ]
+    return Runs(runs=_compare(found), problems=problems)
+
+
+def _read_record(record: Record) -> _Readable:
+    check_record(record)
+    return _Readable(
+        record=record, provenance=read_provenance(record), answers=read_answers(record)
+    )
+
+
+def _compare(found: Sequence[_Readable]) -> list[Run]:
+    """The runs of records, each compared with its baseline and with all others."""
+    records = [one.record for one in found]
+    compared = compare_with_baselines(records, [one.answers for one in found])
+    rows = [_row(record, one.columns()) for record, one in zip(records, compared, strict=True)]
+    settings = [read_settings(one.config, row) for one, row in zip(records, rows, strict=True)]
     distinct = tuple(list_differing(settings))
-    runs = [
+    return [
         Run(
-            record=record,
+            record=one.record,
             columns=_with_settings(row, own),
             settings=own,
             distinct=distinct,
-            provenance=provenance,
-            baseline=None if one.baseline is None else records[one.baseline].folder.name,
+            provenance=one.provenance,
+            baseline=None if pair.baseline is None else records[pair.baseline].folder.name,
         )
-        for record, row, own, provenance, one in zip(
-            records, rows, settings, provenances, compared, strict=True
-        )
+        for one, row, own, pair in zip(found, rows, settings, compared, strict=True)
     ]
-    return Runs(runs=runs, problems=problems)
 
 
 def single_run(record: Record) -> Run:

@@ -75,7 +75,7 @@ def compare_repeats(before: Sequence[float], after: Sequence[float]) -> Differen
     pairs: the mean with a widened standard error, because the ranks of the few independent pairs
     among ten would detect nothing.
     """
-    logs = thin([math.log(b / a) for a, b in zip(before, after, strict=True)])
+    logs = thin_out([math.log(b / a) for a, b in zip(before, after, strict=True)])
     widening = measure_widening(logs)
     bounds = bound_shift(logs) if widening == 1 else _bound_mean(logs, widening)
     return Difference(
@@ -84,7 +84,7 @@ def compare_repeats(before: Sequence[float], after: Sequence[float]) -> Differen
         after=median(after),
         change=math.expm1(median(mean_pairs(logs)) if widening == 1 else fmean(logs)),
         bounds=None if bounds is None else _as_change(bounds),
-        p_value=rank_signed(logs) if widening == 1 else _weigh_mean(logs, widening),
+        p_value=signed_rank_p(logs) if widening == 1 else _t_test_p(logs, widening),
         superiority=find_superiority(before, after),
         detectable=None if bounds is None else _find_detectable(logs, widening),
     )
@@ -95,7 +95,7 @@ def _as_change(logs: Interval) -> Interval:
     return Interval(low=low, high=high, confidence=logs.confidence)
 
 
-def thin(values: Sequence[float]) -> list[float]:
+def thin_out(values: Sequence[float]) -> list[float]:
     """Medians of equal stretches, where there are too many values for all pairs of them."""
     stretch = math.ceil(len(values) / MOST_PAIRS)
     if stretch <= 1:
@@ -124,7 +124,7 @@ def _bound_mean(logs: Sequence[float], widening: float) -> Interval:
     return Interval(low=fmean(logs) - reach, high=fmean(logs) + reach, confidence=CONFIDENCE)
 
 
-def _weigh_mean(logs: Sequence[float], widening: float) -> float:
+def _t_test_p(logs: Sequence[float], widening: float) -> float:
     t = abs(fmean(logs)) / _error_of_mean(logs, widening)
     return max(0.0, 2 * (1 - student_cdf(t, len(logs) - 1)))
 
@@ -183,7 +183,7 @@ def count_rank_sums(size: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def rank_signed(values: Sequence[float]) -> float:
+def signed_rank_p(values: Sequence[float]) -> float:
     """Two-sided p-value of no shift; zeros are left out."""
     moved = [value for value in values if value]
     if not moved:
@@ -238,11 +238,11 @@ def compare_errors(
         bounds=estimate_mean(changes).interval,
         better=better,
         worse=worse,
-        p_value=weigh_signs(better, worse),
+        p_value=sign_test_p(better, worse),
     )
 
 
-def weigh_signs(better: int, worse: int) -> float:
+def sign_test_p(better: int, worse: int) -> float:
     """Two-sided p-value of as many samples better as worse."""
     moved = better + worse
     tail = sum(math.comb(moved, k) for k in range(min(better, worse) + 1)) / 2**moved

@@ -1,4 +1,4 @@
-"""A configuration key that the report has never heard of is treated like any other."""
+"""A configuration key that the report does not know is treated like any other."""
 
 from __future__ import annotations
 

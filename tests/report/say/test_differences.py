@@ -18,8 +18,8 @@ from profiling.report.say.differences import (
     count_rank_sums,
     mean_pairs,
     pair_repeats,
-    rank_signed,
-    weigh_signs,
+    sign_test_p,
+    signed_rank_p,
 )
 
 DEFAULT_REPEATS = 10
@@ -78,9 +78,9 @@ def test_repeats_that_are_alike_are_not_taken_for_more_than_they_are() -> None:
 
 def test_signed_ranks_by_hand() -> None:
     # Ranks 1..5, the second negative: the smaller sum is 2, reached by the empty set, {1}, {2}.
-    assert rank_signed([1.0, -2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 * 3 / 32)
-    assert rank_signed([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 64)
-    assert rank_signed([0.0, 0.0]) == 1.0
+    assert signed_rank_p([1.0, -2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 * 3 / 32)
+    assert signed_rank_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 64)
+    assert signed_rank_p([0.0, 0.0]) == 1.0
 
 
 @pytest.mark.parametrize("size", [1, 4, 9])
@@ -142,6 +142,6 @@ def test_errors_are_paired_by_sample() -> None:
 
 
 def test_signs_by_hand() -> None:
-    assert weigh_signs(0, 0) == 1.0
-    assert weigh_signs(0, 6) == pytest.approx(2 / 64)
-    assert weigh_signs(3, 3) == 1.0
+    assert sign_test_p(0, 0) == 1.0
+    assert sign_test_p(0, 6) == pytest.approx(2 / 64)
+    assert sign_test_p(3, 3) == 1.0

@@ -40,9 +40,7 @@ def gate_pair(tmp_path: Path, *limits: str, **changes: Any) -> list[str]:
     return ["gate", str(before), str(after), *typed]
 
 
-def test_a_difference_is_said_in_a_sentence(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_difference_has_a_sentence(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "compare", "img_size=224", "img_size=448")
     assert status == 0
     assert "They differ in img_size (224, 448)." in out
@@ -51,7 +49,7 @@ def test_a_difference_is_said_in_a_sentence(
     assert "Word error rate does not differ" in out or "Word error rate differs" in out
 
 
-def test_no_difference_is_said_too(
+def test_no_difference_has_a_sentence_too(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = write_run(results, img_size=448, suffix="-2", seed=9)
@@ -61,7 +59,7 @@ def test_no_difference_is_said_too(
     assert "100% of the answers are equal." in out
 
 
-def test_cautions_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cautions_are_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(results, model="fuyu", machine=OTHER_MACHINE, noisy=True)
     status, out, _ = run(capsys, "compare", "model=llava,img_size=224", "model=fuyu")
     assert status == 0
@@ -147,7 +145,7 @@ def test_gate_knows_what_is_worse(
         ({"noisy": True}, "--allow-noisy"),
     ],
 )
-def test_gate_refuses_until_it_is_told(
+def test_gate_refuses_unless_it_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], lifted_by: str
 ) -> None:
     arguments = gate_pair(tmp_path, "latency_s=50%", **changes)

@@ -1,4 +1,4 @@
-"""The roofline: what bounds a phase, and how near it is, by numbers worked out by hand."""
+"""The roofline: what limits a phase, and by how much, with numbers computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The markdown pages: what they say, how they mark it, and that they are the same every time."""
+"""The markdown pages: their sentences, their marks, and that they are reproducible."""
 
 from __future__ import annotations
 

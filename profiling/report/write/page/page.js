@@ -290,7 +290,7 @@ function valuesOf(run, details) {
     const [status, source] = details.provenance[name] ?? ["", ""];
     return [name, show(run, name), [status, source].filter(Boolean).join(": ")];
   }).filter(([, text, source]) => text !== "–" || source);
-  return table(["column", "value", "status and source where not plainly measured"], rows);
+  return table(["column", "value", "status and source where not measured"], rows);
 }
 
 function openDifference() {
@@ -338,7 +338,7 @@ function addFilters() {
     $("filters").append(make("label", {}, name, select));
   }
   $("filters").append(make("input", {
-    type: "search", id: "text", placeholder: "any words", ariaLabel: "filter by words",
+    type: "search", id: "text", placeholder: "search", ariaLabel: "search in all columns",
     oninput: (event) => {
       state.text = event.target.value;
       refresh();
