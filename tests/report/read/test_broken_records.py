@@ -1,4 +1,4 @@
-"""For any content of a record's files, the report reads the record or names it, and never crashes."""
+"""For any content of a record's files the report reads the record or names it, and never fails."""
 
 from __future__ import annotations
 
