@@ -17,8 +17,8 @@ from profiling.engines.transformers.optimizations.optimization import build_mode
 from profiling.machine.noise import NoiseGate, NoiseLimits
 from profiling.machine.peaks import Peaks
 from profiling.metrics import PHASES, TOTAL
-from profiling.metrics.page import HEADER, write_page
-from profiling.metrics.registry import GROUPS, list_own_entries
+from profiling.metrics.catalog import GROUPS, list_own_entries
+from profiling.metrics.columns_page import HEADER, write_page
 from profiling.points.point import Point
 from profiling.probes import energy
 from profiling.probes.codecarbon_estimate import ModelledEnergy

@@ -8,6 +8,22 @@ Column lists, readings, report tables and the page about columns are derived fro
 from __future__ import annotations
 
 from profiling.metrics.answers import quality
+from profiling.metrics.catalog import (
+    AT_READING,
+    FLAG_COLUMNS,
+    SETTING_COLUMNS,
+    SOURCE_COLUMNS,
+    SUMMARY_COLUMNS,
+    TEXT_COLUMNS,
+    WHOLE_COLUMNS,
+    UndeclaredMetric,
+    declare,
+    expected,
+    find,
+    is_declared,
+    list_given,
+    list_shown,
+)
 from profiling.metrics.declaration import (
     ANSWERS,
     COMPARED,
@@ -32,22 +48,6 @@ from profiling.metrics.declaration import (
     WHOLE,
     Entry,
     Metric,
-)
-from profiling.metrics.registry import (
-    AT_READING,
-    FLAG_COLUMNS,
-    SETTING_COLUMNS,
-    SOURCE_COLUMNS,
-    SUMMARY_COLUMNS,
-    TEXT_COLUMNS,
-    WHOLE_COLUMNS,
-    UndeclaredMetric,
-    declare,
-    expected,
-    find,
-    is_declared,
-    list_given,
-    list_shown,
 )
 
 __all__ = [

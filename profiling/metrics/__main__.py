@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from profiling.metrics.page import write_page
-from profiling.metrics.registry import list_own_entries
+from profiling.metrics.catalog import list_own_entries
+from profiling.metrics.columns_page import write_page
 
 sys.stdout.write(write_page(list_own_entries()))

@@ -15,7 +15,7 @@ from profiling.report.read.runs import (
     Runs,
     read_runs,
 )
-from profiling.report.write.export import to_csv, to_json
+from profiling.report.write.csv_json import to_csv, to_json
 
 PROGRAM = "python -m profiling.report"
 RESULTS, PAGES = "results", "pretty_results"

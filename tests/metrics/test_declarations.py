@@ -9,7 +9,7 @@ import pytest
 
 from profiling import metrics
 from profiling.metrics import PHASES, SUMMARY_COLUMNS, Metric, declaration
-from profiling.metrics.registry import _METRICS, GROUPS
+from profiling.metrics.catalog import _METRICS, GROUPS
 from profiling.quality import find_applicable
 from profiling.records import read
 from tests.report.synthetic import write_run

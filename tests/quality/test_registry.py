@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from profiling import metrics
-from profiling.metrics import ANSWERS, registry
+from profiling.metrics import ANSWERS, catalog
 from profiling.quality import Answered, find_applicable, find_metrics, metric, score, score_nothing
 from profiling.quality.registry import METRICS, Judging, always
 from profiling.records import MEASURED, UNAVAILABLE, reading
@@ -25,7 +25,7 @@ EVERY_ACCURACY = pytest.mark.parametrize("accuracy", [None, "vqa", "option"])
 def restored() -> Iterator[None]:
     """Removes what a test registers."""
     find_metrics()
-    kept = [(own, dict(own)) for own in (METRICS, registry._METRICS, registry._OWN_ENTRIES)]
+    kept = [(own, dict(own)) for own in (METRICS, catalog._METRICS, catalog._OWN_ENTRIES)]
     yield
     for own, before in kept:
         own.clear()
@@ -56,7 +56,7 @@ def test_a_decorated_function_is_all_that_a_metric_is() -> None:
     declared = metrics.find("length")
     assert (declared.unit, declared.phase, declared.title) == ("1", "run", "length")
     assert "length" in metrics.list_shown(ANSWERS)
-    (entry,) = registry.list_own_entries()
+    (entry,) = catalog.list_own_entries()
     assert entry.definition == "Characters of the first answer."
 
 
@@ -162,8 +162,8 @@ index = write_pages(read_runs(Path("results")), Path("pages"), command="x")
 page = (index.parent / "llava.md").read_text()
 print([line for line in page.splitlines() if "words per" in line])
 
-from profiling.metrics.page import write_page
-from profiling.metrics.registry import list_own_entries
+from profiling.metrics.columns_page import write_page
+from profiling.metrics.catalog import list_own_entries
 from profiling.quality import Answered, find_applicable, score, score_nothing
 
 judging = {"headline": "first", "accuracy": None}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiling.metrics import COUNT
-from profiling.metrics.registry import _METRICS
+from profiling.metrics.catalog import _METRICS
 from tests.composing import PROJECT
 
 REPORT = PROJECT / "profiling" / "report"

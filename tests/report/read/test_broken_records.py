@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from profiling.report import read_runs
-from profiling.report.write.export import to_csv, to_json
+from profiling.report.write.csv_json import to_csv, to_json
 from profiling.report.write.html import to_html
 from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_run

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 
 from profiling.metrics.answers import QUALITY
+from profiling.metrics.catalog import GROUPS
 from profiling.metrics.declaration import FLAG, PLACEHOLDERS, TEXT, Entry, Group, Metric
-from profiling.metrics.registry import GROUPS
 
 HEADER = ("column", "unit", "definition", "method and sources", "uncertainty", "limits")
 _WIDTH = 100

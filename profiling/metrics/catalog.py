@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -85,6 +86,7 @@ def list_own_entries() -> tuple[Entry, ...]:
     return tuple(entry for giver in sorted(_OWN_ENTRIES) for entry in _OWN_ENTRIES[giver])
 
 
+@cache
 def _import_own() -> None:
     import_module(_DECLARING_ROOM).find_metrics()
 
