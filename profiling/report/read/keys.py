@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from profiling.metrics import SETTING_COLUMNS, SUMMARY_COLUMNS
+from profiling.metrics import SETTING_COLUMNS
 
 # Keys that change nothing about what is measured: where things lie, and how runs are started.
 NOT_MEASURED = ("results_dir", "resume", "strict", "share_device", "experiment", "hydra")
@@ -86,10 +86,6 @@ def _differs(key: str, settings: Sequence[Settings]) -> bool:
     for own in settings:
         values[own.get(root_of(key)) if "." in key else None].add(own.get(key))
     return any(len(distinct) > 1 for distinct in values.values())
-
-
-def is_column(key: str) -> bool:
-    return key in SUMMARY_COLUMNS
 
 
 def show_value(value: Any) -> str:
