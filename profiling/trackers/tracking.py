@@ -70,7 +70,7 @@ class Tracking:
 
 
 def _draw(record: Record, folder: Path) -> list[Drawing]:
-    # Importing the drawing code takes half a second: only with a tracker.
-    from profiling.report.draw.record_figures import draw_portrait
+    # Drawing costs half a second to import, which only those who track should pay.
+    from profiling.report.draw.record_figures import draw_record
 
-    return [Drawing(name=path.stem, png=path) for path in draw_portrait(record, folder)]
+    return [Drawing(name=path.stem, png=path) for path in draw_record(record, folder)]

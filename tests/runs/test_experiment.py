@@ -36,7 +36,9 @@ SHORT = ("profiler=quick", "profiler.repeats=2", "max_new_tokens=6")
 ELSEWHERE = {
     *("fingerprint", "status", "model", "weights", "dataset", "optimization", "img_size"),
     *("prompt_len", "batch_size", "max_new_tokens", "device", "dtype", "num_samples"),
-    *("agreement", "speedup", "noisy", "noise_reason", "engine"),
+    *("agreement", "speedup", "noisy", "noise_reason"),
+    *("engine", "computes_in", "acceptance_rate", "visual_tokens_kept"),
+    *("speedup_ci_low", "speedup_ci_high", "speedup_source"),
 }
 
 
