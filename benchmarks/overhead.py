@@ -74,11 +74,11 @@ def clock(call: Callable[[], Any]) -> float:
 def bare_pass(engine: TransformersEngine, workload: Workload) -> Callable[[], None]:
     """Processor, `.to`, `generate`, without any code of the project in between."""
     model, tokens = engine.model, workload.max_new_tokens
-    network, encode = model.network, model.family.encode
+    network, encode = model.network, model.family.processing.encode
     prepared = engine.prepare(workload.batches[0], workload.prompt_len)
     pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]
     side, device, dtype = workload.img_size, model.device, model.dtype
-    options: Mapping[str, Any] = model.family.generate_options(side)
+    options: Mapping[str, Any] = model.family.layout.generate_options(side)
 
     def run() -> None:
         inputs = encode(pictures, texts, side).to(device, dtype)

@@ -80,7 +80,7 @@ def first_logits(loaded: Loaded, inputs: dict[str, Tensor], side: int) -> Tensor
     with torch.inference_mode():
         generated = loaded.network.generate(
             **inputs,
-            **loaded.family.generate_options(side),
+            **loaded.family.layout.generate_options(side),
             max_new_tokens=1,
             do_sample=False,
             output_logits=True,
@@ -141,5 +141,5 @@ def wrap(model: Model) -> TransformersEngine:
 
 
 def model_name(loaded: Loaded) -> str:
-    """The family's name as the command line has it: its module's."""
-    return type(loaded.family).__module__.rpartition(".")[2]
+    """The family's name as the command line has it."""
+    return loaded.family.name

@@ -49,17 +49,19 @@ def test_the_script_asks_what_the_model_is_asked(family: str) -> None:
     recipe = as_stored(model.family.prompt_recipe())
     for shape in SHAPES:
         inputs = encode(model, [ask(model, QUESTION, make_picture(*shape))], 112)
-        ((width, height),) = model.family.seen_sizes(inputs)
-        count = int(model.family.count_visual_tokens(inputs["input_ids"]))
+        ((width, height),) = model.family.processing.picture_sizes(inputs)
+        count = int(model.family.processing.count_visual_tokens(inputs["input_ids"]))
         seen = {"embeddings": numpy.zeros((count, 4)), "width": width, "height": height}
-        made = language_inference.make_inputs(recipe, model.family.tokenizer, QUESTION, seen)
+        made = language_inference.make_inputs(
+            recipe, model.family.processing.tokenizer, QUESTION, seen
+        )
         assert made.keys() == inputs.keys()
         assert all(torch.equal(made[n], inputs[n]) for n in inputs if n != "pixel_values")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stand_ins_survive_being_written_down(family: str) -> None:
-    stand_ins: Replacements = load(family).family.stand_ins(torch.float32)
+    stand_ins: Replacements = load(family).family.layout.stand_ins(torch.float32)
     read = read_stand_ins(as_stored(describe_stand_ins(stand_ins)), torch.float32)
     assert {p: type(s) for p, s in read.items()} == {p: type(s) for p, s in stand_ins.items()}
     assert describe_stand_ins(read) == describe_stand_ins(stand_ins)

@@ -56,7 +56,7 @@ def load_beside(family: str, name: str) -> TransformersEngine:
     point = compose_point(f"model={family}", f"optimization={name.split()[0]}")
     (only,) = read_stack(point.optimization_settings)
     assert isinstance(only, Quantized)
-    parts = load(family).family.parts
+    parts = load(family).family.layout.parts
     whole = (parts.vision, *parts.projector)
     plan = LoadPlan(dtype=None, quantization=only.quantization, whole=whole)
     return wrap(load_model(point, plan))
@@ -94,7 +94,7 @@ def check_stack(stack: str, family: str) -> None:
 
 def check_each_is_there(engine: TransformersEngine, stack: str) -> None:
     names = stack.split(",")
-    vision = engine.network.get_submodule(engine.family.parts.vision)
+    vision = engine.network.get_submodule(engine.family.layout.parts.vision)
     fixed, build = engine.loaded.fixed_cache, engine.loaded.build
     compiled = fixed.compilation if fixed is not None else None
     assert ("compile" in names) == bool(compiled and compiled.num_calls)
