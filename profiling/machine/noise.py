@@ -15,7 +15,7 @@ from statistics import median
 from types import TracebackType
 from typing import Protocol, Self
 
-from profiling.records import MEASURED, Reading
+from profiling.records import MEASURED, Reading, reading
 
 PROC = Path("/proc")
 
@@ -185,19 +185,13 @@ class NoiseGate:
             yield f"{self.log.processes} processes on the GPU"
 
     def readings(self) -> Iterator[Reading]:
-        reading = partial(
-            Reading, phase="run", status=MEASURED, source="kernel counters before and after"
-        )
+        source = "kernel counters before and after"
         for name, value in self.figures.items():
-            yield reading(metric=f"noise_{name}", value=value, unit=_unit(name))
+            yield reading(f"noise_{name}", value=value, status=MEASURED, source=source)
         if self.log.clocks_hz:
-            clock = partial(reading, unit="Hz", source="NVML while measuring")
+            clock = partial(reading, status=MEASURED, source="NVML while measuring")
             yield clock(metric="noise_gpu_clock_hz", value=median(self.log.clocks_hz))
             yield clock(metric="noise_gpu_clock_min_hz", value=min(self.log.clocks_hz))
-
-
-def _unit(name: str) -> str:
-    return "1/s" if name.endswith("_per_s") else "1"
 
 
 def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:

@@ -20,7 +20,7 @@ from profiling.points.point import Point
 from profiling.probes.roofline import place_phases
 from profiling.quality import Answered, sample_wer, score, score_nothing
 from profiling.quality.normalizing import choose_reference
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample, batches, full_batches
 
 Notify = Callable[[str], None]
@@ -154,30 +154,24 @@ class NoGate:
 
 def _describe(loaded: Loaded) -> Iterator[Reading]:
     loading, model_bytes = loaded.loading, loaded.engine.footprint().model_bytes
-    yield Reading(
-        phase="run",
+    yield reading(
         metric="load_s",
         value=loading.load_s,
-        unit="s",
         status=MEASURED,
         source="perf_counter around loading, when this process loaded the model",
     )
     if model_bytes is None:
-        yield unavailable("run", "model_bytes", "bytes", "the engine does not show its weights")
+        yield unavailable("model_bytes", "the engine does not show its weights")
     else:
-        yield Reading(
-            phase="run",
+        yield reading(
             metric="model_bytes",
             value=model_bytes,
-            unit="bytes",
             status=DERIVED,
             source="parameters and buffers, shared ones once",
         )
-    yield Reading(
-        phase="run",
+    yield reading(
         metric="load_peak_bytes",
         value=loading.peak_bytes,
-        unit="bytes",
         status=MEASURED,
         source=f"{loading.peak_source}; above resident memory before loading",
     )
@@ -238,13 +232,11 @@ def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
         values = [line[metric] for line in answers if line[metric] is not None]
         if not values:
             reason = _NO_QUALITY if metric == "num_new_tokens" else "the engine does not tell"
-            yield unavailable("run", metric, "1", reason)
+            yield unavailable(metric, reason)
             continue
-        yield Reading(
-            phase="run",
+        yield reading(
             metric=metric,
             value=sum(values) / len(values),
-            unit="1",
             status=DERIVED,
             source="counted in the tensors of every sample, mean per sample",
         )
