@@ -43,8 +43,9 @@ class MemoryProbe:
                 batches.run()
             workload.engine.synchronize()
             gpu.read()
-        yield _headline(cpu, gpu)
-        yield from _resident(cpu)
+        missing = footprint.shared or NOT_HERE
+        yield _headline(cpu, gpu, missing)
+        yield from _resident(cpu, missing)
         yield from gpu.readings()
         yield from workload.engine.memory_readings(workload)
 
@@ -57,22 +58,22 @@ def _proc(pid: int) -> Path:
     return SELF if pid == os.getpid() else Path("/proc") / str(pid)
 
 
-def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu) -> Reading:
+def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu, missing: str) -> Reading:
     total = partial(
         Reading, phase="total", metric="peak_memory_bytes", unit="bytes", status=MEASURED
     )
     if isinstance(gpu, GpuPeak):
         return total(value=gpu.peak_bytes, source=gpu.source)
     if not cpu:
-        return unavailable("total", "peak_memory_bytes", "bytes", NOT_HERE)
+        return unavailable("total", "peak_memory_bytes", "bytes", missing)
     return total(value=sum(watch.peak_bytes for watch in cpu), source=_source(cpu))
 
 
-def _resident(cpu: Sequence[PeakWatch]) -> Iterator[Reading]:
+def _resident(cpu: Sequence[PeakWatch], missing: str) -> Iterator[Reading]:
     """Resident memory of the engine's processes together."""
     if not cpu:
         for metric in _CPU_METRICS:
-            yield unavailable("total", metric, "bytes", NOT_HERE)
+            yield unavailable("total", metric, "bytes", missing)
         return
     peak = sum(watch.peak_bytes for watch in cpu)
     above = "above resident memory with the model loaded, before the passes"
@@ -102,7 +103,7 @@ def _source(cpu: Sequence[PeakWatch]) -> str:
 def watch_gpu(footprint: Footprint) -> GpuPeak | NoGpu:
     if footprint.accelerator is not None:
         return GpuPeak(accelerator=footprint.accelerator)
-    return NoGpu(ON_CPU if footprint.on_cpu else NOT_HERE)
+    return NoGpu(ON_CPU if footprint.on_cpu else footprint.shared or NOT_HERE)
 
 
 class NoGpu:
