@@ -100,9 +100,20 @@ class Stream:
             self._pieces.append(str(piece))
         self._first_logprob = self._first_logprob or _logprob(choice)
         self._finish = choice.get("finish_reason") or self._finish
-        more = known is not None and known > max((a.known or 0 for a in self._arrivals), default=0)
-        if has_text or more or choice.get("finish_reason"):
-            self._arrivals.append(_Arrival(moment=moment, has_text=has_text or more, known=known))
+        is_end = bool(choice.get("finish_reason"))
+        has_text = has_text or self._is_counted_further(known, is_end=is_end)
+        if has_text or is_end:
+            self._arrivals.append(_Arrival(moment=moment, has_text=has_text, known=known))
+
+    def _is_counted_further(self, known: int | None, *, is_end: bool) -> bool:
+        """Whether the usage of an event without text tells of a token in it.
+
+        Usage that comes with the last event alone sums up the answer and tells of no token.
+        """
+        counts = [arrival.known for arrival in self._arrivals if arrival.known is not None]
+        if known is None or (is_end and not counts):
+            return False
+        return known > max(counts, default=0)
 
     @property
     def is_whole(self) -> bool:
