@@ -130,7 +130,7 @@ def test_memory_of_the_server_is_charged(results: Path) -> None:
 def test_a_page_shows_both_engines_side_by_side(results: Path, tmp_path: Path) -> None:
     assert report([str(results), "--output", str(tmp_path)]) == 0
     page = (tmp_path / f"{MODEL}.md").read_text(encoding="utf-8")
-    assert "## Engines" in page
+    assert "## Engine" in page
     assert "| endpoint |" in page and "| torch |" in page
 
 
