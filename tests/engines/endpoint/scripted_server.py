@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.composing import compose_point
 
 MODEL = "served"
 CHAT = "/v1/chat/completions"
+GIVEN = ("engine.url=http://127.0.0.1/v1", f"engine.model={MODEL}", "engine.timeout_s=20")
 Body = Mapping[str, Any]
 
 
@@ -117,8 +118,9 @@ class Server:
         return route(body) if callable(route) else route
 
     def point(self, *overrides: str) -> Point:
-        settings = (f"engine.url={self.url}", f"engine.model={MODEL}", "engine.timeout_s=20")
-        return compose_point("engine=endpoint", *settings, *overrides)
+        """A point for this server. Its address is put in afterwards: composing is slow."""
+        composed = compose_point("engine=endpoint", *GIVEN, *overrides)
+        return replace(composed, engine_settings={**composed.engine_settings, "url": self.url})
 
 
 def as_json(content: Any) -> Reply:

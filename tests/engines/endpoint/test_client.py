@@ -16,6 +16,7 @@ from profiling.engines.endpoint.failures import EndpointError
 from profiling.engines.trace import HostClock
 from tests.composing import compose_config
 from tests.engines.endpoint.scripted_server import (
+    GIVEN,
     MODEL,
     Reply,
     Server,
@@ -38,9 +39,8 @@ class Sleeps(list[float]):
 
 
 def connect(url: str, *, key: str | None = KEY, **settings: Any) -> tuple[Client, Sleeps]:
-    composed = compose_config("engine=endpoint", f"engine.url={url}", f"engine.model={MODEL}")
     sleeps = Sleeps()
-    chosen = composed["engine"] | {"timeout_s": 20} | settings
+    chosen = compose_config("engine=endpoint", *GIVEN)["engine"] | {"url": url} | settings
     return Client(chosen, key=key, clock=HostClock(), sleep=sleeps), sleeps
 
 

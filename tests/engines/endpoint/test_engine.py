@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,27 @@ import pytest
 
 from profiling.engines.endpoint.engine import BLIND, EndpointEngine
 from profiling.engines.endpoint.failures import EndpointError
+from profiling.engines.endpoint.local_process import (
+    NOT_LOOPBACK,
+    WHOLE_DEVICE,
+    Computing,
+    find_server,
+    place,
+)
 from profiling.engines.engine import Loading, find_engine
 from profiling.engines.trace import Trace
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
+from profiling.models.weights import describe_weights
 from profiling.points.point import Point
+from profiling.probes.codecarbon_estimate import ModelledEnergy
+from profiling.probes.energy import EnergyProbe
 from profiling.probes.latency import LatencyProbe
+from profiling.probes.memory import ON_CPU, MemoryProbe
 from profiling.records import Reading
 from profiling.runs.experiment import load, measure
 from profiling.samples.samples import full_batches, load_samples
-from tests.composing import PROJECT
+from tests.composing import PROJECT, compose_point
 from tests.engines.endpoint.scripted_server import (
     MODEL,
     Body,
@@ -516,3 +528,62 @@ def test_questions_have_the_length_that_is_asked_for(server: Server) -> None:
     found = run(server.point("profiler=quick", "profiler.repeats=3", "prompt_len=7"))
     assert {line["num_question_tokens"] for line in found.answers} == {7}
     assert {len(line["prompt"].split()) for line in found.answers} == {7}
+
+
+# What a device is charged with
+
+
+def energy_probe(**changed: Any) -> EnergyProbe:
+    settings = compose_point("profiler=quick").profiler["probes"]["energy"]
+    return EnergyProbe(**settings, **changed)
+
+
+def memory_probe() -> MemoryProbe:
+    return MemoryProbe(passes=1, sample_interval_s=0.01)
+
+
+def test_a_server_elsewhere_is_charged_with_nothing(server: Server) -> None:
+    with loaded(server) as engine:
+        engine.process = find_server("http://example.org/v1")
+        load = workload(engine)
+        found = by_metric([*energy_probe().measure(load), *memory_probe().measure(load)])
+    for metric in ("energy_j", "vision_energy_j", "energy_estimate_j", "peak_memory_bytes"):
+        assert (found[metric].value, found[metric].source) == (None, NOT_LOOPBACK)
+    assert found["gpu_memory_peak_bytes"].source == NOT_LOOPBACK
+    assert found["cpu_memory_peak_bytes"].source == NOT_LOOPBACK
+
+
+def test_joules_of_a_server_are_those_of_a_whole_device(server: Server) -> None:
+    class Estimate:
+        def measure(self, work: Any) -> ModelledEnergy:
+            work()
+            return ModelledEnergy(cpu_j=2.0, ram_j=1.0, gpu_j=None, source="a model")
+
+    with loaded(server) as engine:
+        engine.process = place((os.getpid(),), [])
+        probe = energy_probe(estimator=lambda _: Estimate())
+        found = by_metric(list(probe.measure(workload(engine))))
+    assert found["energy_estimate_j"].source == f"a model; {WHOLE_DEVICE}"
+    assert "whole device" not in found["energy_cpu_package_j"].source
+
+
+def test_memory_is_that_of_the_servers_processes(server: Server) -> None:
+    with loaded(server) as engine:
+        engine.process = place((os.getpid(),), [])
+        found = by_metric(list(memory_probe().measure(workload(engine))))
+    assert (found["cpu_memory_peak_bytes"].value or 0) > 1e7
+    assert found["gpu_memory_peak_bytes"].source == ON_CPU
+
+
+def test_a_board_is_charged_with_the_servers_memory(server: Server) -> None:
+    with loaded(server) as engine:
+        engine.process = place((7,), [Computing(uuid="GPU-7", pids=frozenset({7}))])
+        footprint = engine.footprint()
+    assert (footprint.on_gpu, footprint.on_cpu, footprint.gpu_uuid) == (True, False, "GPU-7")
+    assert footprint.accelerator is not None and footprint.shared == WHOLE_DEVICE
+
+
+def test_weights_are_said_to_be_the_servers(server: Server) -> None:
+    said = describe_weights(server.point())
+    assert said.startswith(f"the weights are those that the server at {server.url} calls {MODEL};")
+    assert "stand-in" in describe_weights(compose_point())
