@@ -10,8 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import refuse
+from profiling.arguments import print_anything, refuse
 from profiling.errors import ConfigError
+from profiling.points.help import describe_command
 from profiling.points.overrides import check_overrides, explain
 from profiling.runs.sweep import INTERRUPTED, run_job
 
@@ -24,6 +25,10 @@ def run(config: DictConfig) -> str:
 def main() -> None:
     # Hydra turns an exception into a traceback and status 1; this has it raise instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    print_anything()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_command())
+        return
     try:
         check_overrides(sys.argv[1:])
         run()

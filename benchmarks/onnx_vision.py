@@ -40,7 +40,7 @@ def make_model(name: str, *, width: int, layers: int) -> Model:
     """A model with a vision part of this size, random values and a tiny language model."""
     kind = find_family(name)
     folder = CHECKPOINTS / "tiny" / name
-    config = kind.network_class.config_class.from_pretrained(folder)
+    config = kind.layout.network_class.config_class.from_pretrained(folder)
     vision = config.vision_config
     vision.hidden_size, vision.intermediate_size = width, 4 * width
     for key in ("depth", "num_hidden_layers"):
@@ -51,11 +51,13 @@ def make_model(name: str, *, width: int, layers: int) -> Model:
             setattr(vision, key, width // 64)
     if hasattr(vision, "fullatt_block_indexes"):
         vision.fullatt_block_indexes = list(range(layers // 2 - 1, layers, layers // 2))
-    family = kind(config=config, folder=folder, processor_options={"local_files_only": True})
+    family = kind.load(config=config, folder=folder, processor_options={"local_files_only": True})
     torch.manual_seed(0)
-    network: Any = kind.network_class._from_config(copy.deepcopy(config), dtype=torch.float32)
+    network: Any = kind.layout.network_class._from_config(
+        copy.deepcopy(config), dtype=torch.float32
+    )
     network.eval().requires_grad_(False)
-    family.adapt_network(network)
+    family.layout.adapt(network)
     return Model(
         network=network,
         family=family,
@@ -73,10 +75,10 @@ def variants(
     half = replace(model, network=copy.deepcopy(model.network).bfloat16(), dtype=torch.bfloat16)
     halved = {**inputs, "pixel_values": inputs["pixel_values"].bfloat16()}
     opened = {"threads": threads, "provider": None, "provider_options": {}}
-    yield "eager fp32", lambda: family.embed(model.network, inputs)
-    yield "eager bf16", lambda: family.embed(half.network, halved)
+    yield "eager fp32", lambda: family.layout.embed(model.network, inputs)
+    yield "eager bf16", lambda: family.layout.embed(half.network, halved)
     vision = load_vision(folder / "fp32" / "vision_model.onnx", model=model, **opened)
-    call = family.vision_call(inputs)
+    call = family.layout.vision_arguments(inputs)
     yield "onnx fp32", lambda: vision(inputs["pixel_values"], **call)
     feeds = {name: value.numpy() for name, value in feeds_of(family, inputs).items()}
     (session,) = vision.chain.sessions

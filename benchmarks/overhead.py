@@ -72,11 +72,11 @@ def clock(call: Callable[[], Any]) -> float:
 
 def bare_pass(model: Model, workload: Any, tokens: int) -> Callable[[], None]:
     """Processor, `.to`, `generate`, without any code of the project in between."""
-    network, encode = model.network, model.family.encode
+    network, encode = model.network, model.family.processing.encode
     prepared = workload.prepared(0)
     pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]
     side, device, dtype = workload.img_size, model.device, model.dtype
-    options: Mapping[str, Any] = model.family.generate_options(side)
+    options: Mapping[str, Any] = model.family.layout.generate_options(side)
 
     def run() -> None:
         inputs = encode(pictures, texts, side).to(device, dtype)

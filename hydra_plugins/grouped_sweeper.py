@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from profiling.points.blocks import Values, unite
 from profiling.points.configuration import mask_config, to_plain
+from profiling.points.sweeping import check_sweeps
 from profiling.runs.sweep import run_sweep
 
 
@@ -51,7 +52,9 @@ class GroupedSweeper(BasicSweeper):  # type: ignore[misc]
     def _read(self, arguments: Iterable[str]) -> Values:
         """The values of each key, as Hydra writes them."""
         values: dict[str, list[str]] = {}
-        for override in self._parse(list(arguments)):
+        overrides = self._parse(list(arguments))
+        check_sweeps(overrides)
+        for override in overrides:
             (jobs,) = self.split_arguments([override], None)
             values[override.get_key_element()] = [assignment for (assignment,) in jobs]
         return values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 _LONGEST_SHOWN = 200
@@ -21,11 +22,22 @@ class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(_one_line(f"{key}={_show_of(key, value)}: {allowed}"))
+        super().__init__(_one_line(f"{shorten(key)}={_show_of(key, value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.value, self.allowed)
+
+
+def unknown_key(key: str, value: object, known: Iterable[str]) -> ConfigError:
+    return ConfigError(key, value, describe_unknown(key, list(known)))
+
+
+def describe_unknown(key: str, known: Sequence[str]) -> str:
+    """What is allowed in the place of an unknown key, and which of it is most like the key."""
+    nearest = get_close_matches(key[:_LONGEST_SHOWN], known, n=1)
+    suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"unknown key; allowed are {', '.join(known)}{suggestion}"
 
 
 def require_one_of(key: str, value: object, allowed: Sequence[object]) -> None:
@@ -67,8 +79,13 @@ def _show_of(key: str, value: object) -> str:
 
 
 def _show(value: object) -> str:
-    """As it is typed, shortened in the middle where it is too long for the line."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    """As it is typed, shortened in the middle where it is too long for a line."""
+    return shorten(json.dumps(value) if value is None or isinstance(value, bool) else value)
+
+
+def shorten(value: object) -> str:
+    """A value as text, without its middle where that is too long for a line."""
+    text = str(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
 
 

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from profiling import PROJECT
-from profiling.arguments import refuse
-from profiling.errors import ConfigError, require_one_of, require_whole
+from profiling.arguments import print_anything, refuse
+from profiling.errors import ConfigError, require_one_of, require_whole, unknown_key
+from profiling.machine.locks import LockError, hold
 from profiling.points.options import list_options
 from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
@@ -104,18 +104,29 @@ class Progress:
 
 
 def main() -> None:
+    print_anything()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(_describe_command())
+        return
     try:
         request = read_request(sys.argv[1:])
         with reserved(request.output), hub.explained("dataset", request.place, request.revision):
             print(fetch(request, ["python", "-m", "profiling.fetch", *sys.argv[1:]]))
     except ConfigError as error:
         refuse(error)
-    except (FetchError, hub.HubError) as error:
+    except (FetchError, LockError, hub.HubError) as error:
         refuse(error, FAILED)
     except OSError as error:
         refuse(f"{error}; the same command continues from there", FAILED)
     except KeyboardInterrupt:
         refuse("stopped; the same command continues from there", FAILED)
+
+
+def _describe_command() -> str:
+    sets = list_options("fetch")
+    values = _read_yaml(sets[0])
+    keys = [f"  {key}" + f" (here: {value})" * (value is not None) for key, value in values.items()]
+    return "\n".join([str(__doc__), f"Keys: dataset ({', '.join(sets)}), and of {sets[0]}:", *keys])
 
 
 # What was typed
@@ -128,8 +139,7 @@ def read_request(arguments: Sequence[str]) -> Request:
     values = _read_yaml(name)
     for key, value in typed.items():
         if key not in values:
-            allowed = ", ".join(["dataset", *values])
-            raise ConfigError(key, value, f"unknown key; allowed are {allowed}")
+            raise unknown_key(key, value, ["dataset", *values])
         values[key] = value
     _check(values)
     source = None if values["source"] is None else _existing_folder(str(values["source"]))
@@ -154,7 +164,7 @@ def _split(argument: str) -> tuple[str, Any]:
         raise ConfigError(argument, "", "allowed is key=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter for a number of thousands of digits
         value = text
     # A folder may have a name that yaml reads as a list or a date.
     return key, value if value is None or isinstance(value, int) else text
@@ -192,7 +202,7 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
     if written is None:
         return Path("fetched") / f"{name}_{values['num_samples']}_seed{values['seed']}"
     path = Path(os.path.expanduser(str(written)))
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise ConfigError("output", written, "there is a file of that name; allowed is a folder")
     return path
 
@@ -204,15 +214,12 @@ def _output(name: str, values: Mapping[str, Any]) -> Path:
 def reserved(output: Path) -> Iterator[None]:
     """Refuses a second fetch into the same folder."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output.parent / f"{output.name}.lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise FetchError(f"{output}: another fetch is writing to it: wait for its end") from None
-    try:
+
+    def refuse_to_wait(holder: str) -> None:
+        raise FetchError(f"{output}: another fetch is writing to it ({holder}): wait for its end")
+
+    with hold(output.parent / f"{output.name}.lock", on_wait=refuse_to_wait):
         yield
-    finally:
-        lock.release()
 
 
 def fetch(request: Request, command: Sequence[str]) -> str:

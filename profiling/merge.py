@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from filelock import FileLock
-
-from profiling.arguments import WRONG_CONFIGURATION, Parser
+from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
+from profiling.errors import shorten
+from profiling.machine.locks import LockError, hold
 from profiling.records import Record, read
 
 MERGED, LEFT_SOME = 0, 1
@@ -36,7 +36,7 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     """Copy every record that `into` lacks: equal ones once, different ones side by side."""
     (into / _LOCKS).mkdir(parents=True, exist_ok=True)
     done = Merge()
-    with FileLock(into / _LOCKS / "merge"):
+    with hold(into / _LOCKS / "merge", on_wait=_say_wait):
         # While the lock is held, these can only be left over from a merge that was killed.
         for partial in into.glob(f"{_PARTIAL}*"):
             shutil.rmtree(partial)
@@ -48,23 +48,34 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     return done
 
 
+def _say_wait(holder: str) -> None:
+    print(f"waiting for another command ({holder})", file=sys.stderr, flush=True)
+
+
 def _add(record: Record, into: Path, done: Merge) -> None:
     if record.fingerprint.startswith("."):
         done.problems.append(f"{record.folder}: fingerprint {record.fingerprint!r} is not one")
         return
+    try:
+        # The lock that a sweep holds while it measures this point.
+        with hold(into / _LOCKS / record.fingerprint, on_wait=_say_wait):
+            _add_locked(record, into, done)
+    except LockError as error:
+        done.problems.append(f"{record.folder}: {error}")
+
+
+def _add_locked(record: Record, into: Path, done: Merge) -> None:
     content = digest(record.folder)
-    # The lock that a sweep holds while it measures this point.
-    with FileLock(into / _LOCKS / record.fingerprint):
-        for place in _places(into, record.fingerprint):
-            if not os.path.lexists(place):
-                break
-            if digest(place) == content:
-                done.there.append(record.folder)
-                return
-        if _copy(record.folder, place, content):
-            (done.added if place.name == record.fingerprint else done.beside).append(place)
-        else:
-            done.problems.append(f"{record.folder}: changed while it was copied; merge again")
+    for place in _places(into, record.fingerprint):
+        if not os.path.lexists(place):
+            break
+        if digest(place) == content:
+            done.there.append(record.folder)
+            return
+    if _copy(record.folder, place, content):
+        (done.added if place.name == record.fingerprint else done.beside).append(place)
+    else:
+        done.problems.append(f"{record.folder}: changed while it was copied; merge again")
 
 
 def _places(into: Path, fingerprint: str) -> Iterator[Path]:
@@ -118,6 +129,7 @@ def _sync_one(path: Path) -> None:
 
 
 def main() -> int:
+    print_anything()
     parser = Parser(prog="python -m profiling.merge", description=__doc__)
     parser.add_argument("into", type=Path, metavar="INTO", help="made if it is not there")
     parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="left as they are")
@@ -128,19 +140,25 @@ def main() -> int:
         return WRONG_CONFIGURATION
     try:
         done = merge(given.into, given.sources)
+    except LockError as error:
+        print(error, file=sys.stderr)
+        return LEFT_SOME
     except OSError as error:
-        print(f"{error.filename or given.into}: {error.strerror}; nothing is lost", file=sys.stderr)
+        place = shorten(error.filename or given.into)
+        print(f"{place}: {error.strerror}; nothing is lost", file=sys.stderr)
         return LEFT_SOME
     return _tell(given.into, done)
 
 
 def _refuse(into: Path, sources: Sequence[Path]) -> str | None:
-    if into.exists() and not into.is_dir():
+    # Path.exists and Path.is_dir raise an error for a name that is too long.
+    exists = os.path.exists(into)
+    if exists and not os.path.isdir(into):
         return f"INTO={into}: is not a folder; allowed is one, or a name for a new one"
     for source in sources:
-        if not source.is_dir():
-            return f"FROM={source}: no such folder; allowed is a results folder"
-        if into.exists() and source.samefile(into):
+        if not os.path.isdir(source):
+            return f"FROM={shorten(source)}: no such folder; allowed is a results folder"
+        if exists and source.samefile(into):
             return f"FROM={source}: is INTO itself; allowed is another results folder"
     return None
 

@@ -1,4 +1,4 @@
-"""What a point leaves behind: how it is written without tearing and how it is read back."""
+"""The record of a point: its format, how it is written in one piece, how it is read back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+from profiling import metrics
+from profiling.metrics import (
+    AT_READING as AT_READING,
+)
+from profiling.metrics import (
+    FLAG_COLUMNS,
+    SUMMARY_COLUMNS,
+    TEXT_COLUMNS,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -27,84 +37,6 @@ COMPLETED, FAILED, UNSUPPORTED, OUT_OF_MEMORY = STATUSES = (
 MEASURED, ESTIMATED, DERIVED, UNAVAILABLE = ("measured", "estimated", "derived", "unavailable")
 KEPT_STATUSES = (COMPLETED, UNSUPPORTED, OUT_OF_MEMORY)
 
-SUMMARY_COLUMNS = (
-    "fingerprint",
-    "status",
-    "model",
-    "weights",
-    "dataset",
-    "optimization",
-    "img_size",
-    "prompt_len",
-    "batch_size",
-    "max_new_tokens",
-    "device",
-    "dtype",
-    "num_samples",
-    "num_repeats",
-    "latency_s",
-    "latency_mean_s",
-    "latency_std_s",
-    "latency_min_s",
-    "latency_max_s",
-    "latency_p95_s",
-    "latency_ci_low_s",
-    "latency_ci_high_s",
-    "preprocess_s",
-    "transfer_s",
-    "vision_s",
-    "projector_s",
-    "prefill_s",
-    "decode_s",
-    "other_s",
-    "ttft_s",
-    "tpot_s",
-    "samples_per_s",
-    "tokens_per_s",
-    "energy_j",
-    "energy_source",
-    "energy_ci_low_j",
-    "energy_ci_high_j",
-    "energy_estimate_j",
-    "energy_estimate_source",
-    "flops",
-    "flops_vision",
-    "flops_projector",
-    "flops_prefill",
-    "flops_decode",
-    "mfu_prefill",
-    "mbu_decode",
-    "peak_memory_bytes",
-    "peak_memory_source",
-    "cpu_memory_delta_bytes",
-    "cpu_memory_peak_bytes",
-    "gpu_memory_delta_bytes",
-    "gpu_memory_peak_bytes",
-    "model_bytes",
-    "load_s",
-    "wer",
-    "cer",
-    "accuracy",
-    "accuracy_name",
-    "agreement",
-    "speedup",
-    "num_question_tokens",
-    "num_prompt_tokens",
-    "num_visual_tokens",
-    "num_new_tokens",
-    "noisy",
-    "noise_reason",
-    "engine",
-)
-TEXT_COLUMNS = frozenset(
-    {
-        *("fingerprint", "status", "model", "weights", "dataset", "optimization", "engine"),
-        *("device", "dtype", "accuracy_name", "noise_reason"),
-        *(column for column in SUMMARY_COLUMNS if column.endswith("_source")),
-    }
-)
-FLAG_COLUMNS = frozenset({"noisy"})
-AT_READING = ("agreement", "speedup")
 ANSWER_FIELDS = (
     "id",
     "prompt",
@@ -123,10 +55,10 @@ ANSWER_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One number, with what it is worth.
+    """One number with its status and its source: a row of readings.csv.
 
-    A row with a repeat or a batch is raw. A row with neither is an aggregate, and its metric is
-    the name of the summary column that it fills.
+    A row with a repeat or a batch is raw. A row with neither is an aggregate and fills the summary
+    column of its metric's name.
     """
 
     phase: str
@@ -146,36 +78,84 @@ class Reading:
 READING_FIELDS = tuple(field.name for field in fields(Reading))
 
 
-# Columns that would be read as numbers where all that stands in them looks like one.
+# Columns that pandas would read as numbers where every cell looks like one.
 _TEXT_FIELDS = ("phase", "metric", "unit", "status", "source")
 
 
-def unavailable(phase: str, metric: str, unit: str, reason: str) -> Reading:
-    """A number that could not be had, and why."""
+def reading(
+    metric: str,
+    *,
+    value: float,
+    status: str,
+    source: str,
+    phase: str | None = None,
+    repeat: int | None = None,
+    batch: int | None = None,
+) -> Reading:
+    """A number of a declared metric, with the metric's unit and phase.
+
+    `phase` is for raw rows only: the repeats of the latency stand in one metric for all phases.
+    """
+    declared = _find_with_rows(metric)
+    if phase is not None and repeat is None and batch is None:
+        raise ValueError(f"{metric}: an aggregate is of the declared phase, {declared.phase}")
+    return Reading(
+        phase=phase or declared.phase,
+        metric=metric,
+        value=value,
+        unit=declared.unit,
+        status=status,
+        source=source,
+        repeat=repeat,
+        batch=batch,
+    )
+
+
+@overload
+def unavailable(metric: str, reason: str, /) -> Reading: ...
+
+
+@overload
+def unavailable(phase: str, metric: str, unit: str, reason: str, /) -> Reading: ...
+
+
+def unavailable(*texts: str) -> Reading:
+    """A declared metric without a value, and the reason: `unavailable(metric, reason)`.
+
+    Four texts are taken as `unavailable_row` takes them.
+    """
+    if len(texts) != 2:
+        return unavailable_row(*texts)
+    metric, reason = texts
+    declared = _find_with_rows(metric)
+    return unavailable_row(declared.phase, metric, declared.unit, reason)
+
+
+def unavailable_row(phase: str, metric: str, unit: str, reason: str) -> Reading:
+    """A row without a value whose phase and unit are given by the caller."""
     return Reading(
         phase=phase, metric=metric, value=None, unit=unit, status=UNAVAILABLE, source=reason
     )
 
 
+def _find_with_rows(metric: str) -> metrics.Metric:
+    declared = metrics.find(metric)
+    if not declared.has_rows:
+        raise ValueError(f"{metric} is a column of the summary alone, and never a reading")
+    return declared
+
+
 def summarize(readings: Iterable[Reading]) -> dict[str, float | str | None]:
-    """The summary columns that readings fill; where a value has a column for its source, that."""
+    """The summary columns that readings fill, and the columns for the sources of some of them."""
     summary: dict[str, float | str | None] = {}
-    for reading in readings:
-        if not reading.is_aggregate:
+    for row in readings:
+        if not row.is_aggregate:
             continue
-        summary[reading.metric] = reading.value
-        column = _source_column(reading.metric)
+        summary[row.metric] = row.value
+        column = metrics.SOURCE_COLUMNS.get(row.metric)
         if column is not None:
-            summary[column] = None if reading.value is None else reading.source
+            summary[column] = None if row.value is None else row.source
     return summary
-
-
-def _source_column(metric: str) -> str | None:
-    if metric == "accuracy":
-        return "accuracy_name"
-    stem, _, _ = metric.rpartition("_")
-    column = f"{stem}_source"
-    return column if column in SUMMARY_COLUMNS else None
 
 
 # Writing
@@ -188,9 +168,9 @@ def write_record(
     readings: Sequence[Reading],
     answers: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a record so that it is either there whole or not there: run.json comes last."""
+    """Write a record that is either complete or absent: run.json is written last."""
     if folder.exists():
-        # First, so that what is left of it after a kill is not taken for the old record.
+        # First of all: after a kill in the middle, the rest must not be read as the old record.
         (folder / "run.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -211,7 +191,7 @@ def write_record(
 
 
 class _durable:
-    """A text file whose content is on the disk before its name can be relied on."""
+    """A text file that is flushed to the disk before it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("w", encoding="utf-8", newline="")
@@ -236,12 +216,12 @@ def _sync_folder(folder: Path) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    # A lone carriage return would not be quoted, and read back as the end of a row.
+    # The csv module does not quote a lone carriage return, and reads it as the end of a row.
     return repr(value) if isinstance(value, float) else str(value).replace("\r", " ")
 
 
 def folder_for(results_dir: Path, fingerprint: str, *, resume: bool) -> Path:
-    """Where the next record of a point goes: its own folder, or one beside the old ones."""
+    """The folder of a point's next record: its own, or with `resume=False` one with a number."""
     folder = results_dir / fingerprint
     if resume or not is_finished(folder):
         return folder
@@ -256,7 +236,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def finished_status(folder: Path) -> str | None:
-    """The status of a record that can be kept, or None where the point has to run."""
+    """The status of a finished record; None where there is none that can be read."""
     if not is_finished(folder):
         return None
     try:
@@ -269,12 +249,12 @@ def finished_status(folder: Path) -> str | None:
 
 
 class BrokenRecord(ValueError):
-    """A record that cannot be trusted: one line that names the file and what is wrong."""
+    """A record that cannot be read; the message is one line with the file and the error."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run as it was written."""
+    """The record of one run."""
 
     folder: Path
     run: dict[str, Any]
@@ -312,14 +292,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Collection:
-    """The records of a folder, and what had to be left out."""
+    """The records of a folder, and a line for each that could not be read."""
 
     records: list[Record]
     problems: list[str]
 
 
 def read(results_dir: Path | str) -> Collection:
-    """Read every record below a results folder; a broken one is named and left out."""
+    """Read all records of a results folder; broken ones become `problems`."""
     records, problems = [], []
     for folder in _record_folders(Path(results_dir)):
         try:
@@ -330,14 +310,14 @@ def read(results_dir: Path | str) -> Collection:
 
 
 def load(results_dir: Path | str) -> pandas.DataFrame:
-    """One tidy row a run, with the summary columns; a record that is left out is warned of.
+    """One tidy row per run, with the summary columns; a broken record gives a warning.
 
-    `docs/columns.md` explains every column. `speedup` and `agreement`, which hold a run against
-    another one, are filled by `profiling.report.to_frame` only.
+    `docs/columns.md` explains every column. The columns that compare a run with its baseline, such
+    as `speedup`, are filled by `profiling.report.to_frame` only.
     """
     found = read(results_dir)
     for problem in found.problems:
-        warnings.warn(f"left out: {problem}", stacklevel=2)
+        warnings.warn(f"not read: {problem}", stacklevel=2)
     return tabulate(
         [
             record.run["summary"] | {"fingerprint": record.fingerprint, "status": record.status}
@@ -347,9 +327,10 @@ def load(results_dir: Path | str) -> pandas.DataFrame:
 
 
 def tabulate(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Rows as a table of the summary columns: numbers, texts and truth values, some missing.
+    """Rows as a table of the summary columns, each with the kind that its metric declares.
 
-    A column has one kind whatever stands in it, so that one without any value can be reckoned with.
+    The kind does not depend on the cells, so that a column without any value can be used in
+    arithmetic.
     """
     import pandas
 
@@ -359,7 +340,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
     )
 
 
-# Up to here a whole number and its float are the same.
+# Up to this, a float holds every whole number exactly.
 _EXACT = 2**53
 
 
@@ -381,12 +362,12 @@ def _record_folders(results_dir: Path) -> list[Path]:
 
 
 def read_record(folder: Path) -> Record:
-    """One record; raises where it is torn or is not one."""
+    """Read one record; raises `BrokenRecord` where it is incomplete or invalid."""
     path = folder / "run.json"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BrokenRecord(f"{folder}: no run.json; a run was torn off, run it again") from None
+        raise BrokenRecord(f"{folder}: no run.json: the run was interrupted") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenRecord(f"{path}: cannot be read: {error}") from None
     try:
@@ -401,7 +382,7 @@ def read_record(folder: Path) -> Record:
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 _SHAPE = {"fingerprint": str, "status": str, "config": dict, "machine": dict, "summary": dict}
@@ -425,13 +406,13 @@ def _check_run(path: Path, run: Any) -> None:
             raise BrokenRecord(f"{path}: summary.{name} is not what it should be")
 
 
-# Beyond this no quantity of a run lies, and arithmetic with floats begins to fail.
+# No quantity of a run is larger, and floats beyond it overflow in arithmetic.
 _LARGEST = 1e100
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def suits(column: str, value: object) -> bool:
-    """Whether a column may hold a value; columns of later versions may hold any number or text."""
+    """Whether a column may hold a value; a column of another version, any number or text."""
     if value is None:
         return True
     if column in TEXT_COLUMNS:
@@ -444,7 +425,7 @@ def suits(column: str, value: object) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """A text that can be written to a file, which lone surrogates cannot."""
+    """Whether a text can be written to a file; one with lone surrogates cannot."""
     return isinstance(value, str) and (value.isascii() or _SURROGATE.search(value) is None)
 
 
@@ -455,13 +436,13 @@ def _check_readings(path: Path) -> None:
         raise BrokenRecord(f"{path}: the header is not {','.join(READING_FIELDS)}")
     last = tail.rsplit(b"\n", 2)[-2:]
     if last[-1] != b"":
-        raise BrokenRecord(f"{path}: cut off in mid-line")
+        raise BrokenRecord(f"{path}: ends in the middle of a line")
 
 
 def _check_answers(path: Path) -> None:
     head, tail = _ends(path)
     if head and not tail.endswith(b"\n"):
-        raise BrokenRecord(f"{path}: cut off in mid-line")
+        raise BrokenRecord(f"{path}: ends in the middle of a line")
 
 
 def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:

@@ -19,6 +19,7 @@ CHILD = (sys.executable, str(PROJECT / "tests" / "runs" / "fake_worker.py"))
 DRIVER = f"""
 import runpy, sys
 sys.path.insert(0, {str(PROJECT)!r})
+%s
 from profiling.runs import worker
 worker._CHILD = {CHILD!r}
 sys.argv[0] = {str(PROJECT / "main.py")!r}
@@ -47,10 +48,10 @@ def make_plan(folder: Path, *overrides: str) -> Plan:
     return plan_point(config)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A command line of its own process, whose children are fake."""
+def start(folder: Path, *arguments: str, driver: str = "") -> subprocess.Popen[str]:
+    """A command line of its own process, whose children are fake; `driver` is run before it."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments, "num_samples=1", "share_device=true"],
+        [sys.executable, "-c", DRIVER % driver, *arguments, "num_samples=1", "share_device=true"],
         cwd=folder,
         env=os.environ | {FOLDER: str(folder)},
         stdout=subprocess.PIPE,

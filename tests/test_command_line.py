@@ -16,8 +16,11 @@ from PIL import Image
 
 from profiling.errors import ConfigError
 from profiling.machine.machine import torch_has_cuda
+from profiling.points.configuration import ROOT_KEYS
+from profiling.points.help import list_examples
+from profiling.points.overrides import check_overrides
 from profiling.runs.session import plan_point
-from tests.composing import PROJECT, compose_config, make_dataset, write_index
+from tests.composing import PROJECT, compose_config, compose_point, make_dataset, write_index
 
 WRONG_CONFIGURATION = 2
 
@@ -111,6 +114,33 @@ LINES: list[tuple[str, str | None]] = [
     ("preload=1", None),
     ("dry=maybe", None),
     ("x=1", None),
+    ("batch_size=1000000000", None),
+    ("max_new_tokens=1000000000000", None),
+    ("max_new_tokens=4097", None),
+    ("round=1000000000000", None),
+    ("profiler.repeats=1000000000000", None),
+    (
+        "optimization=onnx_vision optimization.onnx_vision.parts=1000000000",
+        "optimization.onnx_vision.parts=1000000000: ",
+    ),
+    ("-m seed=range(0,100000000)", "seed=range(0,100000000): "),
+    ("-m seed=range(0,1000) img_size=range(112,312)", "img_size=range(112,312): "),
+    ("-m seed=range(0,1,0.0000001)", "seed=range(0,1,0.0000001): "),
+    ("-m seed=shuffle(range(0,100000000))", "seed=shuffle(range(0,100000000)): "),
+    ("-m seed=range(3,1)", "seed=range(3,1): "),
+    ("-m seed=range(1,3,0)", "seed=range(1,3,0): "),
+    ("-m seed=range(0,inf)", "seed=range(0,inf): "),
+    ("-m seed=interval(1,3)", "seed=interval(1,3): "),
+    ("seed=range(0,3)", None),
+    ("-m model=glob(zzz*)", "model=glob(zzz*): "),
+    ("model={a:1}", None),
+    ("optimization={bf16:1}", None),
+    ("--info dry=true", "--info/-i=: "),
+    ("--cfg nope", "--cfg/-c=: "),
+    ("--experimental-rerun x", "--experimental-rerun=x: "),
+    ("+model=llava", None),
+    ("hydra/launcher=[a]", "hydra/launcher=a: "),
+    ("-m img_size=glob(*)", "img_size=glob(*): "),
     ("+x=1", "x=1: "),
     ("~model", "model=null: "),
     ("=3", None),
@@ -163,6 +193,9 @@ LINES: list[tuple[str, str | None]] = [
     ("weights=pretrained model.checkpoint=/not/there", "model.checkpoint=/not/there: "),
     ("weights=pretrained model.checkpoint=nope", "model.checkpoint=nope: "),
     ("weights=pretrained model.revision=1234567", "model.revision=1234567: "),
+    ("model.checkpoint=/not/there", None),
+    ("model.checkpoint=owner/name weights=random", "model.checkpoint=owner/name: "),
+    ("model.revision=main", None),
     ("-m model=blip2_opt,nope", "model=nope: "),
     ("-m optimization=baseline,[fp16,bf16]", "optimization=[fp16,bf16]: "),
     ("-m prompt_len=1,2 batch_size=1,x num_samples=1", "batch_size=x: "),
@@ -192,6 +225,91 @@ def test_a_very_long_value_does_not_bury_the_line(
     refusal = refuse([f"img_size={'9' * 2000}"], monkeypatch, capsys)
     assert refusal.line.startswith("img_size=999") and refusal.line.count("9") < 200
     assert "allowed is a whole number" in refusal.line
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("img_siz=112", "img_size"),
+        ("prompt_length=16", "prompt_len"),
+        ("optimisation=bf16", "optimization"),
+        ("+batchsize=4", "batch_size"),
+        ("profiler.repeat=4", "profiler.repeats"),
+        ("+model.checkpoin=x", "model.checkpoint"),
+    ],
+)
+def test_an_unknown_key_suggests_the_nearest(
+    typed: str,
+    meant: str,
+    bench: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refusal = refuse([typed], monkeypatch, capsys)
+    assert refusal.line.endswith(f"; did you mean {meant}?")
+
+
+def test_a_key_like_no_other_suggests_nothing(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "did you mean" not in refuse(["zzz=1"], monkeypatch, capsys).line
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_explains_every_key(
+    flag: str, bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["main.py", "img_siz=1", flag])
+    runpy.run_path(str(PROJECT / "main.py"), run_name="__main__")
+    output, errors = capsys.readouterr()
+    assert errors == "" and "== Config" not in output
+    for key in (*ROOT_KEYS, "experiment"):
+        assert f"\n  {key} " in output
+    assert max(map(len, output.splitlines())) <= 100
+    assert output.count("  python main.py ") == 2 + len(list_examples())
+
+
+@pytest.mark.parametrize("example", list_examples())
+def test_an_example_of_the_help_is_right(example: str, bench: Path) -> None:
+    arguments = example.removeprefix("python main.py ").split()
+    check_overrides(arguments)
+    for override in arguments:
+        if override != "-m":
+            compose_point(override.split(",")[0])
+
+
+PRINTING = "from profiling.arguments import print_anything; print_anything(); print('\u00fc')"
+
+
+def test_a_terminal_that_lacks_a_character_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("\\xfc\n", "")
+
+
+@pytest.mark.parametrize(
+    "typed", ["img_size=%s", "profiler.repeats=%s", "-m seed=%s,1", "seed=_%s"]
+)
+def test_a_number_longer_than_python_reads_is_refused(
+    typed: str, bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = refuse((typed % ("9" * 5000)).split(), monkeypatch, capsys)
+    assert refusal.line.startswith(f"{typed.split()[-1].partition('=')[0]}=")
+    assert refusal.line.endswith("allowed is a whole number of up to 1000 digits")
+    assert len(refusal.line) < 400
+
+
+def test_a_very_long_key_does_not_bury_the_line(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = refuse([f"{'k' * 10_000}=1"], monkeypatch, capsys)
+    assert refusal.line.startswith("kkkk") and refusal.line.count("k") < 200
+    assert "unknown key; allowed are model, " in refusal.line
 
 
 def test_a_value_of_several_lines_is_answered_in_one(

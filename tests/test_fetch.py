@@ -355,6 +355,28 @@ def test_what_was_typed_wrongly_is_one_line(
     assert expected in said and said.count("\n") == 1
 
 
+def test_numbers_and_paths_that_are_too_long_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("num_samples", "seed", "dataset", "source"):
+        given = {"dataset": "coco", "output": str(tmp_path / "out"), key: "9" * 5000}
+        arguments = [f"{name}={value}" for name, value in given.items()]
+        assert run(monkeypatch, *arguments) == WRONG_CONFIGURATION
+        said = capsys.readouterr().err
+        assert said.startswith(f"{key}=999") and said.count("\n") == 1 and len(said) < 400
+    assert run(monkeypatch, "dataset=coco", f"output={'d' * 5000}") == FAILED
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_help_says_what_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fetch", "--help"])
+    fetch.main()
+    said = capsys.readouterr().out
+    assert "\n  num_samples (here: 300)\n" in said and "coco, scienceqa, textvqa" in said
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

@@ -339,14 +339,43 @@ def test_engines_and_optimizations_are_known_by_name_only_to_their_rooms(path: P
     assert names & constants <= {PLAIN, *default}
 
 
-@pytest.mark.parametrize(
-    ("group", "room"), [("model", "models"), ("optimization", "engines/transformers/optimizations")]
-)
-def test_a_yaml_and_its_module_share_a_stem(group: str, room: str) -> None:
-    stems = {path.stem for path in (PROJECT / "conf" / group).glob("*.yaml")}
-    modules = {path.stem for path in (PROJECT / "profiling" / room).glob("*.py")}
+def test_an_optimization_and_its_module_share_a_stem() -> None:
+    stems = {path.stem for path in (PROJECT / "conf" / "optimization").glob("*.yaml")}
+    room = PROJECT / "profiling" / "engines" / "transformers" / "optimizations"
     assert stems
-    assert stems - modules == set()
+    assert stems - {path.stem for path in room.glob("*.py")} == set()
+
+
+MODEL_FOLDERS = sorted(p.parent for p in (PROJECT / "profiling" / "models").glob("*/__init__.py"))
+FAMILY_FILES = frozenset({"__init__", "processing", "network", "costs"})
+
+
+def names_a_family(folder: Path) -> bool:
+    """Whether the folder's `__init__` ends in `FAMILY = …` and so can be selected by its name."""
+    last = parse(folder / "__init__.py").body[-1]
+    targets = last.targets if isinstance(last, ast.Assign) else []
+    return [ast.unparse(target) for target in targets] == ["FAMILY"]
+
+
+def test_every_family_has_a_yaml_and_a_folder() -> None:
+    assert [folder.name for folder in MODEL_FOLDERS if names_a_family(folder)] == FAMILIES
+
+
+@pytest.mark.parametrize("folder", MODEL_FOLDERS, ids=name_file)
+def test_model_folders_have_the_same_files(folder: Path) -> None:
+    files = {path.stem for path in folder.glob("*.py")}
+    assert files - {"functional"} == FAMILY_FILES
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_made_of_the_files_in_its_folder(name: str) -> None:
+    init = PROJECT / "profiling" / "models" / name / "__init__.py"
+    (definition,) = (node for node in ast.walk(parse(init)) if isinstance(node, ast.Call))
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in definition.keywords}
+    assert given.pop("name") == repr(name)
+    files = {"processing": "processing", "layout": "network", "costs": "costs"}
+    made_of = {f"profiling.models.{name}.{files[part]}.{used}" for part, used in given.items()}
+    assert made_of < set(list_imports(init))
 
 
 @pytest.mark.parametrize("path", [*MODULES, *python_files("training")], ids=name_file)

@@ -209,3 +209,23 @@ def test_wrong_folders_are_refused_in_one_line(
         errors = capsys.readouterr().err
         assert errors.count("\n") == 1 and "allowed" in errors
     assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize("place", ["into", "from"])
+def test_a_path_that_is_too_long_is_one_line(place: str, tmp_path: Path) -> None:
+    long, there = tmp_path / ("d" * 5000), tmp_path / "a"
+    write(there, "f1")
+    done = run(*((long, there) if place == "into" else (there, long)))
+    assert done.returncode == (merge.LEFT_SOME if place == "into" else WRONG_CONFIGURATION)
+    assert done.stderr.count("\n") == 1 and len(done.stderr) < 400
+
+
+def test_a_record_whose_lock_is_blocked_is_named_and_the_others_arrive(tmp_path: Path) -> None:
+    write(tmp_path / "a", "f1")
+    write(tmp_path / "a", "f2")
+    (tmp_path / "all" / ".locks" / "f1").mkdir(parents=True)
+    done = run(tmp_path / "all", tmp_path / "a")
+    assert done.returncode == merge.LEFT_SOME
+    assert done.stderr.startswith(f"left out: {tmp_path / 'a' / 'f1'}: ")
+    assert "cannot be locked" in done.stderr and done.stderr.count("\n") == 1
+    assert list(texts(tmp_path / "all")) == ["f2"]

@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from profiling.report import read_runs
-from profiling.report.read.pictures import find_asked, match
+from profiling.report.read.pictures import find_samples, match
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "notebooks"
@@ -115,7 +115,7 @@ def test_the_shipped_records_are_small_and_sound() -> None:
 def test_the_shipped_records_find_their_pictures_wherever_the_project_lies() -> None:
     record = read_runs(FOLDER / "records").runs[0].record
     moved = replace(record, run=record.run | {"config": {"dataset": {"name": "textvqa"}}})
-    asked = find_asked(moved)
+    asked = find_samples(moved)
     pictures = {match(asked, line).picture for line in record.answers}
     assert len(pictures) == len(record.answers)
     assert all(picture and picture.is_relative_to(PROJECT / "datasets") for picture in pictures)

@@ -1,4 +1,4 @@
-"""Records are written whole or not at all, and what is broken is named and left out."""
+"""Records are written completely or not at all; broken ones are named and not read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling import records
+from profiling.metrics import UndeclaredMetric
 from profiling.records import (
     AT_READING,
     COMPLETED,
+    DERIVED,
     FAILED,
+    MEASURED,
     STATUSES,
     SUMMARY_COLUMNS,
     BrokenRecord,
@@ -27,8 +30,10 @@ from profiling.records import (
     finished_status,
     folder_for,
     read,
+    reading,
     summarize,
     unavailable,
+    unavailable_row,
     write_record,
 )
 from tests.composing import PROJECT
@@ -45,11 +50,11 @@ peak_memory_bytes peak_memory_source cpu_memory_delta_bytes cpu_memory_peak_byte
 gpu_memory_delta_bytes gpu_memory_peak_bytes model_bytes load_s
 wer cer accuracy accuracy_name agreement speedup
 num_question_tokens num_prompt_tokens num_visual_tokens num_new_tokens noisy noise_reason
-engine
+engine computes_in acceptance_rate visual_tokens_kept speedup_ci_low speedup_ci_high speedup_source
 """
 
 
-def reading(**changes: Any) -> Reading:
+def row_of(**changes: Any) -> Reading:
     plain: dict[str, Any] = {
         "phase": "total",
         "metric": "latency_s",
@@ -76,12 +81,12 @@ def run_of(fingerprint: str, **changes: Any) -> dict[str, Any]:
 
 def write(folder: Path, **changes: Any) -> None:
     answers = [{"id": "0", "answer": "Ünïcödé 画 <script>alert(1)</script>\u2028"}]
-    write_record(folder, run=run_of(folder.name, **changes), readings=[reading()], answers=answers)
+    write_record(folder, run=run_of(folder.name, **changes), readings=[row_of()], answers=answers)
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Two whole records, one on each side of what a test puts between them."""
+    """Two complete records; in the order of names a test's own record lies between them."""
     for name in ("aaaa", "zzzz"):
         write(tmp_path / "results" / name)
     return tmp_path / "results"
@@ -91,13 +96,14 @@ def names(results: Path) -> list[str]:
     return [record.folder.name for record in read(results).records]
 
 
-# What a record is
+# The format
 
 
 def test_the_columns_are_those_of_the_contract() -> None:
     assert CONTRACT.split() == list(SUMMARY_COLUMNS)
     assert len(set(SUMMARY_COLUMNS)) == len(SUMMARY_COLUMNS)
-    assert AT_READING == ("agreement", "speedup")
+    compared = ("speedup_ci_low", "speedup_ci_high", "speedup_source")
+    assert ("agreement", "speedup", *compared) == AT_READING
 
 
 def test_a_record_comes_back_as_it_was_written(results: Path) -> None:
@@ -134,7 +140,7 @@ def test_the_table_has_a_row_a_run_and_the_columns_of_the_contract(results: Path
     assert list(empty.columns) == list(SUMMARY_COLUMNS) and empty.empty
 
 
-def test_the_table_holds_numbers_texts_and_truth_values_whatever_is_missing(tmp_path: Path) -> None:
+def test_a_column_of_the_table_has_one_kind_whatever_is_missing(tmp_path: Path) -> None:
     for name, noisy, size in (("aaaa", True, 224), ("bbbb", None, 336)):
         summary = {"latency_s": 0.5, "noisy": noisy, "img_size": size, "prompt_len": None}
         write(tmp_path / name, summary=summary)
@@ -190,14 +196,14 @@ def test_readings_come_back_to_the_last_digit(written: list[Reading], tmp_path_f
 
 def test_text_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:
     write_record(
-        tmp_path / "aaaa", run=run_of("aaaa"), readings=[reading(unit="1", source="7")], answers=[]
+        tmp_path / "aaaa", run=run_of("aaaa"), readings=[row_of(unit="1", source="7")], answers=[]
     )
     (record,) = read(tmp_path).records
     assert record.readings[["unit", "source"]].to_numpy().tolist() == [["1", "7"]]
 
 
 def test_a_carriage_return_does_not_end_a_row(tmp_path: Path) -> None:
-    readings = [reading(source="one\rtwo"), reading(source='three\n"four",\r\nfive')]
+    readings = [row_of(source="one\rtwo"), row_of(source='three\n"four",\r\nfive')]
     write_record(tmp_path / "aaaa", run=run_of("aaaa"), readings=readings, answers=[])
     (record,) = read(tmp_path).records
     assert record.readings["source"].tolist() == ["one two", 'three\n"four", \nfive']
@@ -220,7 +226,7 @@ def test_answers_come_back_as_they_were(answers: list[dict], tmp_path_factory) -
 def test_an_answer_of_ten_megabytes(results: Path) -> None:
     long = "word " * 2_000_000
     write_record(
-        results / "long", run=run_of("long"), readings=[reading()], answers=[{"answer": long}]
+        results / "long", run=run_of("long"), readings=[row_of()], answers=[{"answer": long}]
     )
     record = read(results).records[1]
     assert record.answers == [{"answer": long}]
@@ -232,15 +238,15 @@ def test_an_answer_of_ten_megabytes(results: Path) -> None:
 def test_a_summary_is_made_of_aggregates_alone() -> None:
     summary = summarize(
         [
-            reading(value=1.0),
-            reading(value=2.0, repeat=0, batch=0),
-            reading(value=3.0, batch=0),
-            reading(phase="vision", metric="vision_s", value=0.2),
-            reading(metric="energy_j", value=7.0, source="RAPL"),
-            reading(metric="energy_estimate_j", value=9.0, source="CodeCarbon"),
-            reading(metric="accuracy", value=0.5, source="option"),
-            unavailable("run", "wer", "1", "no answers"),
-            unavailable("run", "peak_memory_bytes", "bytes", "no counter"),
+            row_of(value=1.0),
+            row_of(value=2.0, repeat=0, batch=0),
+            row_of(value=3.0, batch=0),
+            row_of(phase="vision", metric="vision_s", value=0.2),
+            row_of(metric="energy_j", value=7.0, source="RAPL"),
+            row_of(metric="energy_estimate_j", value=9.0, source="CodeCarbon"),
+            row_of(metric="accuracy", value=0.5, source="option"),
+            unavailable("wer", "no answers"),
+            unavailable("peak_memory_bytes", "no counter"),
         ]
     )
     assert summary == {
@@ -259,9 +265,49 @@ def test_a_summary_is_made_of_aggregates_alone() -> None:
 
 
 def test_what_is_unavailable_has_a_reason_and_no_value() -> None:
-    row = unavailable("vision", "vision_s", "s", "there is no vision part")
+    row = unavailable("vision_s", "there is no vision part")
     assert (row.value, row.status, row.source) == (None, "unavailable", "there is no vision part")
+    assert (row.phase, row.unit) == ("vision", "s")
     assert row.is_aggregate
+
+
+def test_a_reading_has_the_unit_and_the_phase_of_its_metric() -> None:
+    row = reading("tpot_s", value=0.5, status=MEASURED, source="a clock")
+    assert row == row_of(phase="decode", metric="tpot_s", value=0.5)
+    pattern = reading("flops_vision_analytic", value=7, status=DERIVED, source="arithmetic")
+    assert (pattern.phase, pattern.unit) == ("vision", "FLOP")
+
+
+def test_the_raw_rows_of_a_metric_may_be_of_any_phase() -> None:
+    row = reading("latency_s", value=1, status=MEASURED, source="x", phase="vision", repeat=0)
+    assert (row.phase, row.is_aggregate) == ("vision", False)
+    with pytest.raises(ValueError, match="total"):
+        reading("latency_s", value=1, status=MEASURED, source="x", phase="vision")
+
+
+@pytest.mark.parametrize("name", ["latency", "latency_seconds", "flops_speech_analytic", ""])
+def test_an_undeclared_metric_is_a_programming_error(name: str) -> None:
+    with pytest.raises(UndeclaredMetric, match="not a declared metric"):
+        reading(name, value=1.0, status=MEASURED, source="x")
+    with pytest.raises(UndeclaredMetric, match="not a declared metric"):
+        unavailable(name, "no reason")
+
+
+def test_the_error_names_what_is_declared_and_similar() -> None:
+    with pytest.raises(UndeclaredMetric, match="latency_std_s"):
+        unavailable("latency_sd_s", "no reason")
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "energy_source", "speedup", "noisy"])
+def test_what_only_the_summary_has_is_never_a_reading(name: str) -> None:
+    with pytest.raises(ValueError, match="summary alone"):
+        unavailable(name, "no reason")
+
+
+def test_a_row_may_still_be_given_with_its_phase_and_unit() -> None:
+    given = unavailable("vision", "vision_s", "s", "none")
+    assert given == unavailable_row("vision", "vision_s", "s", "none")
+    assert given == unavailable("vision_s", "none")
 
 
 # Torn writes

@@ -223,7 +223,7 @@ def test_a_wait_at_every_mark_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return mark(self)
 
     monkeypatch.setattr(EventClock, "mark", wait_and_mark)
-    assert check_events() == {"latency, events: waits for the GPU a pass"}
+    assert check_events() == {"latency, events: synchronizations per pass"}
 
 
 def test_launches_timed_in_the_place_of_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +372,7 @@ def test_a_number_off_a_counter_that_stands_still_is_found(
 
     monkeypatch.setattr(energy, "_measure", invent)
     assert broken(energy.check_refusal(SETTINGS["energy"])) == {
-        "energy, a counter that stands still"
+        "energy, a counter that does not move"
     }
 
 
@@ -409,7 +409,7 @@ def test_a_clock_that_runs_fast_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_clock_that_goes_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([*range(machine.LOOKS - 1), 5])
+    ticks = iter([*range(machine.READS - 1), 5])
     monkeypatch.setattr(time, "perf_counter_ns", lambda: next(ticks))
     off = broken(machine.check_clock(seconds=0.0))
     assert any("never goes back" in check for check in off)
@@ -421,7 +421,8 @@ def make_peaks(name: str, factor: float) -> Peaks:
         dtype="bfloat16",
         flops_per_s=factor * 989.5e12,
         bytes_per_s=factor * 4.8e12,
-        matmul_size=1,
+        matmul_shape=(1, 1, 1),
+        threads=None,
         copy_bytes=1,
     )
 

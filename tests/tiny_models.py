@@ -61,7 +61,7 @@ def first_logits(model: Model, inputs: dict[str, Tensor], side: int) -> Tensor: 
     with torch.inference_mode():
         generated = model.network.generate(
             **inputs,
-            **model.family.generate_options(side),
+            **model.family.layout.generate_options(side),
             max_new_tokens=1,
             do_sample=False,
             output_logits=True,
@@ -96,5 +96,5 @@ def make_workload(
 
 
 def model_name(model: Model) -> str:
-    """The family's name as the command line has it: its module's."""
-    return type(model.family).__module__.rpartition(".")[2]
+    """The family's name as the command line has it."""
+    return model.family.name

@@ -40,10 +40,17 @@ def answer(model: Model, scenes: list[Scene], *, side: int, filler: int) -> list
     family = model.family
     said: list[str] = []
     for batch in _split(scenes):
-        texts = [family.render(family.defuse("please " * filler + s.request)) for s in batch]
-        inputs = family.encode([scene.picture for scene in batch], texts, side)
+        texts = [
+            family.processing.render(
+                family.processing.escape_special_tokens("please " * filler + s.request)
+            )
+            for s in batch
+        ]
+        inputs = family.processing.encode([scene.picture for scene in batch], texts, side)
         fed = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-        said += family.decode(model.generate(fed, side=side, length=_MOST_NEW_TOKENS, exact=False))
+        said += family.processing.decode(
+            model.generate(fed, side=side, length=_MOST_NEW_TOKENS, exact=False)
+        )
     return said
 
 
@@ -70,10 +77,10 @@ def word_error_rate(references: list[str], answers: list[str]) -> float:
 def load_reader(folder: Path, name: str) -> Model:
     """A checkpoint loaded like in a run, so that the results apply to runs."""
     network = load_network(folder, "auto").requires_grad_(False)
-    family = find_profiled(name)(
+    family = find_profiled(name).load(
         config=network.config, folder=folder, processor_options={"local_files_only": True}
     )
-    family.adapt_network(network)
+    family.layout.adapt(network)
     return Model(
         network=network,
         family=family,

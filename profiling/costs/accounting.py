@@ -21,7 +21,7 @@ FVCORE = "fvcore's multiply-adds, times two, on a dense twin with eager attentio
 def geometry_of(family: Family, inputs: Mapping[str, Tensor], new_tokens: int) -> Geometry:
     """The shape of generating so many tokens from a batch."""
     return Geometry(
-        sizes=tuple(family.seen_sizes(inputs)),
+        sizes=tuple(family.processing.picture_sizes(inputs)),
         prompt_tokens=int(inputs["input_ids"].shape[1]),
         new_tokens=new_tokens,
     )
@@ -34,6 +34,7 @@ def account(
     weight_bytes: Mapping[str, int],
     cache_element_bytes: int,
     cross_check: bool,
+    as_computed: bool,
 ) -> PhaseCosts:
     """Every count of every phase; `weight_bytes` are the sizes of the weights by name."""
     costs = count(family, geometry)
@@ -49,6 +50,7 @@ def account(
         steps={step: tally.flops for step, tally in costs.steps.items()},
         uncounted=frozenset(costs.uncounted),
         moved_bytes=moved_bytes(costs, weight_bytes, cache_element_bytes=cache_element_bytes),
+        as_computed=as_computed,
         source=COUNTED,
         cross_sources={"analytic": ANALYTIC, "fvcore": FVCORE},
     )

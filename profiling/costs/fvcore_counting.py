@@ -7,47 +7,22 @@ does not see fused attention, so the twin uses eager attention.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from profiling.costs.twin import Forward, Twin
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
+from profiling.models.patch_product import PatchProduct
 
 _PRODUCTS = ("linear", "matmul", "conv", "einsum", "bmm", "addmm", "mm", "baddbmm")
 
 
 class NotTraceable(RuntimeError):
     """The forward of a part cannot be traced; the message says why."""
-
-
-class PatchProduct(nn.Module):
-    """A convolution without overlap as the matrix product that it is.
-
-    The library cannot trace a convolution of tensors without values.
-    """
-
-    def __init__(self, *, convolution: nn.Module) -> None:
-        super().__init__()
-        self.weight: Tensor = convolution.weight  # type: ignore[assignment]
-        self.bias: Tensor | None = convolution.bias  # type: ignore[assignment]
-        self.kernel: tuple[int, ...] = convolution.kernel_size  # type: ignore[assignment]
-
-    def forward(self, values: Tensor) -> Tensor:  # [B, C, *sides] -> [B, C', *grid]
-        batch, channels, *sides = values.shape
-        grid = [int(side) // step for side, step in zip(sides, self.kernel, strict=True)]
-        pairs = [length for pair in zip(grid, self.kernel, strict=True) for length in pair]
-        count = len(grid)
-        patches = values.reshape(int(batch), int(channels), *pairs).permute(
-            0, *range(2, 2 + 2 * count, 2), 1, *range(3, 2 + 2 * count, 2)
-        )
-        rows = patches.reshape(int(batch), *grid, int(channels) * math.prod(self.kernel))
-        return functional.linear(rows, self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 def traceable_twin(family: Family) -> Twin:
@@ -58,6 +33,7 @@ def traceable_twin(family: Family) -> Twin:
         for path, module in twin.network.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.kernel_size == module.stride
     ]
+    # The library cannot trace a convolution of tensors without values.
     for path, module in found:
         parent, _, name = path.rpartition(".")
         setattr(twin.part(parent), name, PatchProduct(convolution=module))
@@ -68,7 +44,7 @@ def count_with_fvcore(family: Family, geometry: Geometry) -> Iterator[tuple[str,
     """FLOPs of each phase that the family has, or why it cannot be traced."""
     twin = traceable_twin(family)
     yield "vision", _try(_count_vision, twin, geometry)
-    if family.parts.projector:
+    if family.layout.parts.projector:
         yield "projector", _try(_count_all, twin, twin.projector(geometry))
     yield "prefill", _try(_count_all, twin, twin.prefill(geometry, twin.new_cache()))
     if geometry.new_tokens > 1:

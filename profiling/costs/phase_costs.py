@@ -27,5 +27,13 @@ class PhaseCosts:
     uncounted: frozenset[str]
     # What each phase cannot do without moving; None where it cannot be told.
     moved_bytes: Mapping[str, int | None]
+    # Whether the engine computes what is counted, in its dtype: no part quantized or exported.
+    as_computed: bool
     source: str
     cross_sources: Mapping[str, str]
+
+    def flops(self, phase: str) -> int | None:
+        """The counted FLOPs of a phase; None where they are not known or not whole."""
+        if self.uncounted:
+            return None
+        return next((count.counted for count in self.counts if count.phase == phase), None)

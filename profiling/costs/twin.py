@@ -85,11 +85,13 @@ class Costs:
 def analytic_by_phase(family: Family, geometry: Geometry) -> dict[str, int | None]:
     """FLOPs by arithmetic from the configuration, each decoding step separately."""
     steps = range(1, geometry.new_tokens)
-    decode = sum(family.decode_step_flops(geometry, step) for step in steps)
+    decode = sum(family.costs.decode_step_flops(geometry, step) for step in steps)
     return {
-        "vision": family.vision_flops(geometry),
-        "projector": family.projector_flops(geometry) if family.parts.projector else None,
-        "prefill": family.prefill_flops(geometry),
+        "vision": family.costs.vision_flops(geometry),
+        "projector": family.costs.projector_flops(geometry)
+        if family.layout.parts.projector
+        else None,
+        "prefill": family.costs.prefill_flops(geometry),
         "decode": decode if steps else None,
     }
 
@@ -100,15 +102,15 @@ class Twin:
     def __init__(self, *, family: Family, attention: str) -> None:
         self.family = family
         with torch.device("meta"), no_init_weights():
-            self.network: Any = family.network_class._from_config(
+            self.network: Any = family.layout.network_class._from_config(
                 copy.deepcopy(family.config),
                 dtype=torch.get_default_dtype(),
                 attn_implementation=attention,
             )
             self.network.tie_weights()
-            family.untie(self.network)
+            family.layout.untie(self.network)
         self.network.eval().requires_grad_(False)
-        family.adapt_network(self.network)
+        family.layout.adapt(self.network)
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -139,15 +141,17 @@ class Twin:
 
     def vision(self, geometry: Geometry) -> list[Forward]:
         """The vision part, with whatever of the projector is inside of it."""
-        return [Forward(self.family.parts.vision, self.family.vision_inputs(geometry))]
+        return [Forward(self.family.layout.parts.vision, self.family.costs.vision_inputs(geometry))]
 
     def projector(self, geometry: Geometry) -> list[Forward]:
-        inputs = self.family.projector_inputs(geometry)
-        return [Forward(*pair) for pair in zip(self.family.parts.projector, inputs, strict=True)]
+        inputs = self.family.costs.projector_inputs(geometry)
+        return [
+            Forward(*pair) for pair in zip(self.family.layout.parts.projector, inputs, strict=True)
+        ]
 
     def prefill(self, geometry: Geometry, cache: Any) -> list[Forward]:
         """The language model's first pass, which fills an empty cache."""
-        encoder = self.family.parts.text_encoder
+        encoder = self.family.layout.parts.text_encoder
         if encoder is None:
             return self._language(geometry, cache, geometry.prompt_tokens)
         encoding = Forward(encoder, {"inputs_embeds": self._prompt(geometry)})
@@ -165,11 +169,11 @@ class Twin:
 
     @property
     def _decoder_only(self) -> bool:
-        return self.family.parts.text_encoder is None
+        return self.family.layout.parts.text_encoder is None
 
     def inside_vision(self, geometry: Geometry) -> list[Forward]:
         """What of the projector lies inside of the vision part."""
-        prefix = self.family.parts.vision + "."
+        prefix = self.family.layout.parts.vision + "."
         return [f for f in self.projector(geometry) if f.path.startswith(prefix)]
 
     def _language(self, geometry: Geometry, cache: Any, rows: int) -> list[Forward]:
@@ -179,13 +183,13 @@ class Twin:
             "inputs_embeds": self._embeddings(geometry, rows),
             "past_key_values": cache,
             "use_cache": True,
-            **self.family.decoder_inputs(geometry, rows, columns),
+            **self.family.costs.decoder_inputs(geometry, rows, columns),
         }
         if not self._decoder_only:
             inputs["encoder_hidden_states"] = self._prompt(geometry)
         return [
-            Forward(self.family.decoder, inputs),
-            Forward(self.family.parts.head, {"input": self._embeddings(geometry, 1)}),
+            Forward(self.family.layout.decoder, inputs),
+            Forward(self.family.layout.parts.head, {"input": self._embeddings(geometry, 1)}),
         ]
 
     def _prompt(self, geometry: Geometry) -> torch.Tensor:
@@ -226,7 +230,7 @@ _costs: dict[tuple[str, str, Geometry], Costs] = {}
 
 def count(family: Family, geometry: Geometry) -> Costs:
     """The cost of a batch, cached in this process by configuration and geometry."""
-    key = (type(family).__name__, family.config.to_json_string(use_diff=False), geometry)
+    key = (family.name, family.config.to_json_string(use_diff=False), geometry)
     if key not in _costs:
         _costs[key] = Twin(family=family, attention="sdpa").count(geometry)
     return _costs[key]

@@ -122,7 +122,7 @@ def in_single_precision(model: Model) -> Iterator[None]:
     """Convert the vision weights to fp32 in place, exactly, and restore them afterwards."""
     values = [
         parameter
-        for path in (*model.family.vision_paths, *model.family.vision_values)
+        for path in (*model.family.layout.vision_paths, *model.family.layout.vision_parameters)
         for parameter in _parameters(model.network, path)
     ]
     before = [(value, value.data) for value in values if value.dtype != torch.float32]
@@ -164,7 +164,7 @@ def compare(
             inputs = noise(model.family, sizes, seed=seed, device=model.device)
             # The network gets the same rounded input as the graph.
             inputs["pixel_values"] = inputs["pixel_values"].to(dtype).float()
-            expected = model.family.embed(model.network, inputs)
+            expected = model.family.layout.embed(model.network, inputs)
             away = distance(chain.run(feeds_of(model.family, inputs)), expected)
             found.append({"sizes": sizes, "files": len(files), **away})
     return found

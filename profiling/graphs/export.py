@@ -27,6 +27,7 @@ from profiling.graphs.kernels import has_kernels
 from profiling.graphs.layouts import merge_parts, simplify_file
 from profiling.models.family import Family
 from profiling.models.model import Model
+from profiling.models.patch_product import PatchProduct
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
 from profiling.parts.artifacts import locked
 from profiling.parts.build_cost import BuildCost
@@ -106,7 +107,7 @@ def _export_files(
     model: Model, folder: Path, layout: str, parts: int, simplify: bool, computed: torch.dtype
 ) -> list[Path]:
     """The files of a layout; the graph that joins several is the last one."""
-    tower = model.family.tower(model.network).eval()
+    tower = model.family.layout.tower(model.network).eval()
     store = half_dtype(model, layout)
     if computed != torch.float32:
         tower = narrowed(tower, computed)
@@ -129,24 +130,9 @@ def narrowed(tower: VisionTower, dtype: torch.dtype) -> VisionTower:
     for parameter in copied.parameters():
         parameter.data = parameter.data.to(dtype)
     if dtype == torch.bfloat16 and isinstance(copied, PatchTower):
-        copied.patches = PatchProduct.of(copied.patches)
+        # At this opset no convolution takes bf16.
+        copied.patches = PatchProduct(convolution=copied.patches)
     return copied
-
-
-class PatchProduct(nn.Conv2d):
-    """Patches by a product with a matrix: at this opset no convolution takes bf16."""
-
-    @classmethod
-    def of(cls, patches: nn.Conv2d) -> PatchProduct:
-        made = cls(patches.in_channels, patches.out_channels, patches.kernel_size)  # type: ignore[arg-type]
-        made.weight, made.bias = patches.weight, patches.bias
-        return made
-
-    def forward(self, pixels: Tensor) -> Tensor:  # [B, C, H, W] -> [B, D, rows, columns]
-        high, wide = self.kernel_size
-        cut = pixels.unflatten(3, (-1, wide)).unflatten(2, (-1, high))
-        apart = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return nn.functional.linear(apart, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):

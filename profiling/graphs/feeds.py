@@ -26,20 +26,23 @@ def check_sizes(family: Family) -> list[list[tuple[int, int]]]:
 
 def _sizes(family: Family, sides: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Pictures of several sizes at once where a family takes them, else as many of one size."""
-    taken = sides if family.keeps_aspect_ratio else [sides[0]] * len(sides)
-    return [(width * family.multiple, height * family.multiple) for width, height in taken]
+    taken = sides if family.processing.keeps_aspect_ratio else [sides[0]] * len(sides)
+    return [
+        (width * family.processing.multiple, height * family.processing.multiple)
+        for width, height in taken
+    ]
 
 
 def noise(
     family: Family, sizes: Sequence[tuple[int, int]], *, seed: int, device: torch.device
 ) -> dict[str, Tensor]:
     """The network's inputs for noise pictures."""
-    inputs = family.picture_inputs(sizes, torch.Generator().manual_seed(seed))
+    inputs = family.processing.noise_inputs(sizes, torch.Generator().manual_seed(seed))
     return {name: value.to(device) for name, value in inputs.items()}
 
 
 def feeds_of(family: Family, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All inputs of the graph for these inputs of the network."""
     pixels = inputs["pixel_values"]
-    extras = family.tower_extras(family.vision_call(inputs))
+    extras = family.layout.tower_inputs(family.layout.vision_arguments(inputs))
     return {"pixel_values": pixels, **{name: v.to(pixels.device) for name, v in extras.items()}}

@@ -20,8 +20,9 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
+from profiling.machine.cache import cache_root
 from profiling.models.model import Model
-from profiling.parts.artifacts import cache_root, make_once
+from profiling.parts.artifacts import make_once
 from profiling.runtimes.onnxruntime import find_provider
 
 _MAKERS = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "onnxslim")
@@ -73,7 +74,7 @@ def cached_vision(
 
 def _digest_values(model: Model) -> str:
     digest = hashlib.blake2b()
-    for name, value in model.family.tower(model.network).state_dict().items():
+    for name, value in model.family.layout.tower(model.network).state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)

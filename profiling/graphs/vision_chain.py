@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from profiling.models.family import Family
 from profiling.models.model import Model
-from profiling.models.stand_ins import InFront
+from profiling.models.stand_ins import VisionReplacement
 from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
 from profiling.runtimes.providers import CUDA_PROVIDER
 
@@ -89,7 +89,7 @@ class Chain:
         return binding.get_outputs()[0]
 
 
-class OnnxVision(InFront):
+class OnnxVision(VisionReplacement):
     """The vision part and the projector in one; what comes behind is handed the embeddings."""
 
     def __init__(
@@ -111,9 +111,9 @@ class OnnxVision(InFront):
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:
         pixels: Tensor = named["pixel_values"] if given is None else given
-        extras = self.family.tower_extras(named)
+        extras = self.family.layout.tower_inputs(named)
         embeddings = self.chain.run({"pixel_values": pixels, **extras})
-        pictures = self.family.as_pictures(embeddings, len(pixels))
+        pictures = self.family.layout.group_by_picture(embeddings, len(pixels))
         return self.stand_in(pictures.to(pixels.device, self.dtype))
 
 
@@ -137,7 +137,7 @@ def load_vision(
         device=model.device,
         optimized="optimized" in read_check(path),
     )
-    stand_in: Any = model.family.stand_ins(model.dtype)[model.family.parts.vision]
+    stand_in: Any = model.family.layout.stand_ins(model.dtype)[model.family.layout.parts.vision]
     return OnnxVision(
         chain=chain,
         family=model.family,

@@ -1,4 +1,4 @@
-"""Noise gate: whether others used the machine, or the GPU slowed itself, while we measured."""
+"""Noise gate: whether others used the machine, or the GPU throttled, during a measurement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ class Snapshot:
     wall_s: float
     process_s: float
     cpu: CpuTimes | None
+    queued_s: Mapping[str, float] | None
     load: float
     pressure_s: float | None
     involuntary_switches: int
@@ -64,7 +65,7 @@ class Snapshot:
 
 @dataclass(kw_only=True)
 class BoardLog:
-    """What a GPU said of itself before, during and after."""
+    """Clocks, throttling and processes of a GPU before, during and after a measurement."""
 
     clocks_hz: list[float] = field(default_factory=list)
     throttling: set[str] = field(default_factory=set)
@@ -75,15 +76,15 @@ class BoardLog:
         self.processes = max(self.processes, board.count_processes())
 
     def clock_drop(self) -> float:
-        """How far the lowest clock lies under the usual one, 0 to 1."""
+        """How far the lowest clock is below the median one, 0 to 1."""
         return 1 - min(self.clocks_hz) / median(self.clocks_hz) if self.clocks_hz else 0.0
 
 
 class NoiseGate:
-    """Put round a measurement; afterwards `noisy` and `reason` say whether to trust it.
+    """A context around a measurement; afterwards `noisy` and `reason` say whether to trust it.
 
-    `cpu_bound` says that the processor alone works: then wall time without CPU time is time in
-    which somebody else had the core. The CPU time of the processes `pids` counts as this one's.
+    `cpu_bound` says that the CPU does all the work: then wall time without CPU time is time in
+    which another process had the core. The CPU time of the processes `pids` counts as this one's.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class NoiseGate:
             wall_s=self.now_s(),
             process_s=time.process_time() + others_s,
             cpu=read_cpu_times(self.proc, others_s=others_s),
+            queued_s=read_queued_s(self.proc),
             load=os.getloadavg()[0],
             pressure_s=read_pressure_s(self.proc),
             involuntary_switches=usage.ru_nivcsw,
@@ -165,12 +167,12 @@ class NoiseGate:
             ),
             "involuntary_switches_per_s": (
                 limits.max_involuntary_switches_per_s,
-                "{:.0f} involuntary context switches a second",
+                "{:.0f} involuntary context switches per CPU second",
             ),
             "load_per_core": (limits.max_load_per_core, "load average of {:.2f} per core"),
         }
         if self.cpu_bound:
-            words = "the process was off the CPU {:.0%} of the time"
+            words = "the process waited for a core {:.0%} of the time"
             checks["waiting_share"] = (limits.max_waiting_share, words)
         for name, (limit, words) in checks.items():
             value = figures.get(name)
@@ -202,14 +204,16 @@ def _unit(name: str) -> str:
 
 
 def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
-    """Figures of the stretch between two snapshots; one that the kernel does not give is absent."""
+    """Figures of the time between two snapshots; one that the kernel does not give is absent."""
     wall_s = after.wall_s - before.wall_s
     process_s = after.process_s - before.process_s
     switches = after.involuntary_switches - before.involuntary_switches
+    off_share = max(0.0, 1 - process_s / wall_s)
     figures = {
         "load_per_core": max(before.load, after.load) / _cores(),
-        "involuntary_switches_per_s": switches / wall_s,
-        "waiting_share": max(0.0, 1 - process_s / wall_s),
+        # Many threads together are switched more often: CPU time is that of all of them.
+        "involuntary_switches_per_s": switches / max(wall_s, process_s),
+        "waiting_share": max(off_share, _queued_share(before, after)),
     }
     if before.cpu is not None and after.cpu is not None:
         figures |= compare_cpu(before.cpu, after.cpu)
@@ -218,8 +222,23 @@ def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
     return figures
 
 
+def _queued_share(before: Snapshot, after: Snapshot) -> float:
+    """The share of the time in which threads could have run, and waited for a core instead.
+
+    CPU time over wall time shows this for one thread only: 16 threads that each have 40% of a
+    core use more CPU time than wall time.
+    """
+    if before.queued_s is None or after.queued_s is None:
+        return 0.0
+    process_s = after.process_s - before.process_s
+    queued_s = sum(
+        seconds - before.queued_s.get(thread, 0.0) for thread, seconds in after.queued_s.items()
+    )
+    return queued_s / (queued_s + process_s) if queued_s > 0 else 0.0
+
+
 def compare_cpu(before: CpuTimes, after: CpuTimes) -> dict[str, float]:
-    """What others took of all cores' time; nothing for a stretch shorter than a kernel's tick."""
+    """Shares of all cores' time that others used; none for a time shorter than a kernel's tick."""
     total_s = after.total_s - before.total_s
     if total_s <= 0:
         return {}
@@ -274,3 +293,22 @@ def read_pressure_s(proc: Path) -> float | None:
         return None
     found = re.search(r"^some .*total=(\d+)$", text, flags=re.MULTILINE)
     return int(found.group(1)) / 1e6 if found else None
+
+
+def read_queued_s(proc: Path) -> dict[str, float] | None:
+    """Seconds that each thread of this process has waited for a core; None where not counted."""
+    try:
+        threads = list((proc / "self/task").iterdir())
+    except OSError:
+        return None
+    # A thread may end between being listed and being read.
+    counted = {folder.name: _read_run_delay_s(folder) for folder in threads}
+    return {thread: delay for thread, delay in counted.items() if delay is not None} or None
+
+
+def _read_run_delay_s(folder: Path) -> float | None:
+    try:
+        _, delay_ns, _ = (folder / "schedstat").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return int(delay_ns) * 1e-9

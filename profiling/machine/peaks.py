@@ -1,26 +1,41 @@
-"""The most a device can do: FLOP/s and bytes/s measured once and kept, data sheet beside."""
+"""Peaks of a device: the highest FLOP/s and bytes/s, measured while nobody disturbs, and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from profiling.machine.data_sheets import find_data_sheet
-from profiling.machine.machine import describe_machine
+from profiling.machine.machine import describe_machine, gpu_uuid
+from profiling.machine.noise import NoiseGate, NoiseLimits
+from profiling.machine.nvml import board_of
 from profiling.records import DERIVED, MEASURED, Reading
 
-SMALLEST_SIDE = 64
-# The least share of its time that a measurement on the CPU must have had a core.
-QUIET_SHARE = 0.9
+# Rows, inputs and outputs of a linear layer. Squares, and layers with few rows: the matrix units of
+# a processor need 128 rows or more to be at full speed.
+SQUARES = tuple((side, side, side) for side in (64 << step for step in range(9)))
+LAYERS = tuple((rows, 2048, 8192) for rows in (128, 256, 512))
+# Up to here a shape is timed whatever the smaller ones showed: their few microseconds say little.
+LARGEST_SURE_FLOPS = 2 * 256**3
+LEAST_TIMINGS, MOST_TIMINGS = 5, 50
+LARGEST_FILE_BYTES = 2**16
+
+Shape = tuple[int, int, int]
+
+
+class NoPeaks(Exception):
+    """No peaks can be had at present; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +46,30 @@ class Peaks:
     dtype: str
     flops_per_s: float
     bytes_per_s: float
-    matmul_size: int
+    matmul_shape: Shape
+    threads: int | None  # of the fastest product; None on a GPU
     copy_bytes: int
 
     def readings(self) -> Iterator[Reading]:
-        reading = partial(Reading, phase="run")
-        n, name = self.matmul_size, f"{self.dtype} on {self.device_name}"
+        reading = partial(Reading, phase="run", status=MEASURED)
         yield reading(
             metric="peak_flops_per_s",
             value=self.flops_per_s,
             unit="FLOP/s",
-            status=MEASURED,
-            source=f"fastest product of a linear layer, {n}x{n}x{n}, {name}",
+            source=f"fastest product of a linear layer, {self._describe_product()}",
         )
         yield reading(
             metric="peak_bytes_per_s",
             value=self.bytes_per_s,
             unit="bytes/s",
-            status=MEASURED,
             source=f"fastest copy of {self.copy_bytes} bytes, both ways, on {self.device_name}",
         )
         yield from self._sheet_readings()
+
+    def _describe_product(self) -> str:
+        sizes = "x".join(map(str, self.matmul_shape))
+        threads = "" if self.threads is None else f", threads: {self.threads}"
+        return f"{sizes}, {self.dtype} on {self.device_name}{threads}"
 
     def _sheet_readings(self) -> Iterator[Reading]:
         sheet = find_data_sheet(self.device_name)
@@ -69,7 +87,7 @@ class Peaks:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where a phase lies under the roof of its device."""
+    """A phase on the roofline of its device."""
 
     flops: float
     moved_bytes: float
@@ -78,7 +96,7 @@ class Placement:
 
     @property
     def intensity(self) -> float:
-        """FLOP a byte moved."""
+        """FLOP per byte moved."""
         return self.flops / self.moved_bytes
 
     @property
@@ -109,28 +127,60 @@ class Placement:
         return self.memory_bound_s / self.duration_s
 
 
-# Measuring
+# The cache
 
 
 def find_peaks(
-    device_name: str, dtype_name: str, *, folder: Path, target_s: float, copy_bytes: int
+    device_name: str,
+    dtype_name: str,
+    *,
+    folder: Path,
+    target_s: float,
+    copy_bytes: int,
+    limits: NoiseLimits,
+    reached_flops_per_s: float,
 ) -> Peaks:
-    """The peaks of a device for a dtype, by torch's names, measured now or kept from before."""
+    """The peaks of a device for a dtype, by torch's names, kept from an earlier time or measured.
+
+    Peaks are kept only if the noise gate found the machine quiet, and only if no phase was faster:
+    `reached_flops_per_s` is the highest rate of a phase of this run. Otherwise `NoPeaks` is raised,
+    and a later run measures again.
+    """
     import torch
 
     device, dtype = torch.device(device_name), getattr(torch, dtype_name)
     key = _describe(device, dtype)
     path = folder / f"{_digest(key)}.json"
     kept = _read(path, key)
-    if kept is not None:
+    if kept is not None and kept.flops_per_s >= reached_flops_per_s:
         return kept
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    peaks = measure_peaks(device, dtype, target_s=target_s, copy_bytes=copy_bytes)
-    cpu_share = (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
-    # A peak taken while others had the core would make every later run look too good.
-    if device.type != "cpu" or cpu_share >= QUIET_SHARE:
-        _keep(path, key, peaks)
-    return peaks
+    _discard(path)
+    measured = _measure_undisturbed(
+        device, dtype, target_s=target_s, copy_bytes=copy_bytes, limits=limits
+    )
+    if measured.flops_per_s < reached_flops_per_s:
+        raise NoPeaks(
+            f"the fastest product reached {measured.flops_per_s:.3g} FLOP/s, a phase of this run "
+            f"{reached_flops_per_s:.3g} FLOP/s: that is no peak, and is measured again next time"
+        )
+    _keep(path, key, measured)
+    return measured
+
+
+def _measure_undisturbed(
+    device: Any, dtype: Any, *, target_s: float, copy_bytes: int, limits: NoiseLimits
+) -> Peaks:
+    """Peaks measured under the noise gate; `NoPeaks` where it found the machine busy.
+
+    A peak that others made too low would make every later run look too good.
+    """
+    with board_of(gpu_uuid(str(device))) as board:
+        gate = NoiseGate(limits=limits, board=board, cpu_bound=device.type == "cpu")
+        with gate:
+            measured = measure_peaks(device, dtype, target_s=target_s, copy_bytes=copy_bytes)
+    if gate.reason is not None:
+        raise NoPeaks(f"the machine was busy, measured again next time: {gate.reason}")
+    return measured
 
 
 def cache_folder() -> Path:
@@ -158,24 +208,67 @@ def _digest(key: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, key: Mapping[str, Any]) -> Peaks | None:
+    """The peaks kept under that key; None for a file that is not there, damaged or another's."""
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE_BYTES:
+            return None
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return Peaks(**kept["peaks"]) if kept.get("key") == key else None
+    if not isinstance(kept, dict) or kept.get("key") != key:
+        return None
+    return _parse(kept.get("peaks"))
+
+
+def _parse(values: Any) -> Peaks | None:
+    """Peaks from what a file holds; None where a value is not what it has to be."""
+    if not isinstance(values, dict) or values.keys() != Peaks.__dataclass_fields__.keys():
+        return None
+    names = (values["device_name"], values["dtype"])
+    shape, threads = values["matmul_shape"], values["threads"]
+    rates = (values["flops_per_s"], values["bytes_per_s"])
+    if not isinstance(shape, list) or len(shape) != 3:
+        return None
+    counts = (*shape, values["copy_bytes"], *([] if threads is None else [threads]))
+    right = (
+        all(isinstance(name, str) for name in names)
+        and all(_is_positive(rate, int | float) for rate in rates)
+        and all(_is_positive(count, int) for count in counts)
+    )
+    return Peaks(**{**values, "matmul_shape": tuple(shape)}) if right else None
+
+
+def _is_positive(value: Any, kind: Any) -> bool:
+    return (
+        isinstance(value, kind)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )
 
 
 def _keep(path: Path, key: Mapping[str, Any], peaks: Peaks) -> None:
+    """Write the file whole or not at all.
+
+    A folder that cannot be written costs a second of measuring in each run, and nothing else.
+    """
     text = json.dumps({"key": key, "peaks": asdict(peaks)}, indent=1, sort_keys=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        # A home that cannot be written costs a second of measuring a run, nothing else.
-        with suppress(OSError):
-            temporary.unlink()
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(name, path)
+        except OSError:
+            Path(name).unlink()
+
+
+def _discard(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def _device_name(device: Any) -> str:
@@ -190,37 +283,89 @@ def _dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+# Measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A timed product of a linear layer."""
+
+    shape: Shape
+    threads: int | None
+    seconds: float
+
+    @property
+    def flops_per_s(self) -> float:
+        return _count_flops(self.shape) / self.seconds
+
+
+def _count_flops(shape: Shape) -> int:
+    return 2 * math.prod(shape)
+
+
 def measure_peaks(device: Any, dtype: Any, *, target_s: float, copy_bytes: int) -> Peaks:
-    size, matmul_s = _time_matmul(device, dtype, target_s)
+    product = _find_fastest_product(device, dtype, target_s)
     return Peaks(
         device_name=_device_name(device),
         dtype=_dtype_name(dtype),
-        flops_per_s=2 * size**3 / matmul_s,
+        flops_per_s=product.flops_per_s,
         bytes_per_s=2 * copy_bytes / _time_copy(device, copy_bytes, target_s),
-        matmul_size=size,
+        matmul_shape=product.shape,
+        threads=product.threads,
         copy_bytes=copy_bytes,
     )
 
 
-def _time_matmul(device: Any, dtype: Any, target_s: float) -> tuple[int, float]:
-    """Side and seconds of the product with the highest rate, sides doubled up to the target.
+def _find_fastest_product(device: Any, dtype: Any, target_s: float) -> Product:
+    """The product with the highest rate among all shapes that can be timed within the target.
 
-    Multiplied as a linear layer does, by a transposed matrix: where a processor has no units for
-    a dtype, the library is many times slower with the matrix as it stands.
+    On a CPU the fastest shape is tried with half of the threads too: two threads of one core share
+    its matrix units.
+    """
+    first, *others = (*SQUARES, *LAYERS)
+    fastest = _time_product(first, device, dtype, target_s)
+    for shape in others:
+        if _fits(shape, fastest, target_s):
+            product = _time_product(shape, device, dtype, target_s)
+            fastest = max(fastest, product, key=lambda timed: timed.flops_per_s)
+    if fastest.threads is None or fastest.threads < 2:
+        return fastest
+    with _threads(fastest.threads // 2):
+        halved = _time_product(fastest.shape, device, dtype, target_s)
+    return max(fastest, halved, key=lambda timed: timed.flops_per_s)
+
+
+def _fits(shape: Shape, fastest: Product, target_s: float) -> bool:
+    flops = _count_flops(shape)
+    return flops <= LARGEST_SURE_FLOPS or LEAST_TIMINGS * flops / fastest.flops_per_s <= target_s
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _time_product(shape: Shape, device: Any, dtype: Any, target_s: float) -> Product:
+    """Multiplied as a linear layer does, by a transposed matrix.
+
+    Where a processor has no units for a dtype, the library is many times slower with the matrix as
+    it is.
     """
     import torch
 
-    size, best_size, best_s = SMALLEST_SIDE, SMALLEST_SIDE, float("inf")
-    while True:
-        left = torch.randn(size, size, device=device).to(dtype)
-        product = partial(torch.nn.functional.linear, left, left)
-        seconds = _fastest_s(product, device, target_s)
-        if size**3 / seconds > best_size**3 / best_s:
-            best_size, best_s = size, seconds
-        # Eight times the work a step: the next side would take eight times as long.
-        if seconds * 8 > target_s or size >= 16384:
-            return best_size, best_s
-        size *= 2
+    rows, inputs, outputs = shape
+    given = torch.randn(rows, inputs, device=device).to(dtype)
+    weight = torch.randn(outputs, inputs, device=device).to(dtype)
+    seconds = _fastest_s(partial(torch.nn.functional.linear, given, weight), device, target_s)
+    threads = torch.get_num_threads() if device.type == "cpu" else None
+    return Product(shape=shape, threads=threads, seconds=seconds)
 
 
 def _time_copy(device: Any, copy_bytes: int, target_s: float) -> float:
@@ -232,10 +377,13 @@ def _time_copy(device: Any, copy_bytes: int, target_s: float) -> float:
 
 
 def _fastest_s(work: Callable[[], object], device: Any, target_s: float) -> float:
-    """The shortest of as many runs as fit into the target, after one that does not count."""
+    """The shortest of as many runs as fit into the target, and of a few at least.
+
+    One run that was interrupted says nothing; the first does not count.
+    """
     _timed_s(work, device)
     times_s: list[float] = []
-    while not times_s or (sum(times_s) < target_s and len(times_s) < 100):
+    while len(times_s) < LEAST_TIMINGS or (sum(times_s) < target_s and len(times_s) < MOST_TIMINGS):
         times_s.append(_timed_s(work, device))
     return min(times_s)
 

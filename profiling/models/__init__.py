@@ -1,10 +1,10 @@
-"""The model families, one file each, and where their weights come from."""
+"""The model families, a folder each, the bases they share, and where weights come from."""
 
 from __future__ import annotations
 
 import logging
 
-# Where torchao is installed the library imports it whether it is asked for or not, and it warns of
-# kernels that this machine has no use for and of how it registers its own types.
+# Where torchao is installed, the library imports it whether or not it is used, and it warns about
+# kernels that this machine does not need and about how it registers its types.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)

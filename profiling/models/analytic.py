@@ -1,4 +1,4 @@
-"""Arithmetic of what transformers cost, from their configuration alone."""
+"""FLOPs of transformer layers by arithmetic from their configuration."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 
 def linear(rows: int, width_in: int, width_out: int) -> int:
-    """A matrix product: a multiplication and an addition for each pair."""
+    """A matrix product: one multiplication and one addition for each pair of numbers."""
     return 2 * rows * width_in * width_out
 
 
 def attention(rows: int, columns: int, width: int) -> int:
-    """Scores and weighted sum of all heads together, nothing left out for being masked."""
+    """Scores and weighted sum of all heads together; masked positions are counted too."""
     return 2 * linear(rows, width, columns)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Equal transformer layers, as far as their products go."""
+    """The matrix products of equal transformer layers."""
 
     layers: int
     width: int
@@ -27,14 +27,14 @@ class Stack:
     inner_matrices: int  # 2, or 3 where the feed-forward part is gated
 
     def rows(self, rows: int) -> int:
-        """Everything that is done to each token by itself."""
+        """Everything that is computed for each token separately."""
         projections = 2 * linear(rows, self.width, self.query_width)
         projections += 2 * linear(rows, self.width, self.key_width)
         inner = self.inner_matrices * linear(rows, self.width, self.inner_width)
         return self.layers * (projections + inner)
 
     def attend(self, rows: int, columns: int) -> int:
-        """What each of `rows` tokens does with `columns` others."""
+        """The attention of `rows` tokens to `columns` tokens."""
         return self.layers * attention(rows, columns, self.query_width)
 
     def forward(self, rows: int, columns: int) -> int:
@@ -42,7 +42,7 @@ class Stack:
 
 
 def encoder(*, layers: int, width: int, inner_width: int, inner_matrices: int) -> Stack:
-    """A stack whose heads together are as wide as it is."""
+    """A stack whose heads together have its width."""
     return Stack(
         layers=layers,
         width=width,

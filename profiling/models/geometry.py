@@ -1,4 +1,4 @@
-"""The shape of a generation: everything that its cost depends on besides the configuration."""
+"""The shape of a generation: everything besides the configuration that its cost depends on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A batch as the network sees it, padding in, and how many tokens it is to add."""
+    """A padded batch as the network gets it, and the number of tokens to generate."""
 
     sizes: tuple[tuple[int, int], ...]  # width and height of each picture, in pixels
-    prompt_tokens: int  # the longest prompt of the batch, visual tokens in
+    prompt_tokens: int  # of the longest prompt of the batch, visual tokens included
     new_tokens: int
 
     @property
@@ -21,10 +21,15 @@ class Geometry:
         return len(self.sizes)
 
     def patches(self, side: int) -> list[int]:
-        """How many square patches of that side each picture is cut into."""
+        """The number of square patches with this side in each picture."""
         return [(width // side) * (height // side) for width, height in self.sizes]
 
 
+def snap_side(side: int, multiple: int) -> int:
+    """The positive multiple that is nearest to a side."""
+    return max(1, round(side / multiple)) * multiple
+
+
 def blank(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor that has a shape and nothing else, to call a network with that has no values."""
+    """A tensor with a shape and no values, to call a network that has no values."""
     return torch.empty(*shape, dtype=dtype, device="meta")

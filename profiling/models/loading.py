@@ -17,7 +17,7 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
-from profiling.models.family import Family
+from profiling.models.family import Family, FamilyDefinition
 from profiling.models.model import Model
 from profiling.models.quantization import (
     Quantization,
@@ -48,9 +48,9 @@ class LoadPlan:
     whole: tuple[str, ...] = ()
 
 
-def find_family(name: str) -> type[Family]:
+def find_family(name: str) -> FamilyDefinition:
     """The family in the module of the same name as the yaml."""
-    family: type[Family] = import_module(f"profiling.models.{name}").FAMILY
+    family: FamilyDefinition = import_module(f"profiling.models.{name}").FAMILY
     return family
 
 
@@ -78,7 +78,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
     else:
         layers.quantize(network, plan)
     network.eval().requires_grad_(False)
-    family.adapt_network(network)
+    family.layout.adapt(network)
     return Model(
         network=network,
         family=family,
@@ -141,7 +141,7 @@ class _Layers:
 
 def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
-    config_class = kind.network_class.config_class
+    config_class = kind.layout.network_class.config_class
     with _explained(source):
         # Before anything large is fetched: the library only warns of another family.
         values, _ = config_class.get_config_dict(source.config, **source.options)
@@ -149,7 +149,7 @@ def load_family(point: Point, source: WeightsSource) -> Family:
         config = read_config(config_class, source.config, source.options)
         if source.values == "random":
             _take_token_ids(config, Path(source.processor) / "config.json")
-        return kind(config=config, folder=source.processor, processor_options=source.options)
+        return kind.load(config=config, folder=source.processor, processor_options=source.options)
 
 
 def read_config(config_class: Any, name: str, options: Mapping[str, Any]) -> Any:
@@ -175,7 +175,7 @@ def _stored_network(
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
     with _explained(source):
-        network = family.network_class.from_pretrained(
+        network = family.layout.network_class.from_pretrained(
             source.config,
             config=copy.deepcopy(family.config),
             dtype=plan.dtype or "auto",
@@ -192,11 +192,11 @@ def _random_network(
 ) -> Any:
     """The architecture with random values made in place, on the device and in the dtype."""
     with torch.device(device), no_init_weights():
-        network = family.network_class._from_config(
+        network = family.layout.network_class._from_config(
             copy.deepcopy(family.config), dtype=dtype, **plan.options
         )
         network.tie_weights()
-        family.untie(network)
+        family.layout.untie(network)
         _keep_single_precision(network, dtype)
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.no_grad():
@@ -245,6 +245,6 @@ def _copy_token_ids(config: Any, stored: dict[str, Any]) -> None:
 
 def _generation_config(source: WeightsSource, family: Family) -> GenerationConfig:
     config = GenerationConfig.from_pretrained(source.processor, local_files_only=True)
-    if family.encoder_decoder:
+    if family.layout.encoder_decoder:
         config.decoder_start_token_id = family.config.text_config.decoder_start_token_id
     return config

@@ -41,22 +41,26 @@ class Model:
     quantized: QuantizedLayers | None = None
 
     def prepare(self, sample: Sample, prompt_len: int | None) -> Prepared:
-        question = self.family.defuse(sample.request)
+        question = self.family.processing.escape_special_tokens(sample.request)
         if prompt_len is not None:
             try:
-                question = fit_question(question, prompt_len, self.family.question_token_ends)
+                question = fit_question(
+                    question, prompt_len, self.family.processing.question_token_ends
+                )
             except NoSuchLength as error:
                 raise ConfigError("prompt_len", prompt_len, str(error)) from None
         return Prepared(
             sample=sample,
             picture=read_picture(sample.picture),
             question=question,
-            prompt=self.family.render(question),
+            prompt=self.family.processing.render(question),
         )
 
     def encode(self, batch: Sequence[Prepared], side: int) -> dict[str, Tensor]:
         """The processor's tensors for a batch, still on the CPU."""
-        inputs = self.family.encode([b.picture for b in batch], [b.prompt for b in batch], side)
+        inputs = self.family.processing.encode(
+            [b.picture for b in batch], [b.prompt for b in batch], side
+        )
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def place(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,17 +73,17 @@ class Model:
         with torch.inference_mode():
             generated = self.network.generate(
                 **inputs,
-                **self.family.generate_options(side),
+                **self.family.layout.generate_options(side),
                 **options,
                 max_new_tokens=length,
                 min_new_tokens=length if exact else None,
                 do_sample=False,
             )
-        return self.family.new_tokens(generated, inputs)
+        return self.family.layout.new_tokens(generated, inputs)
 
     def parts(self, *, absorbed: frozenset[str] = frozenset()) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""
-        return self.family.parts.modules(self.network, absorbed=absorbed)
+        return self.family.layout.parts.modules(self.network, absorbed=absorbed)
 
     def count_new_tokens(self, tokens: Tensor) -> list[int]:
         """How many tokens each row has up to its own end, the end token counted."""

@@ -1,4 +1,4 @@
-"""Which layers of a network are kept in few bits, and how: by bitsandbytes or by torchao."""
+"""Which layers of a network are quantized, and how: with bitsandbytes or with torchao."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from transformers.initialization import no_init_weights
 from profiling.models.family import Family
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 
-# Of what a layer's inputs and outputs have to be multiples: bitsandbytes reads rows in blocks of 64
-# and, on CPUs with bf16 instructions, columns in blocks of 32; so does torchao in 4 bits, while in
-# 8 bits it multiplies as torch does. The rule is the same on every device, so that every device has
-# the same weights in few bits.
+# The numbers of a layer's inputs and outputs must be multiples of these: bitsandbytes reads rows in
+# blocks of 64 and, on CPUs with bf16 instructions, columns in blocks of 32. torchao does the same
+# with 4 bits; with 8 bits it multiplies as torch does. The rule does not depend on the device, so
+# that the same weights are quantized on every device.
 _BLOCKS = {
     (BITSANDBYTES, 8): (64, 32),
     (BITSANDBYTES, 4): (64, 32),
@@ -30,23 +30,23 @@ _BLOCKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How weights are kept in few bits."""
+    """How weights are quantized."""
 
     bits: int
     engine: str = BITSANDBYTES
-    # Both are bitsandbytes' alone.
+    # Both exist in bitsandbytes only.
     double: bool = False  # 4 bits: the scales of the blocks are quantized as well
-    outlier_threshold: float = 0.0  # 8 bits: activations above it are multiplied in full
+    outlier_threshold: float = 0.0  # 8 bits: larger activations are not quantized
 
     @property
     def blocks(self) -> tuple[int, int]:
-        """Of what the numbers of inputs and of outputs have to be multiples."""
+        """The numbers of inputs and of outputs must be multiples of these."""
         return _BLOCKS[self.engine, self.bits]
 
     def config(
         self, left_out: list[str], dtype: torch.dtype, device: torch.device
     ) -> BitsAndBytesConfig | TorchAoConfig:
-        """The library's own description; `dtype` is what is computed in."""
+        """The configuration for the library; `dtype` is the dtype of the arithmetic."""
         if self.engine == TORCHAO:
             return TorchAoConfig(self.torchao_config(device), modules_to_not_convert=left_out)
         if self.bits == 8:
@@ -60,13 +60,13 @@ class Quantization:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=self.double,
             bnb_4bit_compute_dtype=dtype,
-            # `left_out` replaces the library's own list, whatever the number of bits.
+            # Whatever the number of bits, this replaces the library's own list.
             llm_int8_skip_modules=left_out,
         )
 
     def torchao_config(self, device: torch.device) -> Any:
-        """Torchao's own description."""
-        # Otherwise torchao would set the compiler's options for everything else in this process.
+        """The configuration for torchao."""
+        # By default torchao changes the compiler's options for the whole process.
         plain = {"set_inductor_config": False}
         if self.bits == 8:
             from torchao.quantization import Int8WeightOnlyConfig
@@ -76,7 +76,7 @@ class Quantization:
         if device.type == "cuda":
             from torchao.quantization import Int4WeightOnlyConfig
 
-            # The other layouts need kernels of further packages.
+            # The other layouts need kernels from additional packages.
             return Int4WeightOnlyConfig(
                 group_size=group, int4_packing_format="tile_packed_to_4d", **plain
             )
@@ -131,23 +131,23 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def split_layers(family: Family, quantization: Quantization) -> tuple[list[str], list[str]]:
-    """The names of the linear layers that are quantized, and of those that are left as they are.
+    """The names of the linear layers that are quantized, and of those that are not.
 
-    Left out are the head, whose errors would go straight into the choice of a token, what the
-    library keeps in single precision, and widths that are no multiple of a kernel's blocks.
+    Not quantized are the head (its errors would directly change which token is chosen), what the
+    library keeps in single precision, and widths that are not multiples of a kernel's blocks.
     """
     rows, columns = quantization.blocks
     quantized: list[str] = []
     left_out: list[str] = []
     with torch.device("meta"), no_init_weights():
-        network: Any = family.network_class._from_config(copy.deepcopy(family.config))
+        network: Any = family.layout.network_class._from_config(copy.deepcopy(family.config))
     full = set(network._keep_in_fp32_modules or ()) | set(
         network._keep_in_fp32_modules_strict or ()
     )
     for name, layer in network.named_modules():
         if type(layer) is nn.Linear:
             fits = layer.in_features % rows == 0 and layer.out_features % columns == 0
-            whole = name == family.parts.head or full & set(name.split(".")) or not fits
+            whole = name == family.layout.parts.head or full & set(name.split(".")) or not fits
             (left_out if whole else quantized).append(name)
     return quantized, left_out
 
@@ -155,7 +155,7 @@ def split_layers(family: Family, quantization: Quantization) -> tuple[list[str],
 def quantize_in_place(
     network: Any, names: Iterable[str], quantization: Quantization, dtype: torch.dtype
 ) -> None:
-    """Layer by layer, so that beside the network only one layer exists twice."""
+    """Quantize layer by layer, so that at most one layer is in memory twice."""
     for name in names:
         layer = network.get_submodule(name)
         if quantization.engine == TORCHAO:
@@ -167,7 +167,7 @@ def quantize_in_place(
 def _replace_weight(layer: nn.Linear, quantization: Quantization) -> None:
     from torchao.quantization import quantize_
 
-    # What is asked of every layer decides for the layer that is handed over, too.
+    # torchao applies this filter to the layer itself too, not only to its submodules.
     quantize_(
         layer,
         quantization.torchao_config(layer.weight.device),
@@ -209,7 +209,7 @@ def _quantized(layer: nn.Linear, quantization: Quantization, dtype: torch.dtype)
 
 
 def quantized_share(network: nn.Module, names: Iterable[str]) -> float:
-    """The share of the values of a network that are kept in few bits."""
+    """The share of a network's weights that are quantized."""
     few = sum(layer.in_features * layer.out_features for layer in _linears(network, names))
     kept = {id(layer.weight) for layer in _linears(network, names)}
     full = sum(p.numel() for p in network.parameters() if id(p) not in kept)
@@ -222,5 +222,5 @@ def _linears(network: nn.Module, names: Iterable[str]) -> Iterator[Any]:
 
 
 def be_quiet() -> None:
-    """Have bitsandbytes not say at each product that it computes in half precision."""
+    """Silence bitsandbytes, which warns at each product that it computes in half precision."""
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""What stands in the place of a vision part when the embeddings of the pictures are there already.
+"""Stand-ins: what replaces a vision part when the embeddings of the pictures exist already.
 
-A network whose vision part is a stand-in is given the embeddings where it would get the pixels.
-Everything behind it, positions, masks and the library's `generate` among it, stays as it is.
+A network whose vision part is a stand-in takes embeddings where it took pixels. Everything after
+the vision part (positions, masks, the library's `generate`) stays as it is.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
-class HandsOn(nn.Module):
-    """Returns what it is given as what a vision part would have made of it."""
+class PassThrough(nn.Module):
+    """Returns its input in the form of a vision part's output."""
 
     def __init__(self, *, dtype: torch.dtype, **facts: Any) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class HandsOn(nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=embeddings, pooler_output=embeddings)
 
 
-class HandsOnLayers(HandsOn):
-    """The same where a caller picks a layer, and leaves out so many tokens at its start."""
+class PassThroughLayers(PassThrough):
+    """For a caller that selects a layer's output and drops `left_out` tokens at its start."""
 
     layers: int
     left_out: int
@@ -42,17 +42,17 @@ class HandsOnLayers(HandsOn):
         )
 
 
-class HandsOnSeen(nn.Module):
-    """Returns what it was to look at."""
+class PassThroughAttended(nn.Module):
+    """Returns the states that it would attend to."""
 
     def forward(self, *, encoder_hidden_states: Tensor, **_: Any) -> BaseModelOutputWithPooling:
         return BaseModelOutputWithPooling(last_hidden_state=encoder_hidden_states)
 
 
-class InFront(nn.Module):
-    """A module in the place of a vision part, which hands what it made to the part's stand-in.
+class VisionReplacement(nn.Module):
+    """Base of modules that replace a vision part and pass their embeddings to its stand-in.
 
-    What callers look up on the vision part is on its stand-in as well.
+    Attributes that callers read from the vision part are found on the stand-in.
     """
 
     def __init__(self, stand_in: Any) -> None:
@@ -67,11 +67,11 @@ class InFront(nn.Module):
 
 
 def describe_stand_ins(stand_ins: Mapping[str, nn.Module | Tensor]) -> dict[str, dict[str, Any]]:
-    """Stand-ins as plain values, so that a file can say what to put where."""
+    """Stand-ins as plain values that can be stored in a file."""
     return {
         path: {
             "kind": type(stand_in).__name__,
-            "facts": dict(stand_in.facts) if isinstance(stand_in, HandsOn) else {},
+            "facts": dict(stand_in.facts) if isinstance(stand_in, PassThrough) else {},
         }
         for path, stand_in in stand_ins.items()
     }
@@ -80,15 +80,16 @@ def describe_stand_ins(stand_ins: Mapping[str, nn.Module | Tensor]) -> dict[str,
 def read_stand_ins(
     described: Mapping[str, Mapping[str, Any]], dtype: torch.dtype
 ) -> dict[str, nn.Module | Tensor]:
+    """Stand-ins from what `describe_stand_ins` wrote."""
     made: dict[str, nn.Module | Tensor] = {}
     for path, item in described.items():
         if item["kind"] == "Tensor":
             made[path] = torch.empty(1, 0, 0)
         elif item["kind"] == "Identity":
             made[path] = nn.Identity()
-        elif item["kind"] == "HandsOnSeen":
-            made[path] = HandsOnSeen()
+        elif item["kind"] == "PassThroughAttended":
+            made[path] = PassThroughAttended()
         else:
-            kind = {"HandsOn": HandsOn, "HandsOnLayers": HandsOnLayers}[item["kind"]]
-            made[path] = kind(dtype=dtype, **item["facts"])
+            classes = {"PassThrough": PassThrough, "PassThroughLayers": PassThroughLayers}
+            made[path] = classes[item["kind"]](dtype=dtype, **item["facts"])
     return made

@@ -1,4 +1,4 @@
-"""The tensors that a network is stored in, those beside quantized weights among them."""
+"""The tensors that a network is stored in, including the scales of quantized weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stored_tensors(network: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and the scales that quantized layers keep as neither."""
+    """Parameters, buffers, and the scales that quantized layers register as neither."""
     for tensor in chain(network.parameters(), network.buffers()):
         yield from tensors_of(tensor)
     for module in network.modules():
@@ -21,7 +21,7 @@ def stored_tensors(network: nn.Module) -> Iterator[Tensor]:
 
 
 def tensors_of(tensor: Any) -> Iterator[Tensor]:
-    """A tensor itself, or the numbers and scales that one of torchao's only stands for."""
+    """The tensor itself, or the tensors inside a wrapper such as torchao's."""
     if not is_traceable_wrapper_subclass(tensor):
         yield tensor
         return
@@ -31,9 +31,9 @@ def tensors_of(tensor: Any) -> Iterator[Tensor]:
 
 
 def scales_of(module: nn.Module) -> Iterator[Tensor]:
-    """What a quantized layer multiplies its stored numbers with."""
+    """The scales that a quantized layer multiplies its stored integers with."""
     weight: Any = module._parameters.get("weight")
-    # Before the first product they are the weight's, afterwards the layer's.
+    # Before the first forward they belong to the weight, afterwards to the layer.
     rows = getattr(weight, "SCB", None)
     if rows is None:
         rows = getattr(getattr(module, "state", None), "SCB", None)

@@ -1,4 +1,4 @@
-"""A vision part together with its projector as a chain of blocks, in operations that export."""
+"""A vision part and its projector as a chain of blocks, made of operations that can be exported."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CUBIC = -0.75
 
 
 class VisionTower(nn.Module):
-    """Pictures become the embeddings that the language model reads, block after block.
+    """Turns pictures into the embeddings that the language model reads.
 
-    Everything that depends on the sizes of the pictures is either an input of its own or computed
-    from the shapes of tensors, so that one graph serves all sizes.
+    Whatever depends on the sizes of the pictures is an input or computed from the shapes of
+    tensors, so that one graph serves all sizes.
     """
 
-    # The first input is the pictures; the names of each input's dimensions that vary.
+    # The dimensions of each input that vary, with names; the first input holds the pictures.
     axes: ClassVar[Mapping[str, Mapping[int, str]]]
     hidden_axes: ClassVar[Mapping[int, str]]
 
@@ -31,19 +31,19 @@ class VisionTower(nn.Module):
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """The names of the inputs besides the pictures; every block gets them."""
+        """The names of the inputs besides the pictures; every block takes all of them."""
         return tuple(self.axes)[1:]
 
     @abstractmethod
     def embed(self, pixels: Tensor, *extras: Tensor) -> Tensor:
-        """Patches with whatever stands before the first block."""
+        """Everything before the first block."""
 
     @abstractmethod
     def run_block(self, index: int, hidden: Tensor, *extras: Tensor) -> Tensor: ...
 
     @abstractmethod
     def finish(self, hidden: Tensor) -> Tensor:
-        """What stands behind the last block, the projector last."""
+        """Everything after the last block; the projector comes last."""
 
     def forward(self, pixels: Tensor, *extras: Tensor) -> Tensor:
         hidden = self.embed(pixels, *extras)
@@ -54,7 +54,7 @@ class VisionTower(nn.Module):
 
 @contextmanager
 def written_out_attention(module: nn.Module) -> Iterator[None]:
-    """Attention as products and a softmax in single precision while a graph is taken."""
+    """Use attention made of products and a softmax in single precision while exporting."""
     configs: dict[int, Any] = {
         id(m.config): m.config for m in module.modules() if hasattr(m, "config")
     }
@@ -69,10 +69,10 @@ def written_out_attention(module: nn.Module) -> Iterator[None]:
 
 
 def resized_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Learned positions [G*G, D] of a square grid for another one, [rows*columns, D].
+    """Resize learned positions [G*G, D] of a square grid to another grid, [rows*columns, D].
 
-    The bicubic interpolation of the library as two products with matrices, which are the identity
-    where the grid stays as it is: an interpolating operator is not the same in every runtime.
+    This is the library's bicubic interpolation as two matrix products, because interpolation
+    operators differ between runtimes. For an unchanged grid both matrices are the identity.
     """
     grid = round(len(positions) ** 0.5)
     width = positions.shape[-1]
@@ -83,22 +83,22 @@ def resized_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _cubic_weights(length: int, grid: int, like: Tensor) -> Tensor:  # [length, grid]
-    places = torch.arange(length, device=like.device, dtype=torch.float32)
-    # The length as a tensor: a graph keeps no plain numbers that depend on a size.
-    scale = grid / torch.ones_like(places).sum()
-    source = (places + 0.5) * scale - 0.5
+    points = torch.arange(length, device=like.device, dtype=torch.float32)
+    # The length has to be a tensor: an exported graph would fix a plain number.
+    scale = grid / torch.ones_like(points).sum()
+    source = (points + 0.5) * scale - 0.5
     below = source.floor()
-    beyond = source - below
+    distance = source - below
     weights: Any = 0
-    for step, weight in zip((-1, 0, 1, 2), _cubic(beyond), strict=True):
-        taken = (below + step).clamp(0, grid - 1)[:, None]
-        kept = taken == torch.arange(grid, device=like.device, dtype=torch.float32)
-        weights = weights + torch.where(kept, weight[:, None], torch.zeros_like(weight)[:, None])
+    for step, weight in zip((-1, 0, 1, 2), _cubic(distance), strict=True):
+        neighbour = (below + step).clamp(0, grid - 1)[:, None]
+        here = neighbour == torch.arange(grid, device=like.device, dtype=torch.float32)
+        weights = weights + torch.where(here, weight[:, None], torch.zeros_like(weight)[:, None])
     return weights  # type: ignore[no-any-return]
 
 
 def _cubic(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the four neighbours count for, for a place so far beyond the second of them."""
+    """The weights of the four neighbours of a point at distance `t` after the second of them."""
 
     def near(x: Tensor) -> Tensor:
         return ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
@@ -110,16 +110,16 @@ def _cubic(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 class PatchTower(VisionTower):
-    """A transformer over the square patches of a picture, a class token and learned positions."""
+    """A transformer over square patches with a class token and learned positions."""
 
     axes: ClassVar[Mapping[str, Mapping[int, str]]] = {
         "pixel_values": {0: "pictures", 2: "height", 3: "width"}
     }
     hidden_axes: ClassVar[Mapping[int, str]] = {0: "pictures", 1: "tokens"}
 
-    def __init__(self, blocks: Sequence[nn.Module], patches: nn.Conv2d) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], patches: nn.Module) -> None:
         super().__init__(blocks)
-        self.patches = patches
+        self.patches: Any = patches
 
     @abstractmethod
     def class_token(self) -> Tensor:  # [D]
@@ -127,17 +127,17 @@ class PatchTower(VisionTower):
 
     @abstractmethod
     def positions(self) -> Tensor:  # [1 + G*G, D]
-        """The learned positions, that of the class token first."""
+        """The learned positions; the first one is the class token's."""
 
     def before_blocks(self, hidden: Tensor) -> Tensor:
         return hidden
 
     def embed(self, pixels: Tensor, *extras: Tensor) -> Tensor:
-        seen = self.patches(pixels.to(self.patches.weight.dtype))  # [B, D, rows, columns]
-        rows, columns = seen.shape[2:]
+        patches = self.patches(pixels.to(self.patches.weight.dtype))  # [B, D, rows, columns]
+        rows, columns = patches.shape[2:]
         positions = self.positions()
-        placed = resized_positions(positions[1:], rows, columns).to(seen.dtype)
-        tokens = seen.flatten(2).transpose(1, 2) + placed
-        first = (self.class_token() + positions[0]).to(seen.dtype)
+        resized = resized_positions(positions[1:], rows, columns).to(patches.dtype)
+        tokens = patches.flatten(2).transpose(1, 2) + resized
+        first = (self.class_token() + positions[0]).to(patches.dtype)
         first = first.expand(tokens.shape[0], 1, -1)
         return self.before_blocks(torch.cat([first, tokens], dim=1))

@@ -1,4 +1,4 @@
-"""Where weights come from: which folder or hub repository a point names, and what is in it."""
+"""The source of a point's weights: a folder or a hub repository, and what is in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WeightsSource:
 
 
 def locate(point: Point) -> WeightsSource:
-    """The source of a point's weights, checked as far as no large file has to be read."""
+    """The source of a point's weights, checked without reading a large file."""
     if point.weights == "pretrained":
         return _pretrained(point)
     tiny = CHECKPOINTS / "tiny" / point.model
@@ -74,7 +74,7 @@ def _check_hub_name(name: str) -> None:
 
 
 def check_folder(folder: Path, model: str) -> None:
-    """Refuse a folder that lacks a part of a family's checkpoint, before anything large is read."""
+    """Refuse an incomplete checkpoint folder before anything large is read."""
     check_model_type(_read_json(folder, "config.json"), model, folder)
     _check_shards(folder)
     if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
@@ -84,9 +84,9 @@ def check_folder(folder: Path, model: str) -> None:
 
 
 def check_model_type(config: Mapping[str, Any], model: str, place: Path | str) -> None:
-    """Refuse a checkpoint of another family by what its config.json says."""
+    """Refuse a checkpoint whose config.json is of another family."""
     expected = _read_json(CHECKPOINTS / "public" / model, "config.json")
-    # Some public configurations have their text model's values at the top, under no name.
+    # Some public configurations have the values of their text model at the top level.
     inner = config.get("text_config") or {"model_type": expected["text_config"]["model_type"]}
     for where, has, wants in (
         ("", config, expected),
@@ -115,7 +115,7 @@ def _check_shards(folder: Path) -> None:
 
 
 def _check_safetensors(folder: Path, path: Path) -> None:
-    """Compare the size with what the header promises: a torn download ends too early."""
+    """Compare the size with the header: an interrupted download is too short."""
     try:
         header = read_header(path)
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
@@ -145,7 +145,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _digest_folder(folder: Path) -> str:
-    """A digest of a checkpoint: small files whole, of large ones both ends and the size."""
+    """A digest of a checkpoint: small files in full, of large files both ends and the size."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in {".json", ".jinja", ".model", ".safetensors", ".txt"}:
@@ -163,7 +163,7 @@ def _digest_folder(folder: Path) -> str:
 
 
 def describe_weights(point: Point) -> str:
-    """What the weights of a run are, so that nobody takes them for something else."""
+    """One line that says what the weights of a run are."""
     url, name = (point.engine_settings.get(key) for key in ("url", "model"))
     if url is not None:
         return (
@@ -196,7 +196,7 @@ def count_parameters(folder: Path) -> int:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The names, dtypes and places of the tensors in a safetensors file."""
+    """The names, dtypes and offsets of the tensors in a safetensors file."""
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))

@@ -1,4 +1,7 @@
-"""Which patches attend to each other in a windowed vision transformer, as indices for a graph."""
+"""Which patches attend to one another in a windowed vision transformer, as indices for a graph.
+
+A standalone folder gets a copy of this file, so it imports numpy only.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ Indices = dict[str, NDArray[numpy.generic]]
 def attention_indices(grids: Sequence[Sequence[int]], *, merge: int, window: int) -> Indices:
     """Indices for pictures of (frames, rows, columns) patches each, in the processor's order.
 
-    `window` is the side of a window in merged patches. Tokens stay where they are: each layer
-    gathers them into padded windows (or whole frames) and puts them back, which is the same as
-    sorting them once, since attention does not see the order.
+    `window` is the side of a window in merged patches. Tokens keep their order: each layer gathers
+    them into padded windows (or whole frames) and scatters them back. That equals sorting them
+    once, because attention does not depend on the order.
     """
     places, windows, frames, count, start = [], [], [], 0, 0
     for frame_count, rows, columns in grids:
@@ -39,7 +42,7 @@ def attention_indices(grids: Sequence[Sequence[int]], *, merge: int, window: int
 
 
 def _patch_places(rows: int, columns: int, merge: int) -> list[NDArray[numpy.int64]]:
-    """Row and column of each patch's block, and its row and column in that block."""
+    """Row and column of each patch's block, and of the patch in its block."""
     sides = (rows // merge, columns // merge, merge, merge)
     return [axis.ravel() for axis in numpy.meshgrid(*map(numpy.arange, sides), indexing="ij")]
 
@@ -52,7 +55,7 @@ def _frame_slots(frames: Sequence[tuple[int, int]]) -> NDArray[numpy.int64]:
 
 
 def _padded(name: str, slots: NDArray[numpy.int64], count: int, size: int) -> Indices:
-    """From the slot of each token: which token is in each slot, which are taken, and the slots."""
+    """From each token's slot: the token in each slot, whether a slot is taken, and the slots."""
     gather = numpy.zeros(count * size, numpy.int64)
     taken = numpy.zeros(count * size, numpy.bool_)
     gather[slots] = numpy.arange(len(slots))

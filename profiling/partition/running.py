@@ -147,7 +147,7 @@ def run_onnx(task: Task) -> Outcome:
             provider=None,
             provider_options={},
         )
-        replace_parts(model.network, {task.family.parts.vision: graph})
+        replace_parts(model.network, {task.family.layout.parts.vision: graph})
         loaded = LoadedModel(model=model)
         loaded.absorb_projector()
         return loaded

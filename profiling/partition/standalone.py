@@ -17,6 +17,7 @@ from typing import Any
 
 from profiling import PROJECT
 from profiling.graphs.vision_chain import CHECK_FILE
+from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
 from profiling.partition.running import Task, ensure_parts, export
 from profiling.parts.artifacts import (
@@ -75,7 +76,7 @@ def _save_vision(task: Task, folder: Path) -> None:
         graph = _single_graph(task, Path(made))
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
-    write_json(folder / "preprocessing.json", task.family.picture_recipe(task.point.img_size))
+    write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.img_size))
     _save_program(folder, "vision_inference", ("models/windows",))
     _save_text(folder / "README.md", _VISION_README)
     _save_needs(folder, _VISION_NEEDS)
@@ -102,7 +103,7 @@ def _save_language(task: Task, folder: Path) -> None:
     for path in [*settings, *tokenizer]:
         if path.is_file():
             _copy(path, folder / path.name)
-    write_json(folder / "prompt.json", task.family.prompt_recipe())
+    write_json(folder / "prompt.json", prompt_recipe(task.family))
     _save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins"))
     _save_text(folder / "README.md", _LANGUAGE_README)
     _save_needs(folder, _LANGUAGE_NEEDS)

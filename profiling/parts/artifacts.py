@@ -14,12 +14,6 @@ from typing import Any
 from filelock import FileLock
 
 
-def cache_root() -> Path:
-    """The folder of files that runs share, by the XDG convention."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "vlm-profiling"
-
-
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """A folder filled by `make` unless it exists; a failure leaves nothing behind."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from profiling.models.family import Family
 from profiling.models.model import Model
-from profiling.models.stand_ins import InFront
+from profiling.models.stand_ins import VisionReplacement
 from profiling.parts.cutting import file_of
 from profiling.parts.reduced import Replacements, load_reduced, replace_parts
 
@@ -20,9 +20,11 @@ def load_vision(
     folder: Path, *, family: Family, dtype: torch.dtype | str, device: torch.device
 ) -> Model:
     """The vision part alone; run it with `embed`."""
-    nothing: dict[str, nn.Module | Tensor] = {path: nn.Module() for path in family.language_paths}
+    nothing: dict[str, nn.Module | Tensor] = {
+        path: nn.Module() for path in family.layout.language_paths
+    }
     network = _load(folder, "vision", nothing, family, dtype, device)
-    (first, *_) = network.get_submodule(family.parts.vision).parameters()
+    (first, *_) = network.get_submodule(family.layout.parts.vision).parameters()
     return _as_model(network, family, device, first.dtype)
 
 
@@ -31,7 +33,7 @@ def load_language(
 ) -> Model:
     """A model that takes embeddings instead of pixels; run it with `answer_from`."""
     wanted = dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
-    network = _load(folder, "language", family.stand_ins(wanted), family, dtype, device)
+    network = _load(folder, "language", family.layout.stand_ins(wanted), family, dtype, device)
     return _as_model(network, family, device, network.get_input_embeddings().weight.dtype)
 
 
@@ -44,14 +46,14 @@ def _load(
     device: torch.device,
 ) -> Any:
     network = load_reduced(
-        family.network_class,
+        family.layout.network_class,
         file_of(folder, part).parent,
         replacements,
         config=family.config,
         dtype=dtype,
         device=device,
     )
-    family.adapt_network(network)
+    family.layout.adapt(network)
     return network
 
 
@@ -59,7 +61,7 @@ def _as_model(network: Any, family: Family, device: torch.device, dtype: torch.d
     return Model(network=network, family=family, device=device, dtype=dtype, stored_values=True)
 
 
-class SeparateVision(InFront):
+class SeparateVision(VisionReplacement):
     """In the place of a language model's vision part: another network's, asked for embeddings."""
 
     def __init__(self, *, vision: Model, stand_in: Any) -> None:
@@ -70,15 +72,15 @@ class SeparateVision(InFront):
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:
         (vision,) = self._vision
         pixels: Tensor = named["pixel_values"] if given is None else given
-        pictures = vision.family.single_pictures(pixels, named)
+        pictures = vision.family.layout.split_pictures(pixels, named)
         together = {name: torch.cat([p[name] for p in pictures]) for name in pictures[0]}
         embeddings = embed(vision, together)
-        return self.stand_in(vision.family.as_pictures(embeddings, len(pictures)))
+        return self.stand_in(vision.family.layout.group_by_picture(embeddings, len(pictures)))
 
 
 def join(vision: Model, language: Model) -> Model:
     """The language model, whose pictures the vision part on its own embeds."""
-    path = language.family.parts.vision
+    path = language.family.layout.parts.vision
     stand_in = language.network.get_submodule(path)
     replace_parts(language.network, {path: SeparateVision(vision=vision, stand_in=stand_in)})
     return language
@@ -87,7 +89,7 @@ def join(vision: Model, language: Model) -> Model:
 def embed(vision: Model, inputs: Mapping[str, Tensor]) -> Tensor:
     """Embeddings of the pictures in a batch, one row per visual token: [N, width]."""
     with torch.inference_mode():
-        return vision.family.embed(vision.network, vision.place(inputs))
+        return vision.family.layout.embed(vision.network, vision.place(inputs))
 
 
 def answer_from(
@@ -100,5 +102,5 @@ def answer_from(
     exact: bool,
 ) -> Tensor:
     """New tokens [B, T] for pictures that are already embedded."""
-    placed = language.place(language.family.with_embeddings(inputs, embeddings))
+    placed = language.place(language.family.layout.with_embeddings(inputs, embeddings))
     return language.generate(placed, side=side, length=length, exact=exact)

@@ -133,7 +133,7 @@ def _sort_out(values: Sequence[Value], family: Family, embedding: bool) -> dict[
 def _group(named: Mapping[str, Any], family: Family, embedding: bool) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {part: [] for part in PARTS}
     for name in named:
-        part = family.part_of(name)
+        part = family.layout.part_of(name)
         groups["language" if part == "embedding" and not embedding else part].append(name)
     return {part: names for part, names in groups.items() if names}
 
@@ -215,7 +215,7 @@ def _describe(
         "format_version": 1,
         "model": model,
         "weights_digest": digest,
-        "image_token_id": family.image_token_id,
+        "image_token_id": family.processing.image_token_id,
         "embedding_width": int(family.config.text_config.hidden_size),
         "parts": {
             part: {

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from profiling.machine.cache import cache_root
 from profiling.models.family import Family
 from profiling.models.weights import WeightsSource
-from profiling.parts.artifacts import cache_root, make_once
+from profiling.parts.artifacts import make_once
 from profiling.parts.build_cost import BuildCost
 from profiling.parts.cutting import cut, cut_network
 from profiling.samples.hub import explained

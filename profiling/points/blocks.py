@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from profiling.errors import ConfigError
+from profiling.points.sweeping import MOST_POINTS
 
 # The values of each key, written as on the command line: key -> ["key=value", ...].
 Values = Mapping[str, Sequence[str]]
@@ -13,9 +15,11 @@ Values = Mapping[str, Sequence[str]]
 
 def unite(shared: Values, blocks: Sequence[Values], typed: Values) -> list[list[str]]:
     """Each point of any block once. Typed values replace shared ones and narrow blocks."""
+    products = [_apply(shared, block, typed) for block in blocks]
+    _check_size(products)
     jobs: dict[frozenset[str], list[str]] = {}
-    for block in blocks:
-        for job in itertools.product(*_apply(shared, block, typed).values()):
+    for product in products:
+        for job in itertools.product(*product.values()):
             jobs.setdefault(frozenset(job), list(job))
     if not jobs:
         raise _nothing_left(blocks, typed)
@@ -28,6 +32,19 @@ def _apply(shared: Values, block: Values, typed: Values) -> dict[str, Sequence[s
         for key, values in block.items()
     }
     return {**shared, **typed, **narrowed}
+
+
+def _check_size(products: Sequence[Values]) -> None:
+    total = sum(prod(map(len, product.values())) for product in products)
+    if total > MOST_POINTS:
+        longest = max((item for one in products for item in one.items()), key=_length)
+        value = f"{len(longest[1])} values"
+        allowed = f"the sweep has {total} points; allowed are at most {MOST_POINTS}"
+        raise ConfigError(longest[0], value, allowed)
+
+
+def _length(item: tuple[str, Sequence[str]]) -> int:
+    return len(item[1])
 
 
 def _nothing_left(blocks: Sequence[Values], typed: Values) -> ConfigError:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from profiling.errors import ConfigError, require_one_of, require_switch
+from profiling.errors import ConfigError, require_one_of, require_switch, unknown_key
 from profiling.points.key import Composed, declarations, root_keys
 from profiling.points.options import (
     describe_options,
@@ -80,8 +80,7 @@ def _check_stacked(group: str, chosen: Mapping[str, Any]) -> None:
 
 def _compare_shape(prefix: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for key in found.keys() - known.keys():
-        allowed = ", ".join(known)
-        raise ConfigError(prefix + key, found[key], f"unknown key; allowed are {allowed}")
+        raise unknown_key(prefix + key, found[key], [prefix + one for one in known])
     for key, example in known.items():
         if key not in found:
             raise ConfigError(prefix + key, None, "the key is missing; give it a value")

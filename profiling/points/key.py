@@ -40,6 +40,8 @@ class Key:
 
     # Where it is in the configuration that is typed and in the one that is recorded.
     name: str
+    # What the help says of it; None: nothing.
+    help: str | None
     # Takes the value from a composed configuration and refuses a wrong one.
     read: Reader
     # The value as it is recorded.
@@ -89,6 +91,7 @@ def key(
     name: str,
     *,
     read: Reader,
+    help: str | None = None,
     plain: Callable[[Any], Any] = unchanged,
     in_record: bool = True,
     by_content: bool = False,
@@ -100,6 +103,7 @@ def key(
     """The metadata of a field; what is left out holds for most fields."""
     declared = Key(
         name=name,
+        help=help,
         read=read,
         plain=plain,
         in_record=in_record,

@@ -14,6 +14,7 @@ from profiling.errors import ConfigError
 CONF = PROJECT / "conf"
 
 
+@cache
 def is_group(key: str) -> bool:
     return (CONF / key).is_dir()
 
@@ -22,6 +23,7 @@ def list_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+@cache
 def takes_several(group: str) -> bool:
     """Whether options stack. The yaml of an option that stands alone begins with its name."""
     return not any(_says_name(path) for path in (CONF / group).glob("*.yaml"))

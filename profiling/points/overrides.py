@@ -7,12 +7,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.errors import HIDDEN, ConfigError, is_secret
+from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, unknown_key
 from profiling.points.configuration import (
     GROUPS,
     ROOT_KEYS,
@@ -28,6 +29,10 @@ LAUNCHER_PLUGINS = {
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
 }
+# Python refuses to read longer numbers, and no key needs one.
+_MOST_DIGITS = 1000
+_LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
+_LONGEST_KEY = 200
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
@@ -36,7 +41,9 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith("--"):
             _check_flag(argument.partition("=")[0])
-    options, others = get_args_parser().parse_known_args(list(arguments))
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    options, others = parser.parse_known_args(list(arguments))
     if others:
         key, _, value = others[0].partition("=")
         if key.startswith("-"):
@@ -49,17 +56,35 @@ def check_overrides(arguments: Sequence[str]) -> None:
 
 def _check_override(argument: str) -> None:
     key, _, value = argument.partition("=")
+    if len(key) > _LONGEST_KEY:
+        raise unknown_key(key, value, ROOT_KEYS)
+    if _LONG_NUMBER.search(value):
+        raise ConfigError(key, value, f"allowed is a whole number of up to {_MOST_DIGITS} digits")
     if key.lstrip("+~") == "hydra/launcher":
         _check_launcher(value)
     if not key.lstrip("+~"):
         raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
     group, _, inner = key.partition(".")
     if group not in GROUPS:
+        _check_added(key, value)
         return
     if inner == "name":
         raise ConfigError(key, value, f"choose it with {group}={value}")
-    if not inner and (value in ("", "null", "[]") or (value[0] == "[" and group in SINGLE_GROUPS)):
+    is_list = value[:1] == "[" and group in SINGLE_GROUPS
+    if not inner and (value in ("", "null", "[]") or value[0] == "{" or is_list):
         raise ConfigError(key, value, describe_options(group))
+
+
+def _check_added(key: str, value: str) -> None:
+    """Refuse a group that is added with +, of which there is one already."""
+    if key[0] == "+" and key.lstrip("+") in GROUPS:
+        raise ConfigError(key, value, f"allowed is {key.lstrip('+')}=…, without +")
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    """What argparse has to say, without its usage."""
+    flag, _, reason = message.removeprefix("argument ").partition(": ")
+    raise ConfigError(flag, "", f"{reason}; allowed is what --hydra-help lists")
 
 
 def _check_launcher(name: str) -> None:
@@ -78,7 +103,9 @@ def _check_flag(flag: str) -> None:
 
 
 def _check_commands(options: Namespace) -> None:
-    """Refuse two of Hydra's commands at a time."""
+    """Refuse two of Hydra's commands at a time, and one that ignores all the others."""
+    if options.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun", options.experimental_rerun, "allowed are keys")
     names = ("run", "multirun", "cfg", "info", "shell_completion")
     chosen = [name for name in names if getattr(options, name) not in (None, False)]
     if len(chosen) > 1:
@@ -101,7 +128,10 @@ def explain(error: Exception) -> str:
         return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        return f"{_as_typed(key)}: unknown key; allowed are {', '.join(keys_beside(key))}"
+        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key))}"
+    swept = re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", text)
+    if swept:
+        return f"{_hide(swept[1])}: allowed with -m, which runs a point for each of the values"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
     return " ".join(lines)
@@ -120,5 +150,7 @@ def _hide(argument: str) -> str:
 def _describe_choices(group: str, available: Sequence[str]) -> str:
     if group in (*GROUPS, "experiment"):
         return describe_options(group)
+    if group == "hydra/launcher":
+        return f"allowed is one of basic, {', '.join(LAUNCHER_PLUGINS)}"
     listed = [line for line in available if re.fullmatch(r"\w+", line)]
     return f"allowed is one of {', '.join(listed)}"

@@ -47,7 +47,9 @@ def _unless_default(_: str, engine: str) -> str | None:
 _PROMPT = readers.whole_or_null(
     null="as it is", at_least=readers.SMALLEST_PROMPT, at_most=readers.LONGEST_PROMPT
 )
-_FROM_ONE = readers.whole(at_least=1)
+_ROUND = readers.whole(at_least=1, at_most=readers.MOST_REPEATS)
+_BATCH = readers.whole(at_least=1, at_most=readers.LARGEST_BATCH)
+_NEW_TOKENS = readers.whole(at_least=1, at_most=readers.MOST_NEW_TOKENS)
 _NUM_SAMPLES = readers.whole_or_null(null="all of them", at_least=1)
 _SEED = readers.whole(at_least=0, at_most=readers.LARGEST_SEED)
 
@@ -60,13 +62,32 @@ class Point:
     """
 
     model: str = field(
-        metadata=key("model.name", read=readers.option, loads=always, label=bare, in_summary=True)
+        metadata=key(
+            "model.name",
+            help="the family",
+            read=readers.option,
+            loads=always,
+            label=bare,
+            in_summary=True,
+        )
     )
     weights: str = field(
-        metadata=key("weights", read=readers.option, loads=always, in_summary=True)
+        metadata=key(
+            "weights",
+            help="shipped miniatures, random values at full size, or a checkpoint",
+            read=readers.option,
+            loads=always,
+            in_summary=True,
+        )
     )
     checkpoint: str | None = field(
-        metadata=key("model.checkpoint", read=readers.checkpoint, loads=always, by_content=True)
+        metadata=key(
+            "model.checkpoint",
+            help="a hub id or a folder, with weights=pretrained",
+            read=readers.checkpoint,
+            loads=always,
+            by_content=True,
+        )
     )
     revision: str | None = field(
         metadata=key("model.revision", read=readers.revision, loads=always, by_content=True)
@@ -75,6 +96,7 @@ class Point:
     engine_settings: Mapping[str, Any] = field(
         metadata=key(
             "engine",
+            help="what runs the model",
             read=readers.engine,
             loads=always,
             shown=_name_of,
@@ -85,6 +107,7 @@ class Point:
     optimization_settings: Mapping[str, Mapping[str, Any]] = field(
         metadata=key(
             "optimization",
+            help="a change of the model; [a,b] stacks",
             read=readers.stack,
             loads=always,
             shown="+".join,
@@ -93,11 +116,21 @@ class Point:
         )
     )
     dataset: str = field(
-        metadata=key("dataset.name", read=readers.option, label=bare, in_summary=True)
+        metadata=key(
+            "dataset.name",
+            help="the samples, and how answers are judged",
+            read=readers.option,
+            label=bare,
+            in_summary=True,
+        )
     )
     dataset_folder: str = field(
         metadata=key(
-            "dataset.folder", read=readers.dataset_folder, plain=_from_project, by_content=True
+            "dataset.folder",
+            help="own samples in the same layout",
+            read=readers.dataset_folder,
+            plain=_from_project,
+            by_content=True,
         )
     )
     headline_reference: str = field(
@@ -105,30 +138,119 @@ class Point:
     )
     accuracy: str | None = field(metadata=key("dataset.accuracy", read=readers.judging))
     img_size: int = field(
-        metadata=key("img_size", read=readers.image_side, label=named, in_summary=True)
+        metadata=key(
+            "img_size",
+            help="side in pixels of the picture that the model sees",
+            read=readers.image_side,
+            label=named,
+            in_summary=True,
+        )
     )
     prompt_len: int | None = field(
-        metadata=key("prompt_len", read=_PROMPT, label=named, in_summary=True)
+        metadata=key(
+            "prompt_len",
+            help="text tokens of the question: longer ones are cut, shorter ones filled up",
+            read=_PROMPT,
+            label=named,
+            in_summary=True,
+        )
     )
-    round: int = field(metadata=key("round", read=_FROM_ONE, label=_from_second))
+    round: int = field(
+        metadata=key(
+            "round",
+            help="sweep it to measure every point again after the others",
+            read=_ROUND,
+            label=_from_second,
+        )
+    )
     batch_size: int = field(
-        metadata=key("batch_size", read=_FROM_ONE, label=named, in_summary=True)
+        metadata=key(
+            "batch_size",
+            help="samples that are answered at once",
+            read=_BATCH,
+            label=named,
+            in_summary=True,
+        )
     )
-    max_new_tokens: int = field(metadata=key("max_new_tokens", read=_FROM_ONE, in_summary=True))
-    num_samples: int | None = field(metadata=key("num_samples", read=_NUM_SAMPLES, in_summary=True))
-    seed: int = field(metadata=key("seed", read=_SEED, loads=_has_random_weights))
-    device: str = field(metadata=key("device", read=readers.device, loads=always, in_summary=True))
-    threads: int = field(metadata=key("threads", read=readers.threads, loads=always))
-    preload: bool = field(metadata=key("preload", read=readers.switch))
-    profiler: Mapping[str, Any] = field(metadata=key("profiler", read=readers.profiler))
-    results_dir: str = field(compare=False, metadata=key("results_dir", read=readers.text))
-    resume: bool = field(compare=False, metadata=key("resume", read=readers.switch))
-    strict: bool = field(compare=False, metadata=key("strict", read=readers.switch))
-    share_device: bool = field(compare=False, metadata=key("share_device", read=readers.switch))
+    max_new_tokens: int = field(
+        metadata=key(
+            "max_new_tokens",
+            help="new tokens that costs are measured at",
+            read=_NEW_TOKENS,
+            in_summary=True,
+        )
+    )
+    num_samples: int | None = field(
+        metadata=key(
+            "num_samples", help="samples that are answered", read=_NUM_SAMPLES, in_summary=True
+        )
+    )
+    seed: int = field(
+        metadata=key("seed", help="of random weights", read=_SEED, loads=_has_random_weights)
+    )
+    device: str = field(
+        metadata=key(
+            "device",
+            help="auto, cpu, cuda or cuda:N",
+            read=readers.device,
+            loads=always,
+            in_summary=True,
+        )
+    )
+    threads: int = field(
+        metadata=key("threads", help="CPU threads of the model", read=readers.threads, loads=always)
+    )
+    preload: bool = field(
+        metadata=key(
+            "preload", help="true: samples are prepared before measuring", read=readers.switch
+        )
+    )
+    profiler: Mapping[str, Any] = field(
+        metadata=key("profiler", help="every probe, or the quick ones", read=readers.profiler)
+    )
+    results_dir: str = field(
+        compare=False, metadata=key("results_dir", help="where records go", read=readers.text)
+    )
+    resume: bool = field(
+        compare=False,
+        metadata=key(
+            "resume",
+            help="false: measure again, and write beside the old records",
+            read=readers.switch,
+        ),
+    )
+    strict: bool = field(
+        compare=False,
+        metadata=key(
+            "strict", help="true: refuse to record a run on a busy machine", read=readers.switch
+        ),
+    )
+    share_device: bool = field(
+        compare=False,
+        metadata=key(
+            "share_device",
+            help="true: measure although another run measures on the device",
+            read=readers.switch,
+        ),
+    )
     tracker: Mapping[str, Any] = field(
-        compare=False, metadata=key("tracker", read=readers.group, in_record=False)
+        compare=False,
+        metadata=key(
+            "tracker",
+            help="where finished runs are shown as well",
+            read=readers.group,
+            in_record=False,
+        ),
     )
-    dry: bool = field(compare=False, metadata=key("dry", read=readers.switch, in_record=False))
+    dry: bool = field(
+        compare=False,
+        metadata=key(
+            "dry",
+            help="true: list the points, and measure nothing",
+            read=readers.switch,
+            in_record=False,
+        ),
+    )
 
     @property
     def engine(self) -> str:

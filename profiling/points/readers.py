@@ -17,6 +17,10 @@ from profiling.points.settings import Settings, check_by_room
 SMALLEST_PROMPT, LONGEST_PROMPT = 1, 512
 # What torch takes.
 LARGEST_SEED = 2**63 - 1
+# Beyond what any machine can hold, so that a slip is refused before memory is allocated for it.
+LARGEST_BATCH = 4096
+MOST_NEW_TOKENS = 131_072
+MOST_REPEATS = 1_000_000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -73,11 +77,34 @@ def threads(composed: Composed, name: str) -> int:
 
 def checkpoint(composed: Composed, name: str) -> str | None:
     """The public checkpoint; None where the weights are not those of one."""
-    return text(composed, name) if composed["weights.name"] == "pretrained" else None
+    return text(composed, name) if _is_pretrained(composed, name) else None
 
 
 def revision(composed: Composed, name: str) -> str | None:
-    return composed[name] if composed["weights.name"] == "pretrained" else None
+    """The revision of a hub checkpoint; the shipped one belongs to the shipped checkpoint."""
+    if not _is_pretrained(composed, name):
+        return None
+    is_shipped = composed[name] == _shipped(composed, name)
+    if os.path.isdir(os.path.expanduser(str(composed["model.checkpoint"]))):
+        if composed[name] is not None and not is_shipped:
+            raise ConfigError(name, composed[name], "allowed with a hub id; a folder has none")
+        return None
+    elsewhere = composed["model.checkpoint"] != _shipped(composed, "model.checkpoint")
+    return None if is_shipped and elsewhere else composed[name]
+
+
+def _is_pretrained(composed: Composed, name: str) -> bool:
+    """Whether weights are those of a checkpoint; a setting of one is refused where they are not."""
+    weights = composed["weights.name"]
+    if weights != "pretrained" and composed[name] != _shipped(composed, name):
+        raise ConfigError(name, composed[name], f"allowed with weights=pretrained, not {weights}")
+    return bool(weights == "pretrained")
+
+
+def _shipped(composed: Composed, name: str) -> Any:
+    """The value of a setting in the yaml of the option that was chosen."""
+    group, _, setting = name.partition(".")
+    return read_option(group, composed[f"{group}.name"])[setting]
 
 
 def dtype(composed: Composed, name: str) -> str:
@@ -166,7 +193,8 @@ def _used_by_datasets(name: str) -> list[object]:
 
 
 def profiler(composed: Composed, name: str) -> dict[str, Any]:
-    whole_or_null(null="until the interval is narrow", at_least=1)(composed, f"{name}.repeats")
+    repeats = whole_or_null(null="until the interval is narrow", at_least=1, at_most=MOST_REPEATS)
+    repeats(composed, f"{name}.repeats")
     whole_or_null(null="all of them", at_least=1)(composed, f"{name}.num_samples")
     budget = composed[f"{name}.time_budget_s"]
     if not is_number(budget) or not budget > 0:

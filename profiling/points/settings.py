@@ -56,8 +56,8 @@ class Settings(Mapping[str, Any]):
                 allowed = "allowed is the name of an environment variable that is set"
                 raise self.refuse(name, allowed)
 
-    def require_whole(self, name: str, *, at_least: int) -> None:
-        require_whole(f"{self._place}.{name}", self[name], at_least=at_least)
+    def require_whole(self, name: str, *, at_least: int, at_most: int | None = None) -> None:
+        require_whole(f"{self._place}.{name}", self[name], at_least=at_least, at_most=at_most)
 
     def require_options(self, name: str) -> None:
         """Options by name, or null."""

@@ -2,78 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from statistics import median, mode
 
+from profiling.costs.phase_costs import PhaseCosts
+from profiling.engines.engine import Footprint
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
-from profiling.machine.peaks import Peaks, Placement, cache_folder, find_peaks
+from profiling.machine.noise import NoiseLimits
+from profiling.machine.peaks import NoPeaks, Peaks, Placement, cache_folder, find_peaks
 from profiling.records import DERIVED, Reading, unavailable
 
-_NOT_KNOWN = "needs the phase's time, its FLOPs and the size of its weights"
+_UNKNOWN = "needs the phase's time, its FLOPs and the size of its weights"
 
 
 def place_phases(
-    workload: Workload, readings: Iterable[Reading], *, target_s: float, copy_bytes: int
+    workload: Workload,
+    readings: Sequence[Reading],
+    *,
+    limits: NoiseLimits,
+    target_s: float,
+    copy_bytes: int,
+    most_batches: int,
 ) -> Iterator[Reading]:
-    """Utilization, intensity and least time of every phase whose time and FLOPs are known."""
-    footprint = workload.engine.footprint()
+    """Utilization, intensity and least time of every phase whose time and FLOPs are known.
+
+    A repeat's time is compared with the costs of the batch that it timed, of at most so many
+    different batches.
+    """
     try:
-        costs = workload.engine.costs(
-            workload.encode(0), length=workload.max_new_tokens, cross_check=False
-        )
+        costs = _count(workload, readings, most_batches)
     except Unsupported as reason:
         for phase in COUNTED_PHASES:
             yield from _unplaced(phase, str(reason))
         return
-    peaks = find_peaks(
-        footprint.device,
-        footprint.dtype or "float32",
-        folder=cache_folder(),
+    timed = {phase: list(_pair(phase, readings, costs)) for phase in COUNTED_PHASES}
+    peaks = _find_peaks(
+        workload.engine.footprint(),
+        limits=limits,
         target_s=target_s,
         copy_bytes=copy_bytes,
+        reached=_highest_rate(timed) if costs[0].as_computed else 0.0,
     )
-    yield from peaks.readings()
-    known = {r.metric: r.value for r in readings if r.is_aggregate}
-    for phase in COUNTED_PHASES:
-        yield from _place(phase, known, costs.moved_bytes[phase], peaks)
+    yield from _without_peaks(peaks) if isinstance(peaks, NoPeaks) else peaks.readings()
+    known = {r.metric for r in readings if r.is_aggregate and r.value is not None}
+    for phase, pairs in timed.items():
+        if not pairs or f"flops_{phase}" not in known:
+            yield from _unplaced(phase, _UNKNOWN)
+            continue
+        yield from _traffic(phase, costs[0])
+        yield from _limits(phase, pairs, peaks)
 
 
-def _place(
-    phase: str, known: Mapping[str, float | None], moved: int | None, peaks: Peaks
-) -> Iterator[Reading]:
-    flops, time_s = known.get(f"flops_{phase}"), known.get(f"{phase}_s")
-    if flops is None or time_s is None or moved is None:
-        yield from _unplaced(phase, _NOT_KNOWN)
+def _count(
+    workload: Workload, readings: Sequence[Reading], most_batches: int
+) -> Mapping[int, PhaseCosts]:
+    """The costs of the first batch and of those that were timed, by the batch's number."""
+    timed = dict.fromkeys(r.batch for r in readings if r.metric == "latency_s" and r.batch)
+    chosen = [0, *(batch for batch in timed if batch)][:most_batches]
+    return {
+        batch: workload.engine.costs(
+            workload.encode(batch), length=workload.max_new_tokens, cross_check=False
+        )
+        for batch in chosen
+    }
+
+
+# FLOPs and bytes of a phase in the batch that a repeat timed, and its seconds.
+Timed = tuple[float, float, float]
+
+
+def _pair(
+    phase: str, readings: Sequence[Reading], costs: Mapping[int, PhaseCosts]
+) -> Iterator[Timed]:
+    for reading in readings:
+        if reading.metric != "latency_s" or reading.phase != phase or reading.batch is None:
+            continue
+        counted = costs.get(reading.batch)
+        if counted is None or not reading.value:
+            continue
+        flops, moved = counted.flops(phase), counted.moved_bytes[phase]
+        if flops is not None and moved is not None:
+            yield float(flops), float(moved), reading.value
+
+
+def _highest_rate(timed: Mapping[str, Sequence[Timed]]) -> float:
+    """The highest FLOP/s of a phase in the median of its repeats."""
+    rates = [median(flops / s for flops, _, s in pairs) for pairs in timed.values() if pairs]
+    return max(rates, default=0.0)
+
+
+def _find_peaks(
+    footprint: Footprint,
+    *,
+    limits: NoiseLimits,
+    target_s: float,
+    copy_bytes: int,
+    reached: float,
+) -> Peaks | NoPeaks:
+    if footprint.dtype is None:
+        return NoPeaks("the engine does not show the dtype that it computes in")
+    try:
+        return find_peaks(
+            footprint.device,
+            footprint.dtype,
+            folder=cache_folder(),
+            target_s=target_s,
+            copy_bytes=copy_bytes,
+            limits=limits,
+            reached_flops_per_s=reached,
+        )
+    except NoPeaks as error:
+        return error
+
+
+def _without_peaks(error: NoPeaks) -> Iterator[Reading]:
+    yield unavailable("run", "peak_flops_per_s", "FLOP/s", str(error))
+    yield unavailable("run", "peak_bytes_per_s", "bytes/s", str(error))
+
+
+def _traffic(phase: str, costs: PhaseCosts) -> Iterator[Reading]:
+    flops, moved = costs.flops(phase), costs.moved_bytes[phase]
+    if not flops or not moved:
         return
-    placement = Placement(flops=flops, moved_bytes=float(moved), duration_s=time_s, peaks=peaks)
-    yield from _readings(phase, placement)
+    source = "counted operations and least traffic of the first full batch"
+    reading = partial(Reading, phase=phase, status=DERIVED, source=source)
+    yield reading(metric=f"intensity_{phase}", value=flops / moved, unit="FLOP/byte")
+    yield reading(metric=f"moved_{phase}_bytes", value=float(moved), unit="bytes")
 
 
-def _readings(phase: str, placement: Placement) -> Iterator[Reading]:
+def _limits(phase: str, pairs: Sequence[Timed], peaks: Peaks | NoPeaks) -> Iterator[Reading]:
+    if isinstance(peaks, NoPeaks):
+        yield from _unplaced(phase, str(peaks))
+        yield unavailable(phase, f"least_{phase}_s", "s", str(peaks))
+        return
+    placed = [
+        Placement(flops=flops, moved_bytes=moved, duration_s=seconds, peaks=peaks)
+        for flops, moved, seconds in pairs
+    ]
     roof = (
-        f"bound by {placement.bound_by}; peaks measured on this device in {placement.peaks.dtype}"
+        f"bound by {mode(one.bound_by for one in placed)}; peaks measured on this device in"
+        f" {peaks.dtype}; median of {len(placed)} repeats, each with the costs of its batch"
     )
-    peaks = placement.peaks
     share = partial(Reading, phase=phase, unit="1", status=DERIVED, source=roof)
     yield _bounded(
-        share(metric=f"mfu_{phase}", value=placement.flops_utilization),
+        share(metric=f"mfu_{phase}", value=median(one.flops_utilization for one in placed)),
         f"faster than the highest rate that was measured here, {peaks.flops_per_s:.3g} FLOP/s",
     )
     yield _bounded(
-        share(metric=f"mbu_{phase}", value=placement.bandwidth_utilization),
+        share(metric=f"mbu_{phase}", value=median(one.bandwidth_utilization for one in placed)),
         f"faster than memory, {peaks.bytes_per_s:.3g} bytes/s: the weights stay in a cache",
     )
-    values = {
-        f"intensity_{phase}": (placement.intensity, "FLOP/byte"),
-        f"least_{phase}_s": (placement.lower_bound_s, "s"),
-        f"moved_{phase}_bytes": (placement.moved_bytes, "bytes"),
-    }
-    for metric, (value, unit) in values.items():
-        yield Reading(
-            phase=phase, metric=metric, value=value, unit=unit, status=DERIVED, source=roof
-        )
+    yield Reading(
+        phase=phase,
+        metric=f"least_{phase}_s",
+        value=median(one.lower_bound_s for one in placed),
+        unit="s",
+        status=DERIVED,
+        source=roof,
+    )
 
 
 def _bounded(reading: Reading, beyond: str) -> Reading:

@@ -1,4 +1,4 @@
-"""CIDEr-D of captions: likeness of rare word runs, after Vedantam, Zitnick and Parikh (2015)."""
+"""CIDEr-D of captions: similarity of rare n-grams, after Vedantam, Zitnick and Parikh (2015)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from profiling.quality.normalizing import (
     NORMALIZER,
     NOT_COMPARABLE,
     pair_with_all,
-    read_off,
 )
 from profiling.quality.registry import Answered, Judging, captions, metric
-from profiling.records import Reading
+from profiling.records import MEASURED, Reading, reading, unavailable
 
 LONGEST = 4
 SIGMA = 6.0
@@ -25,24 +24,24 @@ Weights = Mapping[tuple[str, ...], float]
 def score_cider(answers: Sequence[Answered], _: Judging) -> Iterable[Reading]:
     pairs = pair_with_all(answers)
     if not pairs:
-        return [read_off("cider_d", None, NO_REFERENCE)]
+        return [unavailable("cider_d", NO_REFERENCE)]
     if len(pairs) < 2:
-        return [read_off("cider_d", None, "rarity of words needs at least two samples")]
+        return [unavailable("cider_d", "the rarity of an n-gram needs at least two samples")]
     rarity = _measure_rarity([references for references, _ in pairs])
     value = math.fsum(_judge(a, refs, rarity, len(pairs)) for refs, a in pairs) / len(pairs)
     source = f"own CIDEr-D on {len(pairs)} samples, normalizer {NORMALIZER}; {NOT_COMPARABLE}"
-    return [read_off("cider_d", value, source)]
+    return [reading("cider_d", value=value, status=MEASURED, source=source)]
 
 
 def _measure_rarity(references: Sequence[Sequence[str]]) -> dict[tuple[str, ...], float]:
-    """log(samples / samples whose references hold the run of words)."""
+    """log(samples / samples whose references hold the n-gram)."""
     seen: Counter[tuple[str, ...]] = Counter()
     for texts in references:
-        seen.update({run for text in texts for run in _count_runs(text)})
-    return {run: math.log(len(references) / count) for run, count in seen.items()}
+        seen.update({ngram for text in texts for ngram in _count_ngrams(text)})
+    return {ngram: math.log(len(references) / count) for ngram, count in seen.items()}
 
 
-def _count_runs(text: str) -> Counter[tuple[str, ...]]:
+def _count_ngrams(text: str) -> Counter[tuple[str, ...]]:
     words = text.split()
     return Counter(
         tuple(words[start : start + length])
@@ -54,18 +53,18 @@ def _count_runs(text: str) -> Counter[tuple[str, ...]]:
 def _judge(answer: str, references: Sequence[str], rarity: Weights, samples: int) -> float:
     unseen = math.log(samples)
     given = _weigh(answer, rarity, unseen)
-    likeness = [
-        _compare(given, _weigh(reference, rarity, unseen)) * _punish_length(answer, reference)
+    similarities = [
+        _compare(given, _weigh(reference, rarity, unseen)) * _length_penalty(answer, reference)
         for reference in references
     ]
-    return 10 * math.fsum(likeness) / len(likeness)
+    return 10 * math.fsum(similarities) / len(similarities)
 
 
 def _weigh(text: str, rarity: Weights, unseen: float) -> list[dict[tuple[str, ...], float]]:
-    """Counts times rarity, one table for each length of run."""
+    """Counts times rarity, one table per length of n-gram."""
     tables: list[dict[tuple[str, ...], float]] = [{} for _ in range(LONGEST)]
-    for run, count in _count_runs(text).items():
-        tables[len(run) - 1][run] = count * rarity.get(run, unseen)
+    for ngram, count in _count_ngrams(text).items():
+        tables[len(ngram) - 1][ngram] = count * rarity.get(ngram, unseen)
     return tables
 
 
@@ -74,14 +73,14 @@ def _compare(given: Sequence[Weights], wanted: Sequence[Weights]) -> float:
     cosines = []
     for ours, theirs in zip(given, wanted, strict=True):
         shared = math.fsum(
-            min(w, theirs[run]) * theirs[run] for run, w in ours.items() if run in theirs
+            min(w, theirs[ngram]) * theirs[ngram] for ngram, w in ours.items() if ngram in theirs
         )
         size = math.hypot(*ours.values()) * math.hypot(*theirs.values())
         cosines.append(shared / size if size else 0.0)
     return math.fsum(cosines) / LONGEST
 
 
-def _punish_length(answer: str, reference: str) -> float:
-    """A Gaussian of the difference in length, which keeps repetition from paying."""
+def _length_penalty(answer: str, reference: str) -> float:
+    """A Gaussian of the difference in length, so that repetition does not raise the score."""
     difference = len(answer.split()) - len(reference.split())
     return math.exp(-(difference**2) / (2 * SIGMA**2))

@@ -1,4 +1,4 @@
-"""How many references say nothing once normalized, and how many samples that leaves out."""
+"""References that are empty after normalization, and the samples that are left out for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from profiling.quality.normalizing import (
     NORMALIZER,
     choose_reference,
     normalize,
-    read_off,
 )
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.records import Reading
+from profiling.records import MEASURED, Reading, reading
 
 
 @metric("empty_references", applies=always)
@@ -21,6 +20,6 @@ def count_empty(answers: Sequence[Answered], judging: Judging) -> Iterable[Readi
     left_out = sum(choose_reference(a.references, judging.headline) is None for a in answers)
     source = f"counted, {judging.headline} reference, normalizer {NORMALIZER}"
     return [
-        read_off("empty_references", empty, source),
-        read_off("wer_left_out_samples", left_out, source),
+        reading("empty_references", value=empty, status=MEASURED, source=source),
+        reading("wer_left_out_samples", value=left_out, status=MEASURED, source=source),
     ]

@@ -1,4 +1,4 @@
-"""The named, versioned text normalizer, and the reference that a sample is held against."""
+"""The named, versioned text normalizer, and the reference that an answer is compared with."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from profiling.quality.registry import FIRST, PHASE, Answered
-from profiling.records import MEASURED, Reading, unavailable
+from profiling.quality.registry import FIRST, Answered
 
 NORMALIZER = "words-1"
 _NOT_A_WORD = re.compile(r"[^\w']+")
 
 
 def normalize(text: str) -> str:
-    """Lower case; all but word characters and apostrophes is space; one space between words."""
+    """Lower case; words divided by single spaces; only word characters and apostrophes are kept."""
     return _NOT_A_WORD.sub(" ", text.lower()).strip()
 
 
 def choose_reference(references: Sequence[str], headline: str) -> str | None:
-    """The reference, as it was written, that the headline error rate is against.
+    """The reference, as it was written, that the headline error rate uses.
 
-    The majority is counted over normalized spellings and the first on ties wins; references
-    that normalize to nothing have no vote. None where nothing is left to be held against.
+    The majority is counted over normalized spellings; on ties the first wins. References that are
+    empty after normalization do not count. None where no reference is left.
     """
     if headline == FIRST:
         return references[0] if references and normalize(references[0]) else None
@@ -55,10 +54,3 @@ def pair_with_all(answers: Sequence[Answered]) -> list[tuple[list[str], str]]:
 
 NOT_COMPARABLE = "not comparable with published full-set values"
 NO_REFERENCE = f"no sample has a reference that is not empty after normalizer {NORMALIZER}"
-
-
-def read_off(metric: str, value: float | None, source: str, *, status: str = MEASURED) -> Reading:
-    """A quality reading of the whole run; without a value the source is the reason."""
-    if value is None:
-        return unavailable(PHASE, metric, "1", source)
-    return Reading(phase=PHASE, metric=metric, value=value, unit="1", status=status, source=source)

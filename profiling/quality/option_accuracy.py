@@ -1,4 +1,4 @@
-"""Share of multiple-choice answers that name the right option, and of those that name none."""
+"""Option accuracy: the share of multiple-choice answers that name the right option."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from profiling.quality.accuracy import read_accuracy
-from profiling.quality.normalizing import read_off
 from profiling.quality.registry import OPTION, Answered, Judging, metric
-from profiling.records import Reading
+from profiling.records import MEASURED, Reading, reading, unavailable
 
 OPTION_NORMALIZER = "option-1"
 
@@ -25,8 +24,9 @@ _BRACKETED = re.compile(rf"[(\[]\s*({_MARK})\s*[)\]]")
 def parse_option(text: str) -> str | None:
     """The option that an answer names, as a digit string or an upper-case letter.
 
-    What is stated ("the answer is 2") goes before what stands first ("2. red", "(2) red"), that
-    before the only option in brackets. The last statement counts: reasoning comes before it.
+    A statement ("the answer is 2") has priority over an option at the start ("2. red", "(2) red"),
+    and that over the only option in brackets. Of several statements the last one counts, because
+    reasoning comes before it.
     """
     stated = [match for match in _STATED.finditer(text) if _is_option(match)]
     if stated:
@@ -39,7 +39,7 @@ def parse_option(text: str) -> str | None:
 
 
 def _is_option(match: re.Match[str]) -> bool:
-    """A letter before a space is more likely a word ("a dog", "I see") than an option."""
+    """A letter followed by a space is more likely a word ("a dog", "I see") than an option."""
     return match[1].isdigit() or not match["after"].isspace()
 
 
@@ -49,7 +49,7 @@ def _spell(mark: str) -> str:
 
 @metric("option_accuracy", applies=lambda judging: judging.accuracy == OPTION)
 def score_options(answers: Sequence[Answered], _: Judging) -> Iterable[Reading]:
-    """An answer that names no option is wrong; a reference that names none judges nothing."""
+    """An answer without an option is wrong; a sample without one in its references is left out."""
     judged = [
         (parse_option(answered.answer), right)
         for answered in answers
@@ -60,10 +60,15 @@ def score_options(answers: Sequence[Answered], _: Judging) -> Iterable[Reading]:
         [float(named in right) for named, right in judged], "option_accuracy", normalizer
     )
     if not judged:
-        yield read_off("option_parse_failure_rate", None, "no reference names an option")
+        yield unavailable("option_parse_failure_rate", "no reference names an option")
         return
     failures = sum(named is None for named, _ in judged)
-    yield read_off("option_parse_failure_rate", failures / len(judged), normalizer)
+    yield reading(
+        "option_parse_failure_rate",
+        value=failures / len(judged),
+        status=MEASURED,
+        source=normalizer,
+    )
 
 
 def _right_options(references: Sequence[str]) -> set[str]:

@@ -1,12 +1,11 @@
-"""How unlikely the reference is to the model: finer than any error rate of what it answers."""
+"""Negative log-likelihood of the references: a finer measure of quality than any error rate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from profiling.quality.normalizing import read_off
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.records import DERIVED, Reading
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.statistics.means import estimate_mean
 
 BOUNDS = ("reference_nll_ci_low", "reference_nll_ci_high")
@@ -17,17 +16,19 @@ def score_reference_nll(answers: Sequence[Answered], judging: Judging) -> Iterab
     values = [a.reference_nll for a in answers if a.reference_nll is not None]
     if not values:
         reason = "no reference's likelihood is known"
-        return [read_off(name, None, reason) for name in ("reference_nll", *BOUNDS)]
-    source = f"log-softmax of the model's logits, {judging.headline} reference, nats a token"
+        return [unavailable(name, reason) for name in ("reference_nll", *BOUNDS)]
+    source = f"log-softmax of the model's logits, {judging.headline} reference, nats per token"
     source += f", mean over {len(values)} of {len(answers)} samples"
-    return [read_off("reference_nll", sum(values) / len(values), source), *_bound(values)]
+    mean = sum(values) / len(values)
+    row = reading("reference_nll", value=mean, status=MEASURED, source=source)
+    return [row, *_bound(values)]
 
 
 def _bound(values: Sequence[float]) -> Iterable[Reading]:
     if len(values) < 2:
-        reason = "the samples are fewer than two: their spread is unknown"
-        return [read_off(name, None, reason) for name in BOUNDS]
+        reason = "fewer than two samples: their spread is unknown"
+        return [unavailable(name, reason) for name in BOUNDS]
     interval = estimate_mean(values).interval
     method = "95% interval of the mean over samples, Student's t"
     bounds = zip(BOUNDS, (interval.low, interval.high), strict=True)
-    return [read_off(name, bound, method, status=DERIVED) for name, bound in bounds]
+    return [reading(name, value=end, status=DERIVED, source=method) for name, end in bounds]

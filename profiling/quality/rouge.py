@@ -1,4 +1,4 @@
-"""ROUGE-L of captions: the longest common run of words in order, averaged over samples."""
+"""ROUGE-L of captions: the longest common subsequence of words, averaged over samples."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from profiling.quality.normalizing import (
     NORMALIZER,
     NOT_COMPARABLE,
     pair_with_all,
-    read_off,
 )
 from profiling.quality.registry import Answered, Judging, captions, metric
-from profiling.records import Reading
+from profiling.records import MEASURED, Reading, reading, unavailable
 
-# How much more recall weighs than precision, as in the COCO caption evaluation.
+# The weight of recall against precision, as in the COCO caption evaluation.
 BETA = 1.2
 
 
@@ -25,14 +24,14 @@ BETA = 1.2
 def score_rouge(answers: Sequence[Answered], _: Judging) -> Iterable[Reading]:
     pairs = pair_with_all(answers)
     if not pairs:
-        return [read_off("rouge_l", None, NO_REFERENCE)]
+        return [unavailable("rouge_l", NO_REFERENCE)]
     value = fsum(measure_overlap(answer, references) for references, answer in pairs) / len(pairs)
     source = f"LCS by rapidfuzz, beta {BETA}, normalizer {NORMALIZER}; {NOT_COMPARABLE}"
-    return [read_off("rouge_l", value, source)]
+    return [reading("rouge_l", value=value, status=MEASURED, source=source)]
 
 
 def measure_overlap(answer: str, references: Sequence[str]) -> float:
-    """Best precision and best recall over the references, joined as F-beta."""
+    """F-beta of the best precision and the best recall over the references."""
     words = answer.split()
     if not words:
         return 0.0

@@ -1,4 +1,4 @@
-"""VQA accuracy by the official rule: soft agreement with the other people who answered."""
+"""VQA accuracy by the official rule: agreement with the other people who answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four
     "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"
 }  # fmt: skip
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-# Only the contractions that are told from another word once an apostrophe is missing.
+# Only the contractions that are unambiguous once an apostrophe is missing.
 CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
     haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't
@@ -51,7 +51,7 @@ def normalize_answer(text: str) -> str:
 
 
 def _strip_punctuation(text: str) -> str:
-    """A mark beside a space vanishes everywhere in the text, one within a word parts it."""
+    """A mark that occurs beside a space is deleted everywhere, another one becomes a space."""
     stripped = text
     for mark in PUNCTUATION:
         beside_space = f"{mark} " in text or f" {mark}" in text
@@ -60,10 +60,10 @@ def _strip_punctuation(text: str) -> str:
 
 
 def judge_answer(answer: str, references: Sequence[str]) -> float:
-    """Mean over the people left out in turn of min(1, agreeing others / 3).
+    """Mean of min(1, agreeing others / 3), each person left out in turn.
 
-    With fewer than four people all the others suffice (with one person, that one), so that
-    full agreement is 1 for every number of references.
+    With fewer than four people the 3 is the number of the others (with one person, that one), so
+    that full agreement is 1 for every number of references.
     """
     given = normalize_answer(answer)
     agreeing = Counter(map(normalize_answer, references))[given]

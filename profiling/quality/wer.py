@@ -1,4 +1,4 @@
-"""Word error rate over the whole set of samples, with what it is made of."""
+"""Word error rate over the whole set of samples, and the counts of edits behind it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from profiling.quality.normalizing import (
     normalize,
     pair_with_all,
     pair_with_reference,
-    read_off,
 )
 from profiling.quality.registry import Answered, Judging, always, metric
-from profiling.records import DERIVED, Reading
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.statistics.means import bound_ratio
 
 COLUMNS = (
@@ -29,11 +28,12 @@ COLUMNS = (
     "wer_mean_clipped",
     "wer_best_reference",
 )
+BOUNDS = ("wer_ci_low", "wer_ci_high")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edits:
-    """What turns a reference into an answer, in words."""
+    """The edits of words that turn a reference into an answer."""
 
     substitutions: int
     deletions: int
@@ -50,7 +50,7 @@ class Edits:
 
 
 def count_edits(reference: str, answer: str) -> Edits:
-    """Both sides normalized, the reference not empty."""
+    """The edits between two normalized texts; the reference must not be empty."""
     output = jiwer.process_words(reference, answer)
     return Edits(
         substitutions=output.substitutions,
@@ -61,7 +61,7 @@ def count_edits(reference: str, answer: str) -> Edits:
 
 
 def sample_wer(answer: str, references: Sequence[str], headline: str) -> float | None:
-    """The error rate of one answer; None where its reference is empty after normalization."""
+    """The error rate of one answer; None where no reference is left after normalization."""
     reference = choose_reference(references, headline)
     if reference is None:
         return None
@@ -72,11 +72,12 @@ def sample_wer(answer: str, references: Sequence[str], headline: str) -> float |
 def score_wer(answers: Sequence[Answered], judging: Judging) -> Iterable[Reading]:
     pairs = pair_with_reference(answers, judging.headline)
     if not pairs:
-        return [read_off(name, None, NO_REFERENCE) for name in COLUMNS]
+        return [unavailable(name, NO_REFERENCE) for name in (*COLUMNS, *BOUNDS)]
     edits = [count_edits(reference, answer) for reference, answer in pairs]
     source = f"jiwer, {judging.headline} reference, normalizer {NORMALIZER}"
     values = _add_up(edits) | {"wer_best_reference": find_best_rate(answers)}
-    return [*(read_off(name, values[name], source) for name in COLUMNS), *_bound(edits, source)]
+    rows = [reading(name, value=values[name], status=MEASURED, source=source) for name in COLUMNS]
+    return [*rows, *_bound(edits, source)]
 
 
 def _add_up(edits: Sequence[Edits]) -> dict[str, float]:
@@ -92,7 +93,7 @@ def _add_up(edits: Sequence[Edits]) -> dict[str, float]:
 
 
 def find_best_rate(answers: Sequence[Answered]) -> float:
-    """Corpus WER where each answer is held against the reference it is nearest to."""
+    """Corpus WER where each answer is compared with the nearest of its references."""
     nearest = [
         min((count_edits(reference, answer) for reference in references), key=_nearness)
         for references, answer in pair_with_all(answers)
@@ -104,14 +105,12 @@ def _nearness(edits: Edits) -> tuple[float, int]:
     return edits.rate, -edits.reference_words
 
 
-def _bound(edits: Sequence[Edits], source: str) -> Iterable[Reading]:
-    """Samples, not words, are what was drawn: the interval is over samples."""
+def _bound(edits: Sequence[Edits], source: str) -> list[Reading]:
+    """The interval is over samples, because samples and not words were drawn."""
     interval = bound_ratio([edit.total for edit in edits], [edit.reference_words for edit in edits])
     if interval is None:
-        reason = "the samples are fewer than two or do not differ: their spread is unknown"
-        yield read_off("wer_ci_low", None, reason)
-        yield read_off("wer_ci_high", None, reason)
-        return
+        reason = "fewer than two samples, or samples that do not differ: their spread is unknown"
+        return [unavailable(name, reason) for name in BOUNDS]
     method = f"95% interval of a ratio over samples; {source}"
-    yield read_off("wer_ci_low", max(0.0, interval.low), method, status=DERIVED)
-    yield read_off("wer_ci_high", interval.high, method, status=DERIVED)
+    ends = zip(BOUNDS, (max(0.0, interval.low), interval.high), strict=True)
+    return [reading(name, value=end, status=DERIVED, source=method) for name, end in ends]

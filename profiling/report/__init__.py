@@ -8,6 +8,6 @@ from profiling.report.read.runs import (
     Runs,
     read_runs,
 )
-from profiling.report.write.export import to_frame
+from profiling.report.write.csv_json import to_frame
 
 __all__ = ["ReportError", "Run", "Runs", "read_runs", "to_frame"]

@@ -15,7 +15,7 @@ from profiling.report.read.runs import (
     Runs,
     read_runs,
 )
-from profiling.report.write.export import to_csv, to_json
+from profiling.report.write.csv_json import to_csv, to_json
 
 PROGRAM = "python -m profiling.report"
 RESULTS, PAGES = "results", "pretty_results"
@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; a mistake of the person who typed it is one line and status 2."""
+    """Run one command; a user's mistake is one line and status 2."""
     try:
         return _choose(arguments)(arguments)
     except ReportError as mistake:
@@ -42,7 +42,7 @@ def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
 
 
 def write_report(arguments: Sequence[str]) -> int:
-    """The pages, or only the files that were asked for."""
+    """Write the pages, or only the requested files."""
     options = _report_parser().parse_args(arguments)
     found = read_all(Path(options.results_dir))
     if not _write_files(found, options, arguments):
@@ -51,7 +51,7 @@ def write_report(arguments: Sequence[str]) -> int:
 
 
 def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[str]) -> bool:
-    """The files that were asked for; whether there were any."""
+    """Write the requested files; gives whether there were any."""
     if options.csv:
         write_text(options.csv, to_csv(found.runs))
     if options.json:
@@ -89,7 +89,7 @@ def _write_pages(found: Runs, output: Path, arguments: Sequence[str]) -> None:
 def _report_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
-        description="Markdown pages of all runs, or the one file that is asked for.",
+        description="Markdown pages of all runs, or only the requested file.",
         epilog=f"Other commands: {PROGRAM} compare | gate | best, each with its own --help.",
     )
     parser.add_argument("results_dir", nargs="?", default=RESULTS)
@@ -103,11 +103,11 @@ def _report_parser() -> argparse.ArgumentParser:
 
 
 def run_compare(arguments: Sequence[str]) -> int:
-    """Two runs, paired; the status is 0 whatever comes out."""
+    """Compare two runs; the status is 0 for any result."""
     from profiling.report.read.selection import select_rounds
     from profiling.report.say.two_runs import write_comparison
 
-    parser = _pair_parser("compare", "A", "B", "Hold two runs against each other.")
+    parser = _pair_parser("compare", "A", "B", "Compare two runs.")
     options = parser.parse_args(arguments[1:])
     runs = _read_for_selection(options.results)
     pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]
@@ -116,7 +116,7 @@ def run_compare(arguments: Sequence[str]) -> int:
 
 
 def run_gate(arguments: Sequence[str]) -> int:
-    """Status 0 when every metric passes, 1 when one fails, 2 when judging is refused."""
+    """Judge a run; status 0: every metric passes, 1: one fails, 2: the runs cannot be judged."""
     from profiling.report.read.selection import select_rounds
     from profiling.report.say.gate import judge_all, parse_limit
     from profiling.report.say.two_runs import check_comparable
@@ -152,12 +152,12 @@ def _pair_parser(name: str, first: str, second: str, description: str) -> _Parse
 
 
 def _read_for_selection(results_dir: Path) -> list[Run]:
-    """The runs to select from, which may be none where folders are named."""
+    """The runs to select from; none where folders are named and there is no results folder."""
     return _read_and_tell(results_dir).runs if results_dir.is_dir() else []
 
 
 def run_best(arguments: Sequence[str]) -> int:
-    """Status 1 when no run meets the conditions."""
+    """Find the best run; status 1: no run meets the conditions."""
     from profiling.report.say.best import check_objective, parse_condition, write_best
 
     parser = _Parser(prog=f"{PROGRAM} best", description="The best run that meets conditions.")
@@ -176,7 +176,7 @@ def run_best(arguments: Sequence[str]) -> int:
 
 
 def read_all(results_dir: Path) -> Runs:
-    """Every run of a folder; what had to be left out is named on the error stream."""
+    """Every run of a folder; records that cannot be read are named on the error stream."""
     if not results_dir.is_dir():
         raise ReportError(f"{results_dir}: there is no such results folder")
     found = _read_and_tell(results_dir)
@@ -193,7 +193,7 @@ def _read_and_tell(results_dir: Path) -> Runs:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write one file whole, making its folder where needed."""
+    """Write one file, and its folder where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

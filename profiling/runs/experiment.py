@@ -18,7 +18,7 @@ from profiling.machine.nvml import board_of
 from profiling.machine.peak_watch import PeakWatch
 from profiling.points.point import Point
 from profiling.probes.roofline import place_phases
-from profiling.quality import Answered, sample_wer, score
+from profiling.quality import Answered, sample_wer, score, score_nothing
 from profiling.quality.normalizing import choose_reference
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
 from profiling.samples.samples import Sample, batches, full_batches
@@ -27,7 +27,6 @@ Notify = Callable[[str], None]
 
 _NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
 _LOAD_SAMPLE_S = 0.01
-_TEXT_METRICS = ("wer", "cer", "accuracy", "reference_nll")
 _COUNTS = ("num_question_tokens", "num_prompt_tokens", "num_visual_tokens", "num_new_tokens")
 
 
@@ -106,7 +105,8 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         readings.extend(gate.readings())
         noise.extend([gate.reason] if gate.reason else [])
     notify("placing phases under the roofline")
-    readings.extend(place_phases(workload, readings, **point.profiler["roofline"]))
+    limits = NoiseLimits(**point.profiler["noise"])
+    readings.extend(place_phases(workload, readings, limits=limits, **point.profiler["roofline"]))
     readings.extend(engine.readings(workload, loaded.loading))
     footprint = engine.footprint()
     return Findings(
@@ -270,7 +270,9 @@ def _judge(
     point: Point, samples: Sequence[Sample], answers: Sequence[dict[str, Any]]
 ) -> list[Reading]:
     if any(line["answer"] is None for line in answers):
-        return [unavailable("run", metric, "1", _NO_QUALITY) for metric in _TEXT_METRICS]
+        return score_nothing(
+            _NO_QUALITY, headline=point.headline_reference, accuracy=point.accuracy
+        )
     answered = [
         Answered(
             id=sample.id,

@@ -76,6 +76,13 @@ def count_results(session: Session, results: Sequence[JobReturn]) -> None:
         if result.status == JobStatus.COMPLETED:
             session.statuses.append(str(result.return_value))
         else:
+            count_broken(session, [result])
+
+
+def count_broken(session: Session, results: Sequence[JobReturn]) -> None:
+    """Count jobs that ended with an exception as failed, in one line each."""
+    for result in results:
+        if result.status != JobStatus.COMPLETED:
             session.progress.note(f"a job broke off: {_complaint(result)}")
             session.statuses.append(FAILED)
 

@@ -17,6 +17,7 @@ class Progress:
         self._total = total
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
+        self._signs = _find_signs(self._stream.encoding)
         self._done = 0
         self._durations_s: list[float] = []
         self._label = ""
@@ -61,7 +62,8 @@ class Progress:
 
     def _bar(self) -> str:
         filled = _WIDTH * self._done // max(1, self._total)
-        return "█" * filled + "·" * (_WIDTH - filled)
+        full, empty = self._signs
+        return full * filled + empty * (_WIDTH - filled)
 
     def _columns(self) -> int:
         """A line that wraps cannot be cleared. Some terminals report a width of 0."""
@@ -70,6 +72,15 @@ class Progress:
     def _clear(self) -> None:
         if self._live:
             self._stream.write("\r\033[2K")
+
+
+def _find_signs(encoding: str | None) -> tuple[str, str]:
+    """What a bar is made of; not every terminal has blocks."""
+    try:
+        "█·".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "#", "."
+    return "█", "·"
 
 
 def show_duration(seconds: float) -> str:

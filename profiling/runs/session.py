@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.machine.locks import LockError, hold, user_lock
 from profiling.machine.machine import (
     describe_machine,
     git_state,
@@ -23,6 +20,7 @@ from profiling.machine.machine import (
     resolve_device,
     usable_cores,
 )
+from profiling.models.positions import count_positions
 from profiling.models.weights import describe_weights, locate
 from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
@@ -61,7 +59,10 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
     folder = Path(point.dataset_folder)
     samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
     point = replace(point, num_samples=len(samples))
-    weights_digest = _weights_digest(point)
+    weights_digest, positions = _check_weights(point)
+    if positions is not None and point.max_new_tokens > positions:
+        allowed = f"allowed is a whole number from 1 to {positions}, the positions of this model"
+        raise ConfigError("max_new_tokens", point.max_new_tokens, allowed)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
         versions=_installed_versions(),
@@ -88,13 +89,15 @@ def _checked_samples(
     return samples, digest_samples(samples)
 
 
-_weights_seen: dict[tuple[str, str, str | None, str | None], str] = {}
+_weights_seen: dict[tuple[str, str, str | None, str | None], tuple[str, int | None]] = {}
 
 
-def _weights_digest(point: Point) -> str:
+def _check_weights(point: Point) -> tuple[str, int | None]:
+    """The digest of the weights, and how many positions their model has."""
     key = (point.model, point.weights, point.checkpoint, point.revision)
     if key not in _weights_seen:
-        _weights_seen[key] = locate(point).digest
+        source = locate(point)
+        _weights_seen[key] = source.digest, count_positions(source.config)
     return _weights_seen[key]
 
 
@@ -147,27 +150,20 @@ class Session:
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
         lock = results_dir / _LOCKS / plan.fingerprint
-        with self._hold(lock, "another process is running this very point"):
-            try:
+        try:
+            with self._hold(lock, "another process runs this point"):
                 outcome = self._run_locked(plan, results_dir)
-            except OSError as error:
-                outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
+        except LockError as error:
+            outcome = self._give_up(f"there is no record: {error}")
+        except OSError as error:
+            outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
         self.statuses.append(outcome.status)
         return outcome
 
-    @contextmanager
-    def _hold(self, path: Path, meanwhile: str) -> Iterator[None]:
-        """A lock that is released when its process ends, however it ends."""
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.progress.phase(f"waiting, since {meanwhile}")
-            lock.acquire(poll_interval=0.5)
-        try:
-            yield
-        finally:
-            lock.release()
+    def _hold(self, path: Path, reason: str) -> AbstractContextManager[None]:
+        return hold(
+            path, on_wait=lambda holder: self.progress.phase(f"waiting: {reason} ({holder})")
+        )
 
     def _run_locked(self, plan: Plan, results_dir: Path) -> Outcome:
         kept = _find_kept(plan)
@@ -213,7 +209,7 @@ class Session:
         """Runs that share a device would disturb each other's times."""
         if point.share_device:
             return nullcontext()
-        return self._hold(_device_lock(point.device), f"another run is measuring on {point.device}")
+        return self._hold(_device_lock(point.device), f"another run measures on {point.device}")
 
     def close(self) -> None:
         self._keeper.close()
@@ -225,8 +221,9 @@ class Session:
     def counts(self) -> str:
         counts = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
-        points = f"{len(self.statuses)} points" if len(self.statuses) != 1 else "1 point"
-        return f"{points}: {listed}"
+        ended = len(self.statuses)
+        share = f"{ended} of {self._total}" if ended < self._total else str(ended)
+        return f"{share} {'point' if self._total == 1 else 'points'}: {listed or 'none ended'}"
 
     def totals(self) -> str:
         models = "1 model" if self._keeper.num_loaded == 1 else f"{self._keeper.num_loaded} models"
@@ -235,14 +232,14 @@ class Session:
     def exit_status(self, *, single: bool) -> int:
         if single:
             return 0 if self.statuses == [COMPLETED] else 1
-        return 1 if FAILED in self.statuses else 0
+        return 1 if FAILED in self.statuses or len(self.statuses) < self._total else 0
 
 
 def _device_lock(device: str) -> Path:
     """One lock for each device and user, whatever folder the runs write to."""
     kind, _, number = device.partition(":")
     name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
-    return Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-{name}.lock"
+    return user_lock(name)
 
 
 def _gather_facts(plan: Plan) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from profiling.points.configuration import read_config
 from profiling.points.overrides import explain
 from profiling.points.point import order_for_loading
 from profiling.runs.announcing import announce, conclude, list_points
-from profiling.runs.launching import enter_launched_process, launch
+from profiling.runs.launching import count_broken, enter_launched_process, launch
 from profiling.runs.session import Plan, Session, plan_point
 
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ def run_sweep(
         arranged = [jobs[i] for i in order]
         # Compared by name: Hydra imports its plugins a second time, so the class is another one.
         if type(launcher).__name__ == "BasicLauncher":
-            launcher.launch(arranged, initial_job_idx=0)
+            count_broken(session, launcher.launch(arranged, initial_job_idx=0))
             totals = session.totals()
         else:
             launch(arranged, ordered, launcher, session)

@@ -1,1 +1,1 @@
-"""Every instrument held against answers that are known: python -m profiling.selfcheck."""
+"""Compares every instrument with known answers: python -m profiling.selfcheck."""

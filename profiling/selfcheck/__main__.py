@@ -1,4 +1,4 @@
-"""Prints what each instrument finds where the answer is known; exit status 1 if one is off."""
+"""Compares each instrument with a known answer; exit status 1 if one is off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from profiling.selfcheck.table import heading, lines, totals
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long the checks take; the settings of the probes are those of the profiler named."""
+    """The effort of the checks; `profiler` names the settings of the probes."""
 
     profiler: str
     repeats: int
@@ -50,18 +50,18 @@ QUICK = Effort(
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything: half a minute")
+    parser.add_argument("--quick", action="store_true", help="shorter checks: half a minute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args(arguments)
     with refusing():
         device = resolve_device(chosen.device)
-    # Nothing that is checked here may depend on a network.
+    # No check may depend on a network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     return report(list_checks(device, QUICK if chosen.quick else FULL))
 
 
 def report(checks: dict[str, Check]) -> int:
-    """Print the findings as they come, and say whether all is well."""
+    """Print the findings as they come; returns the exit status."""
     print(*heading(), sep="\n")
     findings: list[Finding] = []
     for finding in _perform_all(checks):
@@ -78,7 +78,7 @@ def _perform_all(checks: dict[str, Check]) -> Iterator[Finding]:
 
 def list_checks(device: str, effort: Effort) -> dict[str, Check]:
     """Every check by name, in the order of the table."""
-    # Imported here, since a wrong argument should not wait for torch.
+    # Imported here, so that a wrong argument is reported before torch is imported.
     from profiling.selfcheck import coverage, quality
     from profiling.selfcheck.tiny import compose
 

@@ -1,4 +1,4 @@
-"""The energy probe against counters whose joules, update period and wraps are known."""
+"""Compares the energy probe with counters of known joules, update period and wrap-around."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from profiling.selfcheck.simulated import (
 )
 
 TOLERANCE = 0.02
-# A phase that is a difference carries the errors of both sides.
+# A phase that is a difference has the errors of both sides.
 PHASE_TOLERANCE = 0.03
 PERIOD_S = 0.1
 PASSES_S = (0.01, 0.37, 10.0)
-# What is left before the wrap outlasts the idle stretch, and not the windows.
+# The counter wraps after the idle time and within the windows.
 RANGE_UJ, LEFT_UJ = 30_000_000_000, 2_000_000_000
 
 
 def check_counter(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A board's energy counter that moves ten times a second, and passes short and long."""
+    """A board's energy counter with ten updates per second, and short and long passes."""
     for pass_s in PASSES_S:
         world = World()
         load = Load(world=world, pass_s=pass_s)
@@ -50,7 +50,7 @@ def check_counter(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_power(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A board without a counter, whose power reading sees a quarter of the time."""
+    """A board without a counter, whose power reading covers a quarter of the time."""
     world = World()
     nvml = FakeNvml(world=world, period_s=PERIOD_S, has_energy=False)
     load = Load(world=world, pass_s=0.37)
@@ -59,7 +59,7 @@ def check_power(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_rapl(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A processor's counter that wraps while a window is open."""
+    """A processor's counter that wraps within a window."""
     world = World()
     load = Load(world=world, pass_s=0.37, device_type="cpu")
     with TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def check_rapl(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_phases(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Joules by phase, from windows of that phase alone."""
+    """Joules by phase, from windows of one phase each."""
     world = World()
     load = PhasedLoad(world)
     opener = nvml_opener(FakeNvml(world=world, period_s=PERIOD_S))
@@ -86,12 +86,12 @@ def check_phases(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_refusal(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Where the counter stands still there must be no number."""
+    """A counter that does not move must give no number."""
     world = World()
     opener = nvml_opener(FakeNvml(world=world, period_s=1e9))
     energy = _measure(opener, Load(world=world, pass_s=0.37), settings)["energy_j"]
     yield judge(
-        "energy, a counter that stands still",
+        "energy, a counter that does not move",
         expected="no number",
         found="no number" if energy.value is None else f"{energy.value:.5g} J",
         right=energy.value is None and energy.status == UNAVAILABLE,

@@ -1,4 +1,4 @@
-"""What a check found: the expected, the found, and a verdict, as a line of the table."""
+"""The result of a check, as a line of the table: expected, found, verdict."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def compare(
     tolerance: float,
     why: str = "",
 ) -> Finding:
-    """A number against the one that is known; `tolerance` is relative to the known one.
+    """Compare a number with a known one; `tolerance` is relative to the known one.
 
-    A probe that has no number where one is known is as wrong as one that has another.
+    A missing number is off.
     """
     deviation = math.inf if found is None else _deviation(expected, found)
     right = deviation <= tolerance
@@ -45,7 +45,7 @@ def compare(
         found="nothing" if found is None else show(found, unit),
         deviation="" if found is None else f"{deviation:.2%}",
         verdict=OK if right else OFF,
-        why="" if right else why or f"more than {tolerance:.3g} of the expected away",
+        why="" if right else why or f"deviates by more than {tolerance:.3g} of the expected value",
     )
 
 
@@ -56,7 +56,7 @@ def _deviation(expected: float, found: float) -> float:
 
 
 def judge(check: str, *, expected: str, found: str, right: bool, why: str = "") -> Finding:
-    """What is no number, or bounded from one side only."""
+    """A finding that is not a number, or has a one-sided limit."""
     verdict = OK if right else OFF
     return Finding(
         check=check, expected=expected, found=found, deviation="", verdict=verdict, why=why
@@ -64,7 +64,7 @@ def judge(check: str, *, expected: str, found: str, right: bool, why: str = "") 
 
 
 def cannot(check: str, *, expected: str, why: str, found: str = "-") -> Finding:
-    """What this machine does not let anybody measure, or not now."""
+    """A finding for what cannot be measured on this machine, or not now."""
     return Finding(
         check=check, expected=expected, found=found, deviation="", verdict=CANNOT, why=why
     )
@@ -76,7 +76,7 @@ def show(value: float, unit: str) -> str:
 
 
 def perform(name: str, check: Check) -> Iterator[Finding]:
-    """The findings of a check; one that breaks is off, whatever it broke with."""
+    """The findings of a check; a check that raises is off."""
     try:
         yield from check()
     except Exception as problem:

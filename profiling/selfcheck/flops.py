@@ -1,4 +1,4 @@
-"""The FLOP counter against operators and networks whose cost is known by arithmetic."""
+"""Compares the FLOP counter with arithmetic, for operators and networks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from profiling.probes.flops import TOLERANCES, FlopsProbe
 from profiling.selfcheck.finding import Finding, compare
 from profiling.selfcheck.tiny import describe_workload
 
-# Without inference mode the operators are those of the kernels, with it those of the library.
+# Without inference mode operators are those of the kernels, with it those of the library.
 MODES = {"cpu": torch.no_grad, "meta": torch.inference_mode}
 
 
 def check_operators() -> Iterator[Finding]:
-    """One operator of each kind; with and without values the counts are the same."""
+    """One operator of each kind; counts are the same with values and on the meta device."""
     for device, mode in MODES.items():
         for name, (work, known) in _operators(device).items():
             with mode(), FlopCounter() as counter:
@@ -63,7 +63,7 @@ def _operators(device: str) -> dict[str, tuple[Callable[[], Any], int]]:
 
 
 def check_family(name: str) -> Iterator[Finding]:
-    """What the probe reads on an embedded network, against its configuration's arithmetic."""
+    """The probe on an embedded network, compared with arithmetic from its configuration."""
     family, workload = describe_workload(name)
     geometry = geometry_of(family, workload.encode(0), workload.max_new_tokens)
     known = analytic_by_phase(family, geometry)

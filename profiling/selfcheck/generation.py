@@ -1,4 +1,4 @@
-"""An embedded model at work: exact lengths, and what watching it costs."""
+"""Generations of an embedded model: exact lengths, and the overhead of hooks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from profiling.statistics.ratios import Ratio, compare_pairs
 
 LENGTHS = (1, 2, 7)
 BATCH_SIZE = 2
-# Machines are shared: only what is beyond the interval by more than this is a fault.
+# Machines are shared: only an interval that lies above this ratio is a fault.
 LARGEST_OVERHEAD = 1.05
-TOO_WIDE = "the interval tells no overhead of 5% from none: repeat it on a quiet machine"
+TOO_WIDE = "the interval cannot exclude an overhead of 5%: repeat it on a quiet machine"
 
 
 def check_lengths(device: str) -> Iterator[Finding]:
-    """As many new tokens as asked, in the answer and in the timing."""
+    """The requested number of new tokens, in the answer and in the timing."""
     for length in LENGTHS:
         workload = tiny_workload(device=device, batch_size=BATCH_SIZE, max_new_tokens=length)
         engine = workload.engine
@@ -35,7 +35,7 @@ def _tokens(check: str, expected: int, found: float) -> Finding:
 
 
 def check_overhead(device: str, *, pairs: int, max_new_tokens: int) -> Iterator[Finding]:
-    """The same batch with hooks and without, in turns, so that drift meets both alike."""
+    """The same batch with and without hooks, alternating, so that drift affects both equally."""
     workload = tiny_workload(device=device, batch_size=1, max_new_tokens=max_new_tokens)
     _time_bare(workload)
     bare_s, watched_s = [], []
@@ -55,7 +55,7 @@ def _time_bare(workload: Workload) -> float:
 def judge_overhead(watched_s: Sequence[float], bare_s: Sequence[float]) -> Finding:
     ratio = compare_pairs(watched_s, bare_s)
     return Finding(
-        check="harness: watched pass over bare pass",
+        check="harness: pass with hooks over bare pass",
         expected="1",
         found=_show(ratio),
         deviation=f"{abs(ratio.value - 1):.2%}",

@@ -1,4 +1,4 @@
-"""The latency probe against passes whose every stretch is known."""
+"""Compares the latency probe with passes of known durations."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from profiling.selfcheck.scripted import (
     known_answers,
 )
 
-# Between two looks at the clock lie the hooks; a token more or less would be far beyond that.
+# Hooks run between two clock readings; one token more or less would exceed this by far.
 REAL_TOLERANCE = 0.05
-# What hooks take on a busy machine is little against stretches of this length.
+# Longer phases, so that the time of hooks on a busy machine is small in comparison.
 REAL_SLOWNESS = 2
 EXACT = 1e-6
 
 
 def check_on_host(settings: Mapping[str, Any], *, repeats: int) -> Iterator[Finding]:
-    """Passes that really take their time, on the clock that a CPU run uses."""
+    """Passes in real time, with the clock of a CPU run."""
     script_s = {name: REAL_SLOWNESS * seconds for name, seconds in SCRIPT_S.items()}
     yield from _check("host clock", RealTime(script_s=script_s), settings, repeats, REAL_TOLERANCE)
 
 
 def check_on_events(settings: Mapping[str, Any], *, repeats: int) -> Iterator[Finding]:
-    """Passes of a simulated GPU, on the clock that a GPU run uses."""
+    """Passes of a simulated GPU, with the clock of a GPU run."""
     gpu = SimulatedGpu(script_s=SCRIPT_S)
     yield from _check("events", gpu, settings, repeats, EXACT)
     yield compare(
-        "latency, events: waits for the GPU a pass",
+        "latency, events: synchronizations per pass",
         expected=1,
         found=gpu.waits / len(gpu.passes),
         unit="1",
         tolerance=0,
-        why="a headline pass waits once, after its end",
+        why="a timed pass synchronizes once, after its end",
     )
 
 

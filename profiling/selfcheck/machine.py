@@ -1,4 +1,4 @@
-"""What this machine can measure: its clock, counters, peaks, and whether it is quiet now."""
+"""Checks this machine: clock, counters, peaks, and current load."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from profiling.probes.instruments import Instruments, open_instruments
 from profiling.selfcheck.finding import Finding, cannot, compare, judge
 
 COARSEST_TICK_S = 1e-5
-LOOKS = 100_000
-# Clocks that are steered by the network may be moved by 0.05%.
+READS = 100_000
+# Network time synchronization may change the rate of a clock by 0.05%.
 RATE_TOLERANCE = 1e-3
 ABOVE_SHEET = 1.05
 LARGEST_POWER_W = 2000.0
@@ -36,8 +36,8 @@ EVENT_TOLERANCE = 0.05
 
 
 def check_clock(*, seconds: float) -> Iterator[Finding]:
-    looks = [time.perf_counter_ns() for _ in range(LOOKS)]
-    gaps_s = [(after - before) * 1e-9 for before, after in pairwise(looks)]
+    reads_ns = [time.perf_counter_ns() for _ in range(READS)]
+    gaps_s = [(after - before) * 1e-9 for before, after in pairwise(reads_ns)]
     tick_s = min((gap for gap in gaps_s if gap > 0), default=float("inf"))
     yield judge(
         "clock: finest step",
@@ -46,7 +46,7 @@ def check_clock(*, seconds: float) -> Iterator[Finding]:
         right=tick_s <= COARSEST_TICK_S,
     )
     yield judge(
-        f"clock: never goes back in {LOOKS:,} looks",
+        f"clock: never goes back in {READS:,} reads",
         expected="0 times",
         found=f"{sum(gap < 0 for gap in gaps_s)} times",
         right=min(gaps_s) >= 0,
@@ -55,7 +55,7 @@ def check_clock(*, seconds: float) -> Iterator[Finding]:
 
 
 def _check_rate(seconds: float) -> Finding:
-    """Against the oscillator itself, which nobody steers."""
+    """Compare with the raw oscillator, which is not adjusted."""
     name = "clock: seconds by the raw oscillator"
     if not hasattr(time, "CLOCK_MONOTONIC_RAW"):
         return cannot(name, expected="the same", why="this system has no raw clock to compare")
@@ -67,7 +67,7 @@ def _check_rate(seconds: float) -> Finding:
 
 
 def check_event_clock(device: str, *, seconds: float) -> Iterator[Finding]:
-    """CUDA events against the host's clock, over work with a wait before and after."""
+    """Compare CUDA events with the host's clock, with synchronizations before and after."""
     name = "clock: CUDA events by the host's clock"
     if not device.startswith("cuda"):
         yield cannot(name, expected="the same", why=no_gpu())
@@ -102,7 +102,7 @@ def no_gpu() -> str:
 
 
 def check_instruments(device: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Energy counters and kernel marks: each is at work, or named with what is missing."""
+    """Energy counters and kernel counters: each works, or is listed with what is missing."""
     sample_s = settings["power_sample_s"]
     with open_instruments(gpu_uuid(device), power_sample_s=sample_s) as instruments:
         yield from _check_counters(instruments, settings)
@@ -119,7 +119,7 @@ def _check_counters(instruments: Instruments, settings: Mapping[str, Any]) -> It
 
 
 def _check_counter(counter: Counter, settings: Mapping[str, Any]) -> Finding:
-    """It moves, and at a power that a machine can have."""
+    """The counter moves, at a plausible power."""
     begun_s, begun_j = time.perf_counter(), counter.read_j()
     period_s = measure_update_period(
         counter,
@@ -128,7 +128,7 @@ def _check_counter(counter: Counter, settings: Mapping[str, Any]) -> Finding:
         time=Time(),
     )
     power_w = (counter.read_j() - begun_j) / (time.perf_counter() - begun_s)
-    moves = f"every {period_s:.3g} s" if period_s else "too seldom to tell a period"
+    moves = f"every {period_s:.3g} s" if period_s else "too rarely to measure a period"
     return judge(
         f"energy counter: {counter.component}",
         expected=f"0 to {LARGEST_POWER_W:,.0f} W",
@@ -148,16 +148,16 @@ def _check_codecarbon() -> Finding:
 def _check_high_water_mark() -> Finding:
     name = "kernel: peak of resident memory"
     if not reset_high_water_mark(SELF):
-        why = "the kernel does not let it be reset here: peaks are sampled, short ones are missed"
+        why = "the kernel does not allow a reset here: peaks are sampled, short ones are missed"
         return cannot(name, expected="can be reset", why=why)
     resident = read_resident_bytes(SELF)
     return judge(name, expected="can be reset", found=f"reset to {resident:,} B", right=True)
 
 
 def _check_pressure() -> Finding:
-    name, path = "kernel: time that tasks waited for a core", "/proc/pressure/cpu"
+    name, path = "kernel: CPU pressure (PSI)", "/proc/pressure/cpu"
     if not os.access(path, os.R_OK):
-        why = f"{path} is not there: boot with psi=1; a busy machine is told by other signs"
+        why = f"{path} does not exist: boot with psi=1; other signs show a busy machine"
         return cannot(name, expected="is counted", why=why)
     return judge(name, expected="is counted", found="is counted", right=True)
 
@@ -166,7 +166,7 @@ def _check_pressure() -> Finding:
 
 
 def check_noise(device: str, limits: Mapping[str, Any], *, seconds: float) -> Iterator[Finding]:
-    """Busy for a while: would the times of a run at this moment be trusted?"""
+    """Keep a core busy for a while and check whether times measured now would be trusted."""
     name = "noise gate, now"
     with board_of(gpu_uuid(device)) as board:
         gate = NoiseGate(limits=NoiseLimits(**limits), board=board, cpu_bound=True)
@@ -191,7 +191,7 @@ def _stay_busy(seconds: float) -> None:
 def check_peaks(
     device: str, dtype: torch.dtype, *, target_s: float, copy_bytes: int
 ) -> Iterator[Finding]:
-    """Measured now, against what the vendor promises: nothing runs faster than that."""
+    """Measure the peaks and compare them with the data sheet: nothing runs faster."""
     yield from judge_peaks(
         measure_peaks(torch.device(device), dtype, target_s=target_s, copy_bytes=copy_bytes)
     )
@@ -208,8 +208,8 @@ def judge_peaks(peaks: Peaks) -> Iterator[Finding]:
         name = f"peak {unit}, {peaks.dtype}"
         found = f"{measured[unit]:.3g} {unit}"
         if limit is None:
-            why = f"no data sheet of {peaks.device_name} is known here, or none for this dtype"
-            yield cannot(name, expected="the data sheet's", found=found, why=why)
+            why = f"no data sheet of {peaks.device_name} is known, or none for this dtype"
+            yield cannot(name, expected="the data sheet", found=found, why=why)
             continue
         assert sheet is not None
         yield judge(

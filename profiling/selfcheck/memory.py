@@ -1,4 +1,4 @@
-"""The memory probe against blocks, a cache and weights of known size."""
+"""Compares the memory probe with blocks, a cache and weights of known size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from profiling.records import Reading
 from profiling.selfcheck.finding import Finding, cannot, compare
 
 BLOCK_BYTES = 128 * 2**20
-# Pages of the interpreter and its libraries come and go beside the known block.
+# Pages of the interpreter and its libraries are allocated and freed beside the known block.
 TOLERANCE = 0.05
 BATCH_SIZE, LAYERS, HEADS, TOKENS, WIDTH = 2, 3, 4, 5, 8
 FLOAT_BYTES = 4
 
 
 class Remembering(nn.Module):
-    """A network that returns a cache of known size, as a generating one does."""
+    """A network that returns a cache of known size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class AllocatingEngine:
 
 
 class Allocating:
-    """A workload whose passes take a block of known size on their device, and give it back."""
+    """A workload whose passes allocate and free a block of known size on their device."""
 
     batch_size = BATCH_SIZE
     batches: tuple[tuple[()], ...] = ((),)
@@ -84,14 +84,14 @@ class Allocating:
         self.engine.network()
 
     def fill(self, size: int) -> None:
-        """Every page is written to: the kernel gives none before."""
+        """Write to every page: the kernel allocates none before."""
         block = torch.ones(size, dtype=torch.uint8, device=self.engine.device)
         time.sleep(self.hold_s)
         del block
 
 
 def check_on_host(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A higher peak before the passes must not be seen."""
+    """A higher peak before the passes must not be counted."""
     found = _measure("cpu", settings)
     delta = found["cpu_memory_delta_bytes"].value
     before = (found["cpu_memory_peak_bytes"].value or 0) - (delta or 0)
@@ -123,7 +123,7 @@ def _block(check: str, found: float | None) -> Finding:
 
 
 def check_on_gpu(device: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """The same on the GPU's own allocator, where there is a GPU."""
+    """The same with the GPU's allocator, if there is a GPU."""
     name = "memory: peak on the GPU above the model"
     if not device.startswith("cuda"):
         yield cannot(name, expected=f"{BLOCK_BYTES:,} B", why="no GPU is used here")
@@ -132,7 +132,7 @@ def check_on_gpu(device: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 class SimulatedAllocator:
-    """What `torch.cuda` knows of a GPU's memory, made of numbers."""
+    """Simulates the memory statistics of `torch.cuda`."""
 
     model_bytes, earlier_bytes, taken_bytes = 1_000_000, 5_000_000, 300_000
 

@@ -1,4 +1,4 @@
-"""The text metrics against answers that were judged by hand."""
+"""Compares the text metrics with values computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from profiling.quality import Answered, score
 from profiling.selfcheck.finding import Finding, compare
 
-# One word changed, one left out, one added, of five; and two people of ten who agree.
+# One substitution, one deletion and one insertion in five words; two of ten references that agree.
 CAPTION = Answered(id="caption", answer="the dog sat mat today", references=("the cat sat on mat",))
 QUESTION = Answered(id="question", answer="red", references=("red", "red", *["blue"] * 8))
 OPTION = Answered(id="option", answer="The answer is 2.", references=("2",))

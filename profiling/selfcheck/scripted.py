@@ -1,4 +1,4 @@
-"""A model whose every part takes a time that is known, on the host or on a simulated GPU."""
+"""A model whose parts take known times, on the host or on a simulated GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from profiling.samples.samples import Sample
 
 BATCH_SIZE = 3
 NEW_TOKENS = 8
-# All different, so that no stretch can be taken for another unseen.
+# All different, so that confused phases are detected.
 SCRIPT_S: Mapping[str, float] = {
     "preprocess": 0.006,
     "transfer": 0.004,
@@ -38,7 +38,7 @@ SCRIPT_S: Mapping[str, float] = {
 
 
 class Stage(Protocol):
-    """Where time is spent, and what is known of it afterwards."""
+    """Spends time and records how much."""
 
     device: torch.device
     passes: list[dict[str, float]]
@@ -47,7 +47,7 @@ class Stage(Protocol):
 
 
 class RealTime:
-    """Time that really passes; sleeping overshoots, so that what was slept is what is known."""
+    """Real time; sleeping overshoots, so the time actually slept is recorded."""
 
     def __init__(self, *, script_s: Mapping[str, float]) -> None:
         self.device = torch.device("cpu")
@@ -61,14 +61,14 @@ class RealTime:
 
 
 class NotReady(RuntimeError):
-    """Somebody read an event whose work has not been done yet."""
+    """An event was read before its work was done."""
 
 
 class SimulatedGpu:
-    """Work queued behind the program's back: a launch returns at once, the stream lags behind.
+    """A simulated asynchronous device: a launch returns at once and the stream lags behind.
 
-    It stands for `torch.cuda` as far as a clock asks it: an event bears the moment at which the
-    stream reaches it, and cannot be read before the program has waited for that.
+    It replaces `torch.cuda` for a clock: an event has the time at which the stream reaches it, and
+    cannot be read before the program has synchronized.
     """
 
     def __init__(self, *, script_s: Mapping[str, float]) -> None:
@@ -88,7 +88,7 @@ class SimulatedGpu:
 
     @property
     def reached_s(self) -> float:
-        """When the stream will have done all that is queued now."""
+        """When the stream will have finished all work queued so far."""
         return max(self.host_s, self.stream_s)
 
     def Event(self, *, enable_timing: bool) -> SimulatedEvent:
@@ -111,14 +111,14 @@ class SimulatedEvent:
         self.moment_s = stream.reached_s
 
     def elapsed_time(self, later: SimulatedEvent) -> float:
-        """Milliseconds, as CUDA gives them."""
+        """Milliseconds, like CUDA."""
         if max(self.moment_s, later.moment_s) > self._gpu.host_s:
             raise NotReady("an event was read before the GPU had reached it")
         return (later.moment_s - self.moment_s) * 1e3
 
 
 class Stretch(nn.Module):
-    """A part of the network: it takes its time, and then that of what lies inside of it."""
+    """A part of the network: spends its own time, then runs the parts inside it."""
 
     def __init__(self, *, spend: Callable[[], None], inside: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Stretch(nn.Module):
 
 
 class ScriptedEngine(Engine):
-    """What a workload asks of an engine, with a script in the place of a network."""
+    """An engine that runs a script instead of a network."""
 
     blind: Mapping[str, str] = MappingProxyType({})
     has_values = False
@@ -142,7 +142,7 @@ class ScriptedEngine(Engine):
         self.stage = stage
         self._forwards = 0
         projector = Stretch(spend=self._part("projector"), inside=())
-        # Inside of the vision part, as some families have it: no second may count twice.
+        # Inside the vision part, as in some families: its time must not count twice.
         self.vision = Stretch(spend=self._part("vision"), inside=[projector])
         self.language = Stretch(spend=self._take_forward, inside=())
         self.head = Stretch(spend=lambda: None, inside=())
@@ -159,7 +159,7 @@ class ScriptedEngine(Engine):
 
     @classmethod
     def check(cls, point: Point) -> None:
-        raise Unsupported("a script is no point")
+        raise Unsupported("a scripted engine is not available to points")
 
     @classmethod
     def load(cls, point: Point) -> Self:
@@ -226,7 +226,7 @@ class ScriptedEngine(Engine):
 
 
 class ScriptedWorkload(Workload):
-    """The project's own workload round a scripted engine."""
+    """The project's workload with a scripted engine."""
 
     def __init__(self, *, stage: Stage) -> None:
         sample = Sample(id="0", picture=Path(), request="", references=())
@@ -242,7 +242,7 @@ class ScriptedWorkload(Workload):
 
 
 def known_answers(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The aggregate readings that a latency probe has to find for these passes."""
+    """The aggregate readings that a latency probe has to report for these passes."""
     each = [_known_of_pass(one) for one in passes]
     known = {metric: median(one[metric] for one in each) for metric in each[0]}
     known["samples_per_s"] = BATCH_SIZE / known["latency_s"]

@@ -1,4 +1,4 @@
-"""A machine made of numbers: a clock, a power curve, and the counters that would watch it."""
+"""A simulated machine: a clock, a power curve, and its energy counters."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.instruments import Instruments, cpu_instruments, gpu_instruments
 
 IDLE_W = 70.0
-# What looking at the clock takes; without it, waiting for a counter would never end.
+# The time of a clock reading; without it, waiting for a counter would never end.
 GLANCE_S = 2e-4
-# The thread that samples power goes by real time, and thus has to sleep in a simulated world.
+# The thread that samples power uses real time, so it has to sleep in a simulation.
 NEVER_S = 1e6
 
 
 @dataclass
 class World:
-    """Time passes only by glances, sleeps and work; every joule spent is known."""
+    """Time passes only by clock readings, sleeps and work; all energy is known."""
 
     now: float = 0.0
     idle_w: float = IDLE_W
     times: list[float] = field(default_factory=lambda: [0.0])
     joules: list[float] = field(default_factory=lambda: [0.0])
-    # Called while time moves, and just before anyone looks at it.
+    # Called whenever time moves, and before each clock reading.
     watchers: list[Callable[[], object]] = field(default_factory=list)
     onlookers: list[Callable[[], object]] = field(default_factory=list)
     step_s: float = 0.01
@@ -64,7 +64,7 @@ class World:
             watch()
 
     def joules_at(self, moment: float) -> float:
-        """Joules spent since the beginning, up to any moment in the past."""
+        """Joules spent from the start to any past moment."""
         if moment <= 0:
             return 0.0
         i = min(bisect_right(self.times, moment), len(self.times) - 1)
@@ -77,7 +77,7 @@ class World:
 
 @dataclass
 class Load:
-    """A pass of a workload: a hungry stretch and a modest one."""
+    """A pass of a workload with a high-power and a low-power section."""
 
     world: World
     pass_s: float
@@ -95,7 +95,7 @@ class Load:
 
     @property
     def sample_j(self) -> float:
-        """The known answer: gross joules a sample."""
+        """The known answer: gross joules per sample."""
         high_s = self.pass_s * self.high_share
         return (high_s * self.high_w + (self.pass_s - high_s) * self.low_w) / self.batch_size
 
@@ -120,7 +120,7 @@ class NotFound(NVMLError):
 
 @dataclass
 class FakeNvml:
-    """NVML as far as the probe asks it, over a world."""
+    """The functions of NVML that the probe uses, for a simulated world."""
 
     world: World
     period_s: float
@@ -160,7 +160,7 @@ class FakeNvml:
         return int(self.world.joules_at(self.world.last_update(self.period_s)) * 1e3)
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
-        """The mean over the last part of each period: the rest of it is never looked at."""
+        """The mean over the last part of each period; the rest is never sampled."""
         if not self.has_power:
             raise NotSupported
         seen_s = self.period_s * self.duty
@@ -170,7 +170,7 @@ class FakeNvml:
 
 
 def nvml_opener(nvml: FakeNvml) -> Callable[..., Any]:
-    """Stands in for `open_instruments`: power is sampled as simulated time moves."""
+    """Replaces `open_instruments`: power is sampled as simulated time moves."""
 
     @contextmanager
     def open_instruments(device: Any, *, power_sample_s: float) -> Iterator[Instruments]:
@@ -191,9 +191,9 @@ def nvml_opener(nvml: FakeNvml) -> Callable[..., Any]:
 
 @contextmanager
 def watched(integral: PowerIntegral) -> Iterator[PowerIntegral]:
-    """The sampler of a simulated world: it looks whenever simulated time has moved."""
+    """Sample power whenever simulated time has moved."""
     world: World = integral.time.now_s.__self__  # type: ignore[attr-defined]
-    # The integral's own look at the clock must not start another look.
+    # The integral's own clock reading must not trigger another one.
     integral.time = Time(now_s=lambda: world.now, sleep=world.sleep)
     world.watchers.append(integral.advance)
     try:
@@ -204,7 +204,7 @@ def watched(integral: PowerIntegral) -> Iterator[PowerIntegral]:
 
 @dataclass
 class RaplTree:
-    """A powercap folder whose package counter follows a world, wrapping at its range."""
+    """A powercap folder whose package counter follows a world and wraps at its range."""
 
     root: Path
     world: World
@@ -242,7 +242,7 @@ def rapl_opener(tree: RaplTree) -> Callable[..., Any]:
 
 
 class FixedEstimate:
-    """An estimator that has nothing to find out."""
+    """An estimator with a fixed result."""
 
     def __init__(self, device: Any) -> None: ...
 
@@ -252,7 +252,7 @@ class FixedEstimate:
 
 
 class Vision(nn.Module):
-    """A vision part that costs a known time at a known power."""
+    """A vision part with known time and power."""
 
     def __init__(self, world: World, seconds: float) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ class PhasedLoad(Load):
 
     @property
     def phases_j(self) -> dict[str, float]:
-        """The known answers: joules a sample of each phase."""
+        """The known answers: joules per sample of each phase."""
         spent = {"vision": 0.1 * 300, "prefill": 0.2 * 400, "decode": 0.2 * 150}
         return {phase: joules / self.batch_size for phase, joules in spent.items()}
 

@@ -1,4 +1,4 @@
-"""The findings as a table that a terminal shows, line by line as they come."""
+"""The findings as a table for a terminal, line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded models as workloads, composed from the yaml files without a command line."""
+"""Workloads of the embedded models, composed from the yaml files without a command line."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def default_family() -> str:
 
 
 def compose(**chosen: Any) -> dict[str, Any]:
-    """The configuration that no argument on the command line would give, but for what is chosen.
+    """The default configuration with some keys changed.
 
-    A group is chosen by the name of its yaml, any other key by its value.
+    A group is selected by the name of its yaml, any other key by its value.
     """
     whole = OmegaConf.load(CONF / "config.yaml")
     assert isinstance(whole, DictConfig)
@@ -54,7 +54,7 @@ def compose(**chosen: Any) -> dict[str, Any]:
 
 
 def tiny_point(*, device: str, **chosen: Any) -> Point:
-    """A point of embedded weights; without a model's name, of the default one."""
+    """A point with embedded weights; the default model unless one is named."""
     return read_point(compose(**chosen), device=device, cores=usable_cores())
 
 
@@ -66,14 +66,14 @@ def load_tiny(device: str) -> Engine:
 
 
 def tiny_workload(*, device: str, batch_size: int, max_new_tokens: int) -> Workload:
-    """The default model, loaded once, on embedded samples."""
+    """The default model on embedded samples; the model is loaded once."""
     point = tiny_point(device=device, batch_size=batch_size, max_new_tokens=max_new_tokens)
     torch.set_num_threads(point.threads)
     return make_workload(point, load_tiny(device))
 
 
 def describe_workload(name: str) -> tuple[Family, Workload]:
-    """A workload to be counted and not run: there is a family but no network."""
+    """A family, and a workload for counting only: it has no network."""
     point = tiny_point(device="cpu", model=name, max_new_tokens=5)
     family: Family = load_family(point, locate(point))
     model = Model(

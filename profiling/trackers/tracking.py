@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from profiling.machine.locks import hold, user_lock
 from profiling.records import Record, read_record
 from profiling.trackers.none import NoTracker
 from profiling.trackers.tracker import Drawing, Tracker, describe
 
 _AGAIN = "the record is kept; the same command shows it"
 _LONGEST = 300
-_LOCK = Path(tempfile.gettempdir()) / f"vlm-profiling-{os.getuid()}-tracker.lock"
 
 
 class Tracking:
@@ -43,11 +40,14 @@ class Tracking:
     def _complain(self, what: str) -> None:
         self._note(f"tracker={self._settings['name']}: {what}")
 
+    def _complain_of_waiting(self, holder: str) -> None:
+        self._complain(f"waiting for another command that shows records there ({holder})")
+
     def _show(self, folder: Path) -> None:
         if self._settings["name"] == "none":
             return
         # One process at a time creates a database and writes to it.
-        with FileLock(_LOCK):
+        with hold(user_lock("tracker"), on_wait=self._complain_of_waiting):
             self._show_in_turn(folder)
 
     def _show_in_turn(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Tracking:
 
 
 def _draw(record: Record, folder: Path) -> list[Drawing]:
-    # Importing the drawing code takes half a second: only with a tracker.
-    from profiling.report.draw.record_figures import draw_portrait
+    # Drawing costs half a second to import, which only those who track should pay.
+    from profiling.report.draw.record_figures import draw_record
 
-    return [Drawing(name=path.stem, png=path) for path in draw_portrait(record, folder)]
+    return [Drawing(name=path.stem, png=path) for path in draw_record(record, folder)]

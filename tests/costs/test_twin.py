@@ -38,7 +38,7 @@ def build_twin(name: str, weights: str, attention: str) -> Twin:
 
 
 def square(family: Family, side: int, batch_size: int, new_tokens: int) -> Geometry:
-    seen = family.seen_side(side)
+    seen = family.processing.snap_side(side)
     return Geometry(
         sizes=((seen, seen),) * batch_size, prompt_tokens=seen + TEXT_TOKENS, new_tokens=new_tokens
     )
@@ -65,7 +65,7 @@ def ratios(twin: Twin, geometry: Geometry) -> Iterator[float]:
             yield flops / expected
     assert len(costs.steps) == geometry.new_tokens - 1
     for step, tally in costs.steps.items():
-        yield tally.flops / twin.family.decode_step_flops(geometry, step)
+        yield tally.flops / twin.family.costs.decode_step_flops(geometry, step)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -90,10 +90,12 @@ def test_counts_agree_with_arithmetic_at_any_size(
     assert all(ratio == EXACT for ratio in ratios(twin, geometry))
 
 
-@pytest.mark.parametrize("name", [n for n in FAMILIES if read_family(n, "tiny").keeps_aspect_ratio])
+@pytest.mark.parametrize(
+    "name", [n for n in FAMILIES if read_family(n, "tiny").processing.keeps_aspect_ratio]
+)
 def test_pictures_of_a_batch_may_differ_in_size(name: str) -> None:
     twin = build_twin(name, "tiny", "sdpa")
-    one = twin.family.multiple
+    one = twin.family.processing.multiple
     sizes = ((one, 9 * one), (5 * one, 4 * one), (7 * one, 3 * one))
     geometry = Geometry(sizes=sizes, prompt_tokens=90, new_tokens=2)
     assert all(ratio == EXACT for ratio in ratios(twin, geometry))
@@ -171,7 +173,7 @@ def test_full_size_arithmetic_agrees_with_an_independent_count(
 def test_full_size_text_encoder_agrees_with_an_independent_count() -> None:
     family = read_family("blip2_t5", "random")
     geometry = Geometry(sizes=((224, 224),), prompt_tokens=32 + 50, new_tokens=1)
-    assert family.text_encoder_flops(geometry) / 1e9 == pytest.approx(191, abs=0.5)
+    assert family.costs.text_encoder_flops(geometry) / 1e9 == pytest.approx(191, abs=0.5)
 
 
 @pytest.mark.slow
@@ -188,10 +190,10 @@ def test_fvcore_agrees_wherever_it_can_trace(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_cache_has_the_elements_that_the_configuration_says(name: str) -> None:
     twin = build_twin(name, "tiny", "sdpa")
-    stack = twin.family.decoder_stack
+    stack = twin.family.costs.decoder_stack
     cache = count(twin.family, square(twin.family, 112, 1, new_tokens=2)).cache
     assert cache.elements == 2 * stack.layers * stack.key_width
-    assert cache.encoded_elements == (cache.elements if twin.family.encoder_decoder else 0)
+    assert cache.encoded_elements == (cache.elements if twin.family.layout.encoder_decoder else 0)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -57,12 +57,12 @@ def stressed(family: str, *, dtype: str = "fp32", whole: bool = False) -> Model:
     model = replace(plain, network=copy.deepcopy(plain.network), notes={})
     # A network that picks one of all the states by its number needs all the layers.
     if not whole and not hasattr(model.family.config, "vision_feature_layer"):
-        _shorten(model.network.get_submodule(model.family.parts.vision), _LAYERS)
+        _shorten(model.network.get_submodule(model.family.layout.parts.vision), _LAYERS)
     generator = torch.Generator().manual_seed(0)
-    for path in model.family.vision_paths:
+    for path in model.family.layout.vision_paths:
         for name, value in model.network.get_submodule(path).named_parameters():
             _fill(name, value, generator)
-    for path in model.family.vision_values:
+    for path in model.family.layout.vision_parameters:
         getattr(model.network, path).data.normal_(0, 1, generator=generator)
     return model
 

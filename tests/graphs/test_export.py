@@ -60,28 +60,28 @@ def chain_of(paths: list[Path]) -> Chain:
 
 
 def inputs_for(model: Model, sides: list[tuple[int, int]]) -> dict[str, Tensor]:
-    side = model.family.multiple
+    side = model.family.processing.multiple
     sizes = [(width * side, height * side) for width, height in sides]
     return noise(model.family, sizes, seed=7, device=CPU_DEVICE)
 
 
 def embed(model: Model, inputs: dict[str, Tensor]) -> Tensor:
     with torch.inference_mode():
-        return model.family.embed(model.network, inputs)
+        return model.family.layout.embed(model.network, inputs)
 
 
 def in_double(model: Model, inputs: dict[str, Tensor]) -> Tensor:
     network = copy.deepcopy(model.network).double()
     wide = {name: v.double() if v.is_floating_point() else v for name, v in inputs.items()}
     with torch.inference_mode():
-        return model.family.embed(network, wide)
+        return model.family.layout.embed(network, wide)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_as_close_to_the_truth_as_the_network_itself(family: str, export: Export) -> None:
     model, path = export(family)
     chain = chain_of([path])
-    mixed = [MIXED] if model.family.keeps_aspect_ratio else []
+    mixed = [MIXED] if model.family.processing.keeps_aspect_ratio else []
     for sides in (*SIDES, *mixed):
         inputs = inputs_for(model, sides)
         truth = in_double(model, inputs)
@@ -124,7 +124,7 @@ def test_parts_run_as_a_chain_and_as_one_file(family: str, export: Export) -> No
 def test_the_joined_graph_stores_no_value_twice(export: Export) -> None:
     model, path = export("qwen25vl", "parts")
     stored = sum(file.stat().st_size for file in path.parent.glob("*.data"))
-    tower = model.family.tower(model.network)
+    tower = model.family.layout.tower(model.network)
     assert stored < 1.1 * sum(value.nbytes for value in tower.parameters())
 
 
@@ -160,7 +160,7 @@ def test_half_takes_half_the_room(
     assert (chain.dtype, found.dtype) == (stored, stored)
     computed = torch.float16 if stored == torch.float16 else torch.float32
     assert read_check(path)["computes_in"] == str(computed).removeprefix("torch.")
-    values = sum(value.numel() for value in model.family.tower(model.network).parameters())
+    values = sum(value.numel() for value in model.family.layout.tower(model.network).parameters())
     assert path.with_name(MODEL_FILE + ".data").stat().st_size < 2.2 * values
     wide = stressed(family, dtype=dtype)
     wide.network.float()
@@ -170,7 +170,7 @@ def test_half_takes_half_the_room(
 
 def test_values_are_left_as_they_were(export: Export) -> None:
     model, _ = export("qwen25vl", "half", "bf16")
-    vision = model.network.get_submodule(model.family.parts.vision)
+    vision = model.network.get_submodule(model.family.layout.parts.vision)
     assert {value.dtype for value in vision.parameters()} == {torch.bfloat16}
 
 
@@ -187,7 +187,7 @@ def test_the_record_says_what_was_checked(export: Export) -> None:
 
 def test_a_wrong_graph_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = stressed("fuyu")
-    kind = type(model.family)
+    kind = type(model.family.layout)
     right = kind.embed
     monkeypatch.setattr(
         kind, "embed", lambda self, network, inputs: 1.01 * right(self, network, inputs)

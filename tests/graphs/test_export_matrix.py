@@ -37,9 +37,9 @@ def test_every_layout_answers_at_every_size(
     exported = load(family, "optimization=[fp32,onnx_vision]", setting)
     asked = ask_unevenly(exported, count)
     inputs = encode(exported, asked, side)
-    seen = exported.family.seen_sizes(inputs)
+    seen = exported.family.processing.picture_sizes(inputs)
     assert not set(seen) & set(export_sizes(exported.family))
-    assert len(set(seen)) == (count if exported.family.keeps_aspect_ratio else 1)
+    assert len(set(seen)) == (count if exported.family.processing.keeps_aspect_ratio else 1)
     right, answers = ask_plain(family, side, count)
     found = first_logits(exported, inputs, side)
     assert distance(found, right)["relative_l2"] < LIMITS[layout]

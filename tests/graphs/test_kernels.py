@@ -14,11 +14,12 @@ from onnx import ModelProto, TensorProto
 
 from profiling.graphs import export as onnx_export
 from profiling.graphs.check import distance, in_single_precision
-from profiling.graphs.export import PatchProduct, computing_dtype, export_vision
+from profiling.graphs.export import computing_dtype, export_vision
 from profiling.graphs.feeds import feeds_of, noise
 from profiling.graphs.kernels import has_kernels, make_probe
 from profiling.graphs.layouts import values_of
 from profiling.graphs.vision_chain import load_vision, read_check
+from profiling.models.patch_product import PatchProduct
 from profiling.models.tower import PatchTower
 from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 from tests.graphs.stressed import stressed
@@ -108,7 +109,7 @@ def check_bf16_graph(family: str, folder: Path, pretend: Pretend) -> None:
     model, path = export_in_bf16(family, folder, pretend)
     onnx.checker.check_model(str(path), full_check=True)
     graph = onnx.load(str(path))
-    tower = model.family.tower(model.network)
+    tower = model.family.layout.tower(model.network)
     single, half = operators(graph, SINGLE), operators(graph, HALF)
     asked = {node.op_type for node in make_probe(torch.bfloat16).graph.node}
     assert half.keys() <= asked | ABOUT_SHAPES
@@ -139,15 +140,17 @@ def test_every_graph_computes_in_bf16(family: str, tmp_path: Path, pretend: Pret
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_bf16_a_tower_does_what_it_did(family: str) -> None:
     model = stressed(family, dtype="bf16")
-    inputs = noise(model.family, [(6 * model.family.multiple,) * 2], seed=3, device=model.device)
+    inputs = noise(
+        model.family, [(6 * model.family.processing.multiple,) * 2], seed=3, device=model.device
+    )
     with torch.inference_mode(), in_single_precision(model):
-        tower = model.family.tower(model.network).eval()
+        tower = model.family.layout.tower(model.network).eval()
         halved = onnx_export.narrowed(tower, torch.bfloat16)
         pixels, *extras = feeds_of(model.family, inputs).values()
         found = halved(pixels.bfloat16(), *extras)
         right = tower(pixels.bfloat16().float(), *extras)
         if isinstance(tower, PatchTower):
-            product = PatchProduct.of(tower.patches)
+            product = PatchProduct(convolution=tower.patches)
             torch.testing.assert_close(product(pixels), tower.patches(pixels))
     assert found.dtype == torch.bfloat16
     assert distance(found.float(), right)["relative_l2"] < 0.1
@@ -165,10 +168,12 @@ def test_a_gpu_computes_in_bf16(family: str, tmp_path: Path) -> None:
     record = read_check(path)
     assert has_kernels(CUDA_PROVIDER, torch.bfloat16) == (record["computes_in"] == "bfloat16")
     vision = load_vision(path, model=model, threads=1, provider=None, provider_options={})
-    inputs = noise(model.family, [(6 * model.family.multiple,) * 2], seed=3, device=model.device)
+    inputs = noise(
+        model.family, [(6 * model.family.processing.multiple,) * 2], seed=3, device=model.device
+    )
     inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
     found = vision.chain.run(feeds_of(model.family, inputs))
     assert (found.dtype, found.device.type) == (torch.bfloat16, "cuda")
     with torch.inference_mode():
-        right = model.family.embed(model.network, inputs)
+        right = model.family.layout.embed(model.network, inputs)
     assert distance(found.float(), right.float())["relative_l2"] < 0.1

@@ -26,16 +26,18 @@ CPU_DEVICE = torch.device("cpu")
 def model() -> Model:
     """The real vision encoder before the embedded language model, which is not asked anything."""
     kind = find_family("qwen25vl")
-    of = kind.network_class.config_class.from_pretrained
+    of = kind.layout.network_class.config_class.from_pretrained
     config = of(CHECKPOINTS / "tiny" / "qwen25vl")
     config.vision_config = of(CHECKPOINTS / "public" / "qwen25vl").vision_config
-    family = kind(
+    family = kind.load(
         config=config,
         folder=CHECKPOINTS / "tiny" / "qwen25vl",
         processor_options={"local_files_only": True},
     )
     torch.manual_seed(0)
-    network: Any = kind.network_class._from_config(copy.deepcopy(config), dtype=torch.float32)
+    network: Any = kind.layout.network_class._from_config(
+        copy.deepcopy(config), dtype=torch.float32
+    )
     network.eval().requires_grad_(False)
     return Model(
         network=network,
@@ -52,7 +54,7 @@ def test_exports_loads_and_agrees(layout: str, limit: float, model: Model, tmp_p
     path = export_vision(model, tmp_path, layout=layout, parts=2, simplify=False, provider=None)
     inputs = noise(model.family, [(280, 196), (112, 84)], seed=3, device=CPU_DEVICE)
     with torch.inference_mode():
-        expected = model.family.embed(model.network, inputs)
+        expected = model.family.layout.embed(model.network, inputs)
     files = files_of(path)
     chain = Chain(
         files,

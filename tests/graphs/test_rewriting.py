@@ -48,7 +48,7 @@ def open_vision(model: Model, path: Path) -> OnnxVision:
 
 def embed_with(vision: OnnxVision) -> torch.Tensor:
     family = vision.family
-    size = (7 * family.multiple, 5 * family.multiple)
+    size = (7 * family.processing.multiple, 5 * family.processing.multiple)
     inputs = noise(family, [size], seed=7, device=torch.device("cpu"))
     return vision.chain.run(feeds_of(family, inputs))
 
@@ -140,5 +140,5 @@ def test_an_optimized_graph_answers_as_the_plain_model_does() -> None:
     model = load("fuyu", "optimization=[fp32,onnx_vision]", setting)
     asked = ask_unevenly(plain, 4)
     assert answer(model, asked, 120) == answer(plain, asked, 120)
-    vision: Any = model.network.get_submodule(model.family.parts.vision)
+    vision: Any = model.network.get_submodule(model.family.layout.parts.vision)
     assert level_of(vision) == LEVELS.ORT_DISABLE_ALL

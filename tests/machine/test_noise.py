@@ -20,6 +20,7 @@ from profiling.machine.noise import (
     compare,
     read_cpu_times,
     read_pressure_s,
+    read_queued_s,
 )
 
 LIMITS = NoiseLimits(
@@ -36,6 +37,7 @@ BEFORE = Snapshot(
     wall_s=100.0,
     process_s=50.0,
     cpu=CpuTimes(total_s=1000.0, busy_s=400.0, steal_s=5.0, own_s=60.0),
+    queued_s={"1": 4.0},
     load=0.5,
     pressure_s=3.0,
     involuntary_switches=7,
@@ -45,6 +47,7 @@ AFTER = Snapshot(
     wall_s=110.0,
     process_s=60.0,
     cpu=CpuTimes(total_s=1040.0, busy_s=410.0, steal_s=5.0, own_s=70.0),
+    queued_s={"1": 4.0},
     load=1.0,
     pressure_s=3.0,
     involuntary_switches=17,
@@ -91,15 +94,61 @@ def changed_cpu(**changed: float) -> Snapshot:
         (changed_cpu(busy_s=415.0), "other processes used 12% of the CPU"),
         (changed_cpu(steal_s=6.0), "the hypervisor took 2.5% of the CPU away"),
         (replace(AFTER, pressure_s=6.0), "tasks waited for a core 30% of the time"),
-        (replace(AFTER, involuntary_switches=2007), "200 involuntary context switches a second"),
+        (
+            replace(AFTER, involuntary_switches=2007),
+            "200 involuntary context switches per CPU second",
+        ),
         (replace(AFTER, load=8.0), "load average of 2.00 per core"),
-        (replace(AFTER, process_s=55.0), "the process was off the CPU 50% of the time"),
+        (replace(AFTER, process_s=55.0), "the process waited for a core 50% of the time"),
+        # One thread got a core for 10 s and waited for 5; another began, and waited for 5.
+        (
+            replace(AFTER, queued_s={"1": 9.0, "2": 5.0}),
+            "the process waited for a core 50% of the time",
+        ),
     ],
 )
 def test_each_kind_of_noise_is_named(after: Snapshot, reason: str) -> None:
     gate = gate_over(after)
     assert gate.noisy
     assert gate.reason == reason
+
+
+def test_16_threads_that_each_get_40_percent_of_a_core_are_noticed() -> None:
+    before = replace(BEFORE, queued_s={str(thread): 1.0 for thread in range(16)})
+    after = replace(
+        AFTER, process_s=50.0 + 16 * 4.0, queued_s={str(thread): 7.0 for thread in range(16)}
+    )
+    assert compare(before, after)["waiting_share"] == pytest.approx(0.6)
+
+
+def test_switches_are_counted_per_cpu_second_of_all_threads() -> None:
+    after = replace(AFTER, process_s=50.0 + 16 * 10.0, involuntary_switches=7 + 1600)
+    assert compare(BEFORE, after)["involuntary_switches_per_s"] == pytest.approx(10.0)
+
+
+def test_a_thread_that_ended_does_not_count() -> None:
+    after = replace(AFTER, queued_s={"2": 0.0})
+    assert compare(BEFORE, after)["waiting_share"] == 0.0
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_kernel_that_does_not_count_waiting_leaves_the_cpu_time(side: str) -> None:
+    before, after = BEFORE, replace(AFTER, process_s=57.0)
+    if side == "before":
+        before = replace(before, queued_s=None)
+    else:
+        after = replace(after, queued_s=None)
+    assert compare(before, after)["waiting_share"] == pytest.approx(0.3)
+
+
+def test_waiting_of_every_thread_is_read(tmp_path: Path) -> None:
+    for thread, text in {"7": "5 2500000000 3", "8": "1 0 1", "9": "torn"}.items():
+        (tmp_path / "self/task" / thread).mkdir(parents=True)
+        (tmp_path / "self/task" / thread / "schedstat").write_text(text + "\n")
+    # A thread that ended after it was listed.
+    (tmp_path / "self/task/10").mkdir()
+    assert read_queued_s(tmp_path) == {"7": 2.5, "8": 0.0}
+    assert read_queued_s(tmp_path / "nowhere") is None
 
 
 def test_waiting_for_a_gpu_is_not_noise() -> None:

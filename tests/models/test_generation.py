@@ -1,4 +1,4 @@
-"""Answers are new tokens only, of the length asked for, and do not depend on the neighbours."""
+"""Answers are new tokens only, have the requested length, and do not depend on other rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ask_three(model: Model, lengths: tuple[int, ...]) -> list[Prepared]:
 
 @pytest.mark.parametrize("first", range(3))
 def test_a_row_of_a_batch_answers_as_it_does_alone(model: Model, first: int) -> None:
-    """Shortest, middle and longest prompt take turns in being row 0, so that padding is real."""
+    """The shortest, middle and longest prompt are row 0 in turn, so that some row is padded."""
     side = native(model)
     lengths = PROMPT_LENGTHS[first:] + PROMPT_LENGTHS[:first]
     asked = ask_three(model, lengths)
@@ -63,13 +63,13 @@ def test_the_prompt_of_a_row_does_not_depend_on_its_neighbours(model: Model) -> 
 
 
 @pytest.mark.parametrize("length", [1, 2, 9])
-def test_a_timed_generation_has_exactly_the_length_asked_for(model: Model, length: int) -> None:
+def test_a_timed_generation_has_exactly_the_requested_length(model: Model, length: int) -> None:
     side = native(model)
     inputs = encode(model, ask_three(model, PROMPT_LENGTHS), side)
     tokens = model.generate(inputs, side=side, length=length, exact=True)
     assert tokens.shape == (3, length)
     ends = torch.tensor(end_tokens(model))
-    # An end token that was allowed early would be followed by padding.
+    # After an early end token there would be padding.
     assert not torch.isin(tokens[:, : length - 1], ends).any()
 
 
@@ -79,17 +79,17 @@ def end_tokens(model: Model) -> list[int]:
 
 
 def test_an_answer_is_what_was_chosen_and_nothing_else(model: Model) -> None:
-    """No prompt, no start token: with a head that says known tokens, they are the answer."""
+    """No prompt, no start token: the answer is exactly the tokens that the head chose."""
     side, end = native(model), end_tokens(model)[0]
-    word = model.family.tokenizer("red", add_special_tokens=False)["input_ids"][-1]
+    word = model.family.processing.tokenizer("red", add_special_tokens=False)["input_ids"][-1]
     script = [word, word, end, word]
     inputs = encode(model, ask_three(model, PROMPT_LENGTHS), side)
     with Script(model, script):
         tokens = model.generate(inputs, side=side, length=8, exact=False)
     assert tokens.tolist() == [script[:3]] * 3
     assert model.count_new_tokens(tokens) == [3, 3, 3]
-    texts = model.family.decode(tokens)
-    assert set(texts) == {model.family.tokenizer.decode([word, word]).strip()}
+    texts = model.family.processing.decode(tokens)
+    assert set(texts) == {model.family.processing.tokenizer.decode([word, word]).strip()}
 
 
 class Script:
@@ -127,14 +127,14 @@ def test_a_stop_is_counted_at_each_row_s_own_end(model: Model) -> None:
 
 
 def test_an_answer_as_text_holds_neither_special_tokens_nor_blanks_around(model: Model) -> None:
-    tokenizer = model.family.tokenizer
+    tokenizer = model.family.processing.tokenizer
     words = tokenizer("the red square", add_special_tokens=False)["input_ids"]
     ids = torch.tensor([[*words, end_tokens(model)[0], tokenizer.pad_token_id]])
-    assert model.family.decode(ids) == ["the red square"]
+    assert model.family.processing.decode(ids) == ["the red square"]
 
 
-def test_the_whole_batch_fits_into_what_generate_is_told(model: Model) -> None:
-    """Nothing that the processor made for the network is left out on the way."""
+def test_all_inputs_are_placed_on_the_device(model: Model) -> None:
+    """None of the processor's tensors is dropped."""
     side = native(model)
     inputs = encode(model, ask_three(model, PROMPT_LENGTHS), side)
     assert {"input_ids", "attention_mask", "pixel_values"} <= inputs.keys()

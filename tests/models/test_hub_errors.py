@@ -1,4 +1,4 @@
-"""What goes wrong between here and the hub is one line that says what to do about it."""
+"""An error of the hub or the connection is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME, REVISION = "owner/network", "0" * 40
 
 
 class Answer:
-    """As much of an answer as is asked of one."""
+    """The attributes of a response that the client reads."""
 
     headers: dict[str, str] = {}  # noqa: RUF012 (the client's errors look into it)
     request = None
@@ -38,7 +38,7 @@ def refuse(kind: type[Exception], status: int) -> Exception:
 
 
 def wrap(problem: BaseException) -> OSError:
-    """As the library does: something vague, raised from what happened."""
+    """As the library does: an unspecific error, raised from the specific one."""
     try:
         try:
             raise problem
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[BaseException, str]] = {
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests run with the hub switched off; what is explained here happens with it on."""
+    """Tests run offline; these errors occur online."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
@@ -111,7 +111,7 @@ def test_loading_a_public_checkpoint_says_what_to_do(
 ) -> None:
     point = compose_point("model=llava", "weights=pretrained")
     problem, expected = CASES[name]
-    kind = find_family("llava").network_class
+    kind = find_family("llava").layout.network_class
 
     def fail(*_: Any, **__: Any) -> None:
         raise wrap(problem)
@@ -131,14 +131,14 @@ def test_loading_a_public_checkpoint_says_what_to_do(
 
 def tiny_family(source: Any) -> Any:
     kind = find_family("llava")
-    config = kind.network_class.config_class.from_pretrained(source.config)
-    return kind(config=config, folder=source.processor, processor_options=source.options)
+    config = kind.layout.network_class.config_class.from_pretrained(source.config)
+    return kind.load(config=config, folder=source.processor, processor_options=source.options)
 
 
 def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With no hub to ask, as these tests run."""
+    """Without a hub, as in these tests."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(HubError, match=r"llava-hf/llava-1\.5-7b-hf: .*HF_HUB_OFFLINE is set"):
         build_model(compose_point("model=llava", "weights=pretrained"))
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
 def test_a_repository_of_another_family_is_named_before_anything_large_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind = find_family("llava").network_class
+    kind = find_family("llava").layout.network_class
     monkeypatch.setattr(
         kind.config_class,
         "get_config_dict",

@@ -1,4 +1,4 @@
-"""Every family looks at its picture, at the size that was asked for, and at nobody else's."""
+"""Answers depend on the row's own picture, which has the requested size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tiny_models import (
 )
 
 QUESTION = "what does the sign say?"
-# width and height of pictures lying, standing, and longer than anybody expects
+# width and height: landscape, portrait, and very long
 SHAPES = ((240, 240), (60, 240), (800, 40))
 
 
@@ -68,7 +68,7 @@ def test_each_row_of_a_batch_has_a_picture_of_its_own(model: Model) -> None:
 
 
 class Watch:
-    """What goes into the vision part and what comes out of the last part that sees pictures."""
+    """Records the vision part's input and the output of the last module of the vision side."""
 
     def __init__(self, model: Model) -> None:
         parts = model.parts()
@@ -100,15 +100,15 @@ def sizes_of(model: Model) -> list[int]:
     return [*smallest, 56, 57, 60, 98, 112, 113, 224]
 
 
-def check_what_is_seen(model: Model, side: int) -> None:
+def check_sizes(model: Model, side: int) -> None:
     asked = [ask(model, QUESTION, make_picture(*shape, seed=i)) for i, shape in enumerate(SHAPES)]
     with Watch(model) as watch:
         inputs = encode(model, asked, side)
         first_logits(model, inputs, side)
-    seen = model.family.seen_sizes(inputs)
-    assert seen == [model.family.size_for(item.picture, side) for item in asked]
+    seen = model.family.processing.picture_sizes(inputs)
+    assert seen == [model.family.processing.size_for(item.picture, side) for item in asked]
     check_pixels(model, watch, seen)
-    counts = model.family.count_visual_tokens(inputs["input_ids"]).tolist()
+    counts = model.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
     assert counts == [expected_tokens(model, *size) for size in seen]
     assert sum(counts) == watch.rows
     for item, size in zip(asked, seen, strict=True):
@@ -116,7 +116,7 @@ def check_what_is_seen(model: Model, side: int) -> None:
 
 
 def check_pixels(model: Model, watch: Watch, seen: list[tuple[int, int]]) -> None:
-    """The vision part got three colours of exactly these pictures, and nothing around them."""
+    """The vision part got three colours of exactly these pictures, without padding."""
     vision = getattr(model.family.config, "vision_config", None)
     frames = getattr(vision, "temporal_patch_size", 1)
     got = sum(pixels.numel() for pixels in watch.pixels)
@@ -135,9 +135,9 @@ def expected_tokens(model: Model, width: int, height: int) -> int:
 
 
 def check_size(model: Model, picture: Image.Image, side: int, seen: tuple[int, int]) -> None:
-    step = model.family.multiple
+    step = model.family.processing.multiple
     assert all(length % step == 0 and length >= step for length in seen)
-    if not model.family.keeps_aspect_ratio:
+    if not model.family.processing.keeps_aspect_ratio:
         assert seen[0] == seen[1]
         assert abs(seen[0] - side) <= step / 2 or seen[0] == step
         return
@@ -146,29 +146,29 @@ def check_size(model: Model, picture: Image.Image, side: int, seen: tuple[int, i
         assert abs(length - original * scale) <= step / 2 or length == step
 
 
-def test_the_vision_part_sees_the_size_that_was_asked_for(model: Model) -> None:
+def test_the_vision_part_gets_the_requested_size(model: Model) -> None:
     for side in sizes_of(model):
-        check_what_is_seen(model, side)
+        check_sizes(model, side)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [84, 140, 168, 336, 448])
 def test_the_vision_part_sees_large_sizes(model: Model, side: int) -> None:
-    check_what_is_seen(model, side)
+    check_sizes(model, side)
 
 
 def test_a_size_beside_the_grid_is_the_nearest_on_it(model: Model) -> None:
-    step = model.family.multiple
-    assert model.family.seen_side(3 * step) == 3 * step
-    assert model.family.seen_side(3 * step + 1) == 3 * step
-    assert model.family.seen_side(4 * step - 1) == 4 * step
-    assert model.family.seen_side(1) == step
+    step = model.family.processing.multiple
+    assert model.family.processing.snap_side(3 * step) == 3 * step
+    assert model.family.processing.snap_side(3 * step + 1) == 3 * step
+    assert model.family.processing.snap_side(4 * step - 1) == 4 * step
+    assert model.family.processing.snap_side(1) == step
 
 
 def test_more_pixels_of_the_same_picture_give_other_logits(model: Model) -> None:
-    """Sizes that a network was not made for are interpolated, and not cropped to its own."""
+    """Positions are interpolated for other sizes; pictures are not cropped to the native one."""
     picture = make_picture(240, 240, seed=1)
-    small, large = 4 * model.family.multiple, 6 * model.family.multiple
+    small, large = 4 * model.family.processing.multiple, 6 * model.family.processing.multiple
     asked = [ask(model, QUESTION, picture)]
     logits = [first_logits(model, encode(model, asked, side), side)[0] for side in (small, large)]
     assert not torch.allclose(*logits, rtol=1e-3, atol=1e-3)

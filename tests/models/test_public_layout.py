@@ -43,7 +43,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def set_rope(values: dict[str, Any]) -> None:
-    """Rotary positions as they were written before they had a place of their own."""
+    """Rotary settings as older versions of the library wrote them."""
     rope = values.pop("rope_parameters", {})
     values.update(
         {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
@@ -53,7 +53,7 @@ def set_rope(values: dict[str, Any]) -> None:
 
 
 def flatten(config: dict[str, Any]) -> None:
-    """The text model's values at the top, under no name."""
+    """The text model's values at the top level."""
     text = config.pop("text_config")
     del text["model_type"]
     set_rope(text)
@@ -98,7 +98,7 @@ def old_qwen_name(name: str) -> str:
 
 
 def old_name(name: str) -> str:
-    """Of the families whose decoder was a whole model inside of the network."""
+    """Names of families whose decoder was a whole model inside the network."""
     name = re.sub(r"^lm_head\.", "language_model.lm_head.", name)
     name = re.sub(r"^model\.language_model\.", "language_model.model.", name)
     return re.sub(r"^model\.(vision|multi_modal)", r"\1", name)
@@ -141,7 +141,7 @@ def keep_pieces(_: dict[str, Any]) -> None:
 
 
 def make_merges(stored: dict[str, Any]) -> None:
-    """Bytes and what they merge into, in the place of the whole words of the small tokenizer."""
+    """Bytes and merges instead of the whole words of the small tokenizer."""
     model, special = stored["model"], {token["content"] for token in stored["added_tokens"]}
     kept = {p: at for p, at in model["vocab"].items() if len(p) == 1 or p in special}
     free = sorted(set(model["vocab"].values()) - set(kept.values()))
@@ -442,11 +442,11 @@ def test_nothing_of_older_libraries_is_needed(public: Path, tmp_path: Path) -> N
     options = locate(point).options
     kind = find_family(family)
     built = [
-        kind(
-            config=read_config(kind.network_class.config_class, str(place), options),
+        kind.load(
+            config=read_config(kind.layout.network_class.config_class, str(place), options),
             folder=str(place),
             processor_options=options,
-        )
+        ).processing
         for place in (folder, public)
     ]
     text = built[0].render("what does the sign say?")
@@ -566,7 +566,7 @@ def test_the_public_configuration_is_the_one_that_random_values_fill(
     family: str, tmp_path: Path
 ) -> None:
     write_json(tmp_path / "config.json", PUBLIC_CONFIGS[family])
-    kind = find_family(family).network_class.config_class
+    kind = find_family(family).layout.network_class.config_class
     public, own = (
         read_config(kind, str(folder), {"local_files_only": True})
         for folder in (tmp_path, CHECKPOINTS / "public" / family)
@@ -575,4 +575,4 @@ def test_the_public_configuration_is_the_one_that_random_values_fill(
         assert getattr(public.text_config, key) == getattr(own.text_config, key), key
     assert public.dtype == own.dtype
     assert public.tie_word_embeddings == own.tie_word_embeddings
-    assert find_family(family).__module__ == f"profiling.models.{family}"
+    assert find_family(family).name == family

@@ -1,4 +1,4 @@
-"""A question is exactly as long as was asked for, and nothing in it is taken for a command."""
+"""A question has exactly the requested length, and nothing in it becomes a special token."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def ids_of(model: Model, question: str, length: int | None = None) -> list[int]:
-    """The prompt as the processor tokenizes it, picture and all."""
+    """The prompt as the processor tokenizes it, including the picture's tokens."""
     asked = ask(model, question, make_picture(SIDE, SIDE), length)
     return row_ids(encode(model, [asked], SIDE), 0)
 
 
 @cache
-def frame_ids(family: str) -> tuple[list[int], list[int]]:
+def template_ids(family: str) -> tuple[list[int], list[int]]:
     """The tokens before and after the question, found by what two prompts have in common."""
     one, other = (ids_of(load(family), word) for word in ("red", "what"))
     before = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
@@ -90,26 +90,26 @@ def frame_ids(family: str) -> tuple[list[int], list[int]]:
     return one[:before], one[len(one) - after :]
 
 
-def check_frame(model: Model, ids: list[int], length: int) -> None:
-    """The template stands untouched around exactly so many tokens."""
-    before, after = frame_ids(model_name(model))
+def check_template(model: Model, ids: list[int], length: int) -> None:
+    """The template is unchanged around exactly this many tokens."""
+    before, after = template_ids(model_name(model))
     assert ids[: len(before)] == before
     assert ids[len(ids) - len(after) :] == after
-    assert len(ids) - len(before) - len(after) in (length, length + stands_off(model, ids))
+    assert len(ids) - len(before) - len(after) in (length, length + has_extra_token(model, ids))
 
 
-def stands_off(model: Model, ids: list[int]) -> bool:
+def has_extra_token(model: Model, ids: list[int]) -> bool:
     """Whether the template's last blank is a token, and not the beginning of the question's."""
-    template_text, _ = model.family.frame
-    before, _ = frame_ids(model_name(model))
-    first = model.family.tokenizer.convert_ids_to_tokens(ids[len(before)])
+    template_text, _ = model.family.processing.template
+    before, _ = template_ids(model_name(model))
+    first = model.family.processing.tokenizer.convert_ids_to_tokens(ids[len(before)])
     return template_text.endswith(" ") and first == "Ġ"
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_question_has_the_length_that_was_asked_for(model: Model, length: int) -> None:
+def test_a_question_has_the_requested_length(model: Model, length: int) -> None:
     for question in ("what does the sign say?", LONG):
-        check_frame(model, ids_of(model, question, length), length)
+        check_template(model, ids_of(model, question, length), length)
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_every_length_can_be_had(model: Model) -> None:
     for length in range(1, 513):
         for question in ("which bar is the tallest?", LONG):
             asked = ask(model, question, make_picture(SIDE, SIDE), length)
-            assert len(model.family.question_token_ends(asked.question)) == length
+            assert len(model.family.processing.question_token_ends(asked.question)) == length
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -127,33 +127,33 @@ def test_strange_questions_have_the_length_too(model: Model, name: str) -> None:
     for length in (None, 1, 2, 3, 5, 8, 20, 100):
         asked = ask(model, NASTY[name], picture, length)
         inputs = encode(model, [asked], SIDE)
-        assert int(model.family.count_visual_tokens(inputs["input_ids"])) == placeholders
+        assert int(model.family.processing.count_visual_tokens(inputs["input_ids"])) == placeholders
         if length is not None:
-            assert len(model.family.question_token_ends(asked.question)) == length
-            check_frame(model, row_ids(inputs, 0), length)
+            assert len(model.family.processing.question_token_ends(asked.question)) == length
+            check_template(model, row_ids(inputs, 0), length)
 
 
 def count_placeholders(model: Model, question: str) -> int:
     inputs = encode(model, [ask(model, question, make_picture(SIDE, SIDE))], SIDE)
-    return int(model.family.count_visual_tokens(inputs["input_ids"]))
+    return int(model.family.processing.count_visual_tokens(inputs["input_ids"]))
 
 
 @pytest.mark.parametrize("text", SPECIAL)
-def test_special_tokens_in_a_question_are_words(model: Model, text: str) -> None:
+def test_special_tokens_in_a_question_become_plain_text(model: Model, text: str) -> None:
     """None of them adds a placeholder, ends the prompt or stops the processor."""
     placeholders = count_placeholders(model, "what?")
-    before, after = frame_ids(model_name(model))
+    before, after = template_ids(model_name(model))
     for question in (text, f"what {text}{text} is {text}", text + "?"):
         ids = ids_of(model, question)
         inner = ids[len(before) : len(ids) - len(after)]
         assert not set(inner) & special_ids(model)
         assert count_placeholders(model, question) == placeholders
-        check_frame(model, ids_of(model, question, 9), 9)
+        check_template(model, ids_of(model, question, 9), 9)
 
 
 def special_ids(model: Model) -> set[int]:
-    """What has a meaning to the processor or the network; the unknown is only unknown."""
-    tokenizer = model.family.tokenizer
+    """Texts with a meaning for the processor or the network; unknown ones have none."""
+    tokenizer = model.family.processing.tokenizer
     named = ("|SPEAKER|", "|NEWLINE|", "<s>", "<0x04>")
     vocabulary = tokenizer.get_vocab()
     ids = {vocabulary[name] for name in named if name in vocabulary} | set(
@@ -177,7 +177,7 @@ def test_a_batch_of_strange_questions_can_be_answered(model: Model) -> None:
 
 def test_a_question_that_fits_is_left_as_it_is(model: Model) -> None:
     question = "what does the sign say?"
-    count = len(model.family.question_token_ends(question))
+    count = len(model.family.processing.question_token_ends(question))
     asked = ask(model, question, make_picture(SIDE, SIDE), count)
     assert asked.question == question
 
@@ -203,8 +203,8 @@ def test_the_template_holds_the_question_as_it_is(model: Model) -> None:
 def test_any_text_has_any_length(family: str, question: str, length: int) -> None:
     model = load(family)
     asked = ask(model, question, make_picture(SIDE, SIDE), length)
-    assert len(model.family.question_token_ends(asked.question)) == length
-    check_frame(model, ids_of(model, question, length), length)
+    assert len(model.family.processing.question_token_ends(asked.question)) == length
+    check_template(model, ids_of(model, question, length), length)
 
 
 def test_full_size_models_write_their_prompts_with_the_embedded_tokenizers() -> None:
@@ -213,5 +213,5 @@ def test_full_size_models_write_their_prompts_with_the_embedded_tokenizers() -> 
         point = compose_point(f"model={family}", "weights=random")
         kind = load_family(point, locate(point))
         vocabulary = kind.config.text_config.vocab_size
-        assert max(kind.tokenizer.get_vocab().values()) < vocabulary
-        assert kind.image_token_id < vocabulary
+        assert max(kind.processing.tokenizer.get_vocab().values()) < vocabulary
+        assert kind.processing.image_token_id < vocabulary

@@ -1,4 +1,4 @@
-"""Full-size networks of random values: the right size, made in place, and fit to generate."""
+"""Full-size networks with random values: right size, created in place, able to generate."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_random_values_generate_in_every_dtype(family: str, name: str) -> None:
     assert model.dtype == DTYPES[name]
     assert not model.stored_values
     asked = [ask(model, q, make_picture(120, 90, seed=i)) for i, q in enumerate(("what?", "a b c"))]
-    side = 2 * model.family.multiple
+    side = 2 * model.family.processing.multiple
     inputs = encode(model, asked, side)
     assert int(inputs["input_ids"].max()) < model.network.get_input_embeddings().num_embeddings
     logits = first_logits(model, inputs, side)
@@ -80,8 +80,8 @@ def test_random_values_generate_in_every_dtype(family: str, name: str) -> None:
 def test_shared_weights_are_shared(family: str) -> None:
     model = build(family, torch.bfloat16)
     with torch.device("meta"):
-        started = model.family.network_class(model.family.config)
-        model.family.untie(started)
+        started = model.family.layout.network_class(model.family.config)
+        model.family.layout.untie(started)
     names = [dict(network.named_parameters()).keys() for network in (model.network, started)]
     assert names[0] == names[1]
     wanted = sum(parameter.numel() for parameter in started.parameters())
@@ -106,7 +106,7 @@ def largest(network: nn.Module) -> Tensor:
 
 
 class Allocations(TorchDispatchMode):
-    """The most values in one tensor that were made in another dtype than the run's."""
+    """The size of the largest tensor that was created in another dtype than the run's."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -129,10 +129,10 @@ def test_values_are_made_in_the_dtype_and_never_in_a_larger_one(family: str) -> 
 
 
 def test_scales_are_one_and_everything_else_is_spread(family: str) -> None:
-    """Held against what the library itself starts a training with."""
+    """Compared with the values that the library starts a training with."""
     model = build(family, torch.float32)
     torch.manual_seed(0)
-    started = model.family.network_class(model.family.config)
+    started = model.family.layout.network_class(model.family.config)
     for name, ours in model.network.named_parameters():
         theirs = started.get_parameter(name).detach()
         assert bool((ours == 1).all()) == bool((theirs == 1).all()), name
@@ -143,7 +143,7 @@ def test_scales_are_one_and_everything_else_is_spread(family: str) -> None:
 def test_what_is_no_parameter_is_as_the_library_makes_it(family: str) -> None:
     """Rotary frequencies and position numbers are computed, not random."""
     model = build(family, torch.float32)
-    started = model.family.network_class(model.family.config)
+    started = model.family.layout.network_class(model.family.config)
     buffers = dict(started.named_buffers())
     found = dict(model.network.named_buffers())
     assert buffers.keys() == found.keys()
@@ -154,7 +154,7 @@ def test_what_is_no_parameter_is_as_the_library_makes_it(family: str) -> None:
 
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_a_random_network_has_the_dtypes_of_a_stored_one(family: str, name: str) -> None:
-    """Parts that the library keeps in single precision cost what they cost."""
+    """Parts that the library keeps in single precision have their real size."""
     stored = load(family, f"optimization={name}").network
     random = build(family, DTYPES[name]).network
     wanted = {key: p.dtype for key, p in [*stored.named_parameters(), *stored.named_buffers()]}

@@ -1,4 +1,4 @@
-"""Checkpoint folders as the library writes them load; what is wrong with one is named."""
+"""Checkpoint folders as the library writes them load; an error names what is wrong."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_folder_with_shards_gives_the_same_answers(saved: Path) -> None:
     model, original = build_model(point_to(saved, family)), load(family)
     assert model.stored_values
     one, other = (first_logits(m, encode(m, ask_two(m), SIDE), SIDE) for m in (model, original))
-    # Not to the bit: where a tensor lies in memory may choose another kernel.
+    # Not bit-equal: the address of a tensor can change the kernel.
     assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
     assert answer(model, ask_two(model), SIDE) == answer(original, ask_two(original), SIDE)
 

@@ -14,6 +14,7 @@ import numpy
 import pytest
 import torch
 
+from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.models.stand_ins import describe_stand_ins, read_stand_ins
 from profiling.partition import language_inference, vision_inference
 from profiling.partition.__main__ import main
@@ -33,7 +34,7 @@ def as_stored(recipe: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
     model = load(family)
-    recipe = as_stored(model.family.picture_recipe(side))
+    recipe = as_stored(picture_recipe(model.family, side))
     for shape in SHAPES:
         picture = make_picture(*shape, seed=3)
         inputs = encode(model, [ask(model, QUESTION, picture)], side)
@@ -46,20 +47,22 @@ def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_asks_what_the_model_is_asked(family: str) -> None:
     model = load(family)
-    recipe = as_stored(model.family.prompt_recipe())
+    recipe = as_stored(prompt_recipe(model.family))
     for shape in SHAPES:
         inputs = encode(model, [ask(model, QUESTION, make_picture(*shape))], 112)
-        ((width, height),) = model.family.seen_sizes(inputs)
-        count = int(model.family.count_visual_tokens(inputs["input_ids"]))
+        ((width, height),) = model.family.processing.picture_sizes(inputs)
+        count = int(model.family.processing.count_visual_tokens(inputs["input_ids"]))
         seen = {"embeddings": numpy.zeros((count, 4)), "width": width, "height": height}
-        made = language_inference.make_inputs(recipe, model.family.tokenizer, QUESTION, seen)
+        made = language_inference.make_inputs(
+            recipe, model.family.processing.tokenizer, QUESTION, seen
+        )
         assert made.keys() == inputs.keys()
         assert all(torch.equal(made[n], inputs[n]) for n in inputs if n != "pixel_values")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stand_ins_survive_being_written_down(family: str) -> None:
-    stand_ins: Replacements = load(family).family.stand_ins(torch.float32)
+    stand_ins: Replacements = load(family).family.layout.stand_ins(torch.float32)
     read = read_stand_ins(as_stored(describe_stand_ins(stand_ins)), torch.float32)
     assert {p: type(s) for p, s in read.items()} == {p: type(s) for p, s in stand_ins.items()}
     assert describe_stand_ins(read) == describe_stand_ins(stand_ins)

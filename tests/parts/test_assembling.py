@@ -79,10 +79,10 @@ def check_answers(family: str, count: int, side: int) -> None:
     placed = plain.place(inputs)
     whole = plain.generate(placed, side=side, length=LENGTH, exact=True)
     embeddings = embed(vision, inputs)
-    assert len(embeddings) == plain.family.count_visual_tokens(inputs["input_ids"]).sum()
+    assert len(embeddings) == plain.family.processing.count_visual_tokens(inputs["input_ids"]).sum()
     cut_up = answer_from(language, inputs, embeddings, side=side, length=LENGTH, exact=True)
     assert torch.equal(whole, cut_up)
-    given = plain.family.with_embeddings(placed, embeddings)
+    given = plain.family.layout.with_embeddings(placed, embeddings)
     # Where values lie in memory decides which kernels multiply them, down to the last bit.
     expected = first_logits(plain, placed, side)
     torch.testing.assert_close(first_logits(language, given, side), expected, rtol=0, atol=1e-4)
@@ -94,7 +94,7 @@ def test_the_answers_depend_on_the_embeddings(family: str) -> None:
     inputs = make_batch(plain, 1, 112)
     embeddings = embed(vision, inputs)
     seen, unseen = (
-        first_logits(language, plain.family.with_embeddings(plain.place(inputs), given), 112)
+        first_logits(language, plain.family.layout.with_embeddings(plain.place(inputs), given), 112)
         for given in (embeddings, embeddings.flip(0))
     )
     assert not torch.allclose(seen, unseen, rtol=1e-3)

@@ -55,7 +55,9 @@ def test_the_parts_hold_what_their_names_say(family: str, tmp_path: Path) -> Non
     seeing = sum(
         value.numel()
         for name, value in model.network.named_parameters()
-        if name.startswith((*model.family.vision_paths, *model.family.vision_values))
+        if name.startswith(
+            (*model.family.layout.vision_paths, *model.family.layout.vision_parameters)
+        )
     )
     embedding = model.network.get_input_embeddings().weight
     assert sum(value.numel() for value in parts["vision"].values()) == seeing
@@ -85,7 +87,7 @@ def test_shards_give_the_parts_that_one_file_gives(family: str, tmp_path: Path) 
 def test_the_folder_of_parts_is_a_checkpoint_itself(family: str, tmp_path: Path) -> None:
     plain = load(family)
     cut_tiny(family, tmp_path, embedding=True)
-    found = plain.family.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
+    found = plain.family.layout.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
     expected = plain.network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
 
@@ -94,7 +96,7 @@ def test_what_is_tied_is_stored_once_and_stays_tied(tmp_path: Path) -> None:
     plain = load("qwen25vl")
     cut_tiny("qwen25vl", tmp_path, embedding=True)
     assert [name for name in read_parts(tmp_path)["language"] if "lm_head" in name] == []
-    found = plain.family.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
+    found = plain.family.layout.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
     assert found.lm_head.weight is found.get_input_embeddings().weight
 
 
@@ -110,7 +112,7 @@ def test_values_that_were_never_on_disk_are_cut_too(family: str, tmp_path: Path)
         digest="d",
         embedding=False,
     )
-    found = plain.family.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
+    found = plain.family.layout.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
     expected = plain.network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
 

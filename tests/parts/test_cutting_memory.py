@@ -24,12 +24,12 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 from profiling.models.loading import find_family, read_config
-from profiling.partition.cutting import cut, write_pt
+from profiling.parts.cutting import cut, write_pt
 source, folder = map(Path, sys.argv[1:])
 options = {"local_files_only": True}
 kind = find_family("llava")
-config = read_config(kind.network_class.config_class, str(source), options)
-family = kind(config=config, folder=source, processor_options=options)
+config = read_config(kind.layout.network_class.config_class, str(source), options)
+family = kind.load(config=config, folder=source, processor_options=options)
 cut(source, folder, family=family, model="llava", digest="d", embedding=False)
 write_pt(folder)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -43,7 +43,7 @@ def make_large(folder: Path) -> Path:
     for path in tiny.glob("*.json"):
         shutil.copyfile(path, folder / path.name)
     options = {"local_files_only": True}
-    config = read_config(find_family("llava").network_class.config_class, str(tiny), options)
+    config = read_config(find_family("llava").layout.network_class.config_class, str(tiny), options)
     text, vision = config.text_config, config.vision_config
     text.hidden_size, text.intermediate_size, text.num_hidden_layers = 2048, 5504, 16
     text.num_attention_heads = text.num_key_value_heads = 16
@@ -52,7 +52,7 @@ def make_large(folder: Path) -> Path:
     vision.num_attention_heads = 16
     config.save_pretrained(folder)
     with torch.device("meta"):
-        network = find_family("llava").network_class._from_config(config)
+        network = find_family("llava").layout.network_class._from_config(config)
     write_shards(folder, {name: value.shape for name, value in network.state_dict().items()})
     return folder
 

@@ -137,3 +137,12 @@ def test_overrides_become_values(sweeper: GroupedSweeper) -> None:
         for stack in ("[fp16,bf16]", "fp32")
         for side in ([], ["img_size=1"], ["img_size=2"])
     }
+
+
+def test_a_sweep_of_far_too_many_points_is_refused_before_they_are_listed() -> None:
+    values = {key: [f"{key}={number}" for number in range(1000)] for key in ("a", "b", "c", "d")}
+    with pytest.raises(ConfigError, match=r"^a=1000 values: the sweep has 10{12} points"):
+        unite({}, [{}], values)
+    block = {"a": values["a"][:101], "b": values["b"][:100]}
+    with pytest.raises(ConfigError, match="the sweep has 10100 points; allowed are at most 10000"):
+        unite({}, [block], {})

@@ -212,6 +212,29 @@ def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
     assert at("two") != first
 
 
+SHIPPED = "66285546d2b821cf421d4f5eb2576359d3770cd3"
+
+
+@pytest.mark.parametrize(
+    ("typed", "revision"),
+    [
+        ((), SHIPPED),
+        (("model.checkpoint=owner/name",), None),
+        (("model.checkpoint=owner/name", "model.revision=main"), "main"),
+        (("model.revision=main",), "main"),
+        ((f"model.checkpoint={PROJECT}/checkpoints/tiny/qwen25vl",), None),
+    ],
+)
+def test_a_revision_belongs_to_its_checkpoint(typed: tuple[str, ...], revision: str | None) -> None:
+    assert compose_point("weights=pretrained", *typed).revision == revision
+
+
+def test_a_folder_has_no_revision() -> None:
+    folder = f"model.checkpoint={PROJECT}/checkpoints/tiny/qwen25vl"
+    with pytest.raises(ConfigError, match=r"^model\.revision=main: allowed with a hub id"):
+        compose_point("weights=pretrained", folder, "model.revision=main")
+
+
 ADDRESS_OF_A_PROJECT = """
 from tests.composing import compose_config
 from profiling.runs.session import plan_point

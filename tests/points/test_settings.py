@@ -86,7 +86,9 @@ def test_what_has_to_be_given_is_asked_for(toy: None) -> None:
 def test_the_room_of_an_engine_checks_its_settings(toy: None) -> None:
     assert refuse_toy(retries=0) == "engine.retries=0: allowed is a whole number from 1"
     assert refuse_toy(retries="x") == "engine.retries=x: allowed is a whole number from 0"
-    assert refuse_toy(nope=1).startswith("engine.nope=1: unknown key; allowed are name, room, url")
+    assert refuse_toy(nope=1).startswith(
+        "engine.nope=1: unknown key; allowed are engine.name, engine.room, engine.url"
+    )
     assert refuse_toy(room="transformers") == "engine.room=transformers: allowed is toys"
     assert refuse_toy(name="nope") == "engine.name=nope: allowed is one of toy"
 

@@ -1,4 +1,4 @@
-"""The normalizer, and which reference an answer is held against."""
+"""The normalizer, and which reference an answer is compared with."""
 
 from __future__ import annotations
 

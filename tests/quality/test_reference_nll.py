@@ -1,4 +1,4 @@
-"""The summary of what references cost: a mean over samples with its interval."""
+"""The negative log-likelihood of references: a mean over samples with its interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write result folders as a sweep would leave them, from a small model of what things cost."""
+"""Write results folders like those of a sweep, from a simple model of costs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from profiling.records import READING_FIELDS, SCHEMA_VERSION, SUMMARY_COLUMNS
+from profiling import metrics
+from profiling.metrics import AT_READING, PHASES, SUMMARY_COLUMNS
+from profiling.records import READING_FIELDS, SCHEMA_VERSION
 
-PHASES = ("preprocess", "transfer", "vision", "projector", "prefill", "decode", "other")
 FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
 SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -67,7 +68,7 @@ def write_run(
     complete = status == "completed"
     columns: dict[str, Any] = {column: point.get(column) for column in SUMMARY_COLUMNS}
     dtype = DTYPES.get(str(point["optimization"]).split("+")[0], "float32")
-    columns |= {"dtype": dtype, "num_samples": samples, "noisy": noisy}
+    columns |= {"dtype": dtype, "num_samples": samples, "noisy": noisy, "engine": None}
     columns["noise_reason"] = "load average 3.1 on 2 cores" if noisy else None
     if complete:
         rows = _raw_rows(point, draw, repeats=repeats, slower=slower, noise=noise)
@@ -77,7 +78,8 @@ def write_run(
         columns |= summary or {}
         _write_readings(folder, columns, rows)
         _write_answers(folder, lines)
-    del columns["agreement"], columns["speedup"], columns["fingerprint"], columns["status"]
+    for column in (*AT_READING, "fingerprint", "status"):
+        del columns[column]
     run = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": fingerprint,
@@ -123,7 +125,7 @@ def write_many(results_dir: Path, count: int) -> None:
 
 
 def _spread(grid: list[Any], count: int) -> list[Any]:
-    """Points from all over the grid, and whole sweeps of it, rather than its first corner."""
+    """Points from the whole grid, with complete sweeps, and not only its first corner."""
     order = sorted(
         range(len(grid)), key=lambda i: (grid[i][-1], grid[i][-2], grid[i][-3] is not None)
     )
@@ -183,10 +185,10 @@ def _raw_rows(
     }
     rows = []
     for repeat in range(repeats):
-        mood = slower * (1 + noise * draw.gauss(0, 1))
+        drift = slower * (1 + noise * draw.gauss(0, 1))
         for phase, value in base.items():
-            rows.append((phase, repeat, value * mood))
-        rows.append(("total", repeat, sum(base.values()) * mood))
+            rows.append((phase, repeat, value * drift))
+        rows.append(("total", repeat, sum(base.values()) * drift))
     return rows
 
 
@@ -267,9 +269,6 @@ def _write_answers(folder: Path, lines: list[dict[str, Any]]) -> None:
     (folder / "answers.jsonl").write_text(text, encoding="utf-8")
 
 
-_UNITS = {"_s": "s", "_j": "J", "_bytes": "bytes"}
-
-
 def _write_readings(
     folder: Path, columns: dict[str, Any], rows: list[tuple[str, int, float]]
 ) -> None:
@@ -280,7 +279,7 @@ def _write_readings(
             writer.writerow([phase, "latency_s", repr(value), "s", "measured", "clock", repeat, 0])
         for name, value in columns.items():
             if isinstance(value, float):
-                unit = next((u for end, u in _UNITS.items() if name.endswith(end)), "1")
+                unit = metrics.find(name).unit
                 status = "estimated" if "estimate" in name else "measured"
                 writer.writerow(["total", name, repr(value), unit, status, "clock", "", ""])
         writer.writerow(["run", "energy_j", "", "J", "unavailable", "no counter, here", "", ""])

@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it refuses, and what its import costs."""
+"""The command line: what it writes, what it refuses, and what it imports."""
 
 from __future__ import annotations
 

@@ -337,6 +337,16 @@ def test_a_job_that_failed_elsewhere_is_told_in_one_line(
     assert capsys.readouterr().err == line
 
 
+def test_a_launcher_that_loses_a_job_without_a_word_is_a_failure() -> None:
+    session = Session(total=3)
+    done = [JobReturn(status=JobStatus.COMPLETED, _return_value="completed") for _ in range(2)]
+    launching.count_results(session, done)
+    assert session.exit_status(single=False) == 1
+    assert session.counts() == "2 of 3 points: 2 completed"
+    launching.count_results(session, done[:1])
+    assert session.exit_status(single=False) == 0
+
+
 @pytest.mark.parametrize("seen", [None, "2,3", ""])
 def test_jobs_see_the_gpus_that_the_sweep_saw(
     seen: str | None, monkeypatch: pytest.MonkeyPatch

@@ -116,6 +116,18 @@ def test_a_terminal_shows_one_live_line_below_those_that_stay(
         assert "[2/4] second and so on" in live
 
 
+def test_a_terminal_without_blocks_gets_a_bar_of_other_signs(clock: Clock) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="ascii") as stream:
+        set_columns(ours, 120)
+        shown = Progress(total=2, stream=stream)
+        take(shown, clock, "first", 1, measured=True)
+        shown.begin("second")
+        shown.phase("loading")
+        assert screen(ours)[-1].startswith("############............ [2/2] second: loading")
+    os.close(ours)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -118,6 +118,54 @@ def test_a_record_that_cannot_be_written_is_told_and_the_sweep_goes_on(tmp_path:
     assert statuses(tmp_path) == {168: COMPLETED}
 
 
+def block_lock(folder: Path, side: int) -> None:
+    """Put a folder in the place of the lock of one point."""
+    _, listed, _ = finish(start(folder, "-m", "img_size=112,168", "dry=true"))
+    (name,) = [line.split()[0] for line in listed.splitlines() if f"img_size={side}" in line]
+    (folder / "results" / ".locks" / name).mkdir()
+
+
+def test_a_point_whose_lock_is_blocked_has_failed_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    tell(tmp_path)
+    block_lock(tmp_path, 112)
+    status, output, errors = finish(start(tmp_path, "-m", "img_size=112,168"))
+    assert status == 1 and "Traceback" not in errors
+    assert "2 points: 1 failed, 1 completed" in output
+    (line,) = [line for line in errors.splitlines() if "failed" in line]
+    assert "cannot be locked: Is a directory; remove it" in line
+    assert statuses(tmp_path) == {168: COMPLETED}
+
+
+def test_a_single_point_whose_lock_is_blocked_ends_in_one_line(tmp_path: Path) -> None:
+    tell(tmp_path)
+    block_lock(tmp_path, 112)
+    status, output, errors = finish(start(tmp_path, "img_size=112"))
+    assert status == 1 and "Traceback" not in errors
+    assert "1 point: 1 failed" in output
+    assert errors.count("\n") == 1 and "cannot be locked" in errors
+
+
+def test_a_job_that_breaks_off_unforeseen_is_a_failure_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(tmp_path)
+    status, output, errors = finish(start(tmp_path, "-m", "img_size=112,168", driver=BREAKING))
+    assert status == 1 and "Traceback" not in errors
+    assert "2 points: 1 failed, 1 completed" in output or "1 completed, 1 failed" in output
+    assert "a job broke off: ValueError: unforeseen" in errors
+
+
+BREAKING = """
+from profiling.runs.session import Session
+run = Session.run
+def break_off(session, plan):
+    if plan.point.img_size == 112:
+        raise ValueError("unforeseen")
+    return run(session, plan)
+Session.run = break_off
+"""
+
+
 # Interruptions
 
 
@@ -175,7 +223,7 @@ def test_of_two_equal_sweeps_the_second_waits_and_runs_nothing_twice(tmp_path: P
     ends = [finish(sweep) for sweep in sweeps]
     assert [status for status, _, _ in ends] == [0, 0]
     assert sorted(sizes(tmp_path)) == ["112", "168", "224"]
-    assert any("waiting, since another process is running this very point" in e for *_, e in ends)
+    assert any("waiting: another process runs this point (process " in e for *_, e in ends)
     assert set(statuses(tmp_path).values()) == {COMPLETED}
 
 

@@ -253,7 +253,8 @@ def perform(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, **found: Any
 ) -> tuple[str, str | None]:
     """What the child makes of findings."""
-    plain = {"readings": [], "answers": [], "dtype": "float32", "noise": None}
+    plain = {"readings": [], "answers": [], "noise": None}
+    plain |= {"dtype": "float32", "computes_in": "float32"}
     fake = types.ModuleType("profiling.runs.experiment")
     fake.load = lambda point: object()  # type: ignore[attr-defined]
     fake.measure = lambda *_: types.SimpleNamespace(**(plain | found))  # type: ignore[attr-defined]

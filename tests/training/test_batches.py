@@ -37,7 +37,7 @@ def test_shaped_pictures_have_the_grids_that_runs_give_them(name):
     family = find_family(name)
     runs = load_reader(Path(__file__).parents[2] / "checkpoints" / "tiny" / name, name).family
     for shape, (rows, columns) in {(224, 224): family.native, **family.shaped}.items():
-        seen = runs.size_for(Image.new("RGB", shape), family.native[0] * family.patch)
+        seen = runs.processing.size_for(Image.new("RGB", shape), family.native[0] * family.patch)
         assert seen == (columns * family.patch, rows * family.patch)
 
 

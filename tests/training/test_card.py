@@ -23,6 +23,6 @@ def test_table_has_a_row_a_size_and_the_measured_numbers():
 
 def test_the_command_is_what_was_typed():
     plan = asdict(read_plan("blip2_t5", {"look_steps": 800}))
-    command = name_command("blip2_t5", {"seed": 0, "start_from": "eyes", **plan})
-    typed = "--model blip2_t5 --start-from eyes --look-steps 800 --state DIR --output DIR"
+    command = name_command("blip2_t5", {"seed": 0, "start_from": "trained", **plan})
+    typed = "--model blip2_t5 --start-from trained --look-steps 800 --state DIR --output DIR"
     assert command == f"python -m training.train {typed}"

@@ -19,7 +19,7 @@ from training.towers import copy_matching
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
-    family, made = find_family("blip2_t5"), tmp_path_factory.mktemp("eyes")
+    family, made = find_family("blip2_t5"), tmp_path_factory.mktemp("source")
     write_checkpoint(made, family, family.build_network())
     return made
 
@@ -41,13 +41,15 @@ def test_a_clip_tower_computes_what_the_blip_2_tower_does(
 ) -> None:
     network = build("llava")
     copy_matching(network, folder)
-    tower, eyes = network.model.vision_tower, source.vision_model
+    tower, source_tower = network.model.vision_tower, source.vision_model
     # The one parameter that a BLIP-2 tower does not have.
     tower.pre_layrnorm = torch.nn.Identity()
     pixels = torch.randn(2, 3, 112, 112)
     with torch.inference_mode():
         seen = tower(pixels, output_hidden_states=True).hidden_states[-2]
-        wanted = eyes.encoder(inputs_embeds=eyes.embeddings(pixels)).last_hidden_state
+        wanted = source_tower.encoder(
+            inputs_embeds=source_tower.embeddings(pixels)
+        ).last_hidden_state
     # The two activations, quick and exact, differ a little.
     assert (seen - wanted).norm() < 0.02 * wanted.norm()
 

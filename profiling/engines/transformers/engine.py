@@ -157,18 +157,18 @@ class TransformersEngine(Engine):
         self, batch: Sequence[Prepared], inputs: Inputs, generated: Tensor | None
     ) -> list[Row]:
         prompts = inputs["attention_mask"].sum(dim=1).tolist()
-        visual = self.family.count_visual_tokens(inputs["input_ids"]).tolist()
-        sizes = self.family.seen_sizes(inputs)
+        visual = self.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
+        sizes = self.family.processing.picture_sizes(inputs)
         new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
         if generated is not None:
             tokens = generated.cpu()
             counts = self.model.count_new_tokens(tokens)
-            new = list(zip(self.family.decode(tokens), counts, strict=True))
+            new = list(zip(self.family.processing.decode(tokens), counts, strict=True))
         return [
             Row(
                 prompt=item.prompt,
                 answer=new[row][0],
-                num_question_tokens=len(self.family.question_token_ends(item.question)),
+                num_question_tokens=len(self.family.processing.question_token_ends(item.question)),
                 num_prompt_tokens=prompts[row],
                 num_visual_tokens=visual[row],
                 num_new_tokens=new[row][1],
@@ -252,6 +252,7 @@ class TransformersEngine(Engine):
             weight_bytes=weight_sizes(self.network),
             cache_element_bytes=self.model.dtype.itemsize,
             cross_check=cross_check,
+            as_computed=all(optimization.as_counted for optimization in self.stack),
         )
 
     def settle(self, workload: Passes) -> None:

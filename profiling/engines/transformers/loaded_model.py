@@ -47,5 +47,5 @@ class LoadedModel:
 
     def absorb_projector(self) -> None:
         """The vision part's module does the projector's work too."""
-        if self.model.family.parts.projector:
+        if self.model.family.layout.parts.projector:
             self.absorbed["projector"] = "done inside of the vision part"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from profiling.models.family import Family
-from profiling.models.stand_ins import InFront
+from profiling.models.stand_ins import VisionReplacement
 
 
 class PictureCache:
@@ -52,7 +52,7 @@ class PictureCache:
             self.num_bytes -= dropped.nbytes
 
 
-class CachedVision(InFront):
+class CachedVision(VisionReplacement):
     """In the place of a vision part: looks at a picture only when it has not seen it before."""
 
     def __init__(
@@ -64,7 +64,7 @@ class CachedVision(InFront):
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:
         pixels: Tensor = named["pixel_values"] if given is None else given
-        pictures = self.family.single_pictures(pixels, named)
+        pictures = self.family.layout.split_pictures(pixels, named)
         keys = [_key(picture) for picture in pictures]
         found = {key: self.cache.find(key) for key in keys}
         unseen = {key: p for key, p in zip(keys, pictures, strict=True) if found[key] is None}
@@ -74,14 +74,14 @@ class CachedVision(InFront):
             self.cache.keep(key, kept)
         rows = [found[key] for key in keys]
         embedded = torch.cat([row for row in rows if row is not None])
-        return self.stand_in(self.family.as_pictures(embedded, len(pictures)))
+        return self.stand_in(self.family.layout.group_by_picture(embedded, len(pictures)))
 
     def _look(self, pictures: list[dict[str, Tensor]]) -> list[Tensor]:
         if not pictures:
             return []
         together = {name: torch.cat([p[name] for p in pictures]) for name in pictures[0]}
-        embeddings = self.family.embed(self.seer, together)
-        return self.family.single_embeddings(embeddings, pictures)
+        embeddings = self.family.layout.embed(self.seer, together)
+        return self.family.layout.split_embeddings(embeddings, pictures)
 
 
 def _key(picture: Mapping[str, Tensor]) -> bytes:
@@ -96,14 +96,14 @@ def _key(picture: Mapping[str, Tensor]) -> bytes:
 def cut_out_vision(network: nn.Module, family: Family) -> nn.Module:
     """The network without its language model, sharing the rest; the network stays as it is."""
     seer = _shallow(network)
-    for path in (*family.language_paths, *family.vision_paths):
+    for path in (*family.layout.language_paths, *family.layout.vision_paths):
         holder: Any = seer
         *parents, name = path.split(".")
         for parent in parents:
             child = _shallow(holder.get_submodule(parent))
             holder._modules[parent] = child
             holder = child
-        if path in family.language_paths:
+        if path in family.layout.language_paths:
             holder._modules[name] = nn.Module()
     return seer
 

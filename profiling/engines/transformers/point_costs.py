@@ -57,6 +57,7 @@ def count_point(point: Point) -> PointCosts:
             weight_bytes={name: elements * dtype.itemsize for name, elements in counts.items()},
             cache_element_bytes=dtype.itemsize,
             cross_check=False,
+            as_computed=True,
         ),
         cache_bytes=costs.cache.elements * dtype.itemsize,
         encoded_cache_bytes=costs.cache.encoded_elements * dtype.itemsize,
@@ -102,7 +103,7 @@ def _by_part(twin: Twin, costs: Costs, counts: Mapping[str, int]) -> Mapping[str
 
 
 def _part_of(twin: Twin, costs: Costs, name: str) -> str:
-    parts = twin.family.parts
+    parts = twin.family.layout.parts
     # A head that is tied to the embedding goes by the embedding's name.
     if name in {twin.names[id(weight)] for weight in twin.part(parts.head).parameters()}:
         return "head"

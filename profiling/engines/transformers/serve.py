@@ -42,10 +42,11 @@ def make_processor(model: str, folder: Path, *, resize: bool) -> Any:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     options = {"local_files_only": True}
-    family = find_family(model)(config=config, folder=folder, processor_options=options)
+    family = find_family(model).load(config=config, folder=folder, processor_options=options)
+    processor = family.processing.processor
     if not resize:
-        family.processor.image_processor.do_resize = False
-    return family.processor
+        processor.image_processor.do_resize = False
+    return processor
 
 
 def serve(arguments: argparse.Namespace) -> None:

@@ -31,7 +31,9 @@ class Teacher(LogitsProcessor):  # type: ignore[misc]
 
 def reference_ids(model: Model, reference: str) -> list[int]:
     """The reference as its tokenizer writes it alone, and the token by which answers end."""
-    ids = model.family.tokenizer(model.family.defuse(reference), add_special_tokens=False)
+    ids = model.family.processing.tokenizer(
+        model.family.processing.escape_special_tokens(reference), add_special_tokens=False
+    )
     ends = model.network.generation_config.eos_token_id
     listed = [ends] if isinstance(ends, int) else list(ends or [])
     return [*ids["input_ids"], *listed[:1]]
@@ -56,7 +58,7 @@ def reference_nlls(
     with torch.inference_mode():
         generated = model.network.generate(
             **inputs,
-            **model.family.generate_options(side),
+            **model.family.layout.generate_options(side),
             **options,
             logits_processor=LogitsProcessorList([Teacher(taught)]),
             max_new_tokens=max(length, longest),

@@ -1,4 +1,4 @@
-"""Draw figures, each as SVG and PNG, with the same bytes for the same numbers."""
+"""Draw figures as SVG and PNG, with the same bytes for the same numbers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from profiling import metrics
 from profiling.report.draw.palette import (
     COLOURS,
     HATCHES,
@@ -26,7 +27,7 @@ from profiling.report.draw.palette import (
 from profiling.report.say.units import quantity, scale_of
 
 PAPER, INK, GRID = "#fdfdfd", "#24292e", "#d8dade"
-# Below this a logarithmic axis has too few ticks to be read.
+# A logarithmic axis over a smaller range has too few ticks.
 WIDE_RANGE = 20
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "profiling.report",
@@ -45,7 +46,7 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": PAPER,
     "savefig.facecolor": PAPER,
 }
-# A reader's dark page repaints paper and ink; the colours of the phases stay as they are.
+# In a dark colour scheme paper and ink change; the colours of the phases stay.
 _DARK = (
     "<style>@media (prefers-color-scheme: dark){"
     f'[style*="fill: {PAPER}"]{{fill:#0d1117!important}}'
@@ -59,7 +60,7 @@ _DARK = (
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One stacked bar: parts from the bottom up, and the interval of the whole."""
+    """One stacked bar: its parts from the bottom up, and the interval of the sum."""
 
     label: str
     parts: Mapping[str, float]
@@ -69,7 +70,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """One run in a plane of two columns."""
+    """One run in a plane of two metrics."""
 
     group: str
     x: float
@@ -142,14 +143,14 @@ def _phase_legend(axes: Axes, bars: Sequence[Bar]) -> None:
     handles = [
         Patch(facecolor=COLOURS[p], hatch=HATCHES[p], edgecolor=PAPER, label=p) for p in shown
     ]
-    # From the top down, as the bars are stacked.
+    # From the top down, like the bars.
     axes.legend(handles=handles[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def draw_plane(
     stem: Path, dots: Sequence[Dot], *, title: str, x_name: str, x_unit: str, y_name: str
 ) -> None:
-    """Runs in a plane, a colour and a shape a group, those on the front filled and joined."""
+    """Runs in a plane, with a colour and a shape per group; the front is filled and joined."""
     with _drawing():
         figure, axes = _canvas(title, wide=6)
         for position, group in enumerate(sorted({dot.group for dot in dots})):
@@ -171,7 +172,7 @@ def draw_plane(
 
 def _scatter(axes: Axes, dots: Sequence[Dot], group: str, style: int) -> None:
     turn, place = divmod(style, len(MODEL_COLOURS))
-    # Where colours start again, shapes do not: the pair stays a group's own.
+    # Where colours repeat, shapes are shifted, so that each group has its own pair.
     colour, marker = MODEL_COLOURS[place], MODEL_MARKERS[(place + turn) % len(MODEL_MARKERS)]
     for on_front, face in ((False, "none"), (True, colour)):
         chosen = [dot for dot in dots if dot.on_front is on_front]
@@ -197,9 +198,9 @@ def draw_lines(
     unit: str,
     bounds: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
-    """One line a group over a growing size, both axes from zero.
+    """One line per group over a growing size, both axes from zero.
 
-    `bounds` are the intervals that are known, as (x, low, high), and stand as whiskers.
+    `bounds` are the known intervals as (x, low, high), drawn as whiskers.
     """
     known = bounds or {}
     with _drawing():
@@ -238,7 +239,7 @@ def draw_roofline(
     peak_flops_per_s: float,
     peak_bytes_per_s: float,
 ) -> None:
-    """What each phase achieves, under what memory and arithmetic allow."""
+    """The rate that each phase achieves, below the limits of memory and arithmetic."""
     with _drawing():
         figure, axes = _canvas(title, wide=6)
         figure.subplots_adjust(left=0.18)
@@ -253,7 +254,8 @@ def draw_roofline(
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{quantity(value, 'FLOP')}/s")
+        work = metrics.find("flops").unit
+        axes.yaxis.set_major_formatter(lambda value, _: f"{quantity(value, work)}/s")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("FLOP per byte moved")
@@ -265,7 +267,7 @@ def draw_roofline(
 def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
     width, height = min(12.0, 5.2 + 0.45 * wide), 3.9
     figure = Figure(figsize=(width, height))
-    # Room for the labels and the legend; letting the library find it takes drawing it twice.
+    # Space for labels and legend; the automatic layout would draw everything twice.
     figure.subplots_adjust(
         left=0.95 / width, right=1 - 1.65 / width, bottom=0.62 / height, top=1 - 0.4 / height
     )

@@ -1,4 +1,4 @@
-"""Show the figures of the pages inside a notebook, where they belong to no folder."""
+"""Show the figures of the pages inside a notebook, without files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Inline:
-    """A figure that a notebook shows as the value of a cell."""
+class InlineFigure:
+    """A figure as the value of a notebook's cell."""
 
     png: bytes
 
@@ -19,9 +19,9 @@ class Inline:
         return self.png
 
 
-def show(draw: Callable[..., None], *contents: Any, **labels: Any) -> Inline:
-    """What one of the functions of `profiling.report.draw.figures` draws, kept in memory."""
+def show(draw: Callable[..., None], *contents: Any, **labels: Any) -> InlineFigure:
+    """Call a function of `profiling.report.draw.figures`, and keep its figure in memory."""
     with TemporaryDirectory() as folder:
         stem = Path(folder) / "figure"
         draw(stem, *contents, **labels)
-        return Inline(Path(f"{stem}.png").read_bytes())
+        return InlineFigure(Path(f"{stem}.png").read_bytes())

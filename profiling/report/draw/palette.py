@@ -1,11 +1,8 @@
-"""The phases in their order, each with the one colour and hatch that it has in every figure."""
+"""One colour and one hatch per phase, the same in every figure."""
 
 from __future__ import annotations
 
-PHASES = ("preprocess", "transfer", "vision", "projector", "prefill", "decode", "other")
-COUNTED_PHASES = ("vision", "projector", "prefill", "decode")
-
-# Okabe and Ito's colours stay apart for every common colour blindness; the hatches for grey print.
+# Okabe and Ito's colours are distinct in every common colour blindness, the hatches in grey print.
 COLOURS = {
     "preprocess": "#E69F00",
     "transfer": "#F0E442",

@@ -1,4 +1,4 @@
-"""Refuse a record that parses but does not hold what a report relies on."""
+"""Refuse a record that can be parsed but lacks what a report needs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from profiling.records import COMPLETED, BrokenRecord, Record
 
-# What every run that completed has; `prompt_len` and most measurements may be missing.
+# Every completed run has these; `prompt_len` and most measurements may be missing.
 NEEDED_TEXTS = ("model", "weights", "dataset", "optimization")
 NEEDED_NUMBERS = ("img_size", "batch_size", "max_new_tokens")
 
 
 def check_record(record: Record) -> None:
-    """Raise for the first thing that is wrong, naming the file and the place in it."""
+    """Raise for the first error, with the file and the place in it."""
     for place, is_right in _checks(record):
         if not is_right:
-            raise BrokenRecord(f"{record.folder / 'run.json'}: {place} is not what it should be")
+            raise BrokenRecord(f"{record.folder / 'run.json'}: {place} is missing or invalid")
 
 
 def _checks(record: Record) -> Iterator[tuple[str, bool]]:
-    """One after the other: later ones rely on what earlier ones have found right."""
+    """In this order: later checks rely on the results of earlier ones."""
     run, summary = record.run, record.run["summary"]
     if record.status == COMPLETED:
         for name in NEEDED_TEXTS:

@@ -1,4 +1,4 @@
-"""Find the pictures and questions of a run's samples, where they can still be reached."""
+"""Find the pictures and questions of a run's samples, where the files still exist."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ KINDS = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a person would show of a sample: its picture, and the question without a template."""
+class SampleContent:
+    """What a page shows of a sample: its picture, and its question without the template."""
 
     picture: Path | None
     request: str | None
     references: tuple[str, ...]
 
 
-NOT_REACHED = Asked(picture=None, request=None, references=())
+NOT_FOUND = SampleContent(picture=None, request=None, references=())
 
 
-def match(asked: Mapping[str, Asked], line: Mapping[str, Any]) -> Asked:
-    """What an answer's sample asked, if the folder still holds the sample that was answered."""
-    found = asked.get(str(line["id"]), NOT_REACHED)
+def match(samples: Mapping[str, SampleContent], line: Mapping[str, Any]) -> SampleContent:
+    """The sample of an answer, if the folder still has the sample that was answered."""
+    found = samples.get(str(line["id"]), NOT_FOUND)
     references = line.get("references")
     same = isinstance(references, list) and tuple(map(str, references)) == found.references
-    return found if same else NOT_REACHED
+    return found if same else NOT_FOUND
 
 
-def find_asked(record: Record) -> dict[str, Asked]:
-    """What each sample id asked; only small pictures, and none from outside the folder."""
+def find_samples(record: Record) -> dict[str, SampleContent]:
+    """The samples of a run by id; only small pictures, and none from outside the folder."""
     folder = _find_folder(record)
     if folder is None:
         return {}
     entries = _read_entries(folder / INDEX)
     return {
-        str(entry.get("id") or position): Asked(
+        str(entry.get("id") or position): SampleContent(
             picture=_picture(folder, entry.get("image_path")),
             request=entry["request"] if isinstance(entry.get("request"), str) else None,
             references=_references(entry.get("response")),
@@ -55,9 +55,9 @@ def find_asked(record: Record) -> dict[str, Asked]:
 
 
 def _find_folder(record: Record) -> Path | None:
-    """Where the run's samples were; for a run of another machine, the project's own of that name.
+    """The run's sample folder; for a run of another machine, the project's own of that name.
 
-    Whether they are the same samples is not for the name to say: `match` looks at each.
+    An equal name does not mean equal samples: `match` checks each one.
     """
     dataset = record.config.get("dataset")
     if not isinstance(dataset, dict):
@@ -75,7 +75,7 @@ def _references(response: object) -> tuple[str, ...]:
 
 
 def _read_entries(index: Path) -> list[Any]:
-    # The folder may have changed since the run; a picture is a welcome extra, not a result.
+    # The folder may have changed since the run, and a picture is no result: none is shown then.
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -92,7 +92,7 @@ def _picture(folder: Path, written: object) -> Path | None:
 
 
 def copy_picture(path: Path, output: Path) -> str:
-    """Copy a picture beside the pages, named by its content; its path relative to the pages."""
+    """Copy a picture beside the pages, named by its content; gives its path relative to them."""
     content = path.read_bytes()
     name = f"{hashlib.sha256(content).hexdigest()[:16]}{path.suffix.lower()}"
     target = output / "pictures" / name

@@ -1,4 +1,4 @@
-"""Find the plain run that each run is held against, and say how they compare."""
+"""Find the baseline of each run, and compare the run with it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiling.records import COMPLETED, Record
+from profiling.report.read.keys import NOT_MEASURED
 
+# A baseline has this optimization and this engine; a record without an engine had the same one.
 BASELINE = "baseline"
-_NOT_MEASURED = ("results_dir", "resume", "strict", "experiment", "hydra")
+PLAIN_ENGINE = "torch"
+SEPARATE_RUNS = "separate runs"
 Answers = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Against:
-    """What a run is worth beside its baseline; None where there is nothing to hold it against."""
+class BaselineComparison:
+    """A run compared with its baseline; None where there is none."""
 
     baseline: int | None
     agreement: float | None
     speedup: float | None
 
+    def columns(self) -> dict[str, Any]:
+        """The columns that are filled when a report is read."""
+        source = None if self.speedup is None else SEPARATE_RUNS
+        compared = {"agreement": self.agreement, "speedup": self.speedup}
+        return {**compared, "speedup_source": source}
 
-NOTHING_TO_HOLD_AGAINST = Against(baseline=None, agreement=None, speedup=None)
+
+NO_BASELINE = BaselineComparison(baseline=None, agreement=None, speedup=None)
 
 
-def hold_against_baselines(records: Sequence[Record], answers: Sequence[Answers]) -> list[Against]:
-    """For each record, its agreement with and its speed-up over its own baseline."""
-    keys = [identify_setting(record, "optimization") for record in records]
+def compare_with_baselines(
+    records: Sequence[Record], answers: Sequence[Answers]
+) -> list[BaselineComparison]:
+    """For each record its agreement with, and its speed-up over, its own baseline."""
+    keys = [identify_setting(record, "optimization", "engine") for record in records]
     newest = _newest_baselines(records, keys)
-    return [_hold(records, answers, position, newest.get(key)) for position, key in enumerate(keys)]
+    return [
+        _compare(records, answers, position, newest.get(key)) for position, key in enumerate(keys)
+    ]
 
 
 def identify_setting(record: Record, *without: str) -> str:
-    """Everything that two runs must share to differ by some keys of the configuration alone."""
-    config = {k: v for k, v in record.config.items() if k not in (*_NOT_MEASURED, *without)}
+    """What two runs must have in common to differ in nothing but these keys."""
+    config = {k: v for k, v in record.config.items() if k not in (*NOT_MEASURED, *without)}
     facts = [
         config,
         identify_machine(record),
@@ -56,25 +69,31 @@ def identify_machine(record: Record) -> dict[str, Any]:
 
 
 def started(record: Record) -> tuple[str, str]:
-    """Orders runs by time; the folder's name settles a tie."""
+    """Sort key: the time, then the folder's name."""
     return str(record.run.get("started_at") or ""), record.folder.name
 
 
 def _newest_baselines(records: Sequence[Record], keys: Sequence[str]) -> dict[str, int]:
     newest: dict[str, int] = {}
     for position in sorted(range(len(records)), key=lambda i: started(records[i])):
-        record = records[position]
-        if record.status == COMPLETED and record.summary.get("optimization") == BASELINE:
+        if _is_baseline(records[position]):
             newest[keys[position]] = position
     return newest
 
 
-def _hold(
+def _is_baseline(record: Record) -> bool:
+    engine = record.config.get("engine", PLAIN_ENGINE)
+    name = engine.get("name") if isinstance(engine, Mapping) else engine
+    is_plain = record.summary.get("optimization") == BASELINE and name == PLAIN_ENGINE
+    return record.status == COMPLETED and is_plain
+
+
+def _compare(
     records: Sequence[Record], answers: Sequence[Answers], position: int, baseline: int | None
-) -> Against:
+) -> BaselineComparison:
     if baseline is None or records[position].status != COMPLETED:
-        return NOTHING_TO_HOLD_AGAINST
-    return Against(
+        return NO_BASELINE
+    return BaselineComparison(
         baseline=baseline,
         agreement=share_of_equal(answers[position], answers[baseline]),
         speedup=_divide(
@@ -84,7 +103,7 @@ def _hold(
 
 
 def share_of_equal(mine: Answers, other: Answers) -> float | None:
-    """The share of equal answers, where both runs answered the very same samples."""
+    """The share of equal answers, where both runs answered the same samples."""
     if not mine or mine.keys() != other.keys():
         return None
     return sum(answer == other[sample] for sample, answer in mine.items()) / len(mine)

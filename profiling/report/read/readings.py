@@ -1,4 +1,4 @@
-"""Go through the readings of a record: what its aggregates are worth, and its raw repeats."""
+"""Read the readings of a record: status and source of its aggregates, and its raw repeats."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from profiling.records import (
 )
 
 _STATUSES = frozenset({MEASURED, ESTIMATED, DERIVED, UNAVAILABLE})
-Worth = tuple[str, str]
+# Status and source.
+Provenance = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
-    """One raw value, with what it shares with the repeats of another run."""
+    """One raw value with its repeat, and with its batch, which other runs have too."""
 
     repeat: int
     batch: int
     value: float
 
 
-def read_worths(record: Record) -> dict[str, Worth]:
-    """Status and source of every aggregate that is anything but plainly measured."""
-    worths = {}
+def read_provenance(record: Record) -> dict[str, Provenance]:
+    """Status and source of every aggregate that was not measured."""
+    provenance = {}
     for _, metric, _, _, status, source, repeat, batch in read_rows(record):
         if status != MEASURED and not repeat and not batch:
-            worths[metric] = (status, source)
-    return worths
+            provenance[metric] = (status, source)
+    return provenance
 
 
 def read_repeats(record: Record, *, metric: str, phase: str) -> list[Repeat]:
-    """The raw values of one metric of one phase, in the order they were taken."""
+    """The raw values of one metric of one phase, in the order of time."""
     return [
         Repeat(repeat=int(repeat or 0), batch=int(batch or 0), value=float(value))
         for own_phase, own_metric, value, _, _, _, repeat, batch in read_rows(record)
@@ -58,7 +59,7 @@ def read_phase_repeats(record: Record) -> dict[str, list[float]]:
 
 
 def read_rows(record: Record) -> Iterator[list[str]]:
-    """The fields of each reading as they are written; none where a run has no readings."""
+    """The fields of each reading as text; none where a run has no readings."""
     path = record.folder / "readings.csv"
     if not path.is_file():
         return
@@ -80,7 +81,7 @@ def _check(row: list[str]) -> None:
     if status not in _STATUSES:
         raise ValueError(f"status {status!r}")
     if value and not math.isfinite(float(value)):
-        raise ValueError(f"{value} is no number")
+        raise ValueError(f"{value} is not a number")
     for count in (repeat, batch):
         if count and not count.isdecimal():
-            raise ValueError(f"{count!r} is no repeat or batch")
+            raise ValueError(f"{count!r} is not the number of a repeat or batch")

@@ -1,41 +1,50 @@
-"""Read a results folder into runs: the summary of each record, and what only reading can tell."""
+"""Read a results folder into runs: records, and what only a comparison of records can tell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from profiling import metrics
+from profiling.metrics import SETTING_COLUMNS, SUMMARY_COLUMNS
 from profiling.records import (
     COMPLETED,
     ESTIMATED,
-    SUMMARY_COLUMNS,
     UNAVAILABLE,
     BrokenRecord,
     Record,
     read,
+    suits,
 )
 from profiling.report.read.checks import check_record
-from profiling.report.read.plain_runs import Answers, hold_against_baselines
-from profiling.report.read.readings import Worth, read_worths
+from profiling.report.read.keys import Settings, list_differing, read_settings
+from profiling.report.read.plain_runs import NO_BASELINE, Answers, compare_with_baselines
+from profiling.report.read.readings import Provenance, read_provenance
 
 
 class ReportError(ValueError):
-    """Something that the person who asked has to change; one line."""
+    """A mistake in what was asked for; the message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One record and the columns of its row."""
+    """One record, the columns of its row and its configuration keys.
+
+    `distinct` are the keys in which the runs that were read together differ.
+    """
 
     record: Record
     columns: Mapping[str, Any]
-    worths: Mapping[str, Worth]
+    settings: Settings
+    distinct: tuple[str, ...]
+    provenance: Mapping[str, Provenance]
     baseline: str | None
 
-    def __getitem__(self, column: str) -> Any:
-        return self.columns[column]
+    def __getitem__(self, name: str) -> Any:
+        """The value of a column or of a configuration key, which not every run has."""
+        return self.columns[name] if name in self.columns else self.settings.get(name)
 
     @property
     def completed(self) -> bool:
@@ -48,86 +57,130 @@ class Run:
 
     @property
     def short(self) -> str:
-        """Enough of the name to point at the run, and the number of its repetition."""
+        """The beginning of the name, and the number of the repetition."""
         fingerprint = self.record.fingerprint
         return fingerprint[:8] + self.name.removeprefix(fingerprint)
 
-    def number(self, column: str) -> float | None:
-        """The column's value where it is a number."""
-        value = self.columns[column] if column in self.columns else self._extras.get(column)
+    def number(self, name: str) -> float | None:
+        """The value of a metric or of a configuration key, where it is a number."""
+        value = self[name]
+        if value is None and name not in self.columns:
+            value = self.others.get(name)
         return None if value is None or isinstance(value, str) else float(value)
 
+    def bounds(self, metric: str) -> tuple[float | None, float | None]:
+        """The ends of a metric's interval, where it has one."""
+        ends = metrics.find(metric).bounds
+        return (None, None) if ends is None else (self.number(ends[0]), self.number(ends[1]))
+
     @property
-    def _extras(self) -> Mapping[str, Any]:
-        """What the summary holds beyond the columns that every run has."""
+    def others(self) -> Mapping[str, Any]:
+        """The aggregates of the record, also those that are no column of every run."""
         summary: Mapping[str, Any] = self.record.run["summary"]
         return summary
 
-    def is_estimated(self, column: str) -> bool:
-        return self.worths.get(column, ("", ""))[0] == ESTIMATED
+    def is_estimated(self, metric: str) -> bool:
+        return self.provenance.get(metric, ("", ""))[0] == ESTIMATED
 
-    def reason(self, column: str) -> str | None:
-        """Why a column has no value, where the run says so."""
-        status, source = self.worths.get(column, ("", ""))
+    def reason(self, metric: str) -> str | None:
+        """Why a metric has no value, where the run says so."""
+        status, source = self.provenance.get(metric, ("", ""))
         return source if status == UNAVAILABLE else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Every readable run of a folder, and a line for each that had to be left out."""
+    """The runs of a folder, and a line for each record that cannot be read."""
 
     runs: list[Run]
     problems: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Readable:
+    """A record whose files can all be read."""
+
+    record: Record
+    provenance: Mapping[str, Provenance]
+    answers: Answers
+
+
 def read_runs(results_dir: Path) -> Runs:
-    """Read the runs below a folder; a broken one is named and left out."""
+    """Read the runs of a folder; broken records become problems."""
     collection = read(results_dir)
-    records: list[Record] = []
-    answers: list[Answers] = []
-    worths: list[dict[str, Worth]] = []
     problems = list(collection.problems)
+    found: list[_Readable] = []
     for record in collection.records:
         try:
-            check_record(record)
-            worth, answered = read_worths(record), read_answers(record)
+            found.append(_read_record(record))
         except BrokenRecord as problem:
             problems.append(str(problem))
-        else:
-            records.append(record)
-            worths.append(worth)
-            answers.append(answered)
-    against = hold_against_baselines(records, answers)
-    runs = [
+    return Runs(runs=_compare(found), problems=problems)
+
+
+def _read_record(record: Record) -> _Readable:
+    check_record(record)
+    return _Readable(
+        record=record, provenance=read_provenance(record), answers=read_answers(record)
+    )
+
+
+def _compare(found: Sequence[_Readable]) -> list[Run]:
+    """The runs of records, each compared with its baseline and with all others."""
+    records = [one.record for one in found]
+    compared = compare_with_baselines(records, [one.answers for one in found])
+    rows = [_row(record, one.columns()) for record, one in zip(records, compared, strict=True)]
+    settings = [read_settings(one.config, row) for one, row in zip(records, rows, strict=True)]
+    distinct = tuple(list_differing(settings))
+    return [
         Run(
-            record=record,
-            columns=_row(record, agreement=held.agreement, speedup=held.speedup),
-            worths=worth,
-            baseline=None if held.baseline is None else records[held.baseline].folder.name,
+            record=one.record,
+            columns=_with_settings(row, own),
+            settings=own,
+            distinct=distinct,
+            provenance=one.provenance,
+            baseline=None if pair.baseline is None else records[pair.baseline].folder.name,
         )
-        for record, worth, held in zip(records, worths, against, strict=True)
+        for one, row, own, pair in zip(found, rows, settings, compared, strict=True)
     ]
-    return Runs(runs=runs, problems=problems)
 
 
 def single_run(record: Record) -> Run:
-    """A record by itself, held against no other."""
-    row = _row(record, agreement=None, speedup=None)
-    return Run(record=record, columns=row, worths=read_worths(record), baseline=None)
+    """A record by itself, compared with no other."""
+    row = _row(record, NO_BASELINE.columns())
+    settings = read_settings(record.config, row)
+    return Run(
+        record=record,
+        columns=_with_settings(row, settings),
+        settings=settings,
+        distinct=(),
+        provenance=read_provenance(record),
+        baseline=None,
+    )
 
 
-def _row(record: Record, **at_reading: float | None) -> dict[str, Any]:
-    facts = {"fingerprint": record.fingerprint, "status": record.status, **at_reading}
-    known = record.summary | facts
+def _row(record: Record, at_reading: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        **record.summary,
+        "fingerprint": record.fingerprint,
+        "status": record.status,
+        **at_reading,
+    }
     return {column: known.get(column) for column in SUMMARY_COLUMNS}
 
 
+def _with_settings(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """A setting that the summary lacks is in the configuration."""
+    own = {name: settings.get(name) for name in SETTING_COLUMNS if row[name] is None}
+    return row | {name: value for name, value in own.items() if suits(name, value)}
+
+
 def read_answers(record: Record) -> Answers:
-    """What a run answered to each sample; a repeated sample keeps its last answer."""
+    """The answer of a run to each sample; for a sample that was repeated, the last one."""
     if not (record.folder / "answers.jsonl").is_file():
         return {}
     answers = {}
-    for line in forget(record).answers:
+    for line in without_cache(record).answers:
         parts = [line.get(name) for name in ("id", "prompt", "answer")]
         if not all(isinstance(part, str) for part in parts):
             path = record.folder / "answers.jsonl"
@@ -137,14 +190,14 @@ def read_answers(record: Record) -> Answers:
     return answers
 
 
-def forget(record: Record) -> Record:
-    """The same record with nothing read yet, so that what is read can be let go again."""
+def without_cache(record: Record) -> Record:
+    """A copy of the record, so that what is read through it is freed with it."""
     return replace(record)
 
 
-def values_of(runs: Iterable[Run], column: str) -> list[Any]:
-    """The distinct values of a column: numbers by size, the rest by name, nothing last."""
-    distinct = {run[column] for run in runs}
+def values_of(runs: Iterable[Run], name: str) -> list[Any]:
+    """The distinct values of a column or key: numbers by size, then texts by name, None last."""
+    distinct = {run[name] for run in runs}
     return sorted(distinct, key=order_of)
 
 

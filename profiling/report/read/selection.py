@@ -1,4 +1,4 @@
-"""Find the one run that a person means: a folder, the beginning of a fingerprint, or key=value."""
+"""Find the run that a selector names: a folder, the start of a fingerprint, or key=value."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from profiling.records import SUMMARY_COLUMNS
+from profiling.metrics import SUMMARY_COLUMNS
+from profiling.report.read.keys import list_differing, list_keys, show_value
 from profiling.report.read.runs import (
     ReportError,
     Run,
     read_runs,
     values_of,
 )
-from profiling.report.read.sweeps import ALL_SETTING_COLUMNS, find_rounds, newest
+from profiling.report.read.sweeps import find_rounds, newest
 
 
 def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
-    """The run that a selector names, with all its rounds where values name it and not a folder.
+    """The run that a selector names; selected by values, with all its rounds.
 
-    A mistake says what there is to choose from.
+    An error says which choices there are.
     """
     if (Path(selector) / "run.json").is_file():
         return [_read_one(Path(selector))]
@@ -46,30 +47,31 @@ def _read_one(folder: Path) -> Run:
 
 
 def _select_by_values(selector: str, runs: Sequence[Run]) -> Run:
-    wanted = parse_values(selector)
+    wanted = parse_values(selector, list_keys(run.settings for run in runs))
     matching = [run for run in runs if matches(run, wanted)]
     if not matching:
         raise ReportError(f"{selector}: no run has these values{_suggest(wanted, runs)}")
     return _only(selector, matching)
 
 
-def parse_values(text: str) -> dict[str, str]:
-    """`batch_size=4,img_size=224` as columns and values."""
+def parse_values(text: str, keys: Sequence[str] = ()) -> dict[str, str]:
+    """`batch_size=4,img_size=224` as columns and values; `keys` are allowed as well."""
     wanted = {}
     for part in text.split(","):
         column, equals, value = part.partition("=")
         if not equals:
             raise ReportError(f"{text}: {part!r} is not of the form key=value")
-        wanted[check_column(column.strip())] = value.strip()
+        wanted[check_column(column.strip(), keys)] = value.strip()
     return wanted
 
 
-def check_column(column: str) -> str:
-    """The column, or a mistake that names the ones that are spelled alike."""
-    if column in SUMMARY_COLUMNS:
+def check_column(column: str, keys: Sequence[str] = ()) -> str:
+    """The column or key, or an error with those that are spelled similarly."""
+    known = (*SUMMARY_COLUMNS, *keys)
+    if column in known:
         return column
-    close = difflib.get_close_matches(column, SUMMARY_COLUMNS, n=3)
-    hint = f"; close to it: {', '.join(close)}" if close else ""
+    close = difflib.get_close_matches(column, known, n=3)
+    hint = f"; similar: {', '.join(dict.fromkeys(close))}" if close else ""
     raise ReportError(f"{column}: there is no such column{hint}")
 
 
@@ -78,7 +80,7 @@ def matches(run: Run, wanted: Mapping[str, str]) -> bool:
 
 
 def is_value(value: Any, text: str) -> bool:
-    """Whether a column's value is the one that was typed."""
+    """Whether a value is the one that was typed."""
     if value is None:
         return text in ("", "null", "none")
     if isinstance(value, bool):
@@ -92,26 +94,26 @@ def is_value(value: Any, text: str) -> bool:
 
 
 def _suggest(wanted: Mapping[str, str], runs: Iterable[Run]) -> str:
-    """The values that there are of the first key that nothing matches."""
+    """The values of the first key for which no run has the value that was typed."""
     runs = list(runs)
     for column, text in wanted.items():
         if not any(is_value(run[column], text) for run in runs):
-            there = ", ".join("null" if v is None else str(v) for v in values_of(runs, column))
-            return f"; {column} is one of {there}"
+            return f"; {column} is one of {_list_values(runs, column)}"
     return " together"
 
 
+def _list_values(runs: Iterable[Run], key: str) -> str:
+    return ", ".join(map(show_value, values_of(runs, key)))
+
+
 def _only(selector: str, matching: Sequence[Run]) -> Run:
-    """The newest of the repetitions of one point; several points are a mistake."""
+    """The newest repetition of the one point that matches; several points are an error."""
     completed = [run for run in matching if run.completed] or list(matching)
     points = newest(completed)
     if len(points) == 1:
         return points[0]
-    differing = [key for key in ALL_SETTING_COLUMNS if len(values_of(points, key)) > 1]
-    choices = "; ".join(
-        f"{key}={', '.join('null' if v is None else str(v) for v in values_of(points, key))}"
-        for key in differing
-    )
+    differing = list_differing([run.settings for run in points])
+    choices = "; ".join(f"{key}={_list_values(points, key)}" for key in differing)
     raise ReportError(
         f"{selector}: {len(points)} runs match; narrow it down by"
         f" {choices or 'more of the fingerprint'}"

@@ -1,4 +1,4 @@
-"""Find the sweeps among runs: groups that differ by one key of the configuration alone."""
+"""Find the sweeps among runs: groups that differ in one key of the configuration alone."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from profiling import metrics
+from profiling.report.read.keys import (
+    PROFILER,
+    ROUND,
+    list_differing,
+    list_keys,
+    root_of,
+    show_value,
+)
 from profiling.report.read.plain_runs import BASELINE, identify_setting, started
 from profiling.report.read.runs import Run, order_of
 
-# A round measures the same point again, after the other points had their turn.
-ROUND = "round"
-GROWING_KEYS = ("img_size", "prompt_len", "batch_size", "max_new_tokens")
-SETTING_COLUMNS = ("dataset", "optimization", "img_size", "prompt_len", "batch_size")
+# Keys that say what was run, or how well it was measured; runs that differ in one are no sweep.
+_NEVER_SWEPT = frozenset({"model", "weights", "dataset", "num_samples", "seed", ROUND, PROFILER})
 _WEIGHTS_ORDER = {"pretrained": 0, "random": 1, "tiny": 2}
-ALL_SETTING_COLUMNS = ("model", "weights", *SETTING_COLUMNS, "max_new_tokens", "device")
+# The metric that counts the tokens of a size.
+TOKENS_OF = {"img_size": "num_visual_tokens", "prompt_len": "num_question_tokens"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Completed runs that differ by `key` alone, one a value, in the order of the values."""
+    """Completed runs that differ in `key` alone, one per value, in the order of the values."""
 
     key: str
     runs: tuple[Run, ...]
@@ -28,6 +36,11 @@ class Sweep:
     @property
     def values(self) -> list[Any]:
         return [run[self.key] for run in self.runs]
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the key is a size, and not a choice."""
+        return _are_numbers(self.values)
 
 
 def find_sweeps(runs: Sequence[Run], key: str) -> list[Sweep]:
@@ -40,20 +53,42 @@ def find_sweeps(runs: Sequence[Run], key: str) -> list[Sweep]:
         for group in groups.values()
         if len(group) > 1
     ]
-    return sorted(sweeps, key=_plainness)
+    return sorted(sweeps, key=_sweep_order)
+
+
+def growing_keys(runs: Sequence[Run]) -> list[str]:
+    """The keys that are sizes and in which these runs differ."""
+    return [key for key in _swept_keys(runs) if _are_numbers([run[key] for run in runs])]
+
+
+def variant_keys(runs: Sequence[Run]) -> list[str]:
+    """The keys that are choices and in which these runs differ."""
+    return [key for key in _swept_keys(runs) if not _are_numbers([run[key] for run in runs])]
+
+
+def _swept_keys(runs: Sequence[Run]) -> list[str]:
+    differing = list_differing([run.settings for run in runs])
+    return [key for key in differing if key == root_of(key) and key not in _NEVER_SWEPT]
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        for value in values
+    )
 
 
 def is_timed(run: Run) -> bool:
     return run.completed and run.number("latency_s") is not None
 
 
-def _plainness(sweep: Sweep) -> tuple[Any, ...]:
-    """Long sweeps of the plain model come first."""
-    return (-len(sweep.runs), *plainness(sweep.runs[0]))
+def _sweep_order(sweep: Sweep) -> tuple[Any, ...]:
+    """Sort key: long sweeps first, then those of the plain model."""
+    return (-len(sweep.runs), *plain_first(sweep.runs[0]))
 
 
-def plainness(run: Run) -> tuple[Any, ...]:
-    """Orders runs from the plainest setting on; the folder's name settles a tie."""
+def plain_first(run: Run) -> tuple[Any, ...]:
+    """Sort key: the baseline and small sizes first, then the folder's name."""
     return (
         run["optimization"] != BASELINE,
         _WEIGHTS_ORDER.get(run["weights"], len(_WEIGHTS_ORDER)),
@@ -69,21 +104,26 @@ def plainness(run: Run) -> tuple[Any, ...]:
 
 
 def pick_reference(runs: Sequence[Run]) -> Run:
-    """The run to speak of first: the plain model, one picture at the most usual size."""
+    """The run that a page describes first: the plain model at the most frequent picture size."""
     sizes = [run["img_size"] for run in runs]
-    return min(runs, key=lambda run: (-sizes.count(run["img_size"]), *plainness(run)))
+    return min(runs, key=lambda run: (-sizes.count(run["img_size"]), *plain_first(run)))
 
 
 def newest(runs: Sequence[Run]) -> list[Run]:
-    """One run a point, the newest of its rounds and repetitions, in the order of the settings."""
+    """One run per point, the newest of its rounds and repetitions, ordered by settings."""
     points: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: started(run.record)):
         points[identify_setting(run.record, ROUND)] = run
-    return sorted(points.values(), key=setting_order)
+    keys = list_keys(run.settings for run in points.values())
+    return sorted(points.values(), key=lambda run: _setting_order(run, keys))
+
+
+def _setting_order(run: Run, keys: Sequence[str]) -> tuple[Any, ...]:
+    return (*(order_of(run[key]) for key in keys), run.name)
 
 
 def find_rounds(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """The completed rounds of a run's point, one run a round, in order."""
+    """The completed rounds of a run's point, one run per round, in order."""
     point = identify_setting(run.record, ROUND)
     rounds: dict[int, Run] = {}
     for other in sorted(runs, key=lambda other: started(other.record)):
@@ -96,36 +136,39 @@ def round_of(run: Run) -> int:
     return int(run.record.config.get(ROUND) or 1)
 
 
-def setting_order(run: Run) -> tuple[Any, ...]:
-    return (*(order_of(run[column]) for column in ALL_SETTING_COLUMNS), run.name)
-
-
 def describe_setting(run: Run, *, without: Sequence[str] = ()) -> str:
-    """The setting of a run in words."""
-    words = {
-        "dataset": f"{run['dataset']}",
-        "optimization": f"{run['optimization']}",
-        "img_size": f"{run['img_size']} px",
-        "prompt_len": "" if run["prompt_len"] is None else f"{run['prompt_len']} question tokens",
-        "batch_size": f"batch {run['batch_size']}",
-        "max_new_tokens": f"{run['max_new_tokens']} new tokens",
-    }
-    return ", ".join(text for key, text in words.items() if text and key not in without)
+    """The setting of a run in words, and the other keys in which the runs of a report differ."""
+    keys = [name for name in metrics.SETTING_COLUMNS if metrics.find(name).phrase]
+    further = [key for key in run.distinct if key not in (*keys, "model", "weights")]
+    phrases = [
+        describe_value(key, run[key])
+        for key in (*keys, *further)
+        if run[key] is not None and key not in without
+    ]
+    return ", ".join(phrases)
+
+
+def describe_value(key: str, value: Any) -> str:
+    """The value of a key as a part of a sentence."""
+    phrase = metrics.find(key).phrase if key in metrics.SETTING_COLUMNS else ""
+    return phrase.format(value) if phrase else f"{key}={show_value(value)}"
+
+
+def name_key(key: str) -> str:
+    """What a key is called on a page."""
+    if key in metrics.SETTING_COLUMNS:
+        return metrics.find(key).title
+    return key.replace("_", " ")
 
 
 def tokens_of(sweep: Sweep) -> tuple[str, list[float | None]]:
-    """What grows along a sweep, by name, and how much of it each run has."""
-    if sweep.key in ("batch_size", "max_new_tokens"):
-        name = {"batch_size": "batch", "max_new_tokens": "tokens"}[sweep.key]
-        return name, [run.number(sweep.key) for run in sweep.runs]
-    if sweep.key == "prompt_len":
-        return "tokens", [run.number("num_question_tokens") for run in sweep.runs]
-    visual = [run.number("num_visual_tokens") for run in sweep.runs]
-    # Some families hand the language model as many visual tokens whatever the picture's size.
-    if len(set(visual)) > 1:
-        return "tokens", visual
-    return "pixels", [None if side is None else side**2 for side in _sides(sweep)]
-
-
-def _sides(sweep: Sweep) -> list[float | None]:
-    return [run.number("img_size") for run in sweep.runs]
+    """The quantity that grows along a sweep: its name, and how much each run has."""
+    sizes = [run.number(sweep.key) for run in sweep.runs]
+    if sweep.key not in TOKENS_OF:
+        name = {"batch_size": "batch", "max_new_tokens": "tokens"}.get(sweep.key)
+        return name or name_key(sweep.key), sizes
+    tokens = [run.number(TOKENS_OF[sweep.key]) for run in sweep.runs]
+    # Some families give the language model the same number of visual tokens for every size.
+    if sweep.key == "img_size" and len(set(tokens)) == 1:
+        return "pixels", [None if side is None else side**2 for side in sizes]
+    return "tokens", tokens

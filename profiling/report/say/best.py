@@ -1,4 +1,4 @@
-"""Find the run that is best in one respect among those that meet conditions in others."""
+"""Find the run with the best value of one metric among those that meet conditions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from profiling.records import TEXT_COLUMNS
+from profiling import metrics
+from profiling.metrics import FLAG_COLUMNS, TEXT_COLUMNS
 from profiling.report.read.runs import ReportError, Run
 from profiling.report.read.selection import check_column, is_value
 from profiling.report.read.sweeps import describe_setting
-from profiling.report.say.marks import mark_run
-from profiling.report.say.units import quantity, unit_of
-from profiling.report.write.markdown import estimate_mark
+from profiling.report.say.marks import mark_estimate, mark_run
+from profiling.report.say.units import quantity
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -30,7 +30,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a run has to be to count: a column, a relation, a bound."""
+    """A condition on a run: a column, a relation, a bound."""
 
     column: str
     relation: str
@@ -64,8 +64,8 @@ def _is_number(text: str) -> bool:
 
 def check_objective(column: str) -> str:
     check_column(column)
-    if column in TEXT_COLUMNS or column == "noisy":
-        raise ReportError(f"{column}: is not a number that could be least or most")
+    if column in TEXT_COLUMNS or column in FLAG_COLUMNS:
+        raise ReportError(f"{column}: is not a number that can be minimized or maximized")
     return column
 
 
@@ -86,7 +86,7 @@ def rank_runs(
 def write_best(
     runs: Sequence[Run], column: str, conditions: Sequence[Condition], *, most: bool
 ) -> list[str]:
-    """Lines for a terminal: the best run and the next ones; empty where none fits."""
+    """Lines for a terminal: the best runs; none where no run meets the conditions."""
     ranked = rank_runs(runs, column, conditions, most=most)
     lines = [_line(run, column, conditions) for run in ranked[:SHOWN]]
     if not lines:
@@ -109,4 +109,4 @@ def _line(run: Run, column: str, conditions: Sequence[Condition]) -> str:
 
 
 def _show(run: Run, column: str) -> str:
-    return estimate_mark(run, column) + quantity(run.number(column), unit_of(column))
+    return mark_estimate(run, column) + quantity(run.number(column), metrics.find(column).unit)

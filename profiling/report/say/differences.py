@@ -1,4 +1,4 @@
-"""Say whether two sets of repeats differ, by how much, and what could not have been seen."""
+"""Differences between two runs: size, interval, p-value, and the smallest detectable one."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
 LARGEST_EXACT = 50
 MOST_PAIRS = 400
-# Beyond this a short series says more about its own luck than about the machine.
-MOST_ALIKE = 0.7
-# How much a rank test gets out of normal values, of what the mean gets out of them.
+# An estimate from a short series is too uncertain to be believed beyond this.
+MOST_AUTOCORRELATION = 0.7
+# Asymptotic efficiency of the signed-rank test against the mean, for normal values.
 RANK_EFFICIENCY = 3 / math.pi
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What `after` is beside `before`; `change` is relative: 0.05 is five hundredths more."""
+    """The change from `before` to `after`; it is relative, so 0.05 is 5% more."""
 
     pairs: int
     before: float
@@ -40,46 +40,46 @@ class Difference:
     detectable: float | None
 
     @property
-    def is_called(self) -> bool:
+    def is_significant(self) -> bool:
         return self.p_value < SIGNIFICANCE
 
 
 def pair_repeats(
     before: Sequence[Repeat], after: Sequence[Repeat]
 ) -> tuple[list[float], list[float]]:
-    """The values of each batch, its first turn with its first: both had the same samples."""
-    mine, its = _take_turns(before), _take_turns(after)
-    shared = [turn for turn in mine if turn in its]
-    return [mine[turn] for turn in shared], [its[turn] for turn in shared]
+    """Values paired by batch, and for a batch by the order of its repeats."""
+    mine, its = _number_repeats(before), _number_repeats(after)
+    shared = [place for place in mine if place in its]
+    return [mine[place] for place in shared], [its[place] for place in shared]
 
 
-def _take_turns(repeats: Sequence[Repeat]) -> dict[tuple[int, int], float]:
-    """Values by batch and how often that batch had its turn before, in the order of time."""
+def _number_repeats(repeats: Sequence[Repeat]) -> dict[tuple[int, int], float]:
+    """Values by batch and by the number of earlier repeats of that batch, in the order of time."""
     seen: Counter[int] = Counter()
-    turns = {}
+    numbered = {}
     for repeat in sorted(repeats, key=lambda repeat: repeat.repeat):
-        turns[repeat.batch, seen[repeat.batch]] = repeat.value
+        numbered[repeat.batch, seen[repeat.batch]] = repeat.value
         seen[repeat.batch] += 1
-    return turns
+    return numbered
 
 
 def compare_repeats(before: Sequence[float], after: Sequence[float]) -> Difference:
-    """Paired, and on the log scale, where slower and faster by one factor are equally far.
+    """The paired difference, on the log scale, where a factor and its inverse are equally far.
 
-    Wilcoxon's signed ranks with the interval that belongs to them (Hodges and Lehmann) where
-    pairs are independent; the mean, its error widened, where successive pairs are alike: with
-    ten pairs the ranks of so few independent ones could not show anything.
+    Independent pairs: Wilcoxon's signed-rank test with the Hodges-Lehmann interval. Autocorrelated
+    pairs: the mean with a widened standard error, because the ranks of the few independent pairs
+    among ten would detect nothing.
     """
-    logs = thin([math.log(b / a) for a, b in zip(before, after, strict=True)])
+    logs = thin_out([math.log(b / a) for a, b in zip(before, after, strict=True)])
     widening = measure_widening(logs)
     bounds = bound_shift(logs) if widening == 1 else _bound_mean(logs, widening)
     return Difference(
         pairs=len(before),
         before=median(before),
         after=median(after),
-        change=math.expm1(median(walk_means(logs)) if widening == 1 else fmean(logs)),
+        change=math.expm1(median(mean_pairs(logs)) if widening == 1 else fmean(logs)),
         bounds=None if bounds is None else _as_change(bounds),
-        p_value=rank_signed(logs) if widening == 1 else _weigh_mean(logs, widening),
+        p_value=signed_rank_p(logs) if widening == 1 else _t_test_p(logs, widening),
         superiority=find_superiority(before, after),
         detectable=None if bounds is None else _find_detectable(logs, widening),
     )
@@ -90,8 +90,8 @@ def _as_change(logs: Interval) -> Interval:
     return Interval(low=low, high=high, confidence=logs.confidence)
 
 
-def thin(values: Sequence[float]) -> list[float]:
-    """Medians of equal stretches, where there are more values than a walk over all pairs bears."""
+def thin_out(values: Sequence[float]) -> list[float]:
+    """Medians of equal stretches, where there are too many values for all pairs of them."""
     stretch = math.ceil(len(values) / MOST_PAIRS)
     if stretch <= 1:
         return list(values)
@@ -99,14 +99,14 @@ def thin(values: Sequence[float]) -> list[float]:
 
 
 def measure_widening(values: Sequence[float]) -> float:
-    """By how much the error of a mean grows because successive values are alike; 1 if not."""
+    """The factor by which autocorrelation widens the standard error of a mean; 1 without it."""
     if len(set(values)) < 2:
         return 1.0
-    alike = min(MOST_ALIKE, max(0.0, estimate_autocorrelation(values)))
-    return math.sqrt((1 + alike) / (1 - alike))
+    correlation = min(MOST_AUTOCORRELATION, max(0.0, estimate_autocorrelation(values)))
+    return math.sqrt((1 + correlation) / (1 - correlation))
 
 
-# --- alike pairs ---------------------------------------------------------------------------------
+# Autocorrelated pairs
 
 
 def _error_of_mean(logs: Sequence[float], widening: float) -> float:
@@ -119,40 +119,40 @@ def _bound_mean(logs: Sequence[float], widening: float) -> Interval:
     return Interval(low=fmean(logs) - reach, high=fmean(logs) + reach, confidence=CONFIDENCE)
 
 
-def _weigh_mean(logs: Sequence[float], widening: float) -> float:
+def _t_test_p(logs: Sequence[float], widening: float) -> float:
     t = abs(fmean(logs)) / _error_of_mean(logs, widening)
     return max(0.0, 2 * (1 - student_cdf(t, len(logs) - 1)))
 
 
 def _find_detectable(logs: Sequence[float], widening: float) -> float:
-    """The smallest relative change that such pairs show four times in five."""
+    """The smallest relative change that such pairs detect with a power of 0.8."""
     freedom = len(logs) - 1
     reach = student_quantile((1 + CONFIDENCE) / 2, freedom) + student_quantile(POWER, freedom)
     efficiency = RANK_EFFICIENCY if widening == 1 else 1.0
     return math.expm1(reach * _error_of_mean(logs, widening) / math.sqrt(efficiency))
 
 
-# --- signed ranks --------------------------------------------------------------------------------
+# Signed ranks
 
 
-def walk_means(values: Sequence[float]) -> list[float]:
-    """The means of all pairs, each value with itself too, in order."""
+def mean_pairs(values: Sequence[float]) -> list[float]:
+    """The means of all pairs, each value also with itself, in ascending order."""
     return sorted(
         (values[i] + values[j]) / 2 for i in range(len(values)) for j in range(i, len(values))
     )
 
 
 def bound_shift(values: Sequence[float]) -> Interval | None:
-    """The shifts that the signed-rank test would not refuse; None below six values."""
+    """The shifts that the signed-rank test does not reject; None below six values."""
     rank = _critical_rank(len(values))
     if rank == 0:
         return None
-    means = walk_means(values)
+    means = mean_pairs(values)
     return Interval(low=means[rank - 1], high=means[-rank], confidence=CONFIDENCE)
 
 
 def _critical_rank(size: int) -> int:
-    """Which mean, counted from either end, is the bound; 0 where there is none."""
+    """The rank of the mean that is the bound, counted from either end; 0 where there is none."""
     if size <= LARGEST_EXACT:
         ways, allowed, rank = 0, SIGNIFICANCE / 2 * 2**size, 0
         while (ways := ways + count_rank_sums(size)[rank]) <= allowed:
@@ -168,7 +168,7 @@ def _spread_of_ranks(size: int) -> float:
 
 @cache
 def count_rank_sums(size: int) -> tuple[int, ...]:
-    """In how many ways signs give each sum of positive ranks."""
+    """The number of ways in which signs give each sum of positive ranks."""
     counts = [1]
     for rank in range(1, size + 1):
         longer = counts + [0] * rank
@@ -178,8 +178,8 @@ def count_rank_sums(size: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def rank_signed(values: Sequence[float]) -> float:
-    """Two-sided p-value of no shift; values of exactly zero say nothing and are left out."""
+def signed_rank_p(values: Sequence[float]) -> float:
+    """Two-sided p-value of no shift; zeros are left out."""
     moved = [value for value in values if value]
     if not moved:
         return 1.0
@@ -194,12 +194,12 @@ def rank_signed(values: Sequence[float]) -> float:
     return min(1.0, 2 * tail)
 
 
-# --- scores of samples ---------------------------------------------------------------------------
+# Scores of samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreDifference:
-    """A difference of means over the same samples, in the score's own unit."""
+    """A difference of means over the same samples, in the unit of the score."""
 
     samples: int
     change: float
@@ -209,17 +209,17 @@ class ScoreDifference:
     p_value: float
 
     @property
-    def is_called(self) -> bool:
+    def is_significant(self) -> bool:
         return self.p_value < SIGNIFICANCE
 
 
 def compare_errors(
     before: Mapping[str, float], after: Mapping[str, float]
 ) -> ScoreDifference | None:
-    """Errors of the samples that both runs have; None where there are fewer than two.
+    """The errors of the samples that both runs have; None where there are fewer than two.
 
-    The p-value is the sign test's: of the samples whose error changed, are as many worse as
-    better? It asks nothing of how errors are distributed, and many changes are exactly zero.
+    The p-value is that of the sign test over the samples whose error changed: it assumes no
+    distribution, and many changes are exactly zero.
     """
     shared = sorted(before.keys() & after.keys())
     changes = [after[sample] - before[sample] for sample in shared]
@@ -233,11 +233,11 @@ def compare_errors(
         bounds=estimate_mean(changes).interval,
         better=better,
         worse=worse,
-        p_value=weigh_signs(better, worse),
+        p_value=sign_test_p(better, worse),
     )
 
 
-def weigh_signs(better: int, worse: int) -> float:
+def sign_test_p(better: int, worse: int) -> float:
     """Two-sided p-value of as many samples better as worse."""
     moved = better + worse
     tail = sum(math.comb(moved, k) for k in range(min(better, worse) + 1)) / 2**moved

@@ -1,4 +1,4 @@
-"""Turn text that a model or a data set wrote into text that no reader takes for markup."""
+"""Escape text of a model or a data set, so that no reader interprets it as markup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INNER_UNDERSCORE = re.compile(r"(?<=[A-Za-z0-9])&#95;(?=[A-Za-z0-9])")
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
-    """Cut a long text and say how much of it there was."""
+    """Cut a long text, and append its length."""
     if len(text) <= longest:
         return text
     return f"{text[:longest]}… ({len(text)} characters)"
@@ -22,7 +22,7 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 def _escape_character(character: str) -> str:
     if character in "\r\n":
         return LINE_END
-    # Control, format (bidirectional overrides) and lone surrogates change how a page reads.
+    # Control and format characters (bidirectional overrides) and lone surrogates corrupt a page.
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
         return "\N{REPLACEMENT CHARACTER}"
     # Only ASCII has a meaning in markdown and HTML.
@@ -32,15 +32,15 @@ def _escape_character(character: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text for a markdown table cell; character references cannot start any structure."""
+    """Text for the cell of a markdown table; a character reference starts no markup."""
     plain = "".join(map(_escape_character, shorten(str(text)).replace("\r\n", "\n")))
-    # Inside a word an underscore emphasizes nothing, and names are full of them.
+    # An underscore inside a word is no emphasis, and is frequent in names.
     plain = _INNER_UNDERSCORE.sub("_", plain)
-    # Several renderers turn a bare address into a link.
+    # Several renderers turn a bare URL into a link.
     return plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def embedded_json(value: object) -> str:
-    """JSON that may stand inside a script element whatever strings it holds."""
+    """JSON that is safe inside a script element for any strings in it."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""Judge a candidate against a baseline, a line a metric, for a pipeline's exit status."""
+"""Judge a candidate against a baseline, one line per metric, for the exit status of a pipeline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.records import TEXT_COLUMNS
+from profiling import metrics
+from profiling.metrics import HIGHER, NEITHER
 from profiling.report.read.runs import ReportError, Run
 from profiling.report.read.selection import check_column
 from profiling.report.say.differences import Difference
@@ -16,19 +17,12 @@ from profiling.report.say.two_runs import (
     say_p,
     signed,
 )
-from profiling.report.say.units import quantity, unit_of
-
-HIGHER_IS_BETTER = frozenset(
-    {
-        *("samples_per_s", "tokens_per_s", "accuracy", "agreement", "speedup"),
-        *("mfu_prefill", "mbu_decode"),
-    }
-)
+from profiling.report.say.units import quantity
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """How much worse a column may be: a share of the baseline, or in the column's own unit."""
+    """How much worse a column may be: a share of the baseline, or an amount in its own unit."""
 
     column: str
     allowed: float
@@ -40,7 +34,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether one metric passes, and the line that says why."""
+    """Whether one metric passes, and the line that reports it."""
 
     passed: bool
     line: str
@@ -50,8 +44,8 @@ def parse_limit(text: str) -> Limit:
     """`latency_s=5%` or `wer=0.01`."""
     column, equals, amount = text.partition("=")
     check_column(column)
-    if column in TEXT_COLUMNS or column == "noisy":
-        raise ReportError(f"{text}: {column} is not a number that could get worse")
+    if metrics.find(column).better == NEITHER:
+        raise ReportError(f"{text}: {column} has no direction that is worse")
     is_share = amount.endswith("%")
     try:
         allowed = float(amount.removesuffix("%"))
@@ -63,17 +57,17 @@ def parse_limit(text: str) -> Limit:
 
 
 def judge(limit: Limit, baseline: Rounds, candidate: Rounds) -> Verdict:
-    """A metric fails when it is worse by more than allowed and the worsening is no accident."""
+    """A metric fails when it is worse by more than allowed and the change is significant."""
     before, after = (_value(limit.column, run[-1]) for run in (baseline, candidate))
     found = difference(limit.column, baseline, candidate)
     worse = _worsening(limit, before, after, found)
     is_beyond = worse > limit.allowed + 1e-12
-    passed = not is_beyond or (found is not None and not found.is_called)
-    shown = [quantity(value, unit_of(limit.column)) for value in (before, after)]
+    passed = not is_beyond or (found is not None and not found.is_significant)
+    shown = [quantity(value, metrics.find(limit.column).unit) for value in (before, after)]
     change = f"{signed(after / before - 1)}" if before else f"{after - before:+g}"
     line = f"{limit.column}: {shown[0]} -> {shown[1]}, {change}{_say(found)}, allowed {limit}"
     if is_beyond and passed:
-        line += "; beyond it, but not shown to be more than chance"
+        line += "; beyond the limit, but not significant"
     return Verdict(passed=passed, line=f"{'pass' if passed else 'FAIL'}  {line}")
 
 
@@ -86,8 +80,8 @@ def _value(column: str, run: Run) -> float:
 
 
 def _worsening(limit: Limit, before: float, after: float, found: Difference | None) -> float:
-    """How much worse the candidate is, in the limit's terms; below zero when it is better."""
-    sign = -1 if limit.column in HIGHER_IS_BETTER else 1
+    """How much worse the candidate is, in the terms of the limit; negative when it is better."""
+    sign = -1 if metrics.find(limit.column).better == HIGHER else 1
     if not limit.is_share:
         return sign * (after - before)
     if found is not None:

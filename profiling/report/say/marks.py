@@ -1,25 +1,26 @@
-"""The marks that stand beside a value that is not what a reader might take it for."""
+"""The marks beside values that are noisy, estimated, or not of a published model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from profiling import metrics
 from profiling.report.read.runs import Run
 
 NOISY, ESTIMATED, TINY, RANDOM = "†", "≈", "‡", "§"
 MEANINGS = {
     NOISY: "noisy: the machine was too busy to trust the times of this run",
-    ESTIMATED: "estimated from a model of the machine, not measured",
-    TINY: "tiny weights: a small checkpoint of the real architecture; its costs and its answers"
-    " are not those of the published model",
-    RANDOM: "random weights: the real architecture at full size with random values; its costs"
-    " count, its answers mean nothing",
+    ESTIMATED: "estimated by a model of the machine, not measured",
+    TINY: "tiny weights: a small checkpoint of the real architecture; costs and answers are not"
+    " those of the published model",
+    RANDOM: "random weights: the real architecture at full size with random values; costs are"
+    " valid, answers are meaningless",
 }
 _WEIGHTS = {"tiny": TINY, "random": RANDOM}
 
 
 def mark_weights(run: Run) -> str:
-    """The mark of weights that are not a published model's."""
+    """The mark of weights that are not those of a published model."""
     return _WEIGHTS.get(run["weights"], "")
 
 
@@ -27,13 +28,23 @@ def mark_noise(run: Run) -> str:
     return NOISY if run["noisy"] else ""
 
 
+def mark_noisy_value(run: Run, metric: str) -> str:
+    """The mark of a value that a busy machine spoils."""
+    return mark_noise(run) if metrics.find(metric).from_times else ""
+
+
+def mark_estimate(run: Run, metric: str) -> str:
+    estimated = metrics.find(metric).is_estimate or run.is_estimated(metric)
+    return f"{ESTIMATED} " if estimated else ""
+
+
 def mark_run(run: Run) -> str:
-    """All that holds for every time of a run."""
+    """The marks that apply to every time of a run."""
     return mark_weights(run) + mark_noise(run)
 
 
 def explain(runs: Iterable[Run], *, estimates: bool) -> list[str]:
-    """A line for each mark that these runs call for."""
+    """A line for each mark that is used for these runs."""
     used = {mark for run in runs for mark in mark_run(run)}
     if estimates:
         used.add(ESTIMATED)

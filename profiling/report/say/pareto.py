@@ -1,4 +1,4 @@
-"""The runs that no other run beats in every respect at once."""
+"""The Pareto front: the runs that no other run dominates."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from profiling.report.read.runs import Run
 
 
 def find_front(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Positions of the points that no other point beats or equals in all and beats in one.
+    """Positions of the points that no other point dominates; less is better in every coordinate.
 
-    Less is better in every coordinate. Points are visited in order, so whatever beats a point
-    comes before it, and the front found so far is all that has to be asked.
+    Points are visited in order, so that a point which dominates another one comes before it, and
+    only the front found so far has to be compared.
     """
     front: list[int] = []
     for position in sorted(range(len(points)), key=lambda i: points[i]):
         mine = points[position]
-        if not any(_beats(points[other], mine) for other in front):
+        if not any(_dominates(points[other], mine) for other in front):
             front.append(position)
     return sorted(front)
 
 
-def _beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
+def _dominates(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
     return other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
 
 
 def group_comparable(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs whose quality and cost may be held against each other: same samples, same machine."""
+    """Runs whose quality and cost can be compared: same samples, same machine."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         shared = ("dataset", "weights", "device", "max_new_tokens", "num_samples")
@@ -38,7 +38,7 @@ def group_comparable(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def costs_of(run: Run, *, with_energy: bool) -> tuple[float, ...] | None:
-    """Latency per sample, word error rate and, where all have it, energy; None without them."""
+    """Latency per sample, word error rate and, if asked for, energy; None where one is missing."""
     latency, batch, errors = (run.number(name) for name in ("latency_s", "batch_size", "wer"))
     if latency is None or not batch or errors is None:
         return None
@@ -49,7 +49,7 @@ def costs_of(run: Run, *, with_energy: bool) -> tuple[float, ...] | None:
 
 
 def front_of(runs: Sequence[Run], *, with_energy: bool) -> list[Run]:
-    """The runs on the front, the quickest first."""
+    """The runs on the front, the fastest first."""
     priced = [(cost, run) for run in runs if (cost := costs_of(run, with_energy=with_energy))]
     front = [priced[position] for position in find_front([cost for cost, _ in priced])]
     return [run for _, run in sorted(front, key=lambda pair: (pair[0], pair[1].name))]

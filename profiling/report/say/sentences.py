@@ -1,13 +1,14 @@
-"""Say in sentences what the numbers say: what dominates, how cost grows, what helps."""
+"""Sentences about runs: which phase dominates, how cost grows, which variant is faster."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from profiling.report.draw.palette import PHASES
+from profiling import metrics
+from profiling.metrics import PHASES
 from profiling.report.read.plain_runs import identify_machine
 from profiling.report.read.runs import Run, values_of
-from profiling.report.read.sweeps import Sweep, describe_setting, tokens_of
+from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
 from profiling.report.say import escape
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import mark_run
@@ -20,36 +21,30 @@ from profiling.report.say.units import (
     say_ratio,
     times,
 )
-from profiling.report.say.verdicts import Standing, judge_variants
+from profiling.report.say.verdicts import Verdicts, judge_variants
 from profiling.statistics.growth import Growth, find_crossing, fit_growth
 
-SIZES = {
-    "img_size": "{} px",
-    "prompt_len": "{} question tokens",
-    "batch_size": "a batch of {}",
-    "max_new_tokens": "{} new tokens",
-}
 
-
-def timed(run: Run) -> str:
+def say_time(run: Run) -> str:
     """A run's latency with interval and marks."""
-    bounds = run["latency_ci_low_s"], run["latency_ci_high_s"]
-    return interval(run["latency_s"], *bounds, "s") + mark_run(run)
+    latency = metrics.find("latency_s")
+    return interval(run[latency.name], *run.bounds(latency.name), latency.unit) + mark_run(run)
 
 
 def say_latency(run: Run) -> str:
-    """What one batch costs, and which phases it goes to."""
+    """What one batch takes, and in which phases."""
     setting = escape.markdown(describe_setting(run))
     repeats = run.number("num_repeats")
     measured = f" (median of {repeats:.0f} repeats)" if repeats else ""
     shares = phase_shares(run)
     if not shares:
-        return f"{setting}: one batch takes {timed(run)}{measured}."
+        return f"{setting}: one batch takes {say_time(run)}{measured}."
     first, *rest = sorted(shares, key=lambda phase: -shares[phase])
     others = ", ".join(f"{phase} {percent(shares[phase])}" for phase in rest[:3])
     return (
         f"**{first.capitalize()} takes {percent(shares[first])} of the time**"
-        f"{f' ({others})' if others else ''}: one batch takes {timed(run)}{measured}, at {setting}."
+        f"{f' ({others})' if others else ''}: one batch takes {say_time(run)}{measured}, at"
+        f" {setting}."
     )
 
 
@@ -68,28 +63,28 @@ def phase_values(run: Run) -> dict[str, float]:
 
 
 def say_growth(sweep: Sweep) -> str:
-    """How much more the largest of a sweep costs, and which phase pays for it."""
+    """The ratio between the largest and the smallest run of a sweep, and the phase behind it."""
     sized = [run for run in sweep.runs if run[sweep.key] is not None]
     if len(sized) < 2:
         return ""
     small, large = sized[0], sized[-1]
-    sizes = [SIZES[sweep.key].format(run[sweep.key]) for run in (small, large)]
+    sizes = [describe_value(sweep.key, run[sweep.key]) for run in (small, large)]
     ratio = large["latency_s"] / small["latency_s"]
     return (
         f"From {sizes[0]} to {sizes[1]} one batch takes {times(ratio)} the time"
-        f" ({timed(small)} to {timed(large)}){_say_payer(small, large)}."
+        f" ({say_time(small)} to {say_time(large)}){_say_main_cause(small, large)}."
     )
 
 
-def _say_payer(small: Run, large: Run) -> str:
+def _say_main_cause(small: Run, large: Run) -> str:
     added = large["latency_s"] - small["latency_s"]
     before, after = phase_values(small), phase_values(large)
     if added <= 0.05 * small["latency_s"] or not before:
         return ""
     gains = {phase: after.get(phase, 0.0) - before.get(phase, 0.0) for phase in before}
-    payer = max(gains, key=lambda phase: gains[phase])
-    share = gains[payer] / added
-    return f"; {payer} pays {'all' if share > 0.995 else percent(share)} of what is added"
+    main = max(gains, key=lambda phase: gains[phase])
+    share = gains[main] / added
+    return f"; {main} is {'all' if share > 0.995 else percent(share)} of the increase"
 
 
 def fit(sweep: Sweep, column: str) -> tuple[str, Growth | None]:
@@ -104,12 +99,15 @@ def fit(sweep: Sweep, column: str) -> tuple[str, Growth | None]:
 
 
 def say_law(sweep: Sweep) -> str:
-    unit, growth = fit(sweep, "latency_s")
+    """The power law of the latency along a sweep, where the points determine one."""
+    latency = metrics.find("latency_s")
+    unit, growth = fit(sweep, latency.name)
     if growth is None:
         return ""
     if not growth.is_determined:
         return f"{describe_growth(growth, unit).capitalize()}."
-    return f"Latency ≈ {quantity(growth.fixed, 's')} + a power: {describe_growth(growth, unit)}."
+    fixed = quantity(growth.fixed, latency.unit)
+    return f"{latency.title.capitalize()} ≈ {fixed} + a power: {describe_growth(growth, unit)}."
 
 
 def say_crossing(sweep: Sweep) -> str:
@@ -124,38 +122,38 @@ def say_crossing(sweep: Sweep) -> str:
     gaps.sort()
     crossing = find_crossing([size for size, _ in gaps], [gap for _, gap in gaps])
     if crossing is not None:
-        return f"Prefill overtakes vision and decode together at about {digits(crossing)} {unit}."
+        return f"Prefill exceeds vision and decode together above about {digits(crossing)} {unit}."
     if gaps and gaps[0][1] >= 0:
-        return "Prefill costs more than vision and decode together throughout."
+        return "Prefill exceeds vision and decode together at every size."
     return ""
 
 
 def say_optimizations(sweep: Sweep) -> str:
-    """The fastest variant against the plain one, what it does to the answers, and the rest."""
-    standing = judge_variants(sweep.runs)
-    if standing is None:
+    """The fastest variant against the plain model, its agreement, and the other variants."""
+    verdicts = judge_variants(sweep.runs)
+    if verdicts is None:
         return ""
     groups = {
-        "Slower than the baseline": standing.slower,
-        "Not told apart from it": standing.unclear,
+        "Slower than the baseline": verdicts.slower,
+        "No significant difference": verdicts.unclear,
     }
     return " ".join(
         [
-            _say_fastest(standing),
+            _say_fastest(verdicts),
             *(f"{what}: {_list_variants(runs)}." for what, runs in groups.items() if runs),
-            *([] if standing.twin is None else [_say_drift(standing, standing.twin)]),
+            *([] if verdicts.repetition is None else [_say_drift(verdicts, verdicts.repetition)]),
         ]
     )
 
 
-def _say_fastest(standing: Standing) -> str:
-    if standing.faster:
-        return f"Fastest is {_gain(standing, standing.faster[0])}."
-    others = [*standing.unclear, *standing.slower]
-    nearest = max(others, key=lambda run: standing.speeds[run.name].value)
+def _say_fastest(verdicts: Verdicts) -> str:
+    if verdicts.faster:
+        return f"Fastest is {_say_speed(verdicts, verdicts.faster[0])}."
+    others = [*verdicts.unclear, *verdicts.slower]
+    nearest = max(others, key=lambda run: verdicts.speeds[run.name].value)
     return (
-        "No optimization is shown to be faster than the baseline; the nearest is"
-        f" {_gain(standing, nearest)}."
+        "No optimization is significantly faster than the baseline; the nearest is"
+        f" {_say_speed(verdicts, nearest)}."
     )
 
 
@@ -163,25 +161,28 @@ def _list_variants(runs: Sequence[Run]) -> str:
     return ", ".join(escape.markdown(run["optimization"]) for run in runs)
 
 
-def _say_drift(standing: Standing, twin: Run) -> str:
-    name, speed = escape.markdown(twin["optimization"]), standing.speeds[twin.name]
+def _say_drift(verdicts: Verdicts, repetition: Run) -> str:
+    name, speed = escape.markdown(repetition["optimization"]), verdicts.speeds[repetition.name]
     return (
-        f"Here {name} is the baseline once more, and came out at {say_ratio(speed)}: what differs"
-        " by no more is the machine's."
+        f"Here {name} is the same model as the baseline and measured {say_ratio(speed)}: smaller"
+        " differences are drift of the machine."
     )
 
 
-def _gain(standing: Standing, run: Run) -> str:
-    speed, agreement = standing.speeds[run.name], run["agreement"]
-    same = (
-        f", {percent(agreement)} of the answers as the baseline's" if is_number(agreement) else ""
-    )
+def _say_speed(verdicts: Verdicts, run: Run) -> str:
+    speed, agreement = verdicts.speeds[run.name], run["agreement"]
+    same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
     name = escape.markdown(run["optimization"])
     return f"{name}: {say_ratio(speed)} the baseline's speed{mark_run(run)}{same}"
 
 
+def say_scope(runs: Sequence[Run]) -> list[str]:
+    """How many runs there are, and what they were measured on."""
+    return [say_outcomes(runs), *say_origin(runs)]
+
+
 def say_outcomes(runs: Sequence[Run]) -> str:
-    """How many runs there are, and how many did not complete."""
+    """The number of runs, and how they ended."""
     counts: dict[str, int] = {}
     for run in runs:
         counts[run["status"]] = counts.get(run["status"], 0) + 1
@@ -199,7 +200,7 @@ def _count_outcomes(total: int, counts: Mapping[str, int]) -> str:
 
 
 def say_origin(runs: Sequence[Run]) -> list[str]:
-    """What the runs were measured on, with what, and on which samples."""
+    """The machine, the package versions and the fixed settings of runs."""
     said = [f"On {escape.markdown('; '.join(sorted({_name_machine(run) for run in runs})))}."]
     for package in ("torch", "transformers"):
         versions = {str((run.record.run.get("versions") or {}).get(package)) for run in runs}
@@ -207,7 +208,7 @@ def say_origin(runs: Sequence[Run]) -> list[str]:
     for column in ("weights", "dataset", "device", "dtype", "max_new_tokens", "num_samples"):
         found = [str(value) for value in values_of(runs, column) if value is not None]
         if found:
-            said.append(f"{column}: {escape.markdown(', '.join(found))}.")
+            said.append(f"{metrics.find(column).title}: {escape.markdown(', '.join(found))}.")
     return said
 
 
@@ -218,15 +219,15 @@ def _name_machine(run: Run) -> str:
 
 
 def say_ranking(runs: Sequence[Run]) -> str:
-    """Models held side by side: the quickest, the slowest and the one that answers best."""
+    """Models compared: the fastest, the slowest and the one with the best answers."""
     ranked = sorted(runs, key=lambda run: run["latency_s"])
     if len(ranked) < 2:
         return ""
-    quick, slow = ranked[0], ranked[-1]
-    ratio = slow["latency_s"] / quick["latency_s"]
+    fast, slow = ranked[0], ranked[-1]
+    ratio = slow["latency_s"] / fast["latency_s"]
     sentence = (
-        f"**{escape.markdown(quick['model'])} is the quickest** at {timed(quick)} a batch,"
-        f" {escape.markdown(slow['model'])} the slowest at {timed(slow)} ({times(ratio)})."
+        f"**{escape.markdown(fast['model'])} is the fastest** at {say_time(fast)} per batch,"
+        f" {escape.markdown(slow['model'])} the slowest at {say_time(slow)} ({times(ratio)})."
     )
     return " ".join(filter(None, (sentence, _say_best_answers(runs))))
 
@@ -237,4 +238,5 @@ def _say_best_answers(runs: Sequence[Run]) -> str:
         return ""
     best = min(scored, key=lambda run: (run["wer"], run["latency_s"]))
     marked = f"{digits(best['wer'])}{mark_run(best)}"
-    return f"{escape.markdown(best['model'])} answers best, with a word error rate of {marked}."
+    name, score = escape.markdown(best["model"]), metrics.find("wer").words
+    return f"{name} has the best answers, with a {score} of {marked}."

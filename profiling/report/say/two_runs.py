@@ -1,19 +1,21 @@
-"""Hold two runs against each other: a sentence first, then every metric with its interval."""
+"""Compare two runs: a sentence first, then every metric with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from profiling.report.draw.palette import PHASES
+from profiling import metrics
+from profiling.metrics import COMPARED, PHASES, TOTAL
+from profiling.report.read.keys import list_differing, show_value
 from profiling.report.read.plain_runs import identify_machine, share_of_equal
 from profiling.report.read.readings import read_repeats
 from profiling.report.read.runs import (
     ReportError,
     Run,
-    forget,
     read_answers,
+    without_cache,
 )
-from profiling.report.read.sweeps import ALL_SETTING_COLUMNS, describe_setting, round_of
+from profiling.report.read.sweeps import describe_setting, round_of
 from profiling.report.say.differences import (
     Difference,
     ScoreDifference,
@@ -27,20 +29,16 @@ from profiling.report.say.units import (
     is_number,
     percent,
     quantity,
-    unit_of,
 )
 from profiling.statistics.intervals import Interval
 
 Rounds = Sequence[Run]
-REPEATED = {"latency_s": "total", **{f"{phase}_s": phase for phase in PHASES}}
-SINGLE = (
-    *("ttft_s", "tpot_s", "energy_j", "energy_estimate_j", "peak_memory_bytes", "flops"),
-    *("wer", "cer", "reference_nll", "accuracy"),
-)
+# The raw repeats of each column, by the phase of their rows.
+REPEATED = {"latency_s": TOTAL, **{f"{phase}_s": phase for phase in PHASES}}
 
 
 def difference(column: str, before: Rounds, after: Rounds) -> Difference | None:
-    """A column that has repeats, paired within rounds; None where no repeat is shared."""
+    """The difference of a column that has repeats, paired within rounds; None without pairs."""
     if column not in REPEATED:
         return None
     mine: list[float] = []
@@ -59,7 +57,7 @@ def difference(column: str, before: Rounds, after: Rounds) -> Difference | None:
 
 
 def pair_rounds(before: Rounds, after: Rounds) -> list[tuple[Run, Run]]:
-    """The rounds that both have, which were measured in turn; else the newest of each."""
+    """The rounds that both sides have; without any, the newest run of each side."""
     others = {round_of(run): run for run in after}
     pairs = [(run, others[round_of(run)]) for run in before if round_of(run) in others]
     return pairs or [(before[-1], after[-1])]
@@ -71,7 +69,7 @@ def error_difference(before: Run, after: Run) -> ScoreDifference | None:
 
 
 def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
-    """What the references cost either run, where tokens are the same ones: nats a token."""
+    """The likelihoods of the references, where both runs have the same tokens."""
     if before["model"] != after["model"]:
         return None
     scores = [_read_scores(run, "reference_nll") for run in (before, after)]
@@ -79,16 +77,16 @@ def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
 
 
 def _read_scores(run: Run, field: str) -> dict[str, float]:
-    lines = forget(run.record).answers
+    lines = without_cache(run.record).answers
     return {str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))}
 
 
 def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
-    """Lines for a terminal: what is compared, the answer, and what it rests on."""
+    """Lines for a terminal: what is compared, the answer, and the table behind it."""
     before, after = befores[-1], afters[-1]
     for name, run in (("A", before), ("B", after)):
         if not run.completed:
-            raise ReportError(f"{name} ({run.short}) is {run['status']}, it has nothing to compare")
+            raise ReportError(f"{name} ({run.short}) is {run['status']}, and cannot be compared")
     return [
         *(
             f"{name}: {run.short}{mark_run(run)}  {run['model']}, {run['weights']} weights,"
@@ -109,69 +107,74 @@ def _say_cautions(befores: Rounds, afters: Rounds) -> list[str]:
     cautions = []
     if len(pair_rounds(befores, afters)) == 1 and before.name != after.name:
         cautions.append(
-            "One round: whatever else changed between the two runs is in the difference too;"
-            " a sweep over round=1,2,3 measures them in turn."
+            "One round: the difference includes any drift of the machine between the two runs;"
+            " a sweep over round=1,2,3 alternates them."
         )
     if identify_machine(before.record) != identify_machine(after.record):
         cautions.append("Caution: these runs were made on different machines.")
     for name, run in (("A", before), ("B", after)):
         if run["noisy"]:
             cautions.append(f"Caution: {name} is noisy: {run['noise_reason']}.")
-    differing = [key for key in ALL_SETTING_COLUMNS if before[key] != after[key]]
-    listed = ", ".join(f"{key} ({before[key]}, {after[key]})" for key in differing)
-    return [f"They differ in {listed or 'nothing that was asked for'}.", *cautions]
+    differing = list_differing([before.settings, after.settings])
+    listed = ", ".join(
+        f"{key} ({show_value(before[key])}, {show_value(after[key])})" for key in differing
+    )
+    return [f"They differ in {listed or 'no setting'}.", *cautions]
 
 
 def _say_latency(before: Rounds, after: Rounds) -> str:
     found = difference("latency_s", before, after)
     if found is None:
-        return "Latency: the runs share no repeats that could be paired."
+        return "Latency: the runs have no repeats that can be paired."
     count = len(pair_rounds(before, after))
     rounds = f" in {count} rounds" if count > 1 else ""
-    medians = f"{quantity(found.before, 's')} and {quantity(found.after, 's')}"
-    times = f"({medians}, {found.pairs} pairs{rounds})"
-    seen = (
-        "too few pairs to show any difference"
+    unit = metrics.find("latency_s").unit
+    medians = f"{quantity(found.before, unit)} and {quantity(found.after, unit)}"
+    pairs = f"({medians}, {found.pairs} pairs{rounds})"
+    detectable = (
+        "too few pairs to detect any difference"
         if found.detectable is None
-        else f"the smallest difference these pairs would have shown is {_share(found.detectable)}"
+        else f"the smallest difference that these pairs can detect is {_share(found.detectable)}"
     )
-    if not found.is_called:
+    if not found.is_significant:
         return (
-            f"No difference in latency is shown {times}: B takes {signed(found.change)}"
-            f"{_bounds(found.bounds)}, {say_p(found.p_value)}; {seen}."
+            f"No significant difference in latency {pairs}: B takes {signed(found.change)}"
+            f"{_bounds(found.bounds)}, {say_p(found.p_value)}; {detectable}."
         )
     word = "more" if found.change > 0 else "less"
     return (
-        f"B takes {word} time than A {times}: {signed(found.change)}{_bounds(found.bounds)},"
-        f" {say_p(found.p_value)}, quicker in {percent(found.superiority)} of all pairings; {seen}."
+        f"B takes {word} time than A {pairs}: {signed(found.change)}{_bounds(found.bounds)},"
+        f" {say_p(found.p_value)}, faster in {percent(found.superiority)} of all pairings;"
+        f" {detectable}."
     )
 
 
 def _say_answers(before: Run, after: Run) -> list[str]:
     found = {
-        "Word error rates": error_difference(before, after),
-        "Nats per token of the references": likelihood_difference(before, after),
+        "wer": error_difference(before, after),
+        "reference_nll": likelihood_difference(before, after),
     }
-    lines = [_say_scores(what, one) for what, one in found.items() if one is not None]
+    lines = [_say_scores(metric, one) for metric, one in found.items() if one is not None]
     equal = share_of_equal(read_answers(before.record), read_answers(after.record))
     if equal is not None:
         lines.append(f"{percent(equal)} of the answers are equal.")
     return lines
 
 
-def _say_scores(what: str, found: ScoreDifference) -> str:
-    verdict = "differ" if found.is_called else "are not shown to differ"
+def _say_scores(metric: str, found: ScoreDifference) -> str:
+    verdict = "differs" if found.is_significant else "does not differ significantly"
     low, high = found.bounds.low, found.bounds.high
     return (
-        f"{what} {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean"
-        f" of {found.samples} samples, {found.better} better and {found.worse} worse,"
-        f" {say_p(found.p_value)}."
+        f"{metrics.find(metric).words.capitalize()} {verdict}: {found.change:+.3f} [{low:+.3f},"
+        f" {high:+.3f}] in the mean of {found.samples} samples, {found.better} better and"
+        f" {found.worse} worse, {say_p(found.p_value)}."
     )
 
 
 def _table(before: Rounds, after: Rounds) -> list[str]:
     rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "p")]
-    for column in (*REPEATED, *SINGLE):
+    others = [name for name in metrics.list_shown(COMPARED) if name not in REPEATED]
+    for column in (*REPEATED, *others):
         row = _row(column, before, after)
         if row is not None:
             rows.append(row)
@@ -183,7 +186,7 @@ def _row(column: str, before: Rounds, after: Rounds) -> tuple[str, ...] | None:
     values = [before[-1].number(column), after[-1].number(column)]
     if values[0] is None or values[1] is None:
         return None
-    shown = [quantity(value, unit_of(column)) for value in values]
+    shown = [quantity(value, metrics.find(column).unit) for value in values]
     found = difference(column, before, after)
     if found is None:
         change = signed(values[1] / values[0] - 1) if values[0] else ""
@@ -209,7 +212,7 @@ def say_p(p_value: float) -> str:
 
 
 def check_comparable(runs: Sequence[Run], *, allow_other_machine: bool, allow_noisy: bool) -> None:
-    """Refuse runs whose times say nothing about each other."""
+    """Refuse runs whose times cannot be compared."""
     for run in runs:
         if not run.completed:
             raise ReportError(f"{run.short} is {run['status']}; only completed runs can be judged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from profiling.metrics import COUNT
 from profiling.statistics.ratios import Ratio
 
 _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -14,25 +15,13 @@ NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def unit_of(column: str) -> str:
-    """The unit that a summary column carries in its name."""
-    if column.endswith("_per_s"):
-        return "1/s"
-    if column.startswith("flops"):
-        return "FLOP"
-    for suffix, unit in (("_bytes", "bytes"), ("_s", "s"), ("_j", "J")):
-        if column.endswith(suffix):
-            return unit
-    return "1"
-
-
 def is_number(value: object) -> bool:
-    """True for a finite number, which is all that may be formatted or plotted."""
+    """Whether a value is a finite number; no other value is formatted or plotted."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def digits(value: float) -> str:
-    """Three significant digits without an exponent where one is not needed."""
+    """Three significant digits, with an exponent only for very small and very large numbers."""
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
@@ -42,14 +31,14 @@ def digits(value: float) -> str:
 
 
 def scale_of(value: float, unit: str) -> tuple[float, str]:
-    """What to divide by, and the unit to print, so that `value` reads well."""
+    """The divisor and the unit to print that suit the size of a value."""
     if unit == "bytes":
         return next(((f, name) for f, name in _BINARY if abs(value) >= f), (1.0, "B"))
     if unit == "FLOP":
         return next(((f, f"{p}FLOP") for f, p in _DECIMAL if abs(value) >= f), (1.0, unit))
     if unit in ("s", "J", "W"):
         return _scale_si(value, unit)
-    return 1.0, {"1/s": "/s"}.get(unit, "")
+    return 1.0, "" if unit == COUNT else unit.replace("1/", "/")
 
 
 def _scale_si(value: float, unit: str) -> tuple[float, str]:
@@ -60,7 +49,7 @@ def _scale_si(value: float, unit: str) -> tuple[float, str]:
 
 
 def quantity(value: object, unit: str) -> str:
-    """`0.0123, "s"` becomes `12.3 ms`; what is not a finite number becomes a dash."""
+    """`0.0123, "s"` becomes `12.3 ms`; a dash where there is no finite number."""
     if not is_number(value):
         return NOTHING
     number = float(value)  # type: ignore[arg-type]
@@ -86,7 +75,7 @@ def percent(share: object) -> str:
 
 
 def times(ratio: object) -> str:
-    """A ratio as people say it: so many times."""
+    """A ratio with a multiplication sign."""
     return f"{digits(float(ratio))}{TIMES}" if is_number(ratio) else NOTHING  # type: ignore[arg-type]
 
 

@@ -8,23 +8,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from profiling.records import (
-    ANSWER_FIELDS,
-    FLAG_COLUMNS,
-    READING_FIELDS,
-    SUMMARY_COLUMNS,
-    TEXT_COLUMNS,
-)
+from profiling.metrics import FLAG_COLUMNS, SUMMARY_COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS
+from profiling.records import ANSWER_FIELDS, READING_FIELDS
 from profiling.report.read.readings import read_rows
-from profiling.report.read.runs import ReportError, Run, forget
+from profiling.report.read.runs import ReportError, Run, without_cache
 
 if TYPE_CHECKING:
     import pyarrow
 
-WHOLE_COLUMNS = frozenset(
-    {"img_size", "prompt_len", "batch_size", "max_new_tokens", "num_samples", "num_repeats"}
-)
-# What tells whose machine it was, and where on it things lay.
+# What identifies a machine or its owner, and where files lie.
 _PRIVATE = frozenset({"hostname", "uuid", "results_dir", "folder", "checkpoint"})
 _FACTS = ("config", "machine", "versions", "git")
 _CARD = """\
@@ -48,15 +40,15 @@ configs:
 
 {count} runs, written by `{command}`.
 
-- `runs`: one row a run: the columns of its summary, and as JSON its configuration, machine,
+- `runs`: one row per run: the columns of its summary, and as JSON its configuration, machine,
   package versions and commit, without host names and paths.
 - `readings`: every number of every run, with its unit, its status (measured, estimated, derived,
-  unavailable) and its source. `run` says whose it is.
-- `answers`: what was asked, the references, and what the model answered.
+  unavailable) and its source; `run` names the run.
+- `answers`: the prompts, the references, and the answers of the model.
 
-A missing value is null, never a zero in its place. Times are in seconds, energies in joules,
-sizes in bytes. `weights` says what the model was: `tiny` is a small checkpoint of the real
-architecture, `random` has random values; neither has the costs or answers of a published model.
+A missing value is null and never zero. Times are in seconds, energies in joules, sizes in bytes.
+`weights` is the kind of the model's weights: `tiny` is a small checkpoint of the real architecture,
+`random` has random values; neither has the costs or answers of a published model.
 
 ```python
 from datasets import load_dataset
@@ -68,12 +60,12 @@ answers = load_dataset("this folder", "answers")["train"]
 
 
 def write_parquet(runs: Sequence[Run], path: Path) -> None:
-    """The summary columns, a row a run, as the CSV file has them, with types."""
+    """The rows of the CSV file, with types."""
     _write(path, [_summaries(runs, _arrow())])
 
 
 def write_dataset(runs: Sequence[Run], folder: Path, *, command: str) -> None:
-    """Three tables and a card; a folder that was written before is written over."""
+    """Three tables and a card; an existing folder is overwritten."""
     arrow = _arrow()
     _write(folder / "runs.parquet", [_whole_runs(runs, arrow)])
     _write(folder / "readings.parquet", (_readings(run, arrow) for run in runs))
@@ -92,7 +84,7 @@ def _arrow() -> ModuleType:
 
 
 def _write(path: Path, tables: Iterator[pyarrow.Table] | Sequence[pyarrow.Table]) -> None:
-    """One group of rows a table, so that never more than one of them is in memory."""
+    """One row group per table, so that only one table is in memory at a time."""
     arrow = _arrow()
     writer = None
     try:
@@ -148,7 +140,7 @@ def _without_private(fact: Any) -> Any:
 
 
 def _readings(run: Run, arrow: ModuleType) -> pyarrow.Table:
-    rows = list(read_rows(forget(run.record)))
+    rows = list(read_rows(without_cache(run.record)))
     kinds = {"value": (float, arrow.float64()), "repeat": (int, arrow.int64())}
     kinds["batch"] = kinds["repeat"]
     columns = {"run": arrow.array([run.name] * len(rows), arrow.string())}
@@ -161,7 +153,7 @@ def _readings(run: Run, arrow: ModuleType) -> pyarrow.Table:
 
 def _answers(run: Run, arrow: ModuleType) -> pyarrow.Table:
     there = (run.record.folder / "answers.jsonl").is_file()
-    lines = forget(run.record).answers if there else []
+    lines = without_cache(run.record).answers if there else []
     columns = {"run": arrow.array([run.name] * len(lines), arrow.string())}
     for field in ANSWER_FIELDS:
         values = [_answer_value(field, line.get(field)) for line in lines]
@@ -176,7 +168,7 @@ def _answer_type(field: str, arrow: ModuleType) -> Any:
 
 
 def _answer_value(field: str, value: Any) -> Any:
-    """What is not of a field's kind is missing: a record may hold anything there."""
+    """The value where it is of the field's kind, else None: a record may hold anything."""
     if field in ("id", "prompt", "answer"):
         return value
     if field == "references":

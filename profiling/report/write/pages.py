@@ -1,4 +1,4 @@
-"""Write the markdown pages: a page a model, named after it, and one that compares them."""
+"""Write the markdown pages: one per model, named after it, and one that compares models."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiling.report.draw.figures import (
-    Dot,
-    draw_lines,
-    draw_plane,
-    draw_stacks,
+from profiling import metrics
+from profiling.metrics import GROWTH, OVERVIEW, REPORT
+from profiling.report.draw.figures import draw_lines, draw_stacks
+from profiling.report.draw.record_figures import (
+    LATENCY_PER_SAMPLE,
+    draw_costs,
+    name_costs,
+    stack_phases,
 )
+from profiling.report.read.keys import ROUND
 from profiling.report.read.plain_runs import identify_setting
 from profiling.report.read.runs import Run, Runs, values_of
 from profiling.report.read.sweeps import (
-    ALL_SETTING_COLUMNS,
-    GROWING_KEYS,
-    ROUND,
     Sweep,
     describe_setting,
     find_sweeps,
+    growing_keys,
     is_timed,
     newest,
     pick_reference,
-    plainness,
+    plain_first,
+    variant_keys,
 )
-from profiling.report.say import escape
-from profiling.report.say import sentences as words
-from profiling.report.say.marks import ESTIMATED, mark_run, mark_weights
-from profiling.report.say.pareto import costs_of, front_of, group_comparable
-from profiling.report.say.units import unit_of
-from profiling.report.write.limits import show_roofline
+from profiling.report.say import escape, sentences
+from profiling.report.say.marks import mark_estimate, mark_run, mark_weights
+from profiling.report.say.pareto import front_of, group_comparable
 from profiling.report.write.markdown import (
     number_columns,
     run_column,
     setting_column,
+    setting_columns,
     table,
 )
-from profiling.report.write.markdown import setting_columns as varying_columns
 from profiling.report.write.published import STEM as PUBLISHED
 from profiling.report.write.published import write_published
 from profiling.report.write.sections import (
-    KEY_NAMES,
-    OVERVIEW,
-    Paper,
+    Page,
+    axis_of,
     list_bounds,
     paragraph,
     phase_columns,
@@ -56,9 +55,10 @@ from profiling.report.write.sections import (
     show_examples,
     show_marks,
     show_quality,
+    show_roofline,
     show_sweep,
     show_unfinished,
-    stack_phases,
+    title_of,
 )
 from profiling.report.write.variants import STEM as VARIANTS
 from profiling.report.write.variants import write_variants
@@ -69,18 +69,18 @@ LONGEST_FRONT = 12
 
 
 def write_pages(found: Runs, output: Path, *, command: str) -> Path:
-    """Write all pages and figures into a folder; gives the page to open first."""
+    """Write all pages and figures into a folder; gives the index page."""
     output.mkdir(parents=True, exist_ok=True)
     models = [model for model in values_of(found.runs, "model") if model is not None]
     for model in models:
         own = newest([run for run in found.runs if run["model"] == model])
-        paper = Paper(output=output, stem=stem_of(model))
-        _write(output, paper.stem, write_model_page(paper, model, own, command))
+        page = Page(output=output, stem=stem_of(model))
+        _write(output, page.stem, write_model_page(page, model, own, command))
     published = write_published(found.runs, command)
     if published:
         _write(output, PUBLISHED, published)
-    index = write_index(Paper(output=output, stem=INDEX), found, models, command)
-    variants = write_variants(Paper(output=output, stem=VARIANTS), found.runs, command)
+    index = write_index(Page(output=output, stem=INDEX), found, models, command)
+    variants = write_variants(Page(output=output, stem=VARIANTS), found.runs, command)
     if variants:
         _write(output, VARIANTS, variants)
         index = [*index, f"- [Optimizations against the plain model]({VARIANTS}.md)"]
@@ -90,7 +90,7 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
 
 
 def stem_of(model: str) -> str:
-    """The model's name, where it can be a file's name; a record may hold any text."""
+    """The model's name where it is safe as a file name, because a record may hold any text."""
     if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED, VARIANTS):
         return model
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
@@ -105,12 +105,12 @@ def _write(output: Path, stem: str, lines: Sequence[str]) -> Path:
     return path
 
 
-def write_model_page(paper: Paper, model: str, runs: Sequence[Run], command: str) -> list[str]:
-    """One model: the answer first, then what it rests on."""
+def write_model_page(page: Page, model: str, runs: Sequence[Run], command: str) -> list[str]:
+    """One model: the answer first, then the tables behind it."""
     timed = [run for run in runs if is_timed(run)]
     lines = [f"# {escape.markdown(model)}", ""]
     if timed:
-        lines += _write_measured(paper, timed)
+        lines += _write_measured(page, timed)
     else:
         lines += ["No run of this model completed.", ""]
     return [
@@ -122,28 +122,30 @@ def write_model_page(paper: Paper, model: str, runs: Sequence[Run], command: str
     ]
 
 
-def _write_measured(paper: Paper, timed: Sequence[Run]) -> list[str]:
+def _write_measured(page: Page, timed: Sequence[Run]) -> list[str]:
     reference = pick_reference(timed)
-    sweeps = [swept[0] for key in GROWING_KEYS if (swept := find_sweeps(timed, key))]
-    optimizations = find_sweeps(timed, "optimization")[:1]
-    shown = [*sweeps, *optimizations]
+    keys = (*growing_keys(timed), *variant_keys(timed))
+    shown = [swept[0] for key in keys if (swept := find_sweeps(timed, key))]
     return [
-        *paragraph(words.say_latency(reference)),
+        *paragraph(sentences.say_latency(reference)),
         *_say_sweeps(shown),
-        *(line for sweep in shown for line in show_sweep(paper, sweep)),
-        *show_compute(paper, shown[0] if shown else None, timed),
-        *show_roofline(paper, reference),
+        *(line for sweep in shown for line in show_sweep(page, sweep)),
+        *show_compute(page, shown[0] if shown else None, timed),
+        *show_roofline(page, reference),
         *show_quality(_distinct(shown) or timed),
-        *show_examples(paper, reference),
+        *show_examples(page, reference),
     ]
 
 
 def _say_sweeps(sweeps: Sequence[Sweep]) -> list[str]:
-    said = [
-        words.say_optimizations(sweep) if sweep.key == "optimization" else words.say_growth(sweep)
-        for sweep in sweeps
-    ]
+    said = [_say_sweep(sweep) for sweep in sweeps]
     return [*(f"- {sentence}" for sentence in said if sentence), ""]
+
+
+def _say_sweep(sweep: Sweep) -> str:
+    if sweep.key == "optimization":
+        return sentences.say_optimizations(sweep)
+    return sentences.say_growth(sweep) if sweep.is_growing else ""
 
 
 def _distinct(sweeps: Sequence[Sweep]) -> list[Run]:
@@ -151,19 +153,19 @@ def _distinct(sweeps: Sequence[Sweep]) -> list[Run]:
     return list(runs.values())
 
 
-def write_index(paper: Paper, found: Runs, models: Sequence[str], command: str) -> list[str]:
-    """The page that compares: models at one setting, the best trade-offs, and every page."""
+def write_index(page: Page, found: Runs, models: Sequence[str], command: str) -> list[str]:
+    """The index: models at one setting, growth, the best trade-offs, and links to all pages."""
     runs = newest(found.runs)
     compared = pick_comparison([run for run in runs if is_timed(run)])
     return [
         "# Comparison",
         "",
-        *paragraph(words.say_ranking(compared)),
+        *paragraph(sentences.say_ranking(compared)),
         *_say_models(runs, models),
-        *paragraph(" ".join((words.say_outcomes(found.runs), *words.say_origin(found.runs)))),
-        *section("Models side by side", compare_models(paper, compared)),
-        *section("How cost grows", grow_models(paper, [run for run in runs if is_timed(run)])),
-        *section("Best trade-offs", show_fronts(paper, [run for run in runs if is_timed(run)])),
+        *paragraph(" ".join(sentences.say_scope(found.runs))),
+        *section("Models side by side", compare_models(page, compared)),
+        *section("How cost grows", grow_models(page, [run for run in runs if is_timed(run)])),
+        *section("Best trade-offs", show_fronts(page, [run for run in runs if is_timed(run)])),
         *section("Pages", [_link(model, runs) for model in models]),
         *show_unfinished(runs),
         *show_marks(found.runs, command),
@@ -171,27 +173,27 @@ def write_index(paper: Paper, found: Runs, models: Sequence[str], command: str) 
 
 
 def _say_models(runs: Sequence[Run], models: Sequence[str]) -> list[str]:
-    """What dominates in each model, at the setting that is plainest for it."""
+    """The dominant phase of each model, in its reference run."""
     lines = []
     for model in models:
         own = [run for run in runs if run["model"] == model and is_timed(run)]
         if own:
             name = f"[{escape.markdown(model)}]({stem_of(model)}.md)"
-            lines.append(f"- {name}: {words.say_latency(pick_reference(own))}")
+            lines.append(f"- {name}: {sentences.say_latency(pick_reference(own))}")
     return [*lines, ""]
 
 
 def list_origin(runs: Sequence[Run]) -> list[str]:
-    return [f"- {sentence}" for sentence in (words.say_outcomes(runs), *words.say_origin(runs))]
+    return [f"- {sentence}" for sentence in sentences.say_scope(runs)]
 
 
 def _link(model: str, runs: Sequence[Run]) -> str:
     own = [run for run in runs if run["model"] == model]
-    return f"- [{escape.markdown(model)}]({stem_of(model)}.md): {words.say_outcomes(own)}"
+    return f"- [{escape.markdown(model)}]({stem_of(model)}.md): {sentences.say_outcomes(own)}"
 
 
 def pick_comparison(timed: Sequence[Run]) -> list[Run]:
-    """One run a model, all at the setting that most models share; sizes may be their own."""
+    """One run per model at the setting that most models share; picture sizes may differ."""
     shared = _share_setting(timed, "model")
     own_sizes = _share_setting(timed, "model", "img_size")
     return own_sizes if len(own_sizes) > len(shared) else shared
@@ -199,58 +201,53 @@ def pick_comparison(timed: Sequence[Run]) -> list[Run]:
 
 def _share_setting(timed: Sequence[Run], *without: str) -> list[Run]:
     groups: dict[str, dict[str, Run]] = defaultdict(dict)
-    for run in sorted(timed, key=plainness, reverse=True):
+    for run in sorted(timed, key=plain_first, reverse=True):
         groups[identify_setting(run.record, ROUND, *without)][run["model"]] = run
     if not groups:
         return []
-    best = min(groups.values(), key=lambda g: (-len(g), min(plainness(run) for run in g.values())))
+    best = min(groups.values(), key=lambda g: (-len(g), min(map(plain_first, g.values()))))
     return [best[model] for model in sorted(best)]
 
 
-def compare_models(paper: Paper, compared: Sequence[Run]) -> list[str]:
+def compare_models(page: Page, compared: Sequence[Run]) -> list[str]:
     if len(compared) < 2:
         return []
     own = [key for key in ("img_size",) if len(values_of(compared, key)) > 1]
+    setting = describe_setting(compared[0], without=own)
+    latency = metrics.find("latency_s")
     draw_stacks(
-        paper.figure("models"),
+        page.figure("models"),
         [stack_phases(run, label=run["model"] + mark_run(run)) for run in compared],
-        title=f"One batch by phase, {describe_setting(compared[0], without=own)}",
+        title=f"One batch by phase, {setting}",
         x_name="",
-        y_name="latency",
-        unit="s",
+        y_name=latency.title,
+        unit=latency.unit,
     )
-    setting = escape.markdown(describe_setting(compared[0], without=own))
-    costs = ["latency_s", *(c for c in OVERVIEW if c not in ("latency_s", "agreement", "speedup"))]
-    names = [setting_column(compared, key) for key in ("model", *own)]
+    costs = [name for name in metrics.list_shown(OVERVIEW) if name != latency.name]
+    costs = [name for name in costs if metrics.find(name).given_by != (REPORT,)]
+    names = [run_column(compared), *(setting_column(compared, key) for key in ("model", *own))]
     return [
-        f"All at {setting}.",
+        f"All at {escape.markdown(setting)}.",
         "",
-        *paper.show("models", "Latency by phase for each model"),
-        *table(
-            [
-                run_column(compared),
-                *names,
-                *number_columns(compared, ["latency_s"]),
-                *phase_columns(compared),
-            ]
-        ),
+        *page.show("models", f"{latency.title.capitalize()} by phase for each model"),
+        *table([*names, *number_columns(compared, [latency.name]), *phase_columns(compared)]),
         "",
-        *table([run_column(compared), *names, *number_columns(compared, costs[1:])]),
+        *table([*names, *number_columns(compared, costs)]),
     ]
 
 
-def grow_models(paper: Paper, timed: Sequence[Run]) -> list[str]:
-    """Costs against a growing size, a line a model, at the setting that most models share."""
+def grow_models(page: Page, timed: Sequence[Run]) -> list[str]:
+    """Costs against a growing size, one line per model, at the setting that most models share."""
     lines: list[str] = []
-    for key in GROWING_KEYS:
+    for key in growing_keys(timed):
         sweeps = pick_shared_sweeps(timed, key)
         if sweeps:
-            lines += _grow(paper, key, sweeps)
+            lines += _grow(page, key, sweeps)
     return lines
 
 
 def pick_shared_sweeps(timed: Sequence[Run], key: str) -> list[Sweep]:
-    """One sweep a model, all at the setting that most models were swept at."""
+    """One sweep per model, all at the setting at which most models were swept."""
     groups: dict[tuple[str, str], list[Sweep]] = defaultdict(list)
     for sweep in find_sweeps([run for run in timed if run[key] is not None], key):
         first = sweep.runs[0]
@@ -260,107 +257,101 @@ def pick_shared_sweeps(timed: Sequence[Run], key: str) -> list[Sweep]:
     return [chosen[model] for model in sorted(chosen)]
 
 
-def _grow(paper: Paper, key: str, sweeps: Sequence[Sweep]) -> list[str]:
+def _grow(page: Page, key: str, sweeps: Sequence[Sweep]) -> list[str]:
     fixed = describe_setting(sweeps[0].runs[0], without=[key])
     laws = [
         f"- {escape.markdown(sweep.runs[0]['model'])}: {said}"
         for sweep in sweeps
-        if (said := f"{words.say_growth(sweep)} {words.say_law(sweep)}".strip())
+        if (said := f"{sentences.say_growth(sweep)} {sentences.say_law(sweep)}".strip())
     ]
     return [
-        f"### {KEY_NAMES[key]}",
+        f"### {title_of(key)}",
         "",
         f"All at {escape.markdown(fixed)}.",
         "",
         *laws,
         "",
-        *(line for column in _grown_columns(sweeps) for line in _draw(paper, key, sweeps, column)),
+        *(line for column in _grown_columns(sweeps) for line in _draw(page, key, sweeps, column)),
     ]
 
 
 def _grown_columns(sweeps: Sequence[Sweep]) -> list[str]:
-    """Latency, energy as good as it is known of all runs, and quality, where there is any."""
+    """The metrics that all runs have; an estimate only where its measured one is missing."""
     runs = [run for sweep in sweeps for run in sweep.runs]
     complete = [
-        column
-        for column in ("latency_s", "energy_j", "energy_estimate_j", "wer")
-        if all(run.number(column) is not None for run in runs)
+        name
+        for name in metrics.list_shown(GROWTH)
+        if all(run.number(name) is not None for run in runs)
     ]
-    return [c for c in complete if c != "energy_estimate_j" or "energy_j" not in complete]
+    measured = {metrics.find(name).unit for name in complete if not metrics.find(name).is_estimate}
+    return [
+        name
+        for name in complete
+        if not (metrics.find(name).is_estimate and metrics.find(name).unit in measured)
+    ]
 
 
-def _draw(paper: Paper, key: str, sweeps: Sequence[Sweep], column: str) -> list[str]:
-    axis = KEY_NAMES[key].lower() + (" (px)" if key == "img_size" else "")
-    what = {"latency_s": "latency of one batch", "wer": "word error rate"}.get(
-        column, "energy per sample" + (f", {ESTIMATED} estimated" if "estimate" in column else "")
-    )
+def _draw(page: Page, key: str, sweeps: Sequence[Sweep], name: str) -> list[str]:
+    axis, metric = axis_of(key), metrics.find(name)
+    first = sweeps[0].runs[0]
+    what = mark_estimate(first, name) + metric.words
+    groups = {sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): sweep for sweep in sweeps}
     draw_lines(
-        paper.figure(f"{key}_{column}"),
+        page.figure(f"{key}_{name}"),
         {
-            sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): [
-                (float(run[key]), run.number(column) or 0.0) for run in sweep.runs
-            ]
-            for sweep in sweeps
+            group: [(float(run[key]), run.number(name) or 0.0) for run in sweep.runs]
+            for group, sweep in groups.items()
         },
-        title=describe_setting(sweeps[0].runs[0], without=[key]),
+        title=describe_setting(first, without=[key]),
         x_name=axis,
         y_name=what,
-        unit=unit_of(column),
-        bounds={
-            sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): list_bounds(sweep, column)
-            for sweep in sweeps
-        },
+        unit=metric.unit,
+        bounds={group: list_bounds(sweep, name) for group, sweep in groups.items()},
     )
-    return paper.show(f"{key}_{column}", f"{what.capitalize()} of each model against {axis}")
+    return page.show(f"{key}_{name}", f"{_capitalize(what)} of each model against {axis}")
 
 
-def show_fronts(paper: Paper, timed: Sequence[Run]) -> list[str]:
-    """The runs that none beats at once in latency per sample, word error rate and energy."""
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def show_fronts(page: Page, timed: Sequence[Run]) -> list[str]:
+    """The Pareto fronts of latency per sample, word error rate and energy."""
     groups = group_comparable([run for run in timed if run.number("wer") is not None])
     lines: list[str] = []
     for number, group in enumerate(groups[:3]):
         if len(group) > 1:
-            lines += _show_front(paper, group, number)
+            lines += _show_front(page, group, number)
     return lines
 
 
-def _show_front(paper: Paper, group: Sequence[Run], number: int) -> list[str]:
+def _show_front(page: Page, group: Sequence[Run], number: int) -> list[str]:
     measured = all(run.number("energy_j") is not None for run in group)
     front = front_of(group, with_energy=measured)
-    _draw_front(paper, group, front, f"front_{number}")
+    _draw_front(page, group, front, f"front_{number}")
     shown = front[:LONGEST_FRONT]
-    more = f" The {LONGEST_FRONT} quickest are shown." if len(front) > LONGEST_FRONT else ""
-    respects = "latency per sample, word error rate and energy"
-    if not measured:
-        respects = "latency per sample and word error rate"
+    more = f" The {LONGEST_FRONT} fastest are shown." if len(front) > LONGEST_FRONT else ""
+    respects = [LATENCY_PER_SAMPLE, metrics.find("wer").words]
+    respects += [metrics.find("energy_j").words] if measured else []
+    listed = f"{', '.join(respects[:-1])} and {respects[-1]}"
     return [
-        f"On {escape.markdown(group[0]['dataset'])}, {len(front)} of {len(group)} runs are beaten"
-        f" by no other in {respects} at once.{more}",
+        f"On {escape.markdown(group[0]['dataset'])}, {len(front)} of {len(group)} runs are"
+        f" dominated by no other run in {listed}.{more}",
         "",
-        *paper.show(f"front_{number}", "Word error rate against latency per sample"),
+        *page.show(f"front_{number}", name_costs()),
         *table(
             [
                 run_column(shown),
-                *varying_columns(shown, ALL_SETTING_COLUMNS),
-                *number_columns(shown, OVERVIEW),
+                *setting_columns(shown),
+                *number_columns(shown, metrics.list_shown(OVERVIEW)),
             ]
         ),
         "",
     ]
 
 
-def _draw_front(paper: Paper, group: Sequence[Run], front: Sequence[Run], name: str) -> None:
+def _draw_front(page: Page, group: Sequence[Run], front: Sequence[Run], name: str) -> None:
     best = {run.name for run in front}
-    dots = [
-        Dot(group=run["model"] + mark_weights(run), x=cost[0], y=cost[1], on_front=run.name in best)
-        for run in group
-        if (cost := costs_of(run, with_energy=False))
-    ]
-    draw_plane(
-        paper.figure(name),
-        dots,
-        title=f"{group[0]['dataset']}: filled points are beaten by no other",
-        x_name="latency per sample",
-        x_unit="s",
-        y_name="word error rate",
-    )
+    groups = {run.name: run["model"] + mark_weights(run) for run in group}
+    title = f"{group[0]['dataset']}: filled points are the front"
+    draw_costs(page.figure(name), group, groups, best, title=title)

@@ -1,4 +1,4 @@
-"""The page that sets a published table's values beside the runs that were made again."""
+"""The page that compares the values of a published table with runs of the same settings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from profiling import metrics
 from profiling.report.read.runs import Run
-from profiling.report.read.sweeps import is_timed, newest, plainness
+from profiling.report.read.sweeps import is_timed, name_key, newest, plain_first
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_weights
 from profiling.report.say.units import (
     NOTHING,
     quantity,
     times,
-    unit_of,
 )
 from profiling.report.write.markdown import Column, number_column, table
-from profiling.report.write.sections import KEY_NAMES, section, show_marks
+from profiling.report.write.sections import section, show_marks, title_of
 
 STEM = "published_table"
 _VALUES = Path(__file__).parent / "published.csv"
@@ -28,13 +28,13 @@ _KEYS = ("model", "dataset", "optimization", "img_size", "prompt_len", "batch_si
 _NEW_TOKENS = 50
 _REMARKS = (
     "The published values are of published checkpoints on one H100: 300 samples, 50 new tokens,"
-    " means. A ratio stands only where a run had published weights too.",
-    "Published times had no warm-up and no spread, left preprocessing out, and were taken with a"
-    " profiler switched on; here they are medians of one whole batch, preprocessing in.",
-    "Published word error rates kept the prompt that some models repeat; here it is cut off.",
-    "Published FLOPs are those of the last batch, which may have been a partial one.",
-    "Published prompts were cut at a length and never filled up to it, so short questions never"
-    " changed; here every question has the length that its row says.",
+    " means. There is a ratio only where a run had published weights too.",
+    "Published times had no warm-up and no spread, excluded preprocessing, and were measured with a"
+    " profiler on; here they are medians of one whole batch, including preprocessing.",
+    "Published answers included the prompt that some models repeat; here it is cut off.",
+    "Published FLOPs are of the last batch, which may have been a partial one.",
+    "Published prompts were cut at a length and never padded to it, so that short questions did not"
+    " change; here every question has the length of its row.",
     "The published `compile` ran without being compiled.",
 )
 
@@ -43,7 +43,7 @@ Setting = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the published table; None where it has no value."""
+    """One row of the published table; None for a value that it lacks."""
 
     block: str
     setting: Setting
@@ -64,11 +64,11 @@ def read_published() -> tuple[Row, ...]:
 
 
 def find_runs(runs: Sequence[Run]) -> dict[Setting, Run]:
-    """The run of each row that was measured: published weights before others, then the newest."""
+    """The run of each row that was measured: preferably with published weights, then the newest."""
     rows = {row.setting for row in read_published()}
     timed = [run for run in newest(runs) if is_timed(run) and run["max_new_tokens"] == _NEW_TOKENS]
     found: dict[Setting, Run] = {}
-    for run in sorted(timed, key=plainness):
+    for run in sorted(timed, key=plain_first):
         setting = tuple("" if run[key] is None else str(run[key]) for key in _KEYS)
         if setting in rows:
             found.setdefault(setting, run)
@@ -76,7 +76,7 @@ def find_runs(runs: Sequence[Run]) -> dict[Setting, Run]:
 
 
 def write_published(runs: Sequence[Run], command: str) -> list[str]:
-    """The page, or nothing where none of the table's rows was measured."""
+    """The page; nothing where no row of the table was measured."""
     found = find_runs(runs)
     if not found:
         return []
@@ -86,13 +86,13 @@ def write_published(runs: Sequence[Run], command: str) -> list[str]:
         "# A published table, measured again",
         "",
         f"{len(found)} of the {count} points of the table have a run here;"
-        " `experiment=published_table` makes the others.",
+        " `experiment=published_table` runs the others.",
         "",
         *(f"- {remark}" for remark in _REMARKS),
         "",
     ]
     for block in dict.fromkeys(row.block for row in rows):
-        lines += section(KEY_NAMES[block], _show_block(block, rows, found))
+        lines += section(title_of(block), _show_block(block, rows, found))
     return [*lines, *show_marks(list(found.values()), command)]
 
 
@@ -117,7 +117,7 @@ def _show_rows(block: str, rows: Sequence[Row], found: dict[Setting, Run]) -> li
     shorts = [f"`{run.short}`" if run else NOTHING for run in runs]
     columns = [
         Column(head="model", cells=[escape.markdown(name) for name in names], is_text=True),
-        Column(head=KEY_NAMES[block].lower(), cells=values, is_text=block == "optimization"),
+        Column(head=name_key(block), cells=values, is_text=block == "optimization"),
         Column(head="run", cells=shorts, is_text=True),
     ]
     for name in _MEASURED:
@@ -126,15 +126,16 @@ def _show_rows(block: str, rows: Sequence[Row], found: dict[Setting, Run]) -> li
 
 
 def _beside(name: str, rows: Sequence[Row], runs: Sequence[Run | None]) -> list[Column]:
-    """A published value, the measured one, and how many times as much that is."""
+    """The published value, the measured one, and their ratio."""
     published = [row.values[name] for row in rows]
     measured = number_column([run for run in runs if run], name)
     given = iter(measured.cells)
     cells = [next(given) if run else NOTHING for run in runs]
     ratios = [_ratio(name, value, run) for value, run in zip(published, runs, strict=True)]
-    texts = [NOTHING if value is None else quantity(value, unit_of(name)) for value in published]
+    metric = metrics.find(name)
+    texts = [NOTHING if value is None else quantity(value, metric.unit) for value in published]
     return [
-        Column(head=f"{name.partition('_')[0]}, published", cells=texts, is_text=False),
+        Column(head=f"{metric.title}, published", cells=texts, is_text=False),
         Column(head=measured.head, cells=cells, is_text=False),
         Column(head="ratio", cells=ratios, is_text=False),
     ]

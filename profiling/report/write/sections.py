@@ -1,4 +1,4 @@
-"""The parts that pages are made of: each gives lines of markdown, and draws its own figure."""
+"""The sections of pages: each gives lines of markdown, and draws its own figures."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiling.report.draw.figures import Bar, draw_lines, draw_stacks
-from profiling.report.draw.palette import COUNTED_PHASES, PHASES
-from profiling.report.read.pictures import copy_picture, find_asked, match
+from profiling import metrics
+from profiling.metrics import ANSWERS, COMPUTE, CURVES, EFFECTS, OVERVIEW, PHASES
+from profiling.report.draw.figures import draw_lines
+from profiling.report.draw.record_figures import (
+    draw_compute,
+    draw_phases,
+    draw_places,
+    stack_flops,
+    stack_phases,
+)
+from profiling.report.read.pictures import copy_picture, find_samples, match
 from profiling.report.read.plain_runs import BASELINE
 from profiling.report.read.readings import read_phase_repeats
-from profiling.report.read.runs import Run, forget
-from profiling.report.read.sweeps import SETTING_COLUMNS, Sweep, describe_setting
-from profiling.report.say import escape
-from profiling.report.say import sentences as words
+from profiling.report.read.runs import Run, without_cache
+from profiling.report.read.sweeps import (
+    TOKENS_OF,
+    Sweep,
+    describe_setting,
+    name_key,
+)
+from profiling.report.say import escape, sentences
 from profiling.report.say.laws import describe_growth
+from profiling.report.say.limits import Place, find_places
 from profiling.report.say.marks import explain, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
     digits,
     is_number,
+    percent,
     quantity,
-    unit_of,
 )
 from profiling.report.write.markdown import (
     Column,
-    bounds_of,
     number_columns,
     run_column,
     setting_column,
@@ -39,55 +51,13 @@ from profiling.statistics.growth import Growth
 from profiling.statistics.medians import bound_median
 
 EXAMPLES = 4
-KEY_NAMES = {
-    "img_size": "Image size",
-    "prompt_len": "Prompt length",
-    "batch_size": "Batch size",
-    "max_new_tokens": "New tokens",
-    "optimization": "Optimizations",
-}
-COMPUTE = (
-    "flops",
-    *(f"flops_{phase}" for phase in COUNTED_PHASES),
-    "mfu_prefill",
-    "mbu_decode",
-    "peak_memory_bytes",
-    "model_bytes",
-    "energy_j",
-    "energy_estimate_j",
-)
-QUALITY = (
-    "wer",
-    "wer_mean_clipped",
-    "wer_best_reference",
-    "cer",
-    "reference_nll",
-    "accuracy",
-    "option_parse_failure_rate",
-    "agreement",
-    "num_question_tokens",
-    "num_prompt_tokens",
-    "num_visual_tokens",
-    "num_new_tokens",
-)
-# What a picture's size changes for the better, as a curve of its own.
-SEEN = "img_size"
-CURVES = {"wer": "word error rate", "reference_nll": "nats per token of the reference"}
-THROUGHPUT = ["ttft_s", "tpot_s", "samples_per_s", "tokens_per_s"]
-OVERVIEW = (
-    "latency_s",
-    *THROUGHPUT,
-    "energy_j",
-    "peak_memory_bytes",
-    "wer",
-    "agreement",
-    "speedup",
-)
+# The size on which the quality of answers depends.
+_SEEN = "img_size"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paper:
-    """Where a page and its figures go."""
+class Page:
+    """The folder and the file stem of a page, and the paths of its figures."""
 
     output: Path
     stem: str
@@ -96,7 +66,7 @@ class Paper:
         return self.output / "figures" / f"{self.stem}_{name}"
 
     def show(self, name: str, meaning: str) -> list[str]:
-        """The figure in the page, and the PNG for where SVG cannot be shown."""
+        """The figure as SVG in the page, and a link to the PNG."""
         path = f"figures/{self.stem}_{name}"
         return [f"![{meaning}]({path}.svg)", "", f"[as PNG]({path}.png)", ""]
 
@@ -106,71 +76,71 @@ def paragraph(text: str) -> list[str]:
 
 
 def section(title: str, lines: Sequence[str]) -> list[str]:
-    """A titled part of the page; nothing at all where it has no lines."""
+    """A titled part of a page; nothing where it has no lines."""
     return [f"## {title}", "", *lines, ""] if lines else []
 
 
-def show_sweep(paper: Paper, sweep: Sweep) -> list[str]:
+def title_of(key: str) -> str:
+    """The title of the section about a configuration key."""
+    return escape.markdown(name_key(key).capitalize())
+
+
+def axis_of(key: str) -> str:
+    """The name of an axis along the values of a configuration key."""
+    unit = metrics.find(key).unit if key in metrics.SETTING_COLUMNS else metrics.COUNT
+    return name_key(key) if unit == metrics.COUNT else f"{name_key(key)} ({unit})"
+
+
+def show_sweep(page: Page, sweep: Sweep) -> list[str]:
     """One sweep: its phases as a figure, its law, and its tables."""
-    said = " ".join(filter(None, (words.say_law(sweep), words.say_crossing(sweep))))
+    said = [sentences.say_law(sweep), sentences.say_crossing(sweep)] if sweep.is_growing else []
     fixed = escape.markdown(describe_setting(sweep.runs[0], without=[sweep.key]))
+    curves = metrics.list_shown(CURVES) if sweep.key == _SEEN else []
     lines = [
         *paragraph(f"All at {fixed}."),
-        *draw_phases(paper, sweep),
-        *paragraph("" if sweep.key == "optimization" else said),
-        *(
-            line
-            for column in CURVES
-            if sweep.key == SEEN
-            for line in draw_curve(paper, sweep, column)
-        ),
+        *_draw_phases(page, sweep),
+        *paragraph(" ".join(filter(None, said))),
+        *(line for metric in curves for line in _draw_curve(page, sweep, metric)),
         *table(_latency_columns(sweep)),
         "",
         *table(_effect_columns(sweep)),
         "",
         *table(_growth_columns(sweep)),
     ]
-    return section(KEY_NAMES[sweep.key], lines)
+    return section(title_of(sweep.key), lines)
 
 
-def draw_phases(paper: Paper, sweep: Sweep) -> list[str]:
-    axis = KEY_NAMES[sweep.key].lower()
-    draw_stacks(
-        paper.figure(sweep.key),
-        [stack_phases(run, label=_value_label(sweep.key, run)) for run in sweep.runs],
-        title=f"{sweep.runs[0]['model']}{mark_weights(sweep.runs[0])}: one batch by phase",
-        x_name=axis + (" (px)" if sweep.key == "img_size" else ""),
-        y_name="latency",
-        unit="s",
-    )
-    return paper.show(sweep.key, f"Latency by phase against {axis}")
+def _draw_phases(page: Page, sweep: Sweep) -> list[str]:
+    bars = [stack_phases(run, label=_value_label(sweep.key, run)) for run in sweep.runs]
+    draw_phases(page.figure(sweep.key), bars, sweep.runs[0], x_name=axis_of(sweep.key))
+    latency = metrics.find("latency_s").title.capitalize()
+    return page.show(sweep.key, f"{latency} by phase against {name_key(sweep.key)}")
 
 
-def draw_curve(paper: Paper, sweep: Sweep, column: str) -> list[str]:
-    """How well the pictures are read along a sweep, with intervals, where it is known of all."""
-    points = [(float(run[sweep.key]), run.number(column)) for run in sweep.runs]
+def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
+    """The quality of the answers along a sweep, with intervals, where every run has it."""
+    points = [(float(run[sweep.key]), run.number(metric)) for run in sweep.runs]
     known = [(x, y) for x, y in points if y is not None]
     if len(known) < len(points):
         return []
-    first, axis = sweep.runs[0], KEY_NAMES[sweep.key].lower()
-    group = f"{first['model']}{mark_weights(first)}"
+    first, declared = sweep.runs[0], metrics.find(metric)
+    group, name = f"{first['model']}{mark_weights(first)}", f"{sweep.key}_{metric}"
     draw_lines(
-        paper.figure(f"{sweep.key}_{column}"),
+        page.figure(name),
         {group: known},
         title=describe_setting(first, without=[sweep.key]),
-        x_name=f"{axis} (px)",
-        y_name=CURVES[column],
-        unit=unit_of(column),
-        bounds={group: list_bounds(sweep, column)},
+        x_name=axis_of(sweep.key),
+        y_name=declared.words,
+        unit=declared.unit,
+        bounds={group: list_bounds(sweep, metric)},
     )
-    meaning = f"{CURVES[column].capitalize()} against {axis}, with 95% intervals over samples"
-    return paper.show(f"{sweep.key}_{column}", meaning)
+    against = f"{declared.words.capitalize()} against {name_key(sweep.key)}"
+    return page.show(name, f"{against}, with 95% intervals over samples")
 
 
-def list_bounds(sweep: Sweep, column: str) -> list[tuple[float, float, float]]:
-    """The intervals of a column along a sweep, where both ends are known."""
-    low, high = bounds_of(column)
-    ends = [(float(run[sweep.key]), run.number(low), run.number(high)) for run in sweep.runs]
+def list_bounds(sweep: Sweep, metric: str) -> list[tuple[float, float, float]]:
+    """The intervals of a metric along a sweep, where both ends are known."""
+    ends = [(float(run[sweep.key]), *run.bounds(metric)) for run in sweep.runs]
     return [(x, low, high) for x, low, high in ends if low is not None and high is not None]
 
 
@@ -178,59 +148,32 @@ def _value_label(key: str, run: Run) -> str:
     return ("as it is" if run[key] is None else str(run[key])) + mark_run(run)
 
 
-def stack_phases(run: Run, *, label: str) -> Bar:
-    """The phases of a run as one bar; a remainder below zero has no height."""
-    parts = words.phase_values(run)
-    return Bar(
-        label=label,
-        parts={phase: max(0.0, part) for phase, part in parts.items()},
-        low=run.number("latency_ci_low_s"),
-        high=run.number("latency_ci_high_s"),
-    )
-
-
-def stack_flops(run: Run, *, label: str) -> Bar:
-    parts = {phase: run.number(f"flops_{phase}") or 0.0 for phase in COUNTED_PHASES}
-    return Bar(label=label, parts=parts, low=None, high=None)
-
-
-def draw_flops(paper: Paper, sweep: Sweep) -> list[str]:
-    """Where the compute of a sweep goes, where it was counted."""
+def _draw_compute(page: Page, sweep: Sweep) -> list[str]:
+    """The compute of a sweep by phase, where it was counted."""
     counted = [run for run in sweep.runs if is_number(run["flops_prefill"])]
     if not counted:
         return []
-    axis = KEY_NAMES[sweep.key].lower()
-    draw_stacks(
-        paper.figure(f"{sweep.key}_flops"),
-        [stack_flops(run, label=_value_label(sweep.key, run)) for run in counted],
-        title=f"{counted[0]['model']}{mark_weights(counted[0])}: compute of one batch by phase",
-        x_name=axis,
-        y_name="compute",
-        unit="FLOP",
-    )
-    return paper.show(f"{sweep.key}_flops", f"Compute by phase against {axis}")
+    bars = [stack_flops(run, label=_value_label(sweep.key, run)) for run in counted]
+    name = f"{sweep.key}_flops"
+    draw_compute(page.figure(name), bars, counted[0], x_name=axis_of(sweep.key))
+    compute = metrics.find("flops").words.capitalize()
+    return page.show(name, f"{compute} by phase against {name_key(sweep.key)}")
 
 
 def _latency_columns(sweep: Sweep) -> list[Column]:
     runs = sweep.runs
+    tokens = [TOKENS_OF[sweep.key]] if sweep.key in TOKENS_OF else []
     return [
         run_column(runs),
         setting_column(runs, sweep.key),
-        *_size_columns(sweep),
-        *number_columns(runs, ["latency_s"]),
+        *number_columns(runs, [*tokens, "latency_s"]),
         *phase_columns(runs),
     ]
 
 
-def _size_columns(sweep: Sweep) -> list[Column]:
-    """The tokens that stand behind a size."""
-    column = {"img_size": "num_visual_tokens", "prompt_len": "num_question_tokens"}.get(sweep.key)
-    return number_columns(sweep.runs, [column]) if column else []
-
-
 def phase_columns(runs: Sequence[Run]) -> list[Column]:
-    """The median of each phase with the interval that its raw repeats give."""
-    repeats = [read_phase_repeats(forget(run.record)) for run in runs]
+    """The median of each phase with the interval of its raw repeats."""
+    repeats = [read_phase_repeats(without_cache(run.record)) for run in runs]
     return [_phase_column(runs, phase, [own.get(phase, []) for own in repeats]) for phase in PHASES]
 
 
@@ -247,96 +190,142 @@ def _phase_column(runs: Sequence[Run], phase: str, repeats: Sequence[Sequence[fl
 
 def _effect_columns(sweep: Sweep) -> list[Column]:
     runs = sweep.runs
-    effects = (*THROUGHPUT, "energy_j", "energy_estimate_j", "peak_memory_bytes", "wer", "accuracy")
-    held = ("agreement", "speedup") if any(run["optimization"] != BASELINE for run in runs) else ()
-    return [
-        run_column(runs),
-        setting_column(runs, sweep.key),
-        *number_columns(runs, [*effects, *held]),
-    ]
+    are_plain = all(run["optimization"] == BASELINE for run in runs)
+    # Plain models are their own baselines.
+    compared = metrics.AT_READING if are_plain else ()
+    effects = [name for name in metrics.list_shown(EFFECTS) if name not in compared]
+    return [run_column(runs), setting_column(runs, sweep.key), *number_columns(runs, effects)]
 
 
 def _growth_columns(sweep: Sweep) -> list[Column]:
-    """How the whole and each phase grow along a sweep, where four sizes or more tell."""
-    laws: list[tuple[str, str, Growth]] = []
-    for name in ("latency", *PHASES) if sweep.key != "optimization" else ():
-        unit, growth = words.fit(sweep, f"{name}_s")
+    """How latency and phases grow along a sweep, where at least four sizes determine it."""
+    laws: list[tuple[metrics.Metric, str, Growth]] = []
+    for name in ("latency_s", *(f"{phase}_s" for phase in PHASES)) if sweep.is_growing else ():
+        unit, growth = sentences.fit(sweep, name)
         if growth is not None and growth.is_determined:
-            laws.append((name, unit, growth))
+            laws.append((metrics.find(name), unit, growth))
     powers = [describe_growth(growth, unit) for _, unit, growth in laws]
-    fixed = [quantity(growth.fixed, "s") for _, _, growth in laws]
+    fixed = [quantity(growth.fixed, metric.unit) for metric, _, growth in laws]
     return [
-        Column(head="what grows", cells=[name for name, _, _ in laws], is_text=True),
+        Column(head="what grows", cells=[metric.title for metric, _, _ in laws], is_text=True),
         Column(head="fixed part", cells=fixed, is_text=False),
         Column(head="and a power [95% interval]", cells=powers, is_text=True),
     ]
 
 
-def show_compute(paper: Paper, sweep: Sweep | None, runs: Sequence[Run]) -> list[str]:
-    """FLOPs by phase, achieved against attainable, memory and energy."""
+def show_compute(page: Page, sweep: Sweep | None, runs: Sequence[Run]) -> list[str]:
+    """FLOPs by phase, utilization, memory and energy."""
     shown = sweep.runs if sweep else runs
-    settings = (
-        [setting_column(shown, sweep.key)] if sweep else setting_columns(shown, SETTING_COLUMNS)
+    settings = [setting_column(shown, sweep.key)] if sweep else setting_columns(shown)
+    names = metrics.list_shown(COMPUTE)
+    lines = table([run_column(shown), *settings, *number_columns(shown, names)])
+    figure = _draw_compute(page, sweep) if sweep else []
+    return section("Compute, memory and energy", [*figure, *lines, *_reasons(shown, names)])
+
+
+def show_roofline(page: Page, run: Run) -> list[str]:
+    """The figure and the table of one run; nothing where its peaks are not known."""
+    places = find_places(run)
+    if not places:
+        return []
+    draw_places(page.figure("roofline"), places, run)
+    peaks = (
+        quantity(places[0].peak_flops_per_s, metrics.find("flops").unit),
+        quantity(places[0].peak_bytes_per_s, metrics.find("model_bytes").unit),
     )
-    lines = table([run_column(shown), *settings, *number_columns(shown, COMPUTE)])
-    figure = draw_flops(paper, sweep) if sweep else []
-    return section("Compute, memory and energy", [*figure, *lines, *_reasons(shown, COMPUTE)])
+    lead = f"Run `{run.short}`{mark_run(run)}. The peaks are {peaks[0]}/s and {peaks[1]}/s."
+    figure = page.show("roofline", "Achieved FLOP/s against arithmetic intensity, by phase")
+    lines = [lead, "", *figure, *table(_place_columns(places))]
+    return section("Achieved against attainable", lines)
+
+
+def _place_columns(places: Sequence[Place]) -> list[Column]:
+    units = (metrics.find(name).unit for name in ("latency_s", "flops", "model_bytes"))
+    seconds, operations, size = units
+    cells = {
+        "phase": [place.phase for place in places],
+        "bound by": ["memory" if place.is_bound_by_memory else "compute" for place in places],
+        "time": [quantity(place.seconds, seconds) for place in places],
+        "least possible": [quantity(place.least_s, seconds) for place in places],
+        "of what is possible": [percent(place.least_s / place.seconds) for place in places],
+        "work": [quantity(place.flops, operations) for place in places],
+        "moved": [quantity(place.moved_bytes, size) for place in places],
+        "FLOP per byte": [f"{place.intensity:.3g}" for place in places],
+    }
+    texts = ("phase", "bound by")
+    return [Column(head=head, cells=own, is_text=head in texts) for head, own in cells.items()]
 
 
 def show_quality(runs: Sequence[Run]) -> list[str]:
+    names = _list_answer_metrics(runs)
     columns = [
         run_column(runs),
-        *setting_columns(runs, SETTING_COLUMNS),
-        *number_columns(runs, QUALITY),
+        *setting_columns(runs),
+        *number_columns(runs, names),
         text_column(runs, "accuracy_name"),
     ]
-    return section("Quality", [*table(columns), *_reasons(runs, QUALITY)])
+    return section("Quality", [*table(columns), *_reasons(runs, names)])
 
 
-def _reasons(runs: Sequence[Run], columns: Iterable[str]) -> list[str]:
-    """Why a column has no value in any of these runs, in the runs' own words."""
+def _list_answer_metrics(runs: Sequence[Run]) -> list[str]:
+    """Those of every project, and those that a text metric declares in its own file."""
+    known = metrics.list_shown(ANSWERS)
+    further = sorted({name for run in runs for name in run.others} - set(known))
+    own = [
+        name
+        for name in further
+        if metrics.is_declared(name) and ANSWERS in metrics.find(name).tables
+    ]
+    return [*known, *own]
+
+
+def _reasons(runs: Sequence[Run], names: Iterable[str]) -> list[str]:
+    """Why a metric has no value in any of these runs, as the records say it."""
     lines: list[str] = []
-    for column in columns:
-        if all(run.number(column) is None for run in runs):
-            reasons = sorted({reason for run in runs if (reason := run.reason(column))})
-            lines.extend(f"- `{column}` unavailable: {escape.markdown(r)}" for r in reasons)
+    for name in names:
+        if all(run.number(name) is None for run in runs):
+            reasons = sorted({reason for run in runs if (reason := run.reason(name))})
+            lines.extend(f"- `{name}` unavailable: {escape.markdown(r)}" for r in reasons)
     return ["", *lines] if lines else []
 
 
 def show_unfinished(runs: Sequence[Run]) -> list[str]:
-    """What did not complete, and why."""
-    lost = [run for run in runs if not run.completed]
-    errors = [escape.markdown(str(run.record.run.get("error") or NOTHING)) for run in lost]
+    """The runs that did not complete, and why."""
+    unfinished = [run for run in runs if not run.completed]
     columns = [
-        run_column(lost),
-        text_column(lost, "status"),
-        *setting_columns(lost, ("weights", *SETTING_COLUMNS)),
-        Column(head="error", cells=errors, is_text=True),
+        run_column(unfinished),
+        text_column(unfinished, "status"),
+        *setting_columns(unfinished),
+        error_column(unfinished),
     ]
-    return section("Not completed", table(columns) if lost else [])
+    return section("Not completed", table(columns) if unfinished else [])
 
 
-def show_examples(paper: Paper, run: Run) -> list[str]:
-    """A few samples with what the model answered; the pictures where they can be reached."""
-    asked = find_asked(run.record)
-    samples = forget(run.record).answers[:EXAMPLES]
-    shown = [match(asked, sample) for sample in samples]
-    questions = [
-        own.request or str(sample["prompt"]) for own, sample in zip(shown, samples, strict=True)
-    ]
+def error_column(runs: Sequence[Run]) -> Column:
+    errors = [escape.markdown(str(run.record.run.get("error") or NOTHING)) for run in runs]
+    return Column(head="error", cells=errors, is_text=True)
+
+
+def show_examples(page: Page, run: Run) -> list[str]:
+    """A few samples with the model's answers, and the pictures where they are found."""
+    found = find_samples(run.record)
+    lines = without_cache(run.record).answers[:EXAMPLES]
+    shown = [match(found, line) for line in lines]
+    questions = [own.request or str(line["prompt"]) for own, line in zip(shown, lines, strict=True)]
+    score = metrics.find("wer").title
     cells = {
-        "picture": [_show_picture(own.picture, paper.output) for own in shown],
+        "picture": [_show_picture(own.picture, page.output) for own in shown],
         "question": [escape.markdown(question) for question in questions],
-        "reference": [_first_reference(sample.get("references")) for sample in samples],
-        "answer": [escape.markdown(str(sample["answer"])) for sample in samples],
-        "WER": [digits(s["wer"]) if is_number(s.get("wer")) else NOTHING for s in samples],
+        "reference": [_first_reference(line.get("references")) for line in lines],
+        "answer": [escape.markdown(str(line["answer"])) for line in lines],
+        score: [digits(line["wer"]) if is_number(line.get("wer")) else NOTHING for line in lines],
     }
-    lines = table([Column(head=h, cells=c, is_text=h != "WER") for h, c in cells.items()])
-    if not lines:
+    rows = table([Column(head=h, cells=c, is_text=h != score) for h, c in cells.items()])
+    if not rows:
         return []
     setting = escape.markdown(describe_setting(run))
     lead = f"The first samples of run `{run.short}`{mark_weights(run)} ({setting})."
-    return section("Examples", [lead, "", *lines])
+    return section("Examples", [lead, "", *rows])
 
 
 def _show_picture(path: Path | None, output: Path) -> str:
@@ -352,25 +341,27 @@ def _first_reference(references: object) -> str:
 def show_all(runs: Sequence[Run]) -> list[str]:
     columns = [
         run_column(runs),
-        *setting_columns(runs, ("weights", *SETTING_COLUMNS, "max_new_tokens", "device")),
+        *setting_columns(runs),
         text_column(runs, "status"),
-        *number_columns(runs, OVERVIEW),
+        *number_columns(runs, metrics.list_shown(OVERVIEW)),
     ]
     return section("All runs", table(columns))
 
 
 def show_marks(runs: Sequence[Run], command: str) -> list[str]:
-    """What the marks mean, how numbers are to be read, and what made the page."""
-    estimates = any(
-        run[column] is not None and (column == "energy_estimate_j" or run.is_estimated(column))
-        for run in runs
-        for column in ("energy_estimate_j", *run.worths)
-        if column in run.columns
-    )
+    """The meaning of the marks, how to read numbers, and the command that made the page."""
     lines = [
-        *(f"- {line}." for line in explain(runs, estimates=estimates)),
+        *(f"- {line}." for line in explain(runs, estimates=_has_estimates(runs))),
         "- Times are medians of one batch end to end; [low, high] is a 95% interval.",
-        "- A dash: no value; never a zero in its place.",
+        "- A dash: no value; it is never zero.",
         f"- Made by `{command}`.",
     ]
     return section("How to read this page", lines)
+
+
+def _has_estimates(runs: Sequence[Run]) -> bool:
+    return any(
+        run[name] is not None and (metrics.find(name).is_estimate or run.is_estimated(name))
+        for run in runs
+        for name in metrics.SUMMARY_COLUMNS
+    )

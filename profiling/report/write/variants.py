@@ -1,14 +1,16 @@
-"""The page that sets every optimization of every model beside the plain one."""
+"""The page that compares every optimization of every model with the plain model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.report.draw.figures import Dot, draw_plane
+from profiling import metrics
+from profiling.metrics import TOTAL
+from profiling.report.draw.record_figures import draw_costs, name_costs
 from profiling.report.read.plain_runs import BASELINE
 from profiling.report.read.readings import read_phase_repeats
-from profiling.report.read.runs import Run, forget, values_of
+from profiling.report.read.runs import Run, values_of, without_cache
 from profiling.report.read.sweeps import (
     Sweep,
     describe_setting,
@@ -16,38 +18,33 @@ from profiling.report.read.sweeps import (
     is_timed,
     newest,
 )
-from profiling.report.say import escape
-from profiling.report.say import sentences as words
+from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
 from profiling.report.say.marks import mark_noise, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
 from profiling.report.say.two_runs import error_difference, likelihood_difference
-from profiling.report.say.units import (
-    NOTHING,
-    digits,
-    quantity,
-    say_ratio,
-)
+from profiling.report.say.units import NOTHING, digits, say_ratio
 from profiling.report.say.verdicts import plain_of
 from profiling.report.write.markdown import (
     Column,
     number_columns,
     run_column,
+    setting_columns,
     table,
     text_column,
 )
-from profiling.report.write.sections import Paper, section, show_marks
+from profiling.report.write.sections import Page, error_column, section, show_marks
 from profiling.statistics.ratios import compare_speed
 
 STEM = "optimizations"
-SHOWN_PHASES = ("total", "vision", "projector", "prefill", "decode")
+SHOWN_PHASES = (TOTAL, "vision", "projector", "prefill", "decode")
 _NEVER = "never"
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One run and the plain run that it is held against."""
+    """One run and the run of the plain model that it is compared with."""
 
     run: Run
     plain: Run
@@ -56,16 +53,16 @@ class Variant:
     def is_plain(self) -> bool:
         return self.run is self.plain
 
-    def gained_s(self) -> float:
+    def saved_s(self) -> float:
         """Seconds that a batch takes less."""
         return float(self.plain["latency_s"] - self.run["latency_s"])
 
-    def pays_after(self) -> str:
-        """How many batches until the time it took to make the variant is saved again."""
+    def breaks_even_after(self) -> str:
+        """The number of batches that save the time to make the variant."""
         making = self.run.number("make_s")
         if self.is_plain or making is None:
             return NOTHING
-        return _NEVER if self.gained_s() <= 0 else f"{making / self.gained_s():.0f}"
+        return _NEVER if self.saved_s() <= 0 else f"{making / self.saved_s():.0f}"
 
     def wer_change(self) -> str:
         mine, other = self.run.number("wer"), self.plain.number("wer")
@@ -76,39 +73,39 @@ class Variant:
         )
 
 
-def write_variants(paper: Paper, runs: Sequence[Run], command: str) -> list[str]:
-    """The page, or nothing where no optimization has a plain run beside it."""
+def write_variants(page: Page, runs: Sequence[Run], command: str) -> list[str]:
+    """The page; nothing where no optimization has a run of the plain model to compare with."""
     sweeps = _pick_sweeps(runs)
     if not sweeps:
         return []
     shown = [run for sweep in sweeps for run in sweep.runs]
     models = {run["model"] for run in shown}
-    lost = [r for r in newest(runs) if r["optimization"] != BASELINE and r["model"] in models]
+    variants = [r for r in newest(runs) if r["optimization"] != BASELINE and r["model"] in models]
     return [
         "# Optimizations against the plain model",
         "",
         *(f"- {_lead(sweep)}" for sweep in sweeps),
         "",
-        *(line for n, sweep in enumerate(sweeps) for line in _show_model(paper, sweep, str(n))),
-        *_show_lost(lost),
-        "## How speed-ups are taken",
+        *(line for n, sweep in enumerate(sweeps) for line in _show_model(page, sweep, str(n))),
+        *_show_unfinished(variants),
+        "## How speed-ups are computed",
         "",
-        "- A speed-up is the plain model's median over the variant's; its interval joins those of"
-        " both medians. Runs made hours apart share no mood of the machine.",
-        "- It pays after so many batches of this setting: the time to make the variant over the"
-        " time that a batch saves. What has to be made anew in each process counts each time.",
-        "- Changes a sample are means over the samples that both answered, with 95% intervals; in"
-        " bold where the interval leaves out no change. A token of a reference costs the model so"
-        " many nats: that sees a loss which changes no answer yet.",
-        "- On the front: beaten by no other variant of the model at once in latency and word error"
-        " rate, nor in energy where it was measured.",
+        "- A speed-up is the plain model's median over the variant's; its interval combines those"
+        " of both medians. It includes the machine's drift between the two runs.",
+        "- The break-even point is the time to make the variant over the time that one batch saves,"
+        " at this setting. What every process has to make again counts each time.",
+        "- Changes per sample are means over the samples that both runs answered, with 95%"
+        " intervals, in bold where the interval excludes zero. The negative log-likelihood of the"
+        " references also detects a loss that changes no answer.",
+        "- On the front: no other variant of the model is better at once in latency and word error"
+        " rate, and in energy where it was measured.",
         "",
         *show_marks(shown, command),
     ]
 
 
 def _pick_sweeps(runs: Sequence[Run]) -> list[Sweep]:
-    """For each model the setting at which most variants ran beside the plain model."""
+    """For each model the setting with most variants and a run of the plain model."""
     picked = []
     for model in values_of(runs, "model"):
         own = [run for run in runs if run["model"] == model and is_timed(run)]
@@ -119,11 +116,11 @@ def _pick_sweeps(runs: Sequence[Run]) -> list[Sweep]:
 
 def _lead(sweep: Sweep) -> str:
     model = escape.markdown(sweep.runs[0]["model"]) + mark_weights(sweep.runs[0])
-    said = words.say_optimizations(sweep)
-    return f"{model}: {said}" if said else f"{model}: no variant could be held against it."
+    said = sentences.say_optimizations(sweep)
+    return f"{model}: {said}" if said else f"{model}: no variant can be compared with it."
 
 
-def _show_model(paper: Paper, sweep: Sweep, figure: str) -> list[str]:
+def _show_model(page: Page, sweep: Sweep, figure: str) -> list[str]:
     plain = plain_of(sweep.runs)
     assert plain is not None
     variants = [Variant(run=run, plain=plain) for run in sweep.runs]
@@ -137,35 +134,35 @@ def _show_model(paper: Paper, sweep: Sweep, figure: str) -> list[str]:
         *table([*_names(variants), *_effects(variants)]),
         "",
         *_show_answers(variants),
-        *_draw(paper, variants, figure),
+        *_draw(page, variants, figure),
     ]
     return section(escape.markdown(plain["model"]) + mark_weights(plain), lines)
 
 
-def _show_lost(lost: Sequence[Run]) -> list[str]:
-    """The variants that this machine or this family cannot have, and why."""
-    runs = [run for run in lost if not run.completed]
-    errors = [escape.markdown(str(run.record.run.get("error") or NOTHING)) for run in runs]
-    columns = [
-        run_column(runs),
-        *(text_column(runs, name) for name in ("model", "optimization", "status")),
-        Column(head="error", cells=errors, is_text=True),
-    ]
-    return section("Not completed", table(columns) if runs else [])
+def _show_unfinished(variants: Sequence[Run]) -> list[str]:
+    """The variants that this machine or family does not support, and why."""
+    runs = [run for run in variants if not run.completed]
+    names = ("model", "optimization", "status")
+    columns = [run_column(runs), *(text_column(runs, name) for name in names)]
+    further = setting_columns(runs, without=names)
+    lines = table([*columns, *further, error_column(runs)])
+    return section("Not completed", lines if runs else [])
 
 
 def _names(variants: Sequence[Variant]) -> list[Column]:
     runs = [variant.run for variant in variants]
     names = [escape.markdown(run["optimization"]) for run in runs]
-    return [run_column(runs), Column(head="optimization", cells=names, is_text=True)]
+    title = metrics.find("optimization").title
+    return [run_column(runs), Column(head=title, cells=names, is_text=True)]
 
 
 def _speedups(variants: Sequence[Variant]) -> list[Column]:
-    repeats = [read_phase_repeats(forget(variant.run.record)) for variant in variants]
+    repeats = [read_phase_repeats(without_cache(variant.run.record)) for variant in variants]
     plain = next(own for own, variant in zip(repeats, variants, strict=True) if variant.is_plain)
+    speedup = metrics.find("speedup").title
     return [
         Column(
-            head="speed-up, all" if phase == "total" else f"speed-up, {phase}",
+            head=f"{speedup}, {'all' if phase == TOTAL else phase}",
             cells=[
                 NOTHING if v.is_plain else _speedup(plain.get(phase), own.get(phase), v.run)
                 for own, v in zip(repeats, variants, strict=True)
@@ -184,41 +181,29 @@ def _speedup(plain: Sequence[float] | None, own: Sequence[float] | None, run: Ru
 
 def _effects(variants: Sequence[Variant]) -> list[Column]:
     runs = [variant.run for variant in variants]
-    measured = ["peak_memory_bytes", "model_bytes", "energy_j", "energy_estimate_j", "agreement"]
     front = {run.name for run in _front(runs)}
+    changes = [variant.wer_change() for variant in variants]
+    counts = [variant.breaks_even_after() for variant in variants]
     return [
-        *number_columns(runs, [*measured, "wer"]),
-        Column(head="WER change", cells=[v.wer_change() for v in variants], is_text=False),
+        *number_columns(runs, metrics.list_shown(metrics.VARIANTS)),
+        Column(head=f"{metrics.find('wer').title} change", cells=changes, is_text=False),
         Column(
             head="on the front",
-            cells=["yes" if r.name in front else "" for r in runs],
+            cells=["yes" if run.name in front else "" for run in runs],
             is_text=True,
         ),
-        Column(head="made in", cells=[_cost(r, "make_s", "s") for r in runs], is_text=False),
-        Column(
-            head="peak while made",
-            cells=[_cost(r, "make_peak_bytes", "bytes") for r in runs],
-            is_text=False,
-        ),
-        Column(
-            head="files", cells=[_cost(r, "artifact_bytes", "bytes") for r in runs], is_text=False
-        ),
-        Column(
-            head="pays after (batches)", cells=[v.pays_after() for v in variants], is_text=False
-        ),
+        Column(head="breaks even after (batches)", cells=counts, is_text=False),
     ]
 
 
 def _show_answers(variants: Sequence[Variant]) -> list[str]:
-    """What a variant costs in quality, sample by sample: far finer than two rates side by side."""
-    compared = {
-        "WER a sample, change": error_difference,
-        "nats per token of the references, change": likelihood_difference,
-    }
+    """The change in quality sample by sample, which is finer than a difference of two rates."""
+    compared = {"wer": error_difference, "reference_nll": likelihood_difference}
     changes = []
-    for head, compare in compared.items():
+    for name, compare in compared.items():
         found = [None if v.is_plain else compare(v.plain, v.run) for v in variants]
         if any(found):
+            head = f"{metrics.find(name).words}, change per sample"
             cells = [NOTHING if one is None else _say_change(one) for one in found]
             changes.append(Column(head=head, cells=cells, is_text=False))
     if not changes:
@@ -233,31 +218,17 @@ def _say_change(found: ScoreDifference) -> str:
     return f"**{said}**" if low > 0 or high < 0 else said
 
 
-def _cost(run: Run, column: str, unit: str) -> str:
-    return quantity(run.number(column), unit)
-
-
 def _front(runs: Sequence[Run]) -> list[Run]:
     judged = [run for run in runs if costs_of(run, with_energy=False)]
     return front_of(judged, with_energy=all(run.number("energy_j") is not None for run in judged))
 
 
-def _draw(paper: Paper, variants: Sequence[Variant], figure: str) -> list[str]:
+def _draw(page: Page, variants: Sequence[Variant], figure: str) -> list[str]:
     judged = [v.run for v in variants if costs_of(v.run, with_energy=False)]
     if len(judged) < 2:
         return []
     front = {run.name for run in _front(judged)}
-    name = variants[0].plain["model"]
-    draw_plane(
-        paper.figure(figure),
-        [
-            Dot(group=run["optimization"], x=cost[0], y=cost[1], on_front=run.name in front)
-            for run in judged
-            if (cost := costs_of(run, with_energy=False))
-        ],
-        title=f"{name}{mark_weights(judged[0])}: filled points are beaten by no other",
-        x_name="latency per sample",
-        x_unit="s",
-        y_name="word error rate",
-    )
-    return paper.show(figure, "Word error rate against latency per sample, a point a variant")
+    groups = {run.name: run["optimization"] for run in judged}
+    title = f"{variants[0].plain['model']}{mark_weights(judged[0])}: filled points are the front"
+    draw_costs(page.figure(figure), judged, groups, front, title=title)
+    return page.show(figure, f"{name_costs()}, a point per variant")

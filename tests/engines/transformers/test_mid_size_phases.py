@@ -78,7 +78,7 @@ def test_named_phases_cover_nineteen_twentieths_of_a_batch(model: Model, batch_s
     workload = Workload(
         model=model,
         batches=full_batches(take_samples(batch_size), batch_size),
-        img_size=model.family.seen_side(224),
+        img_size=model.family.processing.snap_side(224),
         prompt_len=None,
         max_new_tokens=20,
         preload=True,

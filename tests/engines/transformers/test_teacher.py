@@ -38,8 +38,8 @@ def forward_nll(model: Model, family: str) -> float:
     """By one forward over prompt and reference together, and the textbook's cross entropy."""
     inputs = inputs_for(model, family, (1,))
     taught = torch.tensor([reference_ids(model, REFERENCES[1])])
-    options = model.family.generate_options(side_of(family))
-    if model.family.encoder_decoder:
+    options = model.family.layout.generate_options(side_of(family))
+    if model.family.layout.encoder_decoder:
         with torch.inference_mode():
             logits = model.network(**inputs, **options, labels=taught).logits[0]
         return float(cross_entropy(logits.float(), taught[0]))
@@ -90,7 +90,7 @@ def test_what_the_model_answers_costs_least() -> None:
     sample = take_samples(1)[0]
     inputs = encode(model, [model.prepare(sample, None)], 112)
     tokens = model.generate(inputs, side=112, length=12, exact=False)
-    (answer,) = model.family.decode(tokens)
+    (answer,) = model.family.processing.decode(tokens)
     best, other = (
         reference_nlls(model, inputs, [text], side=112, length=12)[0]
         for text in (answer, "zqxj zqxj")
@@ -106,7 +106,12 @@ def test_a_reference_ends_with_the_token_that_ends_answers() -> None:
 
 def test_special_tokens_in_a_reference_are_text() -> None:
     model = load("qwen25vl")
-    assert reference_ids(model, "<|im_end|>")[:-1].count(model.family.tokenizer.eos_token_id) == 0
+    assert (
+        reference_ids(model, "<|im_end|>")[:-1].count(
+            model.family.processing.tokenizer.eos_token_id
+        )
+        == 0
+    )
 
 
 def test_the_teacher_forces_and_goes_on_with_the_end() -> None:
@@ -125,7 +130,8 @@ def scripted(logits: list[list[float]]) -> Model:
         generate=lambda **options: SimpleNamespace(logits=steps),
     )
     family = SimpleNamespace(
-        tokenizer=tokenizer, defuse=lambda text: text, generate_options=lambda side: {}
+        processing=SimpleNamespace(tokenizer=tokenizer, escape_special_tokens=lambda text: text),
+        layout=SimpleNamespace(generate_options=lambda side: {}),
     )
     return SimpleNamespace(network=network, family=family, generate_options={})  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a record's files, the report names it or reads it, and never falls over."""
+"""For any content of a record's files the report reads the record or names it, and never fails."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from profiling.report import read_runs
-from profiling.report.write.export import to_csv, to_json
+from profiling.report.write.csv_json import to_csv, to_json
 from profiling.report.write.html import to_html
 from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_run
 
 FILES = ("run.json", "readings.csv", "answers.jsonl")
-# The folder is made anew in each example, which the check for function fixtures cannot see.
+# Each example makes the folder again, which the health check for fixtures does not see.
 FUZZED = settings(
     max_examples=60,
     deadline=None,

@@ -16,10 +16,10 @@ from profiling.report.say.differences import (
     compare_errors,
     compare_repeats,
     count_rank_sums,
+    mean_pairs,
     pair_repeats,
-    rank_signed,
-    walk_means,
-    weigh_signs,
+    sign_test_p,
+    signed_rank_p,
 )
 
 DEFAULT_REPEATS = 10
@@ -34,7 +34,9 @@ def simulate(draw: random.Random, *, size: int, factor: float) -> tuple[list[flo
 @pytest.mark.parametrize("size", [DEFAULT_REPEATS, 20, 40])
 def test_equal_runs_are_called_equal(size: int) -> None:
     draw = random.Random(size)
-    calls = [compare_repeats(*simulate(draw, size=size, factor=1)).is_called for _ in range(1000)]
+    calls = [
+        compare_repeats(*simulate(draw, size=size, factor=1)).is_significant for _ in range(1000)
+    ]
     assert calls.count(False) >= 930
 
 
@@ -43,7 +45,7 @@ def test_a_slowdown_of_a_twentieth_is_found() -> None:
     found = [
         compare_repeats(*simulate(draw, size=DEFAULT_REPEATS, factor=1.05)) for _ in range(500)
     ]
-    assert sum(one.is_called and one.change > 0 for one in found) >= 450
+    assert sum(one.is_significant and one.change > 0 for one in found) >= 450
     held = [one.bounds is not None and one.bounds.holds(0.05) for one in found]
     assert held.count(True) >= 0.93 * len(held)
 
@@ -53,7 +55,8 @@ def test_what_could_have_been_seen_is_seen_four_times_in_five() -> None:
     sizes = [compare_repeats(*simulate(draw, size=20, factor=1)).detectable for _ in range(200)]
     typical = sorted(size for size in sizes if size is not None)[100]
     found = [
-        compare_repeats(*simulate(draw, size=20, factor=1 + typical)).is_called for _ in range(400)
+        compare_repeats(*simulate(draw, size=20, factor=1 + typical)).is_significant
+        for _ in range(400)
     ]
     assert 0.7 <= found.count(True) / 400 <= 0.92
 
@@ -69,15 +72,15 @@ def test_repeats_that_are_alike_are_not_taken_for_more_than_they_are() -> None:
                 mood = 0.5 * mood + draw.gauss(0, 1)
                 values.append(0.1 * math.exp(0.02 * mood))
             sides.append(values)
-        called += compare_repeats(*sides).is_called
+        called += compare_repeats(*sides).is_significant
     assert called / 300 < 0.13
 
 
 def test_signed_ranks_by_hand() -> None:
     # Ranks 1..5, the second negative: the smaller sum is 2, reached by the empty set, {1}, {2}.
-    assert rank_signed([1.0, -2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 * 3 / 32)
-    assert rank_signed([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 64)
-    assert rank_signed([0.0, 0.0]) == 1.0
+    assert signed_rank_p([1.0, -2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 * 3 / 32)
+    assert signed_rank_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 64)
+    assert signed_rank_p([0.0, 0.0]) == 1.0
 
 
 @pytest.mark.parametrize("size", [1, 4, 9])
@@ -93,7 +96,7 @@ def test_the_interval_of_a_shift_by_hand() -> None:
     assert bounds is not None
     assert (bounds.low, bounds.high) == (1.0, 6.0)
     assert bound_shift([1.0, 2.0, 3.0, 4.0, 5.0]) is None
-    assert walk_means([1.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert mean_pairs([1.0, 3.0]) == [1.0, 2.0, 3.0]
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=6, max_size=30), st.floats(0.5, 2))
@@ -117,7 +120,7 @@ def test_many_repeats_are_thinned_and_still_tell() -> None:
     draw = random.Random(8)
     found = compare_repeats(*simulate(draw, size=5000, factor=1.01))
     assert found.pairs == 5000
-    assert found.is_called
+    assert found.is_significant
     assert found.change == pytest.approx(0.01, abs=0.003)
 
 
@@ -134,11 +137,11 @@ def test_errors_are_paired_by_sample() -> None:
     assert found is not None
     assert (found.samples, found.better, found.worse) == (3, 1, 1)
     assert found.change == pytest.approx(0.0)
-    assert not found.is_called
+    assert not found.is_significant
     assert compare_errors({"a": 0.0}, {"a": 1.0}) is None
 
 
 def test_signs_by_hand() -> None:
-    assert weigh_signs(0, 0) == 1.0
-    assert weigh_signs(0, 6) == pytest.approx(2 / 64)
-    assert weigh_signs(3, 3) == 1.0
+    assert sign_test_p(0, 0) == 1.0
+    assert sign_test_p(0, 6) == pytest.approx(2 / 64)
+    assert sign_test_p(3, 3) == 1.0

@@ -12,7 +12,6 @@ from profiling.report.say.units import (
     percent,
     quantity,
     times,
-    unit_of,
 )
 
 
@@ -49,18 +48,3 @@ def test_shares_and_ratios() -> None:
     assert percent(0.314) == "31%"
     assert times(2) == "2.00\N{MULTIPLICATION SIGN}"
     assert percent(None) == times(None) == NOTHING
-
-
-@pytest.mark.parametrize(
-    ("column", "unit"),
-    [
-        ("latency_s", "s"),
-        ("samples_per_s", "1/s"),
-        ("energy_ci_low_j", "J"),
-        ("flops_decode", "FLOP"),
-        ("model_bytes", "bytes"),
-        ("wer", "1"),
-    ],
-)
-def test_the_unit_is_in_the_name(column: str, unit: str) -> None:
-    assert unit_of(column) == unit

@@ -1,4 +1,4 @@
-"""Parquet files and dataset folders hold what the records hold, with types, and no paths."""
+"""Parquet files and dataset folders have the data of the records, with types and without paths."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_dataset_folder_holds_runs_readings_and_answers(results: Path, tmp_pat
     )
 
 
-def test_a_dataset_tells_no_host_and_no_path(results: Path, tmp_path: Path) -> None:
+def test_a_dataset_has_no_host_name_and_no_path(results: Path, tmp_path: Path) -> None:
     import pyarrow.parquet
 
     assert main([str(results), "--dataset", str(tmp_path / "set")]) == 0

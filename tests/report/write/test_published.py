@@ -65,7 +65,7 @@ def line_of(text: str, *, starts: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_run_with_published_weights_is_held_against_the_published_value(tmp_path: Path) -> None:
+def test_a_run_with_published_weights_is_compared_with_the_published_value(tmp_path: Path) -> None:
     write_run(
         tmp_path / "results",
         **POINT,

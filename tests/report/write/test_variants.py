@@ -71,12 +71,9 @@ def test_what_a_variant_changes_and_when_it_pays(text: str) -> None:
     rows = rows_of(text, "WER change")
     assert [rows[name]["WER change"] for name in rows] == ["–", "0", "+0.250"]
     assert [rows[name]["on the front"] for name in rows] == ["", "yes", ""]
-    assert [rows[name]["pays after (batches)"] for name in rows] == ["–", "50", "never"]
-    assert [rows["bf16"][head] for head in ("made in", "peak while made", "files")] == [
-        "5.00 s",
-        "1.00 MiB",
-        "4.00 KiB",
-    ]
+    assert [rows[name]["breaks even after (batches)"] for name in rows] == ["–", "50", "never"]
+    heads = ("time to make (s)", "peak memory to make (MiB)", "files (KiB)")
+    assert [rows["bf16"][head] for head in heads] == ["5.00", "1.00", "4.00"]
 
 
 def test_quality_is_compared_sample_by_sample(tmp_path: Path) -> None:
@@ -87,7 +84,7 @@ def test_quality_is_compared_sample_by_sample(tmp_path: Path) -> None:
         (run / "answers.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
     text = page(tmp_path / "r", tmp_path / "pages")
     assert text is not None
-    head = "nats per token of the references, change"
+    head = "nats per token of the reference, change per sample"
     cells = {name: row[head] for name, row in rows_of(text, head).items()}
     assert cells["baseline"] == "–"
     assert cells["bf16"].startswith("+0.000 [")
@@ -99,9 +96,9 @@ def test_quality_is_compared_sample_by_sample(tmp_path: Path) -> None:
     [
         (0.1, 0.09, 0.11, "Fastest is bf16: 2.00× [1.79, 2.25]"),
         (0.4, 0.39, 0.41, "Slower than the baseline: bf16."),
-        (0.19, 0.15, 0.25, "Not told apart from it: bf16."),
-        (0.1, None, None, "Not told apart from it: bf16."),
-        (0.1, 0.0, 0.11, "Not told apart from it: bf16."),
+        (0.19, 0.15, 0.25, "No significant difference: bf16."),
+        (0.1, None, None, "No significant difference: bf16."),
+        (0.1, 0.0, 0.11, "No significant difference: bf16."),
     ],
 )
 def test_only_what_the_intervals_show_is_called_faster(
@@ -115,7 +112,7 @@ def test_only_what_the_intervals_show_is_called_faster(
     assert text is not None
     opening = text.split("## ")[0]
     assert said in opening
-    shown = "No optimization is shown to be faster"
+    shown = "No optimization is significantly faster"
     assert (shown in opening) == (not said.startswith("Fastest"))
 
 
@@ -127,8 +124,8 @@ def test_a_second_run_of_the_same_says_what_the_machine_alone_changed(tmp_path: 
     assert text is not None
     opening = text.split("## ")[0]
     assert "Fastest is int4: 2.00×" in opening and "Slower" not in opening
-    assert "Not told apart from it: bf16." in opening
-    assert "Here fp32 is the baseline once more, and came out at 0.800× [" in opening
+    assert "No significant difference: bf16." in opening
+    assert "Here fp32 is the same model as the baseline and measured 0.800× [" in opening
 
 
 def test_what_could_not_run_says_why(text: str) -> None:

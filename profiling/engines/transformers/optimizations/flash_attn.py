@@ -33,7 +33,7 @@ class FlashAttn(Optimization):
         self.model = point.model
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
-        wanted = find_family(self.model).flash_attention
+        wanted = find_family(self.model).layout.flash_attention
         options = {**plan.options, "attn_implementation": wanted}
         return dataclasses.replace(plan, options=options)
 

@@ -23,6 +23,8 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 class OnnxVision(Optimization):
     """Exports once for each content; every later run only opens the file."""
 
+    as_counted = False
+
     def __init__(
         self,
         *,
@@ -52,7 +54,7 @@ class OnnxVision(Optimization):
             find_provider(self.provider, point.device)
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
-        parts = find_family(point.model).parts
+        parts = find_family(point.model).layout.parts
         self._vision = (parts.vision, *parts.projector)
 
     def import_libraries(self) -> None:
@@ -102,8 +104,8 @@ class OnnxVision(Optimization):
 
 def put_vision(model: Model, vision: torch.nn.Module) -> None:
     """The module in the place of the vision part, whose values are let go of."""
-    replacements = model.family.stand_ins(model.dtype)
-    replacements[model.family.parts.vision] = vision
+    replacements = model.family.layout.stand_ins(model.dtype)
+    replacements[model.family.layout.parts.vision] = vision
     replace_parts(model.network, replacements)
     gc.collect()
 

@@ -29,6 +29,9 @@ _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torcha
 class Optimization:
     """A change of how a model is loaded, or of the loaded model; by default neither."""
 
+    # Whether the network still computes what is counted of the plain one, in its dtype.
+    as_counted: ClassVar[bool] = True
+
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
 
@@ -67,6 +70,8 @@ class Precision(Optimization):
 
 class Quantized(Optimization):
     """Quantized weights; arithmetic in the dtype of the stack."""
+
+    as_counted = False
 
     def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
         super().__init__(kind=kind, order=order)

@@ -18,6 +18,8 @@ _SOURCE = "counted while every sample was answered once, the cache empty before"
 class VisionCache(Optimization):
     """Starts empty at each pass over the samples, so that only what repeats in them is saved."""
 
+    as_counted = False
+
     def __init__(self, *, kind: str, order: int, max_bytes: int) -> None:
         super().__init__(kind=kind, order=order)
         self.cache = PictureCache(max_bytes=max_bytes)
@@ -25,14 +27,14 @@ class VisionCache(Optimization):
     def apply(self, loaded: LoadedModel) -> None:
         model = loaded.model
         family = model.family
-        stand_ins = family.stand_ins(model.dtype)
+        stand_ins = family.layout.stand_ins(model.dtype)
         vision = CachedVision(
             family=family,
             seer=cut_out_vision(model.network, family),
-            stand_in=stand_ins[family.parts.vision],
+            stand_in=stand_ins[family.layout.parts.vision],
             cache=self.cache,
         )
-        replace_parts(model.network, {**stand_ins, family.parts.vision: vision})
+        replace_parts(model.network, {**stand_ins, family.layout.parts.vision: vision})
         loaded.absorb_projector()
 
     def begin_pass(self) -> None:

@@ -5,6 +5,7 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const $ = (id) => document.getElementById(id);
 const data = read("data");
 const position = Object.fromEntries(data.columns.map((column, i) => [column.name, i]));
+const latency = data.columns[position.latency_s];
 const value = (run, name) => data.rows[run][position[name]];
 const lazy = (id) => {
   let kept;
@@ -137,14 +138,14 @@ function drawBars(runs) {
           stacked: true, grid: { display: false },
           ticks: { display: shown.length <= MOST_LABELS, autoSkip: false, color: ink("--soft") },
         }),
-        y: axis("latency", "s", { stacked: true }),
+        y: axis(latency.title, latency.unit, { stacked: true }),
       },
       plugins: {
         legend: { labels: { color: ink("--ink"), boxWidth: 12 } },
         tooltip: {
           callbacks: {
             title: ([item]) => `${nameOf(shown[item.dataIndex])} ${settingOf(shown[item.dataIndex])}`,
-            label: (item) => `${item.dataset.label} ${quantity(item.parsed.y, "s")}`,
+            label: (item) => `${item.dataset.label} ${quantity(item.parsed.y, latency.unit)}`,
           },
         },
       },
@@ -192,7 +193,9 @@ function drawTable(runs) {
   const names = $("all-columns").checked ? data.columns.map(({ name }) => name) : data.main;
   const head = names.map((name) => {
     const arrow = name === state.sort ? (state.descending ? " ▾" : " ▴") : "";
-    const button = make("button", { type: "button", onclick: () => sortBy(name) }, name + arrow);
+    const button = make("button", {
+      type: "button", title: data.columns[position[name]].title, onclick: () => sortBy(name),
+    }, name + arrow);
     button.dataset.sort = name;
     return make("th", { className: data.columns[position[name]].kind }, button);
   });
@@ -264,7 +267,7 @@ function phasesOf(run, longest = 0) {
   });
   const legend = parts.map((part) => make("li", {},
     colour(make("span", { className: "swatch" }), part),
-    `${part.name} ${quantity(part.size, "s")} (${((100 * part.size) / total).toFixed(0)}%)`));
+    `${part.name} ${quantity(part.size, latency.unit)} (${((100 * part.size) / total).toFixed(0)}%)`));
   return [make("h3", {}, `One batch: ${show(run, "latency_s")}`),
     make("div", { className: "stack" }, ...bars), make("ul", { className: "legend" }, ...legend)];
 }
@@ -278,16 +281,16 @@ function answersOf(details) {
     return [picture, sample.question, sample.references.join(" / "), answer, wer === null ? "–" : digits(wer)];
   });
   const left = details.num_answers - details.answers.length;
-  return [make("h3", {}, "Answers"), table(["picture", "question", "references", "answer", "WER"], rows),
+  return [make("h3", {}, "Answers"), table(["picture", "question", "references", "answer", data.columns[position.wer].title], rows),
     make("p", {}, left ? `${left} more are in answers.jsonl.` : "")];
 }
 
 function valuesOf(run, details) {
   const rows = data.columns.map(({ name }) => {
-    const [status, source] = details.worths[name] ?? ["", ""];
+    const [status, source] = details.provenance[name] ?? ["", ""];
     return [name, show(run, name), [status, source].filter(Boolean).join(": ")];
   }).filter(([, text, source]) => text !== "–" || source);
-  return table(["column", "value", "status and source where not plainly measured"], rows);
+  return table(["column", "value", "status and source where not measured"], rows);
 }
 
 function openDifference() {
@@ -335,7 +338,7 @@ function addFilters() {
     $("filters").append(make("label", {}, name, select));
   }
   $("filters").append(make("input", {
-    type: "search", id: "text", placeholder: "any words", ariaLabel: "filter by words",
+    type: "search", id: "text", placeholder: "search", ariaLabel: "search in all columns",
     oninput: (event) => {
       state.text = event.target.value;
       refresh();

@@ -13,7 +13,7 @@ from profiling.engines.transformers.optimizations.optimization import build_mode
 from profiling.errors import Unsupported
 from profiling.graphs.export import export_vision
 from profiling.graphs.vision_chain import load_vision
-from profiling.parts.artifacts import cache_root
+from profiling.machine.cache import cache_root
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
 
@@ -33,7 +33,7 @@ def test_answers_as_the_plain_model_does(family: str) -> None:
         assert answer(exported, asked, side) == answer(plain, asked, side)
     assert exported.notes["make_s"] > 0
     assert exported.notes["artifact_bytes"] > 0
-    vision = exported.network.get_submodule(exported.family.parts.vision)
+    vision = exported.network.get_submodule(exported.family.layout.parts.vision)
     assert list(vision.parameters()) == []
     assert vision.held.nbytes > 0
 
@@ -48,11 +48,11 @@ def test_a_projector_that_is_inside_is_not_waited_for() -> None:
 def test_two_pictures_in_one_prompt() -> None:
     plain, exported = load("llava", "optimization=fp32"), load("llava", ONNX)
     family = plain.family
-    prompt = family.render("same?").replace("<image>", "<image><image>")
-    size = family.sizing(112)
+    prompt = family.processing.render("same?").replace("<image>", "<image><image>")
+    size = family.processing.size_options(112)
     pictures = [make_picture(112, 112, seed=seed) for seed in (1, 2)]
     inputs = plain.place(
-        family.processor(images=pictures, text=[prompt], return_tensors="pt", **size)
+        family.processing.processor(images=pictures, text=[prompt], return_tensors="pt", **size)
     )
     right, found = (first_logits(model, inputs, 112) for model in (plain, exported))
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
@@ -62,11 +62,13 @@ def test_two_pictures_of_different_sizes_in_one_prompt() -> None:
     plain, exported = load("qwen25vl", "optimization=fp32"), load("qwen25vl", ONNX)
     family = plain.family
     one = "<|vision_start|><|image_pad|><|vision_end|>"
-    prompt = family.render("same?").replace(one, one + one)
+    prompt = family.processing.render("same?").replace(one, one + one)
     assert prompt.count(one) == 2
     pictures = [make_picture(84, 196, seed=1), make_picture(280, 56, seed=2)]
     inputs = plain.place(
-        family.processor(images=pictures, text=[prompt], do_resize=False, return_tensors="pt")
+        family.processing.processor(
+            images=pictures, text=[prompt], do_resize=False, return_tensors="pt"
+        )
     )
     right, found = (first_logits(model, inputs, 112) for model in (plain, exported))
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)

@@ -81,7 +81,7 @@ def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> N
     model = load(family, f"optimization={name}")
     wanted, left_out = split_layers(model.family, Quantization(bits=int(name[-1])))
     assert sorted(quantized_layers(model.network)) == sorted(wanted)
-    assert model.family.parts.head in left_out
+    assert model.family.layout.parts.head in left_out
     assert model.notes["quantized_share"] > 0.6
     assert model.parameter_bytes() < 0.6 * load(family).parameter_bytes()
 
@@ -208,9 +208,9 @@ def test_widths_that_kernels_cannot_take_are_left_out() -> None:
     family = load_family(compose_point("model=fuyu"), locate(compose_point("model=fuyu")))
     quantized, left_out = split_layers(family, Quantization(bits=8))
     # 2700 values a patch are no multiple of 64.
-    assert family.parts.vision in left_out
+    assert family.layout.parts.vision in left_out
     assert not set(quantized) & set(left_out)
     point = replace(compose_point("model=fuyu"), weights="random")
     public_family = load_family(point, locate(point))
     public, public_left_out = split_layers(public_family, Quantization(bits=8))
-    assert family.parts.vision in public_left_out and len(public) > len(quantized)
+    assert family.layout.parts.vision in public_left_out and len(public) > len(quantized)

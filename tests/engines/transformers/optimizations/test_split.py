@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.machine.cache import cache_root
 from profiling.models import loading
 from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS, WeightsSource
-from profiling.parts.artifacts import cache_root, make_once
+from profiling.parts.artifacts import make_once
 from profiling.points.point import Point
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask, load, make_picture

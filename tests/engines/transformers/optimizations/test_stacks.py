@@ -55,7 +55,7 @@ def load_beside(family: str, name: str) -> Model:
     point = compose_point(f"model={family}", f"optimization={name.split()[0]}")
     (only,) = read_stack(point.optimization_settings)
     assert isinstance(only, Quantized)
-    parts = load(family).family.parts
+    parts = load(family).family.layout.parts
     whole = (parts.vision, *parts.projector)
     return load_model(point, LoadPlan(dtype=None, quantization=only.quantization, whole=whole))
 
@@ -91,7 +91,7 @@ def check_stack(stack: str, family: str) -> None:
 
 def check_each_is_there(model: Model, stack: str) -> None:
     names = stack.split(",")
-    vision = model.network.get_submodule(model.family.parts.vision)
+    vision = model.network.get_submodule(model.family.layout.parts.vision)
     assert ("compile" in names) == bool(model.compilation and model.compilation.num_calls)
     assert ("vision_cache" in names) == bool(model.picture_cache and model.picture_cache.hits)
     assert bool({"compile", "static_cache"} & set(names)) == model.has_fixed_cache

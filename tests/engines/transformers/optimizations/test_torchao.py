@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from profiling.probes.variant import read_variant, settle
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -28,7 +29,6 @@ from profiling.models.weights import locate
 from profiling.points.point import Point
 from profiling.probes.flops import geometry_of
 from profiling.probes.memory import read_weights
-from profiling.probes.variant import read_variant, settle
 from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
@@ -135,7 +135,7 @@ def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> N
     model = load_few_bits(family, name, FAST[name])
     wanted = wanted_layers(model, name)
     assert sorted(quantized_layers(model.network)) == sorted(wanted)
-    assert model.family.parts.head not in wanted
+    assert model.family.layout.parts.head not in wanted
     dense = dict(load(family).network.named_parameters())
     few = sum(dense[f"{path}.weight"].numel() for path in wanted)
     share = few / sum(values.numel() for values in dense.values())
@@ -150,7 +150,7 @@ def test_eight_bits_need_no_blocks_and_four_do() -> None:
         split_layers(family, Quantization(bits=bits, engine=TORCHAO))[0] for bits in (8, 4)
     )
     # 2700 values a patch are no multiple of 64.
-    assert set(eight) - set(four) == {family.parts.vision}
+    assert set(eight) - set(four) == {family.layout.parts.vision}
     assert four == split_layers(family, Quantization(bits=4))[0]
 
 
@@ -206,7 +206,7 @@ def test_what_moves_values_about_changes_no_answer(name: str, other: str) -> Non
 @pytest.mark.slow
 def test_what_is_exported_is_not_quantized() -> None:
     model = load_few_bits("llava", "int8", "[int8,onnx_vision]")
-    vision = (model.family.parts.vision, *model.family.parts.projector)
+    vision = (model.family.layout.parts.vision, *model.family.layout.parts.projector)
     kept = {path for path in wanted_layers(model, "int8") if not path.startswith(vision)}
     assert set(quantized_layers(model.network)) == kept
     assert relative_error(logits_of(model), logits_of(load("llava"))) < AGAINST_PLAIN["int8"]

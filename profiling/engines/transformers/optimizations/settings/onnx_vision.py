@@ -8,11 +8,14 @@ from profiling.graphs.choices import LAYOUTS
 from profiling.points.settings import Settings
 from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 
+# More than any vision part has blocks.
+_MOST_PARTS = 1024
+
 
 def check(settings: Settings) -> None:
     settings.require_one_of("layout", LAYOUTS)
     settings.require_one_of("quantize", (None, "int8", "int4"))
-    settings.require_whole("parts", at_least=1)
+    settings.require_whole("parts", at_least=1, at_most=_MOST_PARTS)
     settings.require_options("provider_options")
     _check_provider(settings)
     settings.require_beside("quantize", "layout", ("single",))

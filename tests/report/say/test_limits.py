@@ -1,4 +1,4 @@
-"""The roofline: what bounds a phase, and how near it is, by numbers worked out by hand."""
+"""The roofline: what limits a phase, and by how much, with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from profiling.report import read_runs
-from profiling.report.write.limits import Place, find_places
+from profiling.report.say.limits import Place, find_places
 from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_run
 

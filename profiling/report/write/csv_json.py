@@ -1,4 +1,4 @@
-"""Write all runs as one CSV or JSON file, a row a run, for other programs."""
+"""Write all runs as one CSV or JSON file, one row per run, for other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from profiling.records import SUMMARY_COLUMNS, tabulate
+from profiling.metrics import SUMMARY_COLUMNS
+from profiling.records import tabulate
 from profiling.report.read.runs import Run
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _cell(value: Any) -> str:
 
 
 def to_frame(runs: Sequence[Run]) -> pandas.DataFrame:
-    """The same rows as a data frame, for notebooks; what has no value is missing."""
+    """The same rows as a data frame, for notebooks; NaN or None where there is no value."""
     return tabulate([run.columns for run in runs])
 
 

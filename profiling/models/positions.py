@@ -1,0 +1,21 @@
+"""How many positions a model has, which bounds what it can generate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def count_positions(config: str) -> int | None:
+    """The positions of the language model in a folder; None where no file says so.
+
+    Models with relative positions have no limit. Of a hub checkpoint nothing is known before it is
+    downloaded.
+    """
+    path = Path(config) / "config.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    text = values.get("text_config")
+    positions = (text if isinstance(text, dict) else values).get("max_position_embeddings")
+    return positions if isinstance(positions, int) else None

@@ -1,0 +1,76 @@
+"""What `main.py --help` prints: the keys with their options and defaults, and examples."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from profiling.points.key import declarations
+from profiling.points.options import CONF, is_group, list_options
+from profiling.points.point import Point
+
+_WIDTH, _COLUMN = 96, 18
+_USAGE = """\
+Measures vision-language models: time, energy, compute and answer quality, phase by phase.
+
+  python main.py [key=value ...]       one point
+  python main.py -m [key=a,b,... ...]  a sweep over every combination of the values
+"""
+_MORE = """\
+Without a default, a key is as the model, the data or the machine has it. --cfg job prints the
+whole configuration, --hydra-help the flags of Hydra. The exit status is 0 when all is measured,
+1 when a point failed, and 2 for a wrong configuration.
+"""
+
+
+def describe_command() -> str:
+    return "\n".join([_USAGE, "Keys:", *_describe_keys(), "", "Examples:", *_list(), "", _MORE])
+
+
+def _list() -> Iterator[str]:
+    return (f"  {example}" for example in list_examples())
+
+
+def list_examples() -> list[str]:
+    first, second, *_ = list_options("model")
+    return [
+        "python main.py profiler=quick",
+        "python main.py -m img_size=112,224 batch_size=1,4 profiler=quick",
+        f"python main.py -m model={first},{second} profiler=quick dry=true",
+        "python main.py experiment=optimizations profiler=quick",
+        "python main.py weights=random img_size=448 max_new_tokens=20 device=auto",
+    ]
+
+
+def _describe_keys() -> Iterator[str]:
+    defaults = _read_defaults()
+    for _, declared in declarations(Point):
+        if declared.help is not None:
+            name = declared.root if declared.name.endswith(".name") else declared.name
+            yield from _describe(name, declared.help, defaults.get(name))
+    yield from _describe("experiment", "a sweep with a name", None)
+
+
+def _describe(name: str, text: str, default: Any) -> list[str]:
+    if is_group(name):
+        text += f": {', '.join(list_options(name))}"
+    if default is not None:
+        text += f" (default: {default if isinstance(default, str) else json.dumps(default)})"
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        initial_indent=f"  {name:<{_COLUMN}}",
+        subsequent_indent=" " * (_COLUMN + 2),
+        break_long_words=False,
+    )
+
+
+def _read_defaults() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    for chosen in values.pop("defaults"):
+        values |= chosen if isinstance(chosen, dict) else {}
+    return values
