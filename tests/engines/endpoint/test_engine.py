@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from profiling import metrics
 from profiling.engines.endpoint.engine import BLIND, EndpointEngine
 from profiling.engines.endpoint.failures import EndpointError
 from profiling.engines.endpoint.local_process import (
@@ -34,6 +35,7 @@ from profiling.records import Reading
 from profiling.runs.experiment import load, measure
 from profiling.samples.samples import full_batches, load_samples
 from tests.composing import PROJECT, compose_point
+from tests.engines.endpoint.recorded import from_a_server
 from tests.engines.endpoint.scripted_server import (
     MODEL,
     Body,
@@ -502,12 +504,12 @@ def test_a_point_is_run_to_a_full_record(server: Server) -> None:
     assert (first["image_width"], first["image_height"]) == (112, 112)
     assert (first["num_prompt_tokens"], first["num_new_tokens"]) == (30, 4)
     assert first["num_visual_tokens"] is None and first["wer"] is not None
-    metrics = by_metric(found.readings)
-    assert metrics["latency_s"].value is not None and metrics["wer"].value is not None
-    assert metrics["num_prompt_tokens"].source == "counted by the server (usage), mean per sample"
-    assert metrics["load_s"].source == "the server had loaded the model before"
+    recorded = by_metric(found.readings)
+    assert recorded["latency_s"].value is not None and recorded["wer"].value is not None
+    assert recorded["num_prompt_tokens"].source == "counted by the server (usage), mean per sample"
+    assert recorded["load_s"].source == "the server had loaded the model before"
     for name in ("flops", "reference_nll", "model_bytes", "vision_s", "mfu_prefill"):
-        assert metrics[name].value is None and metrics[name].source
+        assert recorded[name].value is None and recorded[name].source
 
 
 def test_tokens_that_nobody_counted_are_an_estimate(server: Server) -> None:
@@ -587,3 +589,12 @@ def test_weights_are_said_to_be_the_servers(server: Server) -> None:
     said = describe_weights(server.point())
     assert said.startswith(f"the weights are those that the server at {server.url} calls {MODEL};")
     assert "stand-in" in describe_weights(compose_point())
+
+
+def test_every_reading_of_a_server_is_declared() -> None:
+    found = list(from_a_server())
+    declared = {metric.name: metric for metric in metrics.list_given("endpoint")}
+    assert {reading.metric for reading in found} == declared.keys()
+    for reading in found:
+        metric = declared[reading.metric]
+        assert (reading.unit, reading.phase) == (metric.unit, metric.phase)
