@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from profiling.engines.transformers.hooks import PhaseHooks
-from profiling.models.model import Model
+from profiling.engines.transformers.engine import TransformersEngine
+from profiling.engines.workload import Workload
 from profiling.statistics.ratios import compare_pairs
 from tests.tiny_models import FAMILIES, load, make_workload
 
@@ -42,14 +42,15 @@ def compare(
     family: str, repeats: int, tokens: int, batch_size: int
 ) -> tuple[list[float], list[float]]:
     """Pairs of times; the order within a pair alternates."""
-    model = load(family)
-    workload = make_workload(model, batch_size=batch_size, max_new_tokens=tokens, count=batch_size)
-    pass_once = bare_pass(model, workload, tokens)
+    engine = load(family)
+    workload = make_workload(engine, batch_size=batch_size, max_new_tokens=tokens, count=batch_size)
+    pass_once = bare_pass(engine, workload)
 
     # Hooks are registered during the timed pass only: the bare pass must not have any.
     def timed() -> float:
-        with PhaseHooks(model) as hooks:
-            return workload.run_timed(0, hooks).latency_s
+        latency_s = workload.run_timed(0).latency_s
+        engine.remove_hooks()
+        return latency_s
 
     for _ in range(3):
         pass_once(), timed()
@@ -70,10 +71,11 @@ def clock(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def bare_pass(model: Model, workload: Any, tokens: int) -> Callable[[], None]:
+def bare_pass(engine: TransformersEngine, workload: Workload) -> Callable[[], None]:
     """Processor, `.to`, `generate`, without any code of the project in between."""
+    model, tokens = engine.model, workload.max_new_tokens
     network, encode = model.network, model.family.processing.encode
-    prepared = workload.prepared(0)
+    prepared = engine.prepare(workload.batches[0], workload.prompt_len)
     pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]
     side, device, dtype = workload.img_size, model.device, model.dtype
     options: Mapping[str, Any] = model.family.layout.generate_options(side)

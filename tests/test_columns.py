@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from profiling.probes.picture_cache import read_picture_cache
-from profiling.probes.variant import read_variant, settle
 
 from profiling import metrics
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.engine import Loading
+from profiling.engines.transformers.cuda_memory import CudaMemory
 from profiling.machine.noise import NoiseGate, NoiseLimits
 from profiling.machine.peaks import Peaks
 from profiling.metrics import PHASES, TOTAL
 from profiling.metrics.catalog import GROUPS, list_own_entries
 from profiling.metrics.columns_page import HEADER, write_page
+from profiling.models.quantization import Quantization, QuantizedLayers
 from profiling.points.point import Point
 from profiling.probes import energy
 from profiling.probes.codecarbon_estimate import ModelledEnergy
@@ -35,7 +35,8 @@ from profiling.selfcheck.memory import SimulatedAllocator
 from profiling.selfcheck.simulated import FakeNvml, PhasedLoad, RaplTree, World
 from profiling.statistics.intervals import CONFIDENCE
 from tests.composing import PROJECT
-from tests.tiny_models import compose_point, make_workload
+from tests.engines.endpoint.recorded import from_a_server
+from tests.tiny_models import build, compose_point, make_workload
 from tests.tiny_models import load as load_tiny
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "columns.md"
@@ -75,11 +76,15 @@ def cross_checked() -> Iterator[Reading]:
 def made_otherwise() -> Iterator[Reading]:
     """The readings of variants that are made from the plain model."""
     traced = ("optimization=compile", "optimization.compile.backend=aot_eager")
-    model = build_model(compose_point(*traced))
-    model.notes |= {"make_s": 1.0, "quantized_share": 0.5, "artifact_bytes": 1.0}
-    workload = make_workload(model, batch_size=1, max_new_tokens=2, count=1)
-    yield from read_variant(workload, settle(workload), load_peak_bytes=1)
-    yield from read_picture_cache(build_model(compose_point("optimization=vision_cache")))
+    engine = build(compose_point(*traced))
+    engine.loaded.build.add(make_s=1.0, make_peak_bytes=None, artifact_bytes=1.0)
+    engine.model.quantized = QuantizedLayers(
+        names=("a",), share=0.5, made_s=1.0, quantization=Quantization(bits=4)
+    )
+    workload = make_workload(engine, batch_size=1, max_new_tokens=2, count=1)
+    engine.settle(workload)
+    yield from engine.readings(workload, Loading(load_s=1.0, peak_bytes=1, peak_source="told"))
+    yield from build(compose_point("optimization=vision_cache")).answered()
 
 
 def on_a_simulated_gpu(folder: Path) -> Iterator[Reading]:
@@ -97,7 +102,8 @@ def on_a_simulated_gpu(folder: Path) -> Iterator[Reading]:
     yield from energy_check._measure(opener, load, settings["probes"]["energy"]).values()
     modelled = ModelledEnergy(cpu_j=1.0, ram_j=1.0, gpu_j=1.0, source="model")
     yield from energy._estimate_readings(modelled, 1)
-    yield from GpuPeak(accelerator=SimulatedAllocator(), device=None).readings()
+    board = CudaMemory(counts=SimulatedAllocator(), device=None)
+    yield from GpuPeak(accelerator=board).readings()
     yield from Peaks(
         device_name="NVIDIA H200",
         dtype="bfloat16",
@@ -124,6 +130,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Reading]:
             *cross_checked(),
             *made_otherwise(),
             *on_a_simulated_gpu(folder / "powercap"),
+            *from_a_server(),
         ]
     return readings
 

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from profiling.costs import counting as flop_counting
 from profiling.costs import twin
+from profiling.engines.trace import HostClock, Trace
+from profiling.engines.transformers import held_memory
 from profiling.engines.transformers import hooks as phases
-from profiling.engines.transformers.hooks import EventClock, HostClock, Trace
-from profiling.machine import rapl
+from profiling.engines.transformers.hooks import EventClock
+from profiling.machine import peak_watch, rapl
 from profiling.machine.peaks import Peaks
-from profiling.probes import energy_window, memory
+from profiling.probes import energy_window
 from profiling.probes.energy_window import Meter, Window
 from profiling.selfcheck import (
     coverage,
@@ -155,8 +157,7 @@ def test_numbers_are_held_to_their_tolerance(found: float | None, verdict: str) 
 def test_phases_add_up_to_the_whole_whatever_they_take(script_s: dict[str, float]) -> None:
     gpu = scripted.SimulatedGpu(script_s=script_s)
     workload = scripted.ScriptedWorkload(stage=gpu)
-    with phases.PhaseHooks(workload.model) as hooks:
-        timing = workload.run_timed(0, hooks)
+    timing = workload.run_timed(0)
     (spent,) = gpu.passes
     assert sum(timing.phases_s.values()) == pytest.approx(timing.latency_s)
     assert timing.latency_s == pytest.approx(sum(spent.values()))
@@ -227,7 +228,7 @@ def test_a_wait_at_every_mark_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_launches_timed_in_the_place_of_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripted.ScriptedWorkload, "new_clock", lambda self: HostClock())
+    monkeypatch.setattr(scripted.ScriptedEngine, "clock", lambda self: HostClock())
     assert {f"latency, events: {phase}_s" for phase in ("vision", "decode")} <= check_events()
 
 
@@ -280,7 +281,7 @@ def test_attention_that_is_not_counted_is_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def leave_the_peak(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(memory, "reset_high_water_mark", lambda proc: True)
+    patch.setattr(peak_watch, "reset_high_water_mark", lambda proc: True)
 
 
 def test_a_peak_that_is_not_reset_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +300,7 @@ def test_a_peak_of_a_gpu_that_is_not_reset_is_found(monkeypatch: pytest.MonkeyPa
 
 def test_half_a_cache_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        memory, "_cache_bytes", lambda cache: sum(layer.keys.nbytes for layer in cache.layers)
+        held_memory, "_cache_bytes", lambda cache: sum(layer.keys.nbytes for layer in cache.layers)
     )
     off = broken(memory_check.check_on_host(SETTINGS["memory"]))
     assert off == {"memory: kv_cache_bytes_per_token", "memory: kv_cache_bytes"}

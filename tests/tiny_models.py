@@ -11,19 +11,35 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.transformers.engine import Inputs, TransformersEngine
+from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.workload import Workload
 from profiling.models.model import Model, Prepared
+from profiling.points.point import Point
 from profiling.samples.samples import Sample, load_samples
 from tests.composing import CONF, PROJECT, compose_point
 
 FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
+# What tests hold: an engine with its stack of optimizations, or the plain model alone.
+Loaded = Model | TransformersEngine
+
 
 @cache
-def load(family: str, *overrides: str) -> Model:
+def load(family: str, *overrides: str) -> TransformersEngine:
+    return build(compose_point(f"model={family}", *overrides))
+
+
+def build(point: Point) -> TransformersEngine:
+    """An engine of a test's own, that it may change."""
+    engine = TransformersEngine.load(point)
+    # Tests run side by side, each on one thread.
     torch.set_num_threads(1)
-    return build_model(compose_point(f"model={family}", *overrides))
+    return engine
+
+
+def model_of(loaded: Loaded) -> Model:
+    return loaded.model if isinstance(loaded, TransformersEngine) else loaded
 
 
 @cache
@@ -38,30 +54,33 @@ def make_picture(width: int, height: int, *, seed: int = 0) -> Image.Image:
 
 
 def ask(
-    model: Model, question: str, picture: Image.Image, prompt_len: int | None = None
+    loaded: Loaded, question: str, picture: Image.Image, prompt_len: int | None = None
 ) -> Prepared:
     sample = replace(take_samples(1)[0], request=question)
-    return replace(model.prepare(sample, prompt_len), picture=picture)
+    return replace(model_of(loaded).prepare(sample, prompt_len), picture=picture)
 
 
-def ask_unevenly(model: Model, count: int) -> list[Prepared]:
+def ask_unevenly(loaded: Loaded, count: int) -> list[Prepared]:
     """Up to four questions of several lengths about pictures of several shapes."""
     shapes = ((200, 100), (90, 140), (64, 64), (300, 60))
     questions = ("what is this thing over here?", "who", "is it blue or red", "why")
     pairs = zip(questions[:count], shapes, strict=False)
-    return [ask(model, text, make_picture(*shape, seed=i)) for i, (text, shape) in enumerate(pairs)]
+    return [
+        ask(loaded, text, make_picture(*shape, seed=i)) for i, (text, shape) in enumerate(pairs)
+    ]
 
 
-def encode(model: Model, asked: Sequence[Prepared], side: int) -> dict[str, Tensor]:
+def encode(loaded: Loaded, asked: Sequence[Prepared], side: int) -> dict[str, Tensor]:
+    model = model_of(loaded)
     return model.place(model.encode(asked, side))
 
 
-def first_logits(model: Model, inputs: dict[str, Tensor], side: int) -> Tensor:  # [B, V]
+def first_logits(loaded: Loaded, inputs: dict[str, Tensor], side: int) -> Tensor:  # [B, V]
     """What the library's own generate chooses the first token by."""
     with torch.inference_mode():
-        generated = model.network.generate(
+        generated = loaded.network.generate(
             **inputs,
-            **model.family.layout.generate_options(side),
+            **loaded.family.layout.generate_options(side),
             max_new_tokens=1,
             do_sample=False,
             output_logits=True,
@@ -70,10 +89,26 @@ def first_logits(model: Model, inputs: dict[str, Tensor], side: int) -> Tensor: 
     return generated.logits[0].float()
 
 
-def answer(model: Model, asked: Sequence[Prepared], side: int, length: int = 8) -> list[list[int]]:
+def answer(
+    loaded: Loaded, asked: Sequence[Prepared], side: int, length: int = 8
+) -> list[list[int]]:
     """Exactly so many new tokens for each."""
-    inputs = encode(model, asked, side)
-    return model.generate(inputs, side=side, length=length, exact=True).tolist()
+    inputs = encode(loaded, asked, side)
+    if isinstance(loaded, Model):
+        return loaded.generate(inputs, side=side, length=length, exact=True).tolist()
+    given = Inputs(inputs, side=side)
+    return loaded.generate(given, length=length, exact=True, trace=None).tolist()
+
+
+def generate(workload: Workload, index: int, *, length: int | None = None) -> Tensor:
+    """The new tokens of the pass that a probe runs, which hands none back."""
+    engine = workload.engine
+    inputs = engine.place(workload.encode(index))
+    tokens = engine.generate(
+        inputs, length=length or workload.max_new_tokens, exact=True, trace=None
+    )
+    assert isinstance(tokens, Tensor)
+    return tokens
 
 
 def row_ids(inputs: dict[str, Tensor], row: int) -> list[int]:
@@ -82,19 +117,29 @@ def row_ids(inputs: dict[str, Tensor], row: int) -> list[int]:
 
 
 def make_workload(
-    model: Model, *, batch_size: int, max_new_tokens: int, count: int, preload: bool = True
+    engine: TransformersEngine,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    count: int,
+    preload: bool = True,
 ) -> Workload:
     samples = take_samples(count)
     return Workload(
-        model=model,
+        engine=engine,
         batches=[samples[i : i + batch_size] for i in range(0, count, batch_size)],
-        img_size=compose_point(f"model={model_name(model)}").img_size,
+        img_size=compose_point(f"model={model_name(engine)}").img_size,
         prompt_len=None,
         max_new_tokens=max_new_tokens,
         preload=preload,
     )
 
 
-def model_name(model: Model) -> str:
+def wrap(model: Model) -> TransformersEngine:
+    """An engine without optimizations around a model that a test has made."""
+    return TransformersEngine(loaded=LoadedModel(model=model), stack=())
+
+
+def model_name(loaded: Loaded) -> str:
     """The family's name as the command line has it."""
-    return model.family.name
+    return loaded.family.name

@@ -28,9 +28,7 @@ class Clock(Protocol):
 class HostClock:
     """For work that is done when a call returns."""
 
-    def __init__(
-        self, source: str = "perf_counter_ns around the batch, hooks on the parts"
-    ) -> None:
+    def __init__(self, source: str = _HOST) -> None:
         self.source = source
 
     def mark(self) -> int:
@@ -108,7 +106,8 @@ class Trace:
         self._check(blind)
         phases = {phase: self._spent_s(phase) for phase in _SPANS if phase not in blind}
         for outer, inner, first, last in self._nested:
-            if outer != inner and outer in phases:
+            # What lies in a stated phase and is stated itself is counted there alone.
+            if {outer, inner} <= phases.keys():
                 phases[outer] -= self.clock.between_s(first, last)
         if "decode" not in blind:
             phases["decode"] = self._decode_s()

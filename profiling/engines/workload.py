@@ -65,10 +65,11 @@ class Workload:
 
 
 class Rotation:
-    """Batches in an order of which any first few are a fair sample of all, again and again.
+    """All batches in a shuffled order, cycle after cycle.
 
-    The order is always the same one. What an earlier cycle left behind is forgotten at the start
-    of each, and by making a rotation.
+    The order is the same in every rotation of as many batches, so that the first few are a fair
+    sample of all and no probe meets others than the next. The engine begins a pass at the first
+    position of each cycle, whichever batch is there.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -77,9 +78,13 @@ class Rotation:
         self._order = random.Random(0).sample(range(count), count)
         self._passes = 0
 
+    def __len__(self) -> int:
+        """How many batches a cycle has."""
+        return len(self._order)
+
     def next_batch(self) -> int:
         """The batch whose turn it is."""
-        position = self._passes % len(self._order)
+        position = self._passes % len(self)
         if position == 0:
             self._workload.engine.begin_pass()
         self._passes += 1

@@ -115,12 +115,12 @@ best practices" (2023), for MBU; the vendors' data sheets that the sources name.
         Entry(
             metrics=(_peak(name="peak_flops_per_s", unit="FLOP/s", title="peak FLOP/s"),),
             definition="the fastest product of a linear layer in the network's dtype",
-            method="squares with sides of 64, 128, ... and layers with 128, 256 and 512 rows, random"
-            " values; on a CPU also the fastest one with half of the threads; the highest rate; kept"
-            " by device, driver, kernel, threads and torch version",
+            method="squares with sides of 64, 128, ... and layers with 128, 256 and 512 rows,"
+            " random values; on a CPU also the fastest one with half of the threads; the highest"
+            " rate; kept by device, driver, kernel, threads and torch version",
             uncertainty="the best of many repeats: biased upwards",
-            limits="other shapes are slower; `unavailable`, and measured again by the next run, where"
-            " the noise gate found the machine busy or a phase of this run was faster",
+            limits="other shapes are slower; `unavailable`, and measured again by the next run,"
+            " where the noise gate found the machine busy or a phase of this run was faster",
         ),
         Entry(
             metrics=(_peak(name="peak_bytes_per_s", unit="bytes/s", title="peak bytes/s"),),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,10 @@ _CPU_METRICS = (
 
 
 class MemoryProbe:
-    """Runs whole batches with every peak reset first, and reads the peaks afterwards."""
+    """Resets every peak, runs each batch once, and reads the peaks afterwards.
+
+    Of more batches than `passes`, only so many are run: a fair sample, as the sources say.
+    """
 
     timed = False
 
@@ -36,22 +40,28 @@ class MemoryProbe:
         footprint = workload.engine.footprint()
         gpu = watch_gpu(footprint)
         batches = Rotation(workload)
+        passes = min(self.passes, len(batches))
         with ExitStack() as watched:
             cpu = [watched.enter_context(watch) for watch in self._watches(footprint)]
             gpu.reset()
-            for _ in range(self.passes):
+            for _ in range(passes):
                 batches.run()
             workload.engine.synchronize()
             gpu.read()
         missing = footprint.shared or NOT_HERE
-        yield _headline(cpu, gpu, missing)
-        yield from _resident(cpu, missing)
-        yield from gpu.readings()
+        found = (_headline(cpu, gpu, missing), *_resident(cpu, missing), *gpu.readings())
+        yield from _add_to_sources(found, f"highest of {passes} of {len(batches)} batches")
         yield from workload.engine.memory_readings(workload)
 
     def _watches(self, footprint: Footprint) -> list[PeakWatch]:
         interval_s = self.sample_interval_s
         return [PeakWatch(sample_interval_s=interval_s, proc=_proc(pid)) for pid in footprint.pids]
+
+
+def _add_to_sources(readings: Iterable[Reading], what: str) -> Iterator[Reading]:
+    for reading in readings:
+        is_known = reading.value is not None
+        yield replace(reading, source=f"{reading.source}; {what}") if is_known else reading
 
 
 def _proc(pid: int) -> Path:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor, nn, zeros
-
+from profiling.engines.engine import Footprint
+from profiling.errors import Unsupported
 from profiling.machine.clock import Time
 from profiling.machine.nvml import Board, PowerIntegral
 from profiling.probes.codecarbon_estimate import ModelledEnergy
@@ -75,6 +74,36 @@ class World:
         return int(self.now / period_s + 1e-9) * period_s
 
 
+class SimulatedEngine:
+    """What the energy probe asks of an engine, for work that is spent in a world."""
+
+    def __init__(self, *, device_type: str, vision: Callable[[], None] | None) -> None:
+        self.device_type = device_type
+        self.vision = vision
+
+    def begin_pass(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
+        run()
+        if part != "vision" or self.vision is None:
+            raise Unsupported(f"this simulated engine has no {part} part")
+        return self.vision
+
+    def footprint(self) -> Footprint:
+        on_gpu = self.device_type == "cuda"
+        return Footprint(
+            pids=(),
+            device="cuda:0" if on_gpu else self.device_type,
+            gpu_uuid="GPU-0" if on_gpu else None,
+            dtype=None,
+            computes_in=None,
+            model_bytes=None,
+            accelerator=None,
+        )
+
+
 @dataclass
 class Load:
     """A pass of a workload with a high-power and a low-power section."""
@@ -89,9 +118,8 @@ class Load:
     passes: int = 0
 
     def __post_init__(self) -> None:
-        self.model = SimpleNamespace(
-            device=SimpleNamespace(type=self.device_type), synchronize=lambda: None
-        )
+        self.engine = SimulatedEngine(device_type=self.device_type, vision=None)
+        self.batches: list[tuple[()]] = [()]
 
     @property
     def sample_j(self) -> float:
@@ -251,19 +279,6 @@ class FixedEstimate:
         return ModelledEnergy(cpu_j=1.0, ram_j=1.0, gpu_j=None, source="fixed")
 
 
-class Vision(nn.Module):
-    """A vision part with known time and power."""
-
-    def __init__(self, world: World, seconds: float) -> None:
-        super().__init__()
-        self.world, self.seconds = world, seconds
-
-    def forward(self, pixels: Tensor, *, grid: int) -> Tensor:
-        assert grid == 7
-        self.world.spend(self.seconds, 300.0)
-        return pixels
-
-
 class PhasedLoad(Load):
     """A pass of vision 0.1 s at 300 W, prefill 0.2 s at 400 W, then 0.02 s a token at 150 W."""
 
@@ -271,9 +286,7 @@ class PhasedLoad(Load):
 
     def __init__(self, world: World) -> None:
         super().__init__(world=world, pass_s=0.5)
-        vision = Vision(world, 0.1)
-        self.vision = vision
-        self.model.parts = lambda: {"vision": [vision]}
+        self.engine = SimulatedEngine(device_type=self.device_type, vision=self._see)
 
     @property
     def phases_j(self) -> dict[str, float]:
@@ -281,7 +294,10 @@ class PhasedLoad(Load):
         spent = {"vision": 0.1 * 300, "prefill": 0.2 * 400, "decode": 0.2 * 150}
         return {phase: joules / self.batch_size for phase, joules in spent.items()}
 
+    def _see(self) -> None:
+        self.world.spend(0.1, 300.0)
+
     def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
-        self.vision(zeros(1), grid=7)
+        self._see()
         self.world.spend(0.2, 400.0)
         self.world.spend(0.02 * ((max_new_tokens or self.TOKENS) - 1), 150.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from profiling.costs.accounting import geometry_of
 from profiling.costs.counting import FlopCounter
 from profiling.costs.fvcore_counting import count_with_fvcore
 from profiling.costs.twin import Twin, analytic_by_phase, count
@@ -17,9 +18,8 @@ from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_family, load_model
 from profiling.models.weights import locate
-from profiling.probes.flops import geometry_of
 from tests.costs.published_sizes import GFLOP, PARAMETERS
-from tests.tiny_models import FAMILIES, compose_point, load, make_workload
+from tests.tiny_models import FAMILIES, compose_point, load, make_workload, wrap
 
 ATTENTIONS = ("sdpa", "eager")
 EXACT = pytest.approx(1.0, abs=1e-3)
@@ -121,11 +121,11 @@ def test_the_first_and_the_last_step_give_the_sum_of_all(name: str) -> None:
 )
 def test_generate_does_what_the_twin_is_counted_for(name: str, attention: str) -> None:
     """Everything in a real generation, padding and all, nothing more and nothing less."""
-    model = load(name)
-    workload = make_workload(model, batch_size=2, max_new_tokens=4, count=2)
-    with attention_of(model.network, attention), FlopCounter() as counter:
+    engine = load(name)
+    workload = make_workload(engine, batch_size=2, max_new_tokens=4, count=2)
+    with attention_of(engine.network, attention), FlopCounter() as counter:
         workload.run(0)
-    costs = count(model.family, geometry_of(workload))
+    costs = count(engine.family, geometry_of(engine.family, workload.encode(0), 4))
     assert not counter.unknown
     assert counter.flops / sum(filter(None, costs.by_phase().values())) == EXACT
 
@@ -145,10 +145,11 @@ def test_four_bit_generation_costs_what_the_dense_one_does(name: str) -> None:
     plan = LoadPlan(
         dtype=None, options={"quantization_config": quantization, "device_map": {"": "cpu"}}
     )
-    workload = make_workload(load_model(point, plan), batch_size=2, max_new_tokens=3, count=2)
+    engine = wrap(load_model(point, plan))
+    workload = make_workload(engine, batch_size=2, max_new_tokens=3, count=2)
     with FlopCounter() as counter:
         workload.run(0)
-    costs = count(workload.model.family, geometry_of(workload))
+    costs = count(engine.family, geometry_of(engine.family, workload.encode(0), 3))
     assert any(operator.startswith("bitsandbytes::") for operator in counter.by_operator)
     assert not counter.unknown
     assert counter.flops / sum(filter(None, costs.by_phase().values())) == EXACT

@@ -1,4 +1,4 @@
-"""A batch is taken through a model exactly as people run it, whether it is watched or not."""
+"""A batch is taken through an engine exactly as people run it, whether it is watched or not."""
 
 from __future__ import annotations
 
@@ -7,59 +7,47 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.engines.transformers.hooks import (
-    PhaseHooks,
-    Trace,
-    clock_for,
-    token_marks,
-)
+from profiling.engines.trace import Trace
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.models import model as module
-from profiling.models.model import Model
 from profiling.samples.samples import full_batches
-from tests.tiny_models import FAMILIES, load, make_workload, take_samples
+from tests.tiny_models import FAMILIES, generate, load, make_workload, take_samples
 
 
 @pytest.fixture(params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> Model:
+def engine(request: pytest.FixtureRequest) -> TransformersEngine:
     return load(request.param)
 
 
-def test_outputs_are_the_same_with_and_without_hooks(model: Model) -> None:
-    workload = make_workload(model, batch_size=2, max_new_tokens=5, count=4)
-    plain = [workload.run(index) for index in range(2)]
-    with PhaseHooks(model) as hooks:
-        trace = Trace(clock=clock_for(model.device))
-        hooks.follow(trace)
-        with trace.span("preprocess"):
-            inputs = workload.encode(0)
-        watched = model.generate(
-            model.place(inputs),
-            side=workload.img_size,
-            length=5,
-            exact=True,
-            stopping_criteria=token_marks(trace),
-        )
-        hooks.follow(None)
-        unwatched = workload.run(1)
+def test_outputs_are_the_same_with_and_without_hooks(engine: TransformersEngine) -> None:
+    workload = make_workload(engine, batch_size=2, max_new_tokens=5, count=4)
+    plain = [generate(workload, index) for index in range(2)]
+    trace = Trace(clock=engine.clock())
+    with trace.span("preprocess"):
+        inputs = engine.place(workload.encode(0))
+    watched = engine.generate(inputs, length=5, exact=True, trace=trace)
+    unwatched = generate(workload, 1)
     assert torch.equal(watched, plain[0])
     assert torch.equal(unwatched, plain[1])
-    assert len(trace.tokens) == 5
+    assert [mark.tokens for mark in trace.rows[0]] == [1, 2, 3, 4, 5]
 
 
-def test_every_batch_comes_round_again(model: Model) -> None:
-    workload = make_workload(model, batch_size=2, max_new_tokens=3, count=4)
-    first, second, again = (workload.run(index) for index in (0, 1, 2))
+def test_every_batch_comes_round_again(engine: TransformersEngine) -> None:
+    workload = make_workload(engine, batch_size=2, max_new_tokens=3, count=4)
+    first, second, again = (generate(workload, index) for index in (0, 1, 2))
     assert first.shape == second.shape == (2, 3)
     assert torch.equal(first, again)
 
 
-def test_pictures_are_read_once_or_each_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_read_once_or_each_time(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Path] = []
     original = module.read_picture
     monkeypatch.setattr(module, "read_picture", lambda path: (read.append(path), original(path))[1])
-    kept = make_workload(model, batch_size=2, max_new_tokens=1, count=4)
+    kept = make_workload(engine, batch_size=2, max_new_tokens=1, count=4)
     assert len(read) == 4
-    fresh = make_workload(model, batch_size=2, max_new_tokens=1, count=4, preload=False)
+    fresh = make_workload(engine, batch_size=2, max_new_tokens=1, count=4, preload=False)
     assert len(read) == 4
     one, other = (workload.encode(1) for workload in (kept, fresh))
     assert [path.name for path in read[4:]] == [s.picture.name for s in take_samples(4)[2:]]
@@ -67,10 +55,23 @@ def test_pictures_are_read_once_or_each_time(model: Model, monkeypatch: pytest.M
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_probe_may_ask_for_another_length(model: Model) -> None:
-    workload = make_workload(model, batch_size=1, max_new_tokens=4, count=1)
-    assert workload.run(0).shape == (1, 4)
-    assert workload.run(0, max_new_tokens=2).shape == (1, 2)
+def test_a_probe_may_ask_for_another_length(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workload = make_workload(engine, batch_size=1, max_new_tokens=4, count=1)
+    shapes: list[torch.Size] = []
+    original = engine.generate
+
+    def remember(*given: object, **options: object) -> torch.Tensor:
+        tokens = original(*given, **options)  # type: ignore[arg-type]
+        shapes.append(tokens.shape)
+        return tokens
+
+    monkeypatch.setattr(engine, "generate", remember)
+    workload.run(0)
+    workload.run(0, max_new_tokens=2)
+    assert workload.run_timed(0).num_tokens == 4
+    assert shapes == [(1, 4), (1, 2), (1, 4)]
 
 
 def test_measured_batches_are_full() -> None:

@@ -53,8 +53,8 @@ def stressed(family: str, *, dtype: str = "fp32", whole: bool = False) -> Model:
     Untrained values hide wrong attention almost completely. Only the first layers are kept, unless
     the `whole` vision part is asked for.
     """
-    plain = load(family, f"optimization={dtype}")
-    model = replace(plain, network=copy.deepcopy(plain.network), notes={})
+    plain = load(family, f"optimization={dtype}").model
+    model = replace(plain, network=copy.deepcopy(plain.network))
     # A network that picks one of all the states by its number needs all the layers.
     if not whole and not hasattr(model.family.config, "vision_feature_layer"):
         _shorten(model.network.get_submodule(model.family.layout.parts.vision), _LAYERS)

@@ -25,7 +25,7 @@ PROMPT_LENGTHS = (3, 17, 60)
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> Model:
-    return load(request.param)
+    return load(request.param).model
 
 
 def native(model: Model) -> int:

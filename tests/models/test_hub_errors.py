@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from profiling.engines.transformers.optimizations.optimization import build_model
 from profiling.errors import ConfigError
 from profiling.models.loading import find_family
 from profiling.models.weights import locate
 from profiling.samples.hub import HubError, explain, explained
 from tests.composing import compose_point
+from tests.tiny_models import build
 
 errors = import_module("huggingface_hub.errors")
 NAME, REVISION = "owner/network", "0" * 40
@@ -123,7 +123,7 @@ def test_loading_a_public_checkpoint_says_what_to_do(
         monkeypatch.setattr("profiling.models.loading.load_family", lambda *_: tiny_family(tiny))
         monkeypatch.setattr(kind, "from_pretrained", fail)
     with pytest.raises(HubError) as caught:
-        build_model(point)
+        build(point)
     said = str(caught.value)
     assert said.startswith(f"{point.checkpoint}: ") and "\n" not in said
     assert expected.replace(REVISION, str(point.revision)) in said
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_is_not_on_this_machine_is_one_line(
     """Without a hub, as in these tests."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(HubError, match=r"llava-hf/llava-1\.5-7b-hf: .*HF_HUB_OFFLINE is set"):
-        build_model(compose_point("model=llava", "weights=pretrained"))
+        build(compose_point("model=llava", "weights=pretrained"))
 
 
 def test_a_repository_of_another_family_is_named_before_anything_large_is_fetched(
@@ -156,4 +156,4 @@ def test_a_repository_of_another_family_is_named_before_anything_large_is_fetche
     with pytest.raises(
         ConfigError, match=r"config\.json has model_type llava_next; llava is llava"
     ):
-        build_model(compose_point("model=llava", "weights=pretrained"))
+        build(compose_point("model=llava", "weights=pretrained"))

@@ -29,7 +29,7 @@ SHAPES = ((240, 240), (60, 240), (800, 40))
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> Model:
-    return load(request.param)
+    return load(request.param).model
 
 
 def native(model: Model) -> int:

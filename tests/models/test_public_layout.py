@@ -20,13 +20,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from profiling.engines.transformers.optimizations.optimization import build_model
 from profiling.errors import ConfigError
 from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, locate
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, answer, ask, make_picture
+from tests.tiny_models import FAMILIES, answer, ask, build, make_picture
 
 SIDE = 120
 NEWER_KEYS = ("dtype", "transformers_version")
@@ -399,10 +398,9 @@ def write_plain(folder: Path, public: Path) -> Path:
 
 
 def load(folder: Path, family: str) -> Model:
-    torch.set_num_threads(1)
-    return build_model(
+    return build(
         compose_point(f"model={family}", "weights=pretrained", f"model.checkpoint={folder}")
-    )
+    ).model
 
 
 def ask_two(model: Model) -> list[Prepared]:

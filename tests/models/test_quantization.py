@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from profiling.models.quantization import Quantization, computes_in, quantize_in_place
-from profiling.points.settings import TORCHAO
+from profiling.models.quantizers import TORCHAO
 from tests.processors import lack_bf16_instructions
 
 CPU = torch.device("cpu")

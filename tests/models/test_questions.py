@@ -71,7 +71,7 @@ SPECIAL = (
 
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest) -> Model:
-    return load(request.param)
+    return load(request.param).model
 
 
 def ids_of(model: Model, question: str, length: int | None = None) -> list[int]:
@@ -83,7 +83,7 @@ def ids_of(model: Model, question: str, length: int | None = None) -> list[int]:
 @cache
 def template_ids(family: str) -> tuple[list[int], list[int]]:
     """The tokens before and after the question, found by what two prompts have in common."""
-    one, other = (ids_of(load(family), word) for word in ("red", "what"))
+    one, other = (ids_of(load(family).model, word) for word in ("red", "what"))
     before = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     turned = zip(reversed(one), reversed(other), strict=False)
     after = next(i for i, (a, b) in enumerate(turned) if a != b)
@@ -201,7 +201,7 @@ def test_the_template_holds_the_question_as_it_is(model: Model) -> None:
 @given(question=st.text(min_size=1, max_size=40), length=st.integers(1, 80))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_any_text_has_any_length(family: str, question: str, length: int) -> None:
-    model = load(family)
+    model = load(family).model
     asked = ask(model, question, make_picture(SIDE, SIDE), length)
     assert len(model.family.processing.question_token_ends(asked.question)) == length
     check_template(model, ids_of(model, question, length), length)

@@ -10,13 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.engines.transformers.optimizations.optimization import build_model
 from profiling.errors import ConfigError
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, describe_weights, locate
 from profiling.points.point import Point
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
+from tests.tiny_models import (
+    FAMILIES,
+    answer,
+    ask,
+    build,
+    encode,
+    first_logits,
+    load,
+    make_picture,
+)
 
 SIDE = 120
 
@@ -44,7 +52,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_a_folder_with_shards_gives_the_same_answers(saved: Path) -> None:
     family = saved.name
-    model, original = build_model(point_to(saved, family)), load(family)
+    model, original = build(point_to(saved, family)).model, load(family).model
     assert model.stored_values
     one, other = (first_logits(m, encode(m, ask_two(m), SIDE), SIDE) for m in (model, original))
     # Not bit-equal: the address of a tensor can change the kernel.
@@ -91,7 +99,7 @@ def test_a_configuration_with_its_text_values_at_the_top_loads(tmp_path: Path) -
     text["rope_theta"] = rope["rope_theta"]
     text["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
     (folder / "config.json").write_text(json.dumps({**text, **config}), encoding="utf-8")
-    model, original = build_model(point_to(folder, "qwen25vl")), load("qwen25vl")
+    model, original = build(point_to(folder, "qwen25vl")).model, load("qwen25vl").model
     one, other = (first_logits(m, encode(m, ask_two(m), SIDE), SIDE) for m in (model, original))
     assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 

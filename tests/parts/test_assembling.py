@@ -8,27 +8,17 @@ from tempfile import mkdtemp
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.models.family import Family
+from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model
-from profiling.parts.assembling import (
-    answer_from,
-    embed,
-    load_embedding,
-    load_language,
-    load_vision,
-    read_family,
-)
-from profiling.parts.cutting import (
-    copy_values,
-    cut,
-    file_of,
-    list_values,
-)
+from profiling.parts.assembling import answer_from, embed, load_language, load_vision
+from profiling.parts.cutting import copy_values, cut, file_of, list_values, read_manifest
 from profiling.parts.reduced import PartMissing, list_unmade
 from tests.composing import compose_point
 from tests.graphs.stressed import make_stressed
-from tests.tiny_models import FAMILIES, ask_unevenly, first_logits
+from tests.tiny_models import FAMILIES, ask_unevenly, build, first_logits
 
 CPU = torch.device("cpu")
 LENGTH = 12
@@ -39,20 +29,27 @@ def stressed(family: str) -> tuple[Model, Model, Model, Path]:
     """The whole model, its vision part and its language part."""
     home = Path(mkdtemp())
     source = make_stressed(family, home / "whole", shards=2)
-    torch.set_num_threads(1)
-    plain = build_model(
+    plain = build(
         compose_point(
             f"model={family}",
             "weights=pretrained",
             f"model.checkpoint={source}",
             "optimization=fp32",
         )
-    )
+    ).model
     folder = home / "parts"
     cut(source, folder, family=plain.family, model=family, digest="d", embedding=True)
     known = read_family(folder)
     given = {"family": known, "dtype": torch.float32, "device": CPU}
     return plain, load_vision(folder, **given), load_language(folder, **given), folder
+
+
+def read_family(folder: Path) -> Family:
+    """The family as a folder of parts describes it, with the processor that was cut with it."""
+    kind = find_family(read_manifest(folder)["model"])
+    options = {"local_files_only": True}
+    config = read_config(kind.network_class.config_class, str(folder), options)
+    return kind(config=config, folder=folder, processor_options=options)
 
 
 def make_batch(model: Model, count: int, side: int) -> dict[str, torch.Tensor]:
@@ -109,10 +106,10 @@ def test_neither_part_holds_the_other(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_token_embedding_works_alone(family: str) -> None:
+def test_the_token_embedding_lies_in_a_file_of_its_own(family: str) -> None:
     plain, _, _, folder = stressed(family)
-    ids = torch.tensor([[3, 7, 11]])
-    assert torch.equal(load_embedding(folder)(ids), plain.network.get_input_embeddings()(ids))
+    (stored,) = load_file(file_of(folder, "embedding")).values()
+    assert torch.equal(stored, plain.network.get_input_embeddings().weight)
 
 
 def test_a_part_that_lacks_values_says_which(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_every_value_is_in_one_part_as_it_was(family: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parts_hold_what_their_names_say(family: str, tmp_path: Path) -> None:
-    model = load(family)
+    model = load(family).model
     parts = read_parts(cut_tiny(family, tmp_path, embedding=True))
     seeing = sum(
         value.numel()
@@ -85,7 +85,7 @@ def test_shards_give_the_parts_that_one_file_gives(family: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_folder_of_parts_is_a_checkpoint_itself(family: str, tmp_path: Path) -> None:
-    plain = load(family)
+    plain = load(family).model
     cut_tiny(family, tmp_path, embedding=True)
     found = plain.family.layout.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
     expected = plain.network.state_dict()
@@ -93,7 +93,7 @@ def test_the_folder_of_parts_is_a_checkpoint_itself(family: str, tmp_path: Path)
 
 
 def test_what_is_tied_is_stored_once_and_stays_tied(tmp_path: Path) -> None:
-    plain = load("qwen25vl")
+    plain = load("qwen25vl").model
     cut_tiny("qwen25vl", tmp_path, embedding=True)
     assert [name for name in read_parts(tmp_path)["language"] if "lm_head" in name] == []
     found = plain.family.layout.network_class.from_pretrained(tmp_path, dtype=plain.dtype)
@@ -102,7 +102,7 @@ def test_what_is_tied_is_stored_once_and_stays_tied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_values_that_were_never_on_disk_are_cut_too(family: str, tmp_path: Path) -> None:
-    plain = load(family)
+    plain = load(family).model
     cut_network(
         plain.network,
         tmp_path,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiling.engines.transformers.cuda_memory import cuda_uuid
 from profiling.errors import ConfigError
 from profiling.machine.clock import Time
 from profiling.machine.nvml import (
@@ -44,6 +46,7 @@ from profiling.selfcheck.simulated import (
     Load,
     PhasedLoad,
     RaplTree,
+    SimulatedEngine,
     World,
     nvml_opener,
     rapl_opener,
@@ -162,8 +165,7 @@ def test_without_a_board_a_gpu_run_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         yield None
 
     monkeypatch.setattr(instruments_module, "board_of", none)
-    monkeypatch.setattr(instruments_module, "cuda_uuid", lambda device: "GPU-0")
-    with open_instruments(SimpleNamespace(type="cuda"), power_sample_s=0.01) as found:
+    with open_instruments("GPU-0", power_sample_s=0.01) as found:
         assert found.missing == {"gpu_board": NO_BOARD}
 
 
@@ -479,7 +481,7 @@ def test_a_cpu_run_never_asks_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a CPU run asked NVML")
 
     monkeypatch.setattr(instruments_module, "board_of", refuse)
-    with open_instruments(torch.device("cpu"), power_sample_s=0.01) as found:
+    with open_instruments(None, power_sample_s=0.01) as found:
         assert found.headline == "cpu_package"
         assert found.missing["gpu_board"] == NOT_THE_GPU
 
@@ -549,9 +551,10 @@ class Spinning:
     """A real load, to be estimated."""
 
     batch_size = 2
+    batches = ((),)
 
     def __init__(self) -> None:
-        self.model = SimpleNamespace(device=torch.device("cpu"), synchronize=lambda: None)
+        self.engine: Any = SimulatedEngine(device_type="cpu", vision=None)
 
     def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
         sum(i * i for i in range(20_000))
@@ -608,7 +611,7 @@ def test_a_gpu_that_codecarbon_does_not_see_is_no_estimate(
     data = SimpleNamespace(cpu_energy=1.0, ram_energy=1.0, gpu_energy=0.0)
     tracker = SimpleNamespace(start_task=lambda: None, stop_task=lambda: data)
     monkeypatch.setattr(CodeCarbonEstimate, "_tracker", lambda self: tracker)
-    unseen = EnergyProbe(**SETTINGS, estimator=lambda device: CodeCarbonEstimate(gpu_uuid="GPU-0"))
+    unseen = EnergyProbe(**SETTINGS, estimator=lambda uuid: CodeCarbonEstimate(gpu_uuid="GPU-0"))
     estimate = aggregates(unseen.measure(Spinning()))["energy_estimate_j"]  # type: ignore[arg-type]
     assert (estimate.value, estimate.status) == (None, UNAVAILABLE)
     assert "no energy from the GPU" in estimate.source
@@ -650,7 +653,15 @@ class Multiplying(Spinning):
 
     def __init__(self) -> None:
         device = torch.device("cuda:0")
-        self.model = SimpleNamespace(device=device, synchronize=torch.cuda.synchronize)
+        footprint = replace(
+            SimulatedEngine(device_type="cuda", vision=None).footprint(),
+            gpu_uuid=cuda_uuid(device),
+        )
+        self.engine = SimpleNamespace(
+            footprint=lambda: footprint,
+            synchronize=torch.cuda.synchronize,
+            begin_pass=lambda: None,
+        )
         self.square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
 
     def run(self, index: int, *, max_new_tokens: int | None = None) -> None:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from profiling.costs.twin import Costs
+from profiling.costs import accounting
+from profiling.costs.accounting import geometry_of
+from profiling.costs.twin import Costs, count
 from profiling.engines.workload import Workload
-from profiling.probes import flops as flops_module
-from profiling.probes.flops import PROBE, FlopsProbe, geometry_of
+from profiling.errors import Unsupported
+from profiling.probes.flops import PROBE, FlopsProbe
 from profiling.records import DERIVED, UNAVAILABLE, Reading
-from tests.tiny_models import FAMILIES, load, make_workload
+from tests.tiny_models import FAMILIES, generate, load, make_workload
 
 HEADLINES = ("flops", "flops_vision", "flops_projector", "flops_prefill", "flops_decode")
 
@@ -29,12 +31,17 @@ def measure(workload: Workload, *, cross_check: bool = False) -> dict[str, Readi
 
 def spoil(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Have the counter come to another result."""
-    count_costs = flops_module.count_costs
 
     def spoiled(*args: object) -> Costs:
-        return replace(count_costs(*args), **changes)  # type: ignore[arg-type]
+        return replace(count(*args), **changes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(flops_module, "count_costs", spoiled)
+    monkeypatch.setattr(accounting, "count", spoiled)
+
+
+def costs_of(name: str) -> Costs:
+    engine = load(name)
+    inputs = workload_of(name).encode(0)
+    return count(engine.family, geometry_of(engine.family, inputs, 4))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -80,7 +87,7 @@ def test_a_count_that_arithmetic_does_not_bear_out_is_unavailable(
     factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workload = workload_of("llava")
-    costs = flops_module.count_costs(workload.model.family, geometry_of(workload))
+    costs = costs_of("llava")
     wrong = replace(costs.vision, flops=round(costs.vision.flops * factor))
     spoil(monkeypatch, vision=wrong)
     readings = measure(workload)
@@ -92,7 +99,7 @@ def test_a_count_that_arithmetic_does_not_bear_out_is_unavailable(
 
 def test_a_count_within_tolerance_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = workload_of("llava")
-    costs = flops_module.count_costs(workload.model.family, geometry_of(workload))
+    costs = costs_of("llava")
     near = replace(costs.vision, flops=round(costs.vision.flops * 1.0005))
     spoil(monkeypatch, vision=near)
     assert measure(workload)["flops_vision"].value == near.flops
@@ -100,7 +107,7 @@ def test_a_count_within_tolerance_stands(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_operator_without_a_formula_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = workload_of("llava")
-    costs = flops_module.count_costs(workload.model.family, geometry_of(workload))
+    costs = costs_of("llava")
     odd = replace(costs.prefill, uncounted=frozenset({"strange::product"}))
     spoil(monkeypatch, prefill=odd)
     readings = measure(workload)
@@ -110,7 +117,7 @@ def test_an_operator_without_a_formula_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_fvcore_disagreeing_takes_the_count_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flops_module, "count_with_fvcore", lambda *_: [("vision", 7)])
+    monkeypatch.setattr(accounting, "count_with_fvcore", lambda *_: [("vision", 7)])
     readings = measure(workload_of("llava"), cross_check=True)
     assert readings["flops_vision"].status == UNAVAILABLE
     assert readings["flops_vision_fvcore"].value == 7
@@ -119,7 +126,7 @@ def test_fvcore_disagreeing_takes_the_count_back(monkeypatch: pytest.MonkeyPatch
 def test_a_part_that_fvcore_cannot_trace_is_no_disagreement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flops_module, "count_with_fvcore", lambda *_: [("vision", "no trace")])
+    monkeypatch.setattr(accounting, "count_with_fvcore", lambda *_: [("vision", "no trace")])
     readings = measure(workload_of("llava"), cross_check=True)
     assert readings["flops_vision"].status == DERIVED
     assert readings["flops_vision_fvcore"].status == UNAVAILABLE
@@ -136,6 +143,20 @@ def test_all_three_methods_agree_on_a_real_batch() -> None:
 
 def test_the_network_that_is_measured_is_not_touched() -> None:
     workload = workload_of("qwen25vl")
-    before = workload.run(0)
+    before = generate(workload, 0)
     measure(workload)
-    assert workload.run(0).equal(before)
+    assert generate(workload, 0).equal(before)
+
+
+def test_an_engine_that_shows_nothing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = workload_of("llava")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Unsupported("the server does not tell what it computes")
+
+    monkeypatch.setattr(workload.engine, "costs", refuse)
+    readings = measure(workload, cross_check=True)
+    assert set(readings) == set(HEADLINES)
+    for reading in readings.values():
+        assert (reading.value, reading.status) == (None, UNAVAILABLE)
+        assert reading.source == "the server does not tell what it computes"

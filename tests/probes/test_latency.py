@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
-from profiling.engines.transformers.hooks import PHASES, PhaseHooks, Timing
+from profiling.engines.trace import PHASES, HostClock, Timing
 from profiling.probes.latency import PROBE, LatencyProbe
 from profiling.records import DERIVED, MEASURED, SUMMARY_COLUMNS, UNAVAILABLE, Reading, summarize
 
@@ -32,7 +31,7 @@ class Scripted:
         self,
         seconds: list[float],
         *,
-        parts: tuple[str, ...] = ("vision", "projector"),
+        blind: tuple[str, ...] = (),
         num_batches: int = 3,
         batch_size: int = 4,
         num_tokens: int = 10,
@@ -41,19 +40,21 @@ class Scripted:
         self.batch_size, self.num_tokens = batch_size, num_tokens
         self.ran: list[int] = []
         self._seconds = iter(seconds)
-        named = ("vision", "projector", "text_encoder", "language", "head")
-        declared = {name: [torch.nn.Identity()] if name in parts else [] for name in named}
-        declared |= {name: [torch.nn.Identity()] for name in ("language", "head")}
-        self.model = SimpleNamespace(
-            device=torch.device("cpu"), parts=lambda: declared, absorbed=frozenset()
+        self.begun_at: list[int] = []
+        self.engine = SimpleNamespace(
+            blind={phase: f"the engine shows no {phase}" for phase in blind},
+            clock=HostClock,
+            begin_pass=lambda: self.begun_at.append(len(self.ran)),
         )
 
-    def run_timed(self, index: int, hooks: PhaseHooks) -> Timing:
+    def run_timed(self, index: int) -> Timing:
         self.ran.append(index)
         seconds = next(self._seconds)
+        shares = {phase: share for phase, share in SHARES.items() if phase not in self.engine.blind}
+        shares["other"] += 1 - sum(shares.values())
         return Timing(
             latency_s=seconds,
-            phases_s={phase: share * seconds for phase, share in SHARES.items()},
+            phases_s={phase: share * seconds for phase, share in shares.items()},
             ttft_s=0.65 * seconds,
             tpot_s=0.3 * seconds / (self.num_tokens - 1) if self.num_tokens > 1 else None,
             num_tokens=self.num_tokens,
@@ -154,7 +155,7 @@ def test_every_repeat_leaves_its_phases_and_they_add_up() -> None:
 
 
 def test_what_cannot_be_had_is_absent_with_a_reason() -> None:
-    workload = Scripted([*WARM, 1.0], parts=("vision",), num_tokens=1)
+    workload = Scripted([*WARM, 1.0], blind=("projector",), num_tokens=1)
     readings = measure(workload, repeats=1)
     absent = {r.metric: r for r in readings if r.status == UNAVAILABLE}
     assert {"projector_s", "tpot_s", "latency_std_s", "latency_ci_low_s"} <= absent.keys()
@@ -163,6 +164,29 @@ def test_what_cannot_be_had_is_absent_with_a_reason() -> None:
         assert len(reading.source) > 10
     assert "one token" in absent["tpot_s"].source
     assert "projector" in absent["projector_s"].source
+
+
+def test_a_blind_phase_is_unavailable_and_in_no_row() -> None:
+    workload = Scripted([*WARM, 1.0, 2.0, 3.0], blind=("vision", "projector", "prefill"))
+    readings = measure(workload, repeats=3)
+    aggregates = {r.metric: r for r in readings if r.is_aggregate}
+    for phase in ("vision", "projector", "prefill"):
+        reading = aggregates[f"{phase}_s"]
+        assert (reading.value, reading.status) == (None, UNAVAILABLE)
+        assert reading.source == f"the engine shows no {phase}"
+    assert aggregates["other_s"].value == pytest.approx((0.05 + 0.2 + 0.03 + 0.25) * 2.0)
+    assert {r.phase for r in readings if r.repeat is not None} == {
+        *("total", "preprocess", "transfer", "decode", "other")
+    }
+
+
+def test_what_warm_up_left_is_forgotten_before_the_first_repeat_and_at_each_cycle() -> None:
+    workload = Scripted([*WARM, *[1.0] * 10], num_batches=3)
+    measure(workload, repeats=8)
+    warm = len(WARM)
+    # Warm-up is one cycle; the repeats begin with three, of which the last is not whole.
+    assert workload.begun_at == [0, warm, warm + 3, warm + 6]
+    assert workload.ran[warm : warm + 3] == workload.ran[:3]
 
 
 def test_every_column_of_time_is_filled_or_explained() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.models.model import Model
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.points.point import Point
 from profiling.records import (
     ANSWER_FIELDS,
@@ -130,7 +130,8 @@ def test_random_values_have_costs_and_no_quality(monkeypatch: pytest.MonkeyPatch
     """The embedded network stands for a full-size one of random values."""
     point = compose_point("model=llava", *SHORT)
     loaded = load(point)
-    loaded.model.stored_values = False
+    assert isinstance(loaded.engine, TransformersEngine)
+    loaded.engine.model.stored_values = False
     summary_of = measure(point, take_samples(2), loaded, lambda _: None)
     absent = {r.metric: r.source for r in summary_of.readings if r.status == UNAVAILABLE}
     for metric in ("wer", "cer", "accuracy", "num_new_tokens"):
@@ -144,19 +145,19 @@ def test_random_values_have_costs_and_no_quality(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_answer_says_what_was_asked_and_seen(family: str) -> None:
-    model: Model = tiny_models.load(family)
+    engine = tiny_models.load(family)
     point = compose_point(f"model={family}", "batch_size=2", "prompt_len=12", "max_new_tokens=4")
     samples = take_samples(3)
-    lines = list(answer(point, samples, model))
+    lines = list(answer(point, samples, engine))
     assert [line["id"] for line in lines] == [sample.id for sample in samples]
     for line, sample in zip(lines, samples, strict=True):
         assert line["num_question_tokens"] == 12
         assert line["references"] == list(sample.references)
         assert sample.request.split()[0] in line["prompt"]
         assert line["answer"] not in line["prompt"] or line["answer"] == ""
-        assert line["image_width"] % model.family.processing.multiple == 0
+        assert line["image_width"] % engine.family.processing.multiple == 0
     # A last batch that is short is answered too, and as it would be in company.
-    alone = list(answer(point, samples[2:], model))
+    alone = list(answer(point, samples[2:], engine))
     assert alone == lines[2:]
 
 

@@ -139,7 +139,7 @@ class TransformersEngine(Engine):
             **self.loaded.generate_options,
         )
         if trace is None:
-            self._remove_hooks()
+            self.remove_hooks()
             return run()
         hooks = self._hooks = self._hooks or PhaseHooks(self.loaded.parts())
         hooks.follow(trace)
@@ -148,7 +148,8 @@ class TransformersEngine(Engine):
         hooks.check(trace)
         return tokens
 
-    def _remove_hooks(self) -> None:
+    def remove_hooks(self) -> None:
+        """Take the hooks of timed generations off the network."""
         if self._hooks is not None:
             self._hooks.remove()
             self._hooks = None

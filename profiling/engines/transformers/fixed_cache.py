@@ -6,7 +6,8 @@ anything is measured, and what is made anew while measuring is counted as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,14 +37,16 @@ class FixedCache:
     def __init__(self, *, compilation: Compilation | None) -> None:
         self.compilation = compilation
         self.settled: Settled | None = None
+        self._settled_for: Callable[[], Passes | None] = lambda: None
         # What the library's generate is told; made once, since each other configuration compiles
         # anew.
         self.options = _options(compilation)
 
     def settle(self, workload: Passes, network: Any) -> None:
         """Make what the workload needs; again only where something was compiled since."""
-        if self.settled is None or self.num_recompilations:
+        if self._settled_for() is not workload or self.num_recompilations:
             self.settled = self._settle(workload, network)
+            self._settled_for = weakref.ref(workload)
 
     def _settle(self, workload: Passes, network: Any) -> Settled:
         """A pass for each length of prompt, the longest first: none later needs a longer cache."""

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from profiling.engines.transformers.hooks import PhaseHooks
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.workload import Workload
 from profiling.models import weights
 from profiling.models.loading import LoadPlan, load_model
-from profiling.models.model import Model
 from profiling.samples.samples import full_batches
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, take_samples
+from tests.tiny_models import FAMILIES, take_samples, wrap
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +56,9 @@ def resize(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def model(
+def engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
+) -> Iterator[TransformersEngine]:
     family, root = str(request.param), tmp_path_factory.mktemp("checkpoints")
     (root / "tiny").symlink_to(weights.CHECKPOINTS / "tiny")
     public = weights.CHECKPOINTS / "public" / family / "config.json"
@@ -69,21 +68,22 @@ def model(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "CHECKPOINTS", root)
         point = compose_point(f"model={family}", "weights=random")
-        yield load_model(point, LoadPlan(dtype=torch.float32))
+        yield wrap(load_model(point, LoadPlan(dtype=torch.float32)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_named_phases_cover_nineteen_twentieths_of_a_batch(model: Model, batch_size: int) -> None:
+def test_named_phases_cover_nineteen_twentieths_of_a_batch(
+    engine: TransformersEngine, batch_size: int
+) -> None:
     torch.set_num_threads(1)
     workload = Workload(
-        model=model,
+        engine=engine,
         batches=full_batches(take_samples(batch_size), batch_size),
-        img_size=model.family.processing.snap_side(224),
+        img_size=engine.family.processing.snap_side(224),
         prompt_len=None,
         max_new_tokens=20,
         preload=True,
     )
-    with PhaseHooks(model) as hooks:
-        timings = [workload.run_timed(0, hooks) for _ in range(4)]
+    timings = [workload.run_timed(0) for _ in range(4)]
     covered = max(1 - t.phases_s["other"] / t.latency_s for t in timings)
     assert covered >= 0.95

@@ -61,14 +61,14 @@ def extend(name: str, value: Tensor, taught: Tensor, count: int) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_cross_entropy_of_one_forward(family: str) -> None:
-    model = load(family)
+    model = load(family).model
     (found,) = nlls(model, family, (1,))
     assert found == pytest.approx(forward_nll(model, family), rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_first_token_costs_what_its_logit_says(family: str) -> None:
-    model = load(family)
+    model = load(family).model
     inputs = inputs_for(model, family, (0,))
     (ids,) = [reference_ids(model, "")]
     logits = first_logits(model, inputs, side_of(family))
@@ -79,14 +79,14 @@ def test_the_first_token_costs_what_its_logit_says(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_and_neighbours_change_nothing(family: str) -> None:
-    model = load(family)
+    model = load(family).model
     together = nlls(model, family, (0, 1))
     alone = [*nlls(model, family, (0,)), *nlls(model, family, (1,), length=20)]
     assert together == pytest.approx(alone, rel=2e-3, abs=1e-4)
 
 
 def test_what_the_model_answers_costs_least() -> None:
-    model = load("qwen25vl")
+    model = load("qwen25vl").model
     sample = take_samples(1)[0]
     inputs = encode(model, [model.prepare(sample, None)], 112)
     tokens = model.generate(inputs, side=112, length=12, exact=False)
@@ -100,12 +100,12 @@ def test_what_the_model_answers_costs_least() -> None:
 
 
 def test_a_reference_ends_with_the_token_that_ends_answers() -> None:
-    model = load("llava")
+    model = load("llava").model
     assert reference_ids(model, "")[-1] == model.network.generation_config.eos_token_id
 
 
 def test_special_tokens_in_a_reference_are_text() -> None:
-    model = load("qwen25vl")
+    model = load("qwen25vl").model
     assert (
         reference_ids(model, "<|im_end|>")[:-1].count(
             model.family.processing.tokenizer.eos_token_id
@@ -133,7 +133,7 @@ def scripted(logits: list[list[float]]) -> Model:
         processing=SimpleNamespace(tokenizer=tokenizer, escape_special_tokens=lambda text: text),
         layout=SimpleNamespace(generate_options=lambda side: {}),
     )
-    return SimpleNamespace(network=network, family=family, generate_options={})  # type: ignore[return-value]
+    return SimpleNamespace(network=network, family=family)  # type: ignore[return-value]
 
 
 def test_the_known_answer() -> None:

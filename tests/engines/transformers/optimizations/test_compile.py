@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from profiling.engines.engine import Loading
 from profiling.engines.transformers.compilation import NeverCompiled
-from profiling.engines.transformers.hooks import PhaseHooks
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.transformers.engine import TransformersEngine
+from profiling.engines.transformers.fixed_cache import FixedCache
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
-from profiling.models.model import Model
-from profiling.probes.memory import read_cache
-from profiling.probes.variant import Settled, read_variant, settle
 from profiling.records import Reading
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, load, make_workload
+from tests.tiny_models import FAMILIES, build, generate, load, make_workload
 
 # Traces and compiles nothing further: what is counted and what guards hold is the same.
 TRACED = "optimization.compile.backend=aot_eager"
@@ -42,11 +40,11 @@ def shared_samples(family: str, batch_size: int) -> Workload:
 
 
 def workload_of(
-    model: Model, family: str, *, side: int | None = None, batch_size: int = 2
+    engine: TransformersEngine, family: str, *, side: int | None = None, batch_size: int = 2
 ) -> Workload:
     like = shared_samples(family, batch_size)
     return Workload(
-        model=model,
+        engine=engine,
         batches=like.batches,
         img_size=side or like.img_size,
         prompt_len=None,
@@ -55,25 +53,38 @@ def workload_of(
     )
 
 
-def rows_of(workload: Workload, settled: Settled) -> dict[str, Reading]:
-    return {row.metric: row for row in read_variant(workload, settled, load_peak_bytes=0)}
+def settle(workload: Workload) -> FixedCache:
+    """What the engine has made for the workload."""
+    engine = workload.engine
+    assert isinstance(engine, TransformersEngine)
+    engine.settle(workload)
+    assert engine.loaded.fixed_cache is not None
+    return engine.loaded.fixed_cache
+
+
+def rows_of(workload: Workload) -> dict[str, Reading]:
+    loading = Loading(load_s=1.0, peak_bytes=0, peak_source="a test")
+    return {row.metric: row for row in workload.engine.readings(workload, loading)}
+
+
+def cache_rows_of(workload: Workload) -> dict[str, float | None]:
+    return {row.metric: row.value for row in workload.engine.memory_readings(workload)}
 
 
 def check_answers(family: str, *overrides: str, side: int | None = None, batch: int = 2) -> None:
     """Every token of the plain model in single precision, timed passes among them."""
     plain = workload_of(load(family), family, side=side, batch_size=batch)
-    model = build_model(compose_point(f"model={family}", *overrides))
-    workload = workload_of(model, family, side=side, batch_size=batch)
-    settled = settle(workload)
+    engine = build(compose_point(f"model={family}", *overrides))
+    workload = workload_of(engine, family, side=side, batch_size=batch)
+    made = settle(workload)
     for index in range(2):
-        assert torch.equal(workload.run(index), plain.run(index))
-    with PhaseHooks(model) as hooks:
-        timing = workload.run_timed(1, hooks)
+        assert torch.equal(generate(workload, index), generate(plain, index))
+    timing = workload.run_timed(1)
     assert timing.num_tokens == LENGTH and timing.phases_s["decode"] > 0
-    if model.compilation is None:
+    if made.compilation is None:
         return
-    list(read_cache(workload))
-    rows = rows_of(workload, settled)
+    cache_rows_of(workload)
+    rows = rows_of(workload)
     assert rows["compiled_calls_per_token"].value >= 1
     assert rows["num_compilations"].value >= 1
     assert rows["num_recompilations"].value == 0
@@ -108,12 +119,13 @@ def test_generated_code_changes_no_answer(family: str) -> None:
 
 @pytest.mark.parametrize("stack", ["[bf16,compile]", "[compile,fp32]", "[compile,static_cache]"])
 def test_compiling_stacks(stack: str) -> None:
-    model = build_model(compose_point(f"optimization={stack}", TRACED))
-    workload = workload_of(model, "qwen25vl")
-    settled = settle(workload)
-    assert workload.run(0).shape == (2, LENGTH)
+    engine = build(compose_point(f"optimization={stack}", TRACED))
+    workload = workload_of(engine, "qwen25vl")
+    settled = settle(workload).settled
+    assert generate(workload, 0).shape == (2, LENGTH)
+    assert settled is not None
     assert settled.calls_per_token is not None and settled.calls_per_token >= 1
-    assert model.dtype == (torch.bfloat16 if "bf16" in stack else torch.float32)
+    assert engine.model.dtype == (torch.bfloat16 if "bf16" in stack else torch.float32)
 
 
 @pytest.mark.parametrize("stack", ["[static_cache,bf16]", "[int4,static_cache]"])
@@ -123,53 +135,67 @@ def test_a_cache_of_fixed_length_stacks(family: str, stack: str) -> None:
     plain = workload_of(load(family, f"optimization={other}"), family)
     stacked = workload_of(load(family, f"optimization={stack}"), family)
     settle(stacked)
-    same = (plain.run(0) == stacked.run(0)).float().mean()
+    same = (generate(plain, 0) == generate(stacked, 0)).float().mean()
     # Keys that are masked are summed as zeros, and the order of sums may round otherwise.
     assert same > 0.8
 
 
 def test_the_cache_is_as_long_as_the_longest_prompt_needs_and_forgets_earlier_points() -> None:
-    model = build_model(compose_point("model=llava", "optimization=static_cache"))
-    long = workload_of(model, "llava")
+    engine = build(compose_point("model=llava", "optimization=static_cache"))
+    long = workload_of(engine, "llava")
     long.max_new_tokens = 40
     settle(long)
-    longer = model.network._previous_max_cache_length
-    settle(workload_of(model, "llava"))
-    assert model.network._previous_max_cache_length == longer - 40 + LENGTH
+    longer = engine.network._previous_max_cache_length
+    settle(workload_of(engine, "llava"))
+    assert engine.network._previous_max_cache_length == longer - 40 + LENGTH
+
+
+def test_what_was_made_for_a_workload_is_not_made_again() -> None:
+    engine = build(compose_point("optimization=compile", TRACED))
+    workload = workload_of(engine, "qwen25vl")
+    made = settle(workload)
+    first = made.settled
+    generate(workload, 1)
+    assert settle(workload).settled is first
+    # A batch of another size is compiled for, and its code would serve the others.
+    generate(workload_of(engine, "qwen25vl", batch_size=1), 0)
+    assert settle(workload).settled is not first
+    assert made.num_recompilations == 0
 
 
 def test_the_cache_is_measured_with_all_its_room() -> None:
-    model = build_model(compose_point("model=llava", "optimization=static_cache"))
-    workload = workload_of(model, "llava")
+    engine = build(compose_point("model=llava", "optimization=static_cache"))
+    workload = workload_of(engine, "llava")
     settle(workload)
-    plain = {row.metric: row.value for row in read_cache(workload_of(load("llava"), "llava"))}
-    fixed = {row.metric: row.value for row in read_cache(workload)}
+    plain = cache_rows_of(workload_of(load("llava"), "llava"))
+    fixed = cache_rows_of(workload)
     assert fixed["kv_cache_bytes_per_token"] == plain["kv_cache_bytes_per_token"]
     assert fixed["kv_cache_bytes"] >= plain["kv_cache_bytes"]
 
 
 def test_steps_that_ran_plainly_are_no_compiled_run() -> None:
-    model = build_model(compose_point("optimization=compile", TRACED))
-    model.generate_options["disable_compile"] = True
+    engine = build(compose_point("optimization=compile", TRACED))
+    assert engine.loaded.fixed_cache is not None
+    engine.loaded.fixed_cache.options["disable_compile"] = True
     with pytest.raises(NeverCompiled, match="of 5 steps of decoding, 0 ran compiled"):
-        settle(workload_of(model, "qwen25vl"))
+        settle(workload_of(engine, "qwen25vl"))
 
 
 def test_one_token_needs_no_step() -> None:
-    model = build_model(compose_point("optimization=compile", TRACED))
-    workload = workload_of(model, "qwen25vl")
+    workload = workload_of(build(compose_point("optimization=compile", TRACED)), "qwen25vl")
     workload.max_new_tokens = 1
-    rows = rows_of(workload, settle(workload))
+    settle(workload)
+    rows = rows_of(workload)
     assert rows["compiled_calls_per_token"].value is None
     assert rows["num_compilations"].value == 0
 
 
 def test_a_new_shape_is_counted() -> None:
-    model = build_model(compose_point("optimization=compile", TRACED))
-    workload = workload_of(model, "qwen25vl")
-    settled = settle(workload)
-    workload_of(model, "qwen25vl", batch_size=1).run(0)
-    assert rows_of(workload, settled)["num_recompilations"].value >= 1
+    engine = build(compose_point("optimization=compile", TRACED))
+    workload = workload_of(engine, "qwen25vl")
+    settle(workload)
+    workload_of(engine, "qwen25vl", batch_size=1).run(0)
+    assert rows_of(workload)["num_recompilations"].value >= 1
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, reason: str, *overrides: str) -> None:
@@ -177,7 +203,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, reason: str, *overrides: str) -> Non
     loading = "profiling.engines.transformers.optimizations.optimization.load_model"
     monkeypatch.setattr(loading, lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(Unsupported, match=reason):
-        build_model(compose_point(*overrides))
+        build(compose_point(*overrides))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.engines.transformers.optimizations.optimization import build_model, read_stack
+from profiling.engines.transformers.optimizations.optimization import read_stack
 from profiling.models.weights import CHECKPOINTS
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
+from tests.tiny_models import (
+    FAMILIES,
+    answer,
+    ask,
+    build,
+    encode,
+    first_logits,
+    load,
+    make_picture,
+)
 
 DTYPES = {
     "baseline": torch.float32,
@@ -25,7 +34,7 @@ SIDE = 120
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_weights_have_the_dtype_that_was_asked_for(family: str, name: str) -> None:
-    model = load(family, f"optimization={name}")
+    model = load(family, f"optimization={name}").model
     assert model.dtype == DTYPES[name]
     counts: dict[torch.dtype, int] = {}
     for parameter in model.network.parameters():
@@ -67,8 +76,8 @@ def test_the_baseline_takes_the_dtype_that_the_checkpoint_names(
     shutil.copytree(CHECKPOINTS / "tiny" / family, folder)
     load(family, "optimization=bf16").network.save_pretrained(folder)
     overrides = (f"model={family}", "weights=pretrained", f"model.checkpoint={folder}")
-    assert build_model(compose_point(*overrides)).dtype == torch.bfloat16
-    assert build_model(compose_point(*overrides, "optimization=fp32")).dtype == torch.float32
+    assert build(compose_point(*overrides)).model.dtype == torch.bfloat16
+    assert build(compose_point(*overrides, "optimization=fp32")).model.dtype == torch.float32
 
 
 def test_a_stack_is_built_in_its_order() -> None:
@@ -76,4 +85,4 @@ def test_a_stack_is_built_in_its_order() -> None:
     (only,) = read_stack(point.optimization_settings)
     assert type(only).__name__ == "Bf16"
     assert (only.kind, only.order) == ("dtype", 0)
-    assert build_model(point).dtype == torch.bfloat16
+    assert build(point).model.dtype == torch.bfloat16

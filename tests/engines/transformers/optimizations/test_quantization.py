@@ -9,14 +9,13 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from profiling.probes.variant import read_variant
 from torch import Tensor, nn
 
 from profiling.costs.counting import FlopCounter
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.engine import Loading
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.loading import LoadPlan, load_family, load_model
-from profiling.models.model import Model
 from profiling.models.quantization import Quantization, computes_in, quantize_in_place, split_layers
 from profiling.models.weights import locate
 from tests.composing import compose_point
@@ -25,6 +24,7 @@ from tests.tiny_models import (
     FAMILIES,
     answer,
     ask,
+    build,
     encode,
     first_logits,
     load,
@@ -45,11 +45,11 @@ def relative_error(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def asked_logits(model: Model, side: int, count: int) -> Tensor:
+def asked_logits(engine: TransformersEngine, side: int, count: int) -> Tensor:
     asked = [
-        ask(model, "what is it?", make_picture(90 + 20 * i, 120, seed=i)) for i in range(count)
+        ask(engine, "what is it?", make_picture(90 + 20 * i, 120, seed=i)) for i in range(count)
     ]
-    return first_logits(model, encode(model, asked, side), side)
+    return first_logits(engine, encode(engine, asked, side), side)
 
 
 def quantized_layers(network: nn.Module) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def quantized_layers(network: nn.Module) -> dict[str, Any]:
 
 
 @cache
-def with_weights_of(family: str, name: str) -> Model:
+def with_weights_of(family: str, name: str) -> TransformersEngine:
     """The plain model with dequantized weights, taken before a forward may pack them."""
-    plain = build_model(compose_point(f"model={family}"))
-    quantized = build_model(compose_point(f"model={family}", f"optimization={name}"))
+    plain = build(compose_point(f"model={family}"))
+    quantized = build(compose_point(f"model={family}", f"optimization={name}"))
     for path, layer in quantized_layers(quantized.network).items():
         dense = plain.network.get_submodule(path)
         dense.weight.data = dequantize(layer).to(dense.weight.dtype)
@@ -78,12 +78,13 @@ def dequantize(layer: Any) -> Tensor:
 @pytest.mark.parametrize("name", ["int4", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> None:
-    model = load(family, f"optimization={name}")
+    model = load(family, f"optimization={name}").model
     wanted, left_out = split_layers(model.family, Quantization(bits=int(name[-1])))
     assert sorted(quantized_layers(model.network)) == sorted(wanted)
     assert model.family.layout.parts.head in left_out
-    assert model.notes["quantized_share"] > 0.6
-    assert model.parameter_bytes() < 0.6 * load(family).parameter_bytes()
+    assert model.quantized is not None and model.quantized.share > 0.6
+    assert sorted(model.quantized.names) == sorted(wanted)
+    assert model.parameter_bytes() < 0.6 * load(family).model.parameter_bytes()
 
 
 @pytest.mark.parametrize("name", ["int4", "int8"])
@@ -97,9 +98,9 @@ def test_without_bf16_instructions_int4_computes_in_the_dtype_asked_for(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lack_bf16_instructions(monkeypatch)
-    model = build_model(compose_point(f"model={family}", "optimization=int4"))
+    engine = build(compose_point(f"model={family}", "optimization=int4"))
     assert computed_in("int4") == "float32"
-    check_logits(model, family, "int4", SIDES[0], 1)
+    check_logits(engine, family, "int4", SIDES[0], 1)
 
 
 @pytest.mark.slow
@@ -120,8 +121,8 @@ def computed_in(name: str) -> str:
     ).split()[-1]
 
 
-def check_logits(model: Model, family: str, name: str, side: int, count: int) -> None:
-    found = asked_logits(model, side, count)
+def check_logits(engine: TransformersEngine, family: str, name: str, side: int, count: int) -> None:
+    found = asked_logits(engine, side, count)
     assert relative_error(found, asked_logits(load(family), side, count)) < AGAINST_PLAIN[name]
     own = asked_logits(with_weights_of(family, name), side, count)
     assert relative_error(found, own) < AGAINST_OWN_WEIGHTS[computed_in(name)]
@@ -130,7 +131,7 @@ def check_logits(model: Model, family: str, name: str, side: int, count: int) ->
 @pytest.mark.parametrize("stack", ["[bf16,int4]", "[fp16,int4]", "[fp32,int8]", "[bf16,int8]"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_quantization_stacks_with_a_dtype(family: str, stack: str) -> None:
-    model = load(family, f"optimization={stack}")
+    model = load(family, f"optimization={stack}").model
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     assert model.dtype == dtypes[stack[1:5]]
     assert quantized_layers(model.network)
@@ -142,7 +143,7 @@ def test_quantization_stacks_with_a_dtype(family: str, stack: str) -> None:
 def test_made_in_memory_it_is_what_the_library_loads(name: str, bits: int) -> None:
     """How the network of weights=random is quantized."""
     loaded = load("llava", f"optimization={name}")
-    made = build_model(compose_point("model=llava"))
+    made = build(compose_point("model=llava"))
     quantized, _ = split_layers(made.family, Quantization(bits=bits))
     options = {"double": False} if bits == 4 else {"outlier_threshold": 6.0}
     quantize_in_place(made.network, quantized, Quantization(bits=bits, **options), torch.float32)
@@ -155,7 +156,7 @@ def test_arithmetic_is_in_the_dtype_of_the_checkpoint_where_none_is_asked_for() 
     assert {layer.compute_dtype for layer in quantized_layers(model.network).values()} == {
         torch.bfloat16
     }
-    plain = build_model(point)
+    plain = build(point)
     assert {layer.compute_dtype for layer in quantized_layers(plain.network).values()} == {
         torch.float32
     }
@@ -163,8 +164,9 @@ def test_arithmetic_is_in_the_dtype_of_the_checkpoint_where_none_is_asked_for() 
 
 def test_scales_of_scales_take_less_room() -> None:
     point = compose_point("model=llava", "optimization=int4", "optimization.int4.double=true")
-    double = build_model(point)
-    assert double.parameter_bytes() < load("llava", "optimization=int4").parameter_bytes()
+    double = build(point)
+    single = load("llava", "optimization=int4")
+    assert double.model.parameter_bytes() < single.model.parameter_bytes()
 
 
 def test_two_quantizations_are_a_wrong_configuration() -> None:
@@ -179,15 +181,15 @@ def test_a_missing_package_is_said_before_anything_is_loaded(
     monkeypatch.setattr(f"{where}.find_spec", lambda _: None)
     monkeypatch.setattr(f"{where}.load_model", lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(Unsupported, match=r"bitsandbytes is not installed: pip install -r"):
-        build_model(compose_point("optimization=int4"))
+        build(compose_point("optimization=int4"))
 
 
 @pytest.mark.parametrize("name", ["int4", "int8"])
 def test_products_of_quantized_layers_are_counted_as_dense_ones(name: str) -> None:
-    def count(model: Model) -> int:
-        inputs = encode(model, [ask(model, "what?", make_picture(90, 120))], 90)
+    def count(engine: TransformersEngine) -> int:
+        inputs = encode(engine, [ask(engine, "what?", make_picture(90, 120))], 90)
         with FlopCounter() as counter:
-            first_logits(model, inputs, 90)
+            first_logits(engine, inputs, 90)
         assert not counter.unknown
         return counter.flops
 
@@ -196,11 +198,14 @@ def test_products_of_quantized_layers_are_counted_as_dense_ones(name: str) -> No
 
 @pytest.mark.parametrize("name", ["int4", "int8"])
 def test_the_record_says_what_it_took(name: str) -> None:
-    model = load("fuyu", f"optimization={name}")
-    workload = make_workload(model, batch_size=1, max_new_tokens=2, count=1)
-    rows = {row.metric: row for row in read_variant(workload, None, load_peak_bytes=123)}
+    engine = load("fuyu", f"optimization={name}")
+    workload = make_workload(engine, batch_size=1, max_new_tokens=2, count=1)
+    loading = Loading(load_s=1.0, peak_bytes=123, peak_source="a test")
+    rows = {row.metric: row for row in engine.readings(workload, loading)}
+    made = engine.model.quantized
+    assert made is not None
     assert rows.keys() == {"make_s", "make_peak_bytes", "quantized_share"}
-    assert rows["make_s"].value == model.notes["make_s"] > 0
+    assert rows["make_s"].value == made.made_s > 0
     assert rows["make_peak_bytes"].value == 123
 
 

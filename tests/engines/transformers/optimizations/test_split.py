@@ -7,21 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.machine.cache import cache_root
 from profiling.models import loading
-from profiling.models.model import Model
 from profiling.models.weights import CHECKPOINTS, WeightsSource
 from profiling.parts.artifacts import make_once
 from profiling.points.point import Point
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, answer, ask, load, make_picture
+from tests.tiny_models import FAMILIES, answer, ask, build, load, make_picture
 
 
-def questions(model: Model) -> list:
+def questions(engine: TransformersEngine) -> list:
     return [
-        ask(model, "what is this thing over here?", make_picture(200, 100)),
-        ask(model, "who", make_picture(90, 140, seed=1)),
+        ask(engine, "what is this thing over here?", make_picture(200, 100)),
+        ask(engine, "who", make_picture(90, 140, seed=1)),
     ]
 
 
@@ -34,29 +33,29 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_split_answers_as_the_plain_model_does(family: str, name: str) -> None:
     plain = load(family, f"optimization={name}")
-    model = build_model(compose_point(f"model={family}", f"optimization=[{name},split]"))
-    assert model.dtype == plain.dtype
-    assert answer(model, questions(model), 120) == answer(plain, questions(plain), 120)
+    split = build(compose_point(f"model={family}", f"optimization=[{name},split]"))
+    assert split.model.dtype == plain.model.dtype
+    assert answer(split, questions(split), 120) == answer(plain, questions(plain), 120)
 
 
 @pytest.mark.parametrize("embedding", ["true", "false"])
 def test_what_it_cost_is_noted(embedding: str) -> None:
     chosen = f"optimization.split.embedding={embedding}"
-    model = build_model(compose_point("model=qwen25vl", "optimization=split", chosen))
+    cost = build(compose_point("model=qwen25vl", "optimization=split", chosen)).loaded.build
     stored = (CHECKPOINTS / "tiny" / "qwen25vl" / "model.safetensors").stat().st_size
-    assert model.notes["make_s"] > 0
-    assert model.notes["make_peak_bytes"] >= 0
-    assert stored * 0.99 < model.notes["artifact_bytes"] < stored * 1.01
+    assert cost.make_s is not None and cost.make_s > 0
+    assert cost.make_peak_bytes is not None and cost.make_peak_bytes >= 0
+    assert cost.artifact_bytes is not None and stored * 0.99 < cost.artifact_bytes < stored * 1.01
 
 
 def test_parts_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
     point = compose_point("model=llava", "optimization=split")
-    first = build_model(point)
+    first = build(point)
     made = {p: p.stat().st_mtime_ns for p in cache_root().rglob("*.safetensors")}
-    second = build_model(point)
+    second = build(point)
     assert made == {p: p.stat().st_mtime_ns for p in cache_root().rglob("*.safetensors")}
     assert len(made) == 2
-    assert first.notes == second.notes
+    assert first.loaded.build == second.loaded.build
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,7 +72,7 @@ def test_random_values_are_those_of_the_plain_model(
 
     monkeypatch.setattr(loading, "locate", small)
     plain, split = (
-        build_model(compose_point(f"model={family}", "weights=random", f"optimization={name}"))
+        build(compose_point(f"model={family}", "weights=random", f"optimization={name}")).model
         for name in ("fp32", "[fp32,split]")
     )
     expected = plain.network.state_dict()

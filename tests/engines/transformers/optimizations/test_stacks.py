@@ -8,11 +8,11 @@ from functools import cache
 import pytest
 import torch
 
-from profiling.engines.transformers.hooks import PhaseHooks
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.transformers.optimizations.optimization import Quantized, read_stack
+from profiling.engines.transformers.optimizations.vision_cache import VisionCache
 from profiling.graphs.check import distance
 from profiling.models.loading import LoadPlan, load_model
-from profiling.models.model import Model
 from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
@@ -22,6 +22,7 @@ from tests.tiny_models import (
     first_logits,
     load,
     make_workload,
+    wrap,
 )
 
 SIDE = 120
@@ -49,7 +50,7 @@ def forgetful() -> Iterator[None]:
 
 
 @cache
-def load_beside(family: str, name: str) -> Model:
+def load_beside(family: str, name: str) -> TransformersEngine:
     if not name.endswith("behind the vision part"):
         return load(family, f"optimization={name}")
     point = compose_point(f"model={family}", f"optimization={name.split()[0]}")
@@ -57,7 +58,8 @@ def load_beside(family: str, name: str) -> Model:
     assert isinstance(only, Quantized)
     parts = load(family).family.layout.parts
     whole = (parts.vision, *parts.projector)
-    return load_model(point, LoadPlan(dtype=None, quantization=only.quantization, whole=whole))
+    plan = LoadPlan(dtype=None, quantization=only.quantization, whole=whole)
+    return wrap(load_model(point, plan))
 
 
 @pytest.mark.parametrize("stack", BESIDE)
@@ -76,34 +78,37 @@ def check_stack(stack: str, family: str) -> None:
     name, limit, _ = BESIDE[stack]
     beside = load_beside(family, name)
     settings = [one for part in stack.split(",") for one in SETTINGS.get(part, ())]
-    model = load(family, f"optimization=[{stack}]", *settings)
-    model.start_afresh()
+    engine = load(family, f"optimization=[{stack}]", *settings)
+    if engine.loaded.fixed_cache is not None:
+        engine.loaded.fixed_cache.start_afresh(engine.network)
     asked = ask_unevenly(beside, 4)
     inputs = encode(beside, asked, SIDE)
-    right, found = (first_logits(one, inputs, SIDE) for one in (beside, model))
+    right, found = (first_logits(one, inputs, SIDE) for one in (beside, engine))
     assert distance(found, right)["relative_l2"] < limit
     expected = answer(beside, asked, SIDE)
     # The second time finds what the first has left: keys, compiled code, pictures.
-    assert [answer(model, asked, SIDE) for _ in range(2)] == [expected, expected]
-    check_each_is_there(model, stack)
-    check_phases(model)
+    assert [answer(engine, asked, SIDE) for _ in range(2)] == [expected, expected]
+    check_each_is_there(engine, stack)
+    check_phases(engine)
 
 
-def check_each_is_there(model: Model, stack: str) -> None:
+def check_each_is_there(engine: TransformersEngine, stack: str) -> None:
     names = stack.split(",")
-    vision = model.network.get_submodule(model.family.layout.parts.vision)
-    assert ("compile" in names) == bool(model.compilation and model.compilation.num_calls)
-    assert ("vision_cache" in names) == bool(model.picture_cache and model.picture_cache.hits)
-    assert bool({"compile", "static_cache"} & set(names)) == model.has_fixed_cache
-    assert bool({"int4", "int8"} & set(names)) == ("quantized_share" in model.notes)
-    assert bool({"split", "onnx_vision"} & set(names)) == ("artifact_bytes" in model.notes)
+    vision = engine.network.get_submodule(engine.family.layout.parts.vision)
+    fixed, build = engine.loaded.fixed_cache, engine.loaded.build
+    compiled = fixed.compilation if fixed is not None else None
+    assert ("compile" in names) == bool(compiled and compiled.num_calls)
+    hits = [one.cache.hits > 0 for one in engine.stack if isinstance(one, VisionCache)]
+    assert hits == ([True] if "vision_cache" in names else [])
+    assert bool({"compile", "static_cache"} & set(names)) == (fixed is not None)
+    assert bool({"int4", "int8"} & set(names)) == (engine.model.quantized is not None)
+    assert bool({"split", "onnx_vision"} & set(names)) == (build.artifact_bytes is not None)
     graphs = [one for one in vision.modules() if type(one).__name__ == "OnnxVision"]
     assert len(graphs) == ("onnx_vision" in names)
 
 
-def check_phases(model: Model) -> None:
-    workload = make_workload(model, batch_size=2, max_new_tokens=4, count=2)
-    with PhaseHooks(model) as hooks:
-        timing = workload.run_timed(0, hooks)
+def check_phases(engine: TransformersEngine) -> None:
+    workload = make_workload(engine, batch_size=2, max_new_tokens=4, count=2)
+    timing = workload.run_timed(0)
     assert timing.num_tokens == 4
     assert all(timing.phases_s[phase] > 0 for phase in ("vision", "prefill", "decode"))

@@ -11,31 +11,33 @@ from typing import Any
 
 import pytest
 import torch
-from profiling.probes.variant import read_variant, settle
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from profiling import PROJECT
+from profiling.costs.accounting import geometry_of
 from profiling.costs.counting import FlopCounter
 from profiling.costs.traffic import weight_sizes
 from profiling.costs.twin import count
-from profiling.engines.transformers.optimizations.optimization import build_model
+from profiling.engines.engine import Loading
+from profiling.engines.transformers.engine import TransformersEngine
+from profiling.engines.transformers.held_memory import read_weights
 from profiling.errors import Unsupported
 from profiling.machine.machine import package_versions
 from profiling.models.loading import load_family
-from profiling.models.model import Model
-from profiling.models.quantization import TORCHAO, Quantization, quantize_in_place, split_layers
+from profiling.models.quantization import Quantization, quantize_in_place, split_layers
+from profiling.models.quantizers import TORCHAO
 from profiling.models.weights import locate
 from profiling.points.point import Point
-from profiling.probes.flops import geometry_of
-from profiling.probes.memory import read_weights
 from tests.composing import compose_point
 from tests.tiny_models import (
     FAMILIES,
     answer,
     ask,
+    build,
     encode,
     first_logits,
+    generate,
     load,
     make_picture,
     make_workload,
@@ -61,13 +63,13 @@ def compose(family: str, name: str, stack: str | None = None, *more: str) -> Poi
     return compose_point(f"model={family}", *chosen(name, stack), *more)
 
 
-def load_few_bits(family: str, name: str, stack: str | None = None) -> Model:
+def load_few_bits(family: str, name: str, stack: str | None = None) -> TransformersEngine:
     return load(family, *chosen(name, stack))
 
 
-def wanted_layers(model: Model, name: str) -> list[str]:
+def wanted_layers(engine: TransformersEngine, name: str) -> list[str]:
     quantization = Quantization(bits=int(name[-1]), engine=TORCHAO)
-    return split_layers(model.family, quantization)[0]
+    return split_layers(engine.family, quantization)[0]
 
 
 def quantized_layers(network: nn.Module) -> dict[str, Any]:
@@ -82,11 +84,11 @@ def relative_error(one: Tensor, other: Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def logits_of(model: Model, side: int = SIDES[0], count: int = 1) -> Tensor:
+def logits_of(engine: TransformersEngine, side: int = SIDES[0], count: int = 1) -> Tensor:
     asked = [
-        ask(model, "what is it?", make_picture(90 + 20 * i, 120, seed=i)) for i in range(count)
+        ask(engine, "what is it?", make_picture(90 + 20 * i, 120, seed=i)) for i in range(count)
     ]
-    return first_logits(model, encode(model, asked, side), side)
+    return first_logits(engine, encode(engine, asked, side), side)
 
 
 def stand_for(layer: nn.Linear) -> Tensor:
@@ -98,9 +100,9 @@ def stand_for(layer: nn.Linear) -> Tensor:
 
 
 @cache
-def with_weights_of(family: str, name: str) -> Model:
+def with_weights_of(family: str, name: str) -> TransformersEngine:
     """The plain model, its weights replaced by what those in few bits stand for."""
-    plain = build_model(compose_point(f"model={family}"))
+    plain = build(compose_point(f"model={family}"))
     for path, layer in quantized_layers(load_few_bits(family, name).network).items():
         plain.network.get_submodule(path).weight.data = stand_for(layer)
     return plain
@@ -139,7 +141,8 @@ def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> N
     dense = dict(load(family).network.named_parameters())
     few = sum(dense[f"{path}.weight"].numel() for path in wanted)
     share = few / sum(values.numel() for values in dense.values())
-    assert model.notes["quantized_share"] == pytest.approx(share)
+    assert model.model.quantized is not None
+    assert model.model.quantized.share == pytest.approx(share)
     assert share > 0.6
 
 
@@ -160,12 +163,13 @@ def test_bytes_are_those_of_numbers_and_scales(family: str, name: str) -> None:
     stack = FAST[name]
     model = load_few_bits(family, name, stack)
     plain = load(family, f"optimization={'bf16' if 'bf16' in stack else 'baseline'}")
-    expected = plain.parameter_bytes()
+    expected = plain.model.parameter_bytes()
     for path in wanted_layers(model, name):
         dense = plain.network.get_submodule(path)
         expected += stored_bytes(dense, name) - dense.weight.nbytes
-    assert model.parameter_bytes() == expected
-    assert sum(row.value or 0 for row in read_weights(model)) == expected
+    assert model.model.parameter_bytes() == expected
+    held = read_weights(model.network, model.loaded.parts())
+    assert sum(row.value or 0 for row in held) == expected
     # What is moved in a step: parameters, a tied head once.
     buffers = {buffer.data_ptr(): buffer.nbytes for buffer in model.network.buffers()}
     assert sum(weight_sizes(model.network).values()) == expected - sum(buffers.values())
@@ -183,7 +187,7 @@ def stored_bytes(layer: nn.Linear, name: str) -> int:
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 def test_few_bits_stack_with_a_dtype(dtype: str, name: str) -> None:
-    model = load_few_bits("llava", name, f"[{dtype},{name}]")
+    model = load_few_bits("llava", name, f"[{dtype},{name}]").model
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     assert model.dtype == dtypes[dtype]
     assert {layer.weight.dtype for layer in quantized_layers(model.network).values()} == {
@@ -199,8 +203,9 @@ def test_what_moves_values_about_changes_no_answer(name: str, other: str) -> Non
     alone = load_few_bits("llava", name, f"[bf16,{name}]")
     stacked = load_few_bits("llava", name, f"[bf16,{name},{other}]")
     assert torch.equal(logits_of(stacked, count=2), logits_of(alone, count=2))
-    assert stacked.parameter_bytes() == alone.parameter_bytes()
-    assert stacked.notes["quantized_share"] == alone.notes["quantized_share"]
+    assert stacked.model.parameter_bytes() == alone.model.parameter_bytes()
+    assert stacked.model.quantized is not None and alone.model.quantized is not None
+    assert stacked.model.quantized.share == alone.model.quantized.share
 
 
 @pytest.mark.slow
@@ -216,11 +221,11 @@ def test_what_is_exported_is_not_quantized() -> None:
 def test_made_in_memory_it_is_what_the_library_loads(name: str) -> None:
     """How the network of weights=random gets its few bits."""
     loaded = load_few_bits("llava", name, f"[bf16,{name}]")
-    made = build_model(compose_point("model=llava", "optimization=bf16"))
+    made = build(compose_point("model=llava", "optimization=bf16"))
     quantization = Quantization(bits=int(name[-1]), engine=TORCHAO)
     quantize_in_place(made.network, wanted_layers(made, name), quantization, torch.bfloat16)
     assert torch.equal(logits_of(made, count=2), logits_of(loaded, count=2))
-    assert made.parameter_bytes() == loaded.parameter_bytes()
+    assert made.model.parameter_bytes() == loaded.model.parameter_bytes()
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -230,7 +235,7 @@ def test_a_generation_costs_what_the_dense_one_does(family: str, name: str) -> N
     workload = make_workload(model, batch_size=2, max_new_tokens=3, count=2)
     with FlopCounter() as counter:
         workload.run(0)
-    costs = count(model.family, geometry_of(workload))
+    costs = count(model.family, geometry_of(model.family, workload.encode(0), 3))
     assert not counter.unknown
     dense = sum(filter(None, costs.by_phase().values()))
     assert counter.flops / dense == pytest.approx(1.0, abs=1e-3)
@@ -261,17 +266,18 @@ def check_compiled(family: str, name: str, backend: str) -> None:
         make_workload(model, batch_size=2, max_new_tokens=4, count=4)
         for model in (
             load_few_bits(family, name, FAST[name]),
-            build_model(
+            build(
                 compose(
                     family, name, f"[{stack},compile]", f"optimization.compile.backend={backend}"
                 )
             ),
         )
     )
-    settled = settle(compiled)
+    compiled.engine.settle(compiled)
     for index in range(2):
-        assert torch.equal(compiled.run(index), plain.run(index))
-    rows = {row.metric: row.value for row in read_variant(compiled, settled, load_peak_bytes=0)}
+        assert torch.equal(generate(compiled, index), generate(plain, index))
+    loading = Loading(load_s=1.0, peak_bytes=0, peak_source="a test")
+    rows = {row.metric: row.value for row in compiled.engine.readings(compiled, loading)}
     assert rows["compiled_calls_per_token"] >= 1
     assert rows["num_recompilations"] == 0
 
@@ -304,7 +310,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, point: Point, reason: str) -> None:
     loading = "profiling.engines.transformers.optimizations.optimization.load_model"
     monkeypatch.setattr(loading, lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(Unsupported, match=reason):
-        build_model(point)
+        build(point)
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -340,7 +346,7 @@ def test_on_a_gpu_four_bits_are_packed_for_its_kernels() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_on_a_gpu_the_first_logits_stay_near_the_plain_ones(family: str, name: str) -> None:
     stack = f"[bf16,{name}]"
-    few = build_model(replace(compose(family, name, stack), device="cuda:0"))
+    few = build(replace(compose(family, name, stack), device="cuda:0"))
     plain = compose_point(f"model={family}", "optimization=bf16")
-    plain_model = build_model(replace(plain, device="cuda:0"))
+    plain_model = build(replace(plain, device="cuda:0"))
     assert relative_error(logits_of(few), logits_of(plain_model)) < AGAINST_PLAIN[name]
