@@ -7,7 +7,7 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -84,7 +84,7 @@ class NoiseGate:
     """A context around a measurement; afterwards `noisy` and `reason` say whether to trust it.
 
     `cpu_bound` says that the CPU does all the work: then wall time without CPU time is time in
-    which another process had the core.
+    which another process had the core. The CPU time of the processes `pids` counts as this one's.
     """
 
     def __init__(
@@ -93,12 +93,14 @@ class NoiseGate:
         limits: NoiseLimits,
         board: Board | None,
         cpu_bound: bool,
+        pids: Sequence[int] = (),
         proc: Path = PROC,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.limits = limits
         self.board = board
         self.cpu_bound = cpu_bound
+        self.pids = [pid for pid in pids if pid != os.getpid()]
         self.proc = proc
         self.now_s = now_s
         self.log = BoardLog()
@@ -133,10 +135,11 @@ class NoiseGate:
 
     def _snapshot(self) -> Snapshot:
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        others_s = sum(read_process_s(self.proc, pid) for pid in self.pids)
         return Snapshot(
             wall_s=self.now_s(),
-            process_s=time.process_time(),
-            cpu=read_cpu_times(self.proc),
+            process_s=time.process_time() + others_s,
+            cpu=read_cpu_times(self.proc, others_s=others_s),
             queued_s=read_queued_s(self.proc),
             load=os.getloadavg()[0],
             pressure_s=read_pressure_s(self.proc),
@@ -244,7 +247,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def read_cpu_times(proc: Path) -> CpuTimes | None:
+def read_cpu_times(proc: Path, *, others_s: float = 0.0) -> CpuTimes | None:
     """Times of all cores together; None where the system is not Linux."""
     try:
         line = (proc / "stat").read_text(encoding="ascii").splitlines()[0]
@@ -260,8 +263,20 @@ def read_cpu_times(proc: Path) -> CpuTimes | None:
         total_s=total / per_s,
         busy_s=(total - idle - steal) / per_s,
         steal_s=steal / per_s,
-        own_s=own.user + own.system + own.children_user + own.children_system,
+        own_s=own.user + own.system + own.children_user + own.children_system + others_s,
     )
+
+
+def read_process_s(proc: Path, pid: int) -> float:
+    """CPU seconds of a process so far; 0 where there is none."""
+    try:
+        text = (proc / str(pid) / "stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    # The name of the program stands in brackets and may hold blanks.
+    fields = text.rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def read_pressure_s(proc: Path) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -60,13 +60,18 @@ class EnergyProbe(EnergySettings):
     def measure(self, workload: Workload) -> Iterator[Reading]:
         footprint = workload.engine.footprint()
         if not footprint.on_cpu and footprint.gpu_uuid is None:
-            yield from measure_nothing(ELSEWHERE)
-            yield unavailable("energy_estimate_j", ELSEWHERE)
+            reason = footprint.shared or ELSEWHERE
+            yield from measure_nothing(reason)
+            yield unavailable("energy_estimate_j", reason)
             return
+        for found in self._read(workload, footprint.gpu_uuid):
+            yield _marked(found, footprint.shared)
+
+    def _read(self, workload: Workload, gpu_uuid: str | None) -> Iterator[Reading]:
         sample_s = self.power_sample_s
-        with self.open_instruments(footprint.gpu_uuid, power_sample_s=sample_s) as instruments:
+        with self.open_instruments(gpu_uuid, power_sample_s=sample_s) as instruments:
             yield from self._measured(workload, instruments)
-        yield from self._estimated(workload, footprint.gpu_uuid)
+        yield from self._estimated(workload, gpu_uuid)
 
     def _measured(self, workload: Workload, instruments: Instruments) -> Iterator[Reading]:
         for component, reason in instruments.missing.items():
@@ -94,6 +99,13 @@ class EnergyProbe(EnergySettings):
             yield unavailable("energy_estimate_j", str(reason))
             return
         yield from _estimate_readings(modelled, samples)
+
+
+def _marked(reading: Reading, shared: str | None) -> Reading:
+    """Joules with the reason why they are not the engine's alone, where there is one."""
+    if shared is None or reading.value is None or reading.unit != "J":
+        return reading
+    return replace(reading, source=f"{reading.source}; {shared}")
 
 
 def _fill(workload: Workload, *, at_least_s: float, time: Time) -> int:

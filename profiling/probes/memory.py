@@ -48,7 +48,8 @@ class MemoryProbe:
                 batches.run()
             workload.engine.synchronize()
             gpu.read()
-        found = (_headline(cpu, gpu), *_resident(cpu), *gpu.readings())
+        missing = footprint.shared or NOT_HERE
+        found = (_headline(cpu, gpu, missing), *_resident(cpu, missing), *gpu.readings())
         yield from _add_to_sources(found, f"highest of {passes} of {len(batches)} batches")
         yield from workload.engine.memory_readings(workload)
 
@@ -66,20 +67,20 @@ def _proc(pid: int) -> Path:
     return SELF if pid == os.getpid() else Path("/proc") / str(pid)
 
 
-def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu) -> Reading:
+def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu, missing: str) -> Reading:
     total = partial(reading, metric="peak_memory_bytes", status=MEASURED)
     if isinstance(gpu, GpuPeak):
         return total(value=gpu.peak_bytes, source=gpu.source)
     if not cpu:
-        return unavailable("peak_memory_bytes", NOT_HERE)
+        return unavailable("peak_memory_bytes", missing)
     return total(value=sum(watch.peak_bytes for watch in cpu), source=_source(cpu))
 
 
-def _resident(cpu: Sequence[PeakWatch]) -> Iterator[Reading]:
+def _resident(cpu: Sequence[PeakWatch], missing: str) -> Iterator[Reading]:
     """Resident memory of the engine's processes together."""
     if not cpu:
         for metric in _CPU_METRICS:
-            yield unavailable(metric, NOT_HERE)
+            yield unavailable(metric, missing)
         return
     peak = sum(watch.peak_bytes for watch in cpu)
     above = "above resident memory with the model loaded, before the passes"
@@ -109,7 +110,7 @@ def _source(cpu: Sequence[PeakWatch]) -> str:
 def watch_gpu(footprint: Footprint) -> GpuPeak | NoGpu:
     if footprint.accelerator is not None:
         return GpuPeak(accelerator=footprint.accelerator)
-    return NoGpu(ON_CPU if footprint.on_cpu else NOT_HERE)
+    return NoGpu(ON_CPU if footprint.on_cpu else footprint.shared or NOT_HERE)
 
 
 class NoGpu:

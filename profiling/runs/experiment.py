@@ -91,7 +91,11 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
     readings = list(engine.answered())
     # A last batch that was not full has shapes of its own, and what it left serves full ones too.
     engine.settle(workload)
-    readings += [*_describe(loaded), *_mean_counts(answers), *_judge(point, samples, answers)]
+    readings += [
+        *_describe(loaded),
+        *_mean_counts(answers, engine),
+        *_judge(point, samples, answers),
+    ]
     noise: list[str] = []
     for name, settings in point.profiler["probes"].items():
         notify(f"measuring {name}")
@@ -138,7 +142,9 @@ def _gate(point: Point, engine: Engine, *, timed: bool) -> Iterator[NoiseGate | 
     limits = NoiseLimits(**point.profiler["noise"])
     footprint = engine.footprint()
     with board_of(footprint.gpu_uuid) as board:
-        gate = NoiseGate(limits=limits, board=board, cpu_bound=footprint.on_cpu)
+        gate = NoiseGate(
+            limits=limits, board=board, cpu_bound=footprint.on_cpu, pids=footprint.pids
+        )
         with gate:
             yield gate
 
@@ -153,13 +159,8 @@ class NoGate:
 
 
 def _describe(loaded: Loaded) -> Iterator[Reading]:
-    loading, model_bytes = loaded.loading, loaded.engine.footprint().model_bytes
-    yield reading(
-        metric="load_s",
-        value=loading.load_s,
-        status=MEASURED,
-        source="perf_counter around loading, when this process loaded the model",
-    )
+    model_bytes = loaded.engine.footprint().model_bytes
+    yield from _describe_loading(loaded)
     if model_bytes is None:
         yield unavailable("model_bytes", "the engine does not show its weights")
     else:
@@ -169,6 +170,20 @@ def _describe(loaded: Loaded) -> Iterator[Reading]:
             status=DERIVED,
             source="parameters and buffers, shared ones once",
         )
+
+
+def _describe_loading(loaded: Loaded) -> Iterator[Reading]:
+    loading, not_loaded = loaded.loading, loaded.engine.not_loaded
+    if not_loaded is not None:
+        yield unavailable("load_s", not_loaded)
+        yield unavailable("load_peak_bytes", not_loaded)
+        return
+    yield reading(
+        metric="load_s",
+        value=loading.load_s,
+        status=MEASURED,
+        source="perf_counter around loading, when this process loaded the model",
+    )
     yield reading(
         metric="load_peak_bytes",
         value=loading.peak_bytes,
@@ -227,7 +242,8 @@ def _teach(
     return [None if ref is None else nll for ref, nll in zip(chosen, nlls, strict=True)]
 
 
-def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
+def _mean_counts(answers: Sequence[dict[str, Any]], engine: Engine) -> Iterator[Reading]:
+    status, source = engine.counted
     for metric in _COUNTS:
         values = [line[metric] for line in answers if line[metric] is not None]
         if not values:
@@ -237,8 +253,8 @@ def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
         yield reading(
             metric=metric,
             value=sum(values) / len(values),
-            status=DERIVED,
-            source="counted in the tensors of every sample, mean per sample",
+            status=status,
+            source=source,
         )
 
 
