@@ -24,7 +24,7 @@ from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.trace import Clock, HostClock, Trace
 from profiling.errors import Unsupported
 from profiling.points.point import Point
-from profiling.records import ESTIMATED, Reading, unavailable
+from profiling.records import ESTIMATED, Reading, reading, unavailable
 from profiling.samples.samples import Sample, read_picture
 
 CLOCK = "perf_counter_ns at the client, when the tokens arrive"
@@ -254,12 +254,10 @@ class EndpointEngine(Engine):
         effect = check_pictures(ask, question, pictures)
         if effect is None:
             reason = "all samples have one picture: there is no other to compare its answer with"
-            return unavailable("run", "picture_effect", "1", reason)
-        return Reading(
-            phase="run",
+            return unavailable("picture_effect", reason)
+        return reading(
             metric="picture_effect",
             value=effect.share,
-            unit="1",
             status=ESTIMATED,
             source=effect.describe(),
         )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from profiling.engines.endpoint.answer import Answer
 from profiling.engines.endpoint.chat import NOT_EXACT, ExactLength
 from profiling.engines.endpoint.server import Server
-from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, reading, unavailable
 
 COUNTED = "counted by the server (usage), mean per sample"
 NOT_COUNTED = (
@@ -76,7 +75,7 @@ class Observed:
     def _cached_share(self) -> Reading:
         if self.cached_tokens is None or not self.prompt_tokens:
             reason = "the server does not tell how many tokens of a prompt came from its cache"
-            return unavailable("run", "cached_prompt_share", "1", reason)
+            return unavailable("cached_prompt_share", reason)
         return _number(
             "cached_prompt_share",
             self.cached_tokens / self.prompt_tokens,
@@ -86,7 +85,7 @@ class Observed:
 
     def _exact_share(self, exact: ExactLength | None) -> Reading:
         if not self.exact_wanted:
-            return unavailable("run", "exact_length_share", "1", "no answer of exact length timed")
+            return unavailable("exact_length_share", "no answer of exact length timed")
         share = self.exact_reached / self.exact_wanted
         how = NOT_EXACT if exact is None else f"asked for by {exact.name}"
         if share < 1:
@@ -107,7 +106,7 @@ class Observed:
     def _streams(self) -> Reading:
         if not self.streams:
             reason = "requests were sent one at a time"
-            return unavailable("run", "streams_at_once", "1", reason)
+            return unavailable("streams_at_once", reason)
         return _number(
             "streams_at_once",
             sum(self.streams) / len(self.streams),
@@ -132,7 +131,7 @@ def _streamed_at_once(answers: Sequence[Answer]) -> Iterator[float]:
 def _identified(server: Server) -> Reading:
     if server.name is None:
         reason = "the server answers none of the requests by which known servers name themselves"
-        return unavailable("run", "server_identified", "1", reason)
+        return unavailable("server_identified", reason)
     version = server.version or "(version not told)"
     listed = f"; lists {', '.join(server.models[:5])}" if server.models else ""
     return _number("server_identified", 1, f"{server.name} {version}{listed}", MEASURED)
@@ -140,15 +139,12 @@ def _identified(server: Server) -> Reading:
 
 def _prefix_caching(server: Server, kept_out: str | None) -> Reading:
     if server.prefix_caching is None:
-        return unavailable("run", "prefix_caching", "1", server.prefix_caching_source)
+        return unavailable("prefix_caching", server.prefix_caching_source)
     source = server.prefix_caching_source
     if server.prefix_caching:
         source += f"; {kept_out}" if kept_out else "; later passes over the samples may profit"
     return _number("prefix_caching", int(server.prefix_caching), source, MEASURED)
 
 
-_number_of = partial(Reading, phase="run", unit="1")
-
-
 def _number(metric: str, value: float, source: str, status: str) -> Reading:
-    return _number_of(metric=metric, value=value, source=source, status=status)
+    return reading(metric=metric, value=value, source=source, status=status)
