@@ -465,11 +465,11 @@ BREAKAGES: dict[str, Callable[[Path], None]] = {
     "-1e999": lambda folder: _put(folder, "run.json", _summary("-1e999")),
     "readings missing": lambda folder: (folder / "readings.csv").unlink(),
     "readings empty": lambda folder: _put(folder, "readings.csv", b""),
-    "readings cut in mid-line": lambda folder: _cut(folder, "readings.csv"),
+    "readings cut inside a line": lambda folder: _cut(folder, "readings.csv"),
     "readings cut in the header": lambda folder: _put(folder, "readings.csv", b"phase,met"),
     "readings of another shape": lambda folder: _put(folder, "readings.csv", b"a,b\n1,2\n"),
     "answers missing": lambda folder: (folder / "answers.jsonl").unlink(),
-    "answers cut in mid-line": lambda folder: _cut(folder, "answers.jsonl"),
+    "answers cut inside a line": lambda folder: _cut(folder, "answers.jsonl"),
 }
 
 
