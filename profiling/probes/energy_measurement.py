@@ -14,7 +14,7 @@ from profiling.machine.clock import Time
 from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
-from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, reading, unavailable
 from profiling.statistics.means import Estimate, estimate_mean, subtract
 
 # Of readings that see only a part of the time, no more is believed than this share.
@@ -101,7 +101,7 @@ class Series:
 
 def measure_nothing(reason: str) -> Iterator[Reading]:
     for metric in ("energy_j", "energy_ci_low_j", "energy_ci_high_j", "energy_net_j"):
-        yield unavailable("total", metric, "J", reason)
+        yield unavailable(metric, reason)
     for metric in PHASE_METRICS:
         yield unavailable(metric.split("_")[0], metric, "J", reason)
 
@@ -291,24 +291,22 @@ class Measurement:
             f"{self.headline.source}, gross, mean of {len(series.windows)} windows of "
             f"{series.window_s:.3g} s{self._describe_cycle(self.whole)}"
         )
-        reading = partial(Reading, phase="total", unit="J", status=MEASURED, source=source)
+        row = partial(reading, status=MEASURED, source=source)
         for number, joules in enumerate(series.per_sample_j(self.headline.component)):
-            yield reading(metric="energy_j", value=joules, repeat=number)
-        yield reading(metric="energy_j", value=total.value)
-        yield reading(metric="energy_ci_low_j", value=total.interval.low)
-        yield reading(metric="energy_ci_high_j", value=total.interval.high)
+            yield row(metric="energy_j", value=joules, repeat=number)
+        yield row(metric="energy_j", value=total.value)
+        yield row(metric="energy_ci_low_j", value=total.interval.low)
+        yield row(metric="energy_ci_high_j", value=total.interval.high)
 
     def _component_joules(self, counter: Counter, series: Series) -> Reading:
         metric = f"energy_{counter.component}_j"
         try:
             estimate = self._trusted(series, counter)
         except CannotMeasure as reason:
-            return unavailable("run", metric, "J", str(reason))
-        return Reading(
-            phase="run",
+            return unavailable(metric, str(reason))
+        return reading(
             metric=metric,
             value=estimate.value,
-            unit="J",
             status=MEASURED,
             source=f"{counter.source}, gross",
         )
@@ -324,18 +322,16 @@ class Measurement:
         updates = self._updates(series)
         estimate = series.estimate(name, updates)
         figures = {
-            "relative_uncertainty": (_relative_uncertainty(estimate), "1"),
-            "window_s": (series.window_s, "s"),
-            "windows": (len(series.windows), "1"),
-            "idle_before_w": (before_w[name], "W"),
-            "idle_after_w": (after_w[name], "W"),
+            "relative_uncertainty": _relative_uncertainty(estimate),
+            "window_s": series.window_s,
+            "windows": len(series.windows),
+            "idle_before_w": before_w[name],
+            "idle_after_w": after_w[name],
         }
-        for ending, (value, unit) in figures.items():
-            yield Reading(
-                phase="run",
+        for ending, value in figures.items():
+            yield reading(
                 metric=f"energy_{name}_{ending}",
                 value=value,
-                unit=unit,
                 status=MEASURED,
                 source=counter.source,
             )
@@ -347,10 +343,16 @@ class Measurement:
         status, source = MEASURED, self.headline.source
         if isinstance(self.headline, PowerIntegral):
             status, source = ESTIMATED, "the longest time that boards leave between two readings"
-        reading = partial(Reading, phase="run", status=status, source=source)
+        row = partial(reading, status=status, source=source)
         name = f"energy_{self.headline.component}"
-        yield reading(metric=f"{name}_update_period_s", value=self.period_s, unit="s")
-        yield reading(metric=f"{name}_updates", value=updates, unit="1")
+        yield row(
+            metric=f"{name}_update_period_s",
+            value=self.period_s,
+        )
+        yield row(
+            metric=f"{name}_updates",
+            value=updates,
+        )
 
     def _net(
         self,
@@ -363,15 +365,13 @@ class Measurement:
         idle_w = (before + after) / 2
         if self.throttling:
             reason = f"the board slowed itself down: {', '.join(sorted(self.throttling))}"
-            return unavailable("total", "energy_net_j", "J", reason)
+            return unavailable("energy_net_j", reason)
         if abs(after - before) > self.settings.max_idle_drift * idle_w:
             reason = f"idle power drifted from {before:.3g} W to {after:.3g} W"
-            return unavailable("total", "energy_net_j", "J", reason)
-        return Reading(
-            phase="total",
+            return unavailable("energy_net_j", reason)
+        return reading(
             metric="energy_net_j",
             value=total.value - idle_w * series.sample_s,
-            unit="J",
             status=DERIVED,
             source=f"gross less {idle_w:.3g} W idle with the model resident",
         )
@@ -420,11 +420,9 @@ class Measurement:
 
 def _phase(phase: str, estimate: Estimate, status: str, source: str) -> Reading:
     interval = estimate.interval
-    return Reading(
-        phase=phase,
+    return reading(
         metric=f"{phase}_energy_j",
         value=estimate.value,
-        unit="J",
         status=status,
         source=f"{source}; 95% interval {interval.low:.4g} to {interval.high:.4g} J",
     )
