@@ -35,6 +35,7 @@ from profiling.selfcheck.memory import SimulatedAllocator
 from profiling.selfcheck.simulated import FakeNvml, PhasedLoad, RaplTree, World
 from profiling.statistics.intervals import CONFIDENCE
 from tests.composing import PROJECT
+from tests.engines.endpoint.recorded import from_a_server
 from tests.tiny_models import build, compose_point, make_workload
 from tests.tiny_models import load as load_tiny
 
@@ -129,6 +130,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Reading]:
             *cross_checked(),
             *made_otherwise(),
             *on_a_simulated_gpu(folder / "powercap"),
+            *from_a_server(),
         ]
     return readings
 

@@ -36,6 +36,7 @@ from profiling.selfcheck import (
 from profiling.selfcheck import memory as memory_check
 from profiling.selfcheck.__main__ import QUICK, list_checks, main, report
 from profiling.selfcheck.finding import CANNOT, OFF, OK, Finding, cannot, compare, judge, perform
+from profiling.selfcheck.simulated import PhasedLoad
 from profiling.selfcheck.tiny import compose, default_family
 from profiling.statistics.intervals import Interval
 from profiling.statistics.medians import bound_median
@@ -341,7 +342,13 @@ def test_joules_of_the_window_before_are_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_samples_that_are_miscounted_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Window, "per_sample_j", lambda self, name: self.joules[name])
+    measure = Meter.measure_window
+
+    def count_passes(self: Meter, *args: Any, **options: Any) -> Window:
+        window = measure(self, *args, **options)
+        return replace(window, samples=window.samples // PhasedLoad.batch_size)
+
+    monkeypatch.setattr(Meter, "measure_window", count_passes)
     off = broken(energy.check_phases(SETTINGS["energy"]))
     assert off == {f"energy by phase: {p}_energy_j" for p in ("vision", "prefill", "decode")}
 

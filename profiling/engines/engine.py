@@ -16,7 +16,7 @@ from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import Clock, Trace
 from profiling.errors import Unsupported
 from profiling.points.point import Point
-from profiling.records import Reading
+from profiling.records import DERIVED, Reading
 from profiling.samples.samples import Sample
 
 
@@ -97,6 +97,10 @@ class Engine(ABC):
     blind: Mapping[str, str]
     # Whether the answers mean anything: values that were stored, not drawn at random.
     has_values: bool
+    # Why nothing is loaded, where another process has the model.
+    not_loaded: str | None = None
+    # The status of the token counts of samples, and how they are counted.
+    counted: tuple[str, str] = (DERIVED, "counted in the tensors of every sample, mean per sample")
 
     @classmethod  # noqa: B027
     def prepare_process(cls, point: Point) -> None:

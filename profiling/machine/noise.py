@@ -7,7 +7,7 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from statistics import median
 from types import TracebackType
 from typing import Protocol, Self
 
-from profiling.records import MEASURED, Reading
+from profiling.records import MEASURED, Reading, reading
 
 PROC = Path("/proc")
 
@@ -84,7 +84,7 @@ class NoiseGate:
     """A context around a measurement; afterwards `noisy` and `reason` say whether to trust it.
 
     `cpu_bound` says that the CPU does all the work: then wall time without CPU time is time in
-    which another process had the core.
+    which another process had the core. The CPU time of the processes `pids` counts as this one's.
     """
 
     def __init__(
@@ -93,12 +93,14 @@ class NoiseGate:
         limits: NoiseLimits,
         board: Board | None,
         cpu_bound: bool,
+        pids: Sequence[int] = (),
         proc: Path = PROC,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.limits = limits
         self.board = board
         self.cpu_bound = cpu_bound
+        self.pids = [pid for pid in pids if pid != os.getpid()]
         self.proc = proc
         self.now_s = now_s
         self.log = BoardLog()
@@ -133,10 +135,11 @@ class NoiseGate:
 
     def _snapshot(self) -> Snapshot:
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        others_s = sum(read_process_s(self.proc, pid) for pid in self.pids)
         return Snapshot(
             wall_s=self.now_s(),
-            process_s=time.process_time(),
-            cpu=read_cpu_times(self.proc),
+            process_s=time.process_time() + others_s,
+            cpu=read_cpu_times(self.proc, others_s=others_s),
             queued_s=read_queued_s(self.proc),
             load=os.getloadavg()[0],
             pressure_s=read_pressure_s(self.proc),
@@ -185,19 +188,13 @@ class NoiseGate:
             yield f"{self.log.processes} processes on the GPU"
 
     def readings(self) -> Iterator[Reading]:
-        reading = partial(
-            Reading, phase="run", status=MEASURED, source="kernel counters before and after"
-        )
+        source = "kernel counters before and after"
         for name, value in self.figures.items():
-            yield reading(metric=f"noise_{name}", value=value, unit=_unit(name))
+            yield reading(f"noise_{name}", value=value, status=MEASURED, source=source)
         if self.log.clocks_hz:
-            clock = partial(reading, unit="Hz", source="NVML while measuring")
+            clock = partial(reading, status=MEASURED, source="NVML while measuring")
             yield clock(metric="noise_gpu_clock_hz", value=median(self.log.clocks_hz))
             yield clock(metric="noise_gpu_clock_min_hz", value=min(self.log.clocks_hz))
-
-
-def _unit(name: str) -> str:
-    return "1/s" if name.endswith("_per_s") else "1"
 
 
 def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
@@ -250,7 +247,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def read_cpu_times(proc: Path) -> CpuTimes | None:
+def read_cpu_times(proc: Path, *, others_s: float = 0.0) -> CpuTimes | None:
     """Times of all cores together; None where the system is not Linux."""
     try:
         line = (proc / "stat").read_text(encoding="ascii").splitlines()[0]
@@ -266,8 +263,20 @@ def read_cpu_times(proc: Path) -> CpuTimes | None:
         total_s=total / per_s,
         busy_s=(total - idle - steal) / per_s,
         steal_s=steal / per_s,
-        own_s=own.user + own.system + own.children_user + own.children_system,
+        own_s=own.user + own.system + own.children_user + own.children_system + others_s,
     )
+
+
+def read_process_s(proc: Path, pid: int) -> float:
+    """CPU seconds of a process so far; 0 where there is none."""
+    try:
+        text = (proc / str(pid) / "stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    # The name of the program stands in brackets and may hold blanks.
+    fields = text.rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def read_pressure_s(proc: Path) -> float | None:

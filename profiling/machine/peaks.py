@@ -20,7 +20,7 @@ from profiling.machine.data_sheets import find_data_sheet
 from profiling.machine.machine import describe_machine, gpu_uuid
 from profiling.machine.noise import NoiseGate, NoiseLimits
 from profiling.machine.nvml import board_of
-from profiling.records import DERIVED, MEASURED, Reading
+from profiling.records import DERIVED, MEASURED, Reading, reading
 
 # Rows, inputs and outputs of a linear layer. Squares, and layers with few rows: the matrix units of
 # a processor need 128 rows or more to be at full speed.
@@ -51,17 +51,15 @@ class Peaks:
     copy_bytes: int
 
     def readings(self) -> Iterator[Reading]:
-        reading = partial(Reading, phase="run", status=MEASURED)
-        yield reading(
+        row = partial(reading, status=MEASURED)
+        yield row(
             metric="peak_flops_per_s",
             value=self.flops_per_s,
-            unit="FLOP/s",
             source=f"fastest product of a linear layer, {self._describe_product()}",
         )
-        yield reading(
+        yield row(
             metric="peak_bytes_per_s",
             value=self.bytes_per_s,
-            unit="bytes/s",
             source=f"fastest copy of {self.copy_bytes} bytes, both ways, on {self.device_name}",
         )
         yield from self._sheet_readings()
@@ -75,11 +73,17 @@ class Peaks:
         sheet = find_data_sheet(self.device_name)
         if sheet is None:
             return
-        reading = partial(Reading, phase="run", status=DERIVED, source=sheet.document)
+        row = partial(reading, status=DERIVED, source=sheet.document)
         if self.dtype in sheet.flops_per_s:
             flops = sheet.flops_per_s[self.dtype]
-            yield reading(metric="peak_flops_per_s_data_sheet", value=flops, unit="FLOP/s")
-        yield reading(metric="peak_bytes_per_s_data_sheet", value=sheet.bytes_per_s, unit="bytes/s")
+            yield row(
+                metric="peak_flops_per_s_data_sheet",
+                value=flops,
+            )
+        yield row(
+            metric="peak_bytes_per_s_data_sheet",
+            value=sheet.bytes_per_s,
+        )
 
 
 # The roofline

@@ -28,12 +28,13 @@ from profiling.metrics.memory import MEMORY
 from profiling.metrics.noise import NOISE
 from profiling.metrics.roofline import ROOFLINE
 from profiling.metrics.run import THE_RUN
+from profiling.metrics.server import SERVER
 from profiling.metrics.tokens import TOKENS
 from profiling.metrics.variant import VARIANT
 
 GROUPS = (
     *(THE_RUN, LATENCY, ENERGY, FLOPS, ROOFLINE, MEMORY, VARIANT),
-    *(QUALITY, COMPARISON, TOKENS, NOISE),
+    *(QUALITY, COMPARISON, TOKENS, SERVER, NOISE),
 )
 # Imported when a name is not found: its files declare metrics of their own.
 _DECLARING_ROOM = "profiling.quality"

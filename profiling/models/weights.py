@@ -164,6 +164,12 @@ def _digest_folder(folder: Path) -> str:
 
 def describe_weights(point: Point) -> str:
     """One line that says what the weights of a run are."""
+    url, name = (point.engine_settings.get(key) for key in ("url", "model"))
+    if url is not None:
+        return (
+            f"the weights are those that the server at {url} calls {name}; model={point.model} and"
+            f" weights={point.weights} only say what they are taken for"
+        )
     if point.weights == "tiny":
         millions = count_parameters(CHECKPOINTS / "tiny" / point.model) / 1e6
         return (

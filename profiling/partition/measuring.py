@@ -18,7 +18,7 @@ from profiling.partition.outcomes import Outcome
 from profiling.points.point import Point
 from profiling.probes.latency import LatencyProbe
 from profiling.probes.memory import MemoryProbe
-from profiling.records import MEASURED, Reading
+from profiling.records import MEASURED, Reading, reading
 from profiling.samples.samples import Sample
 
 _PROFILER = PROJECT / "conf" / "profiler" / "quick.yaml"
@@ -72,11 +72,9 @@ def _settings() -> dict[str, Any]:
 
 
 def _load_peak(peak: PeakWatch) -> Reading:
-    return Reading(
-        phase="run",
+    return reading(
         metric="load_peak_bytes",
         value=peak.peak_bytes - peak.before_bytes,
-        unit="bytes",
         status=MEASURED,
         source=f"{peak.source}; above resident memory before loading",
     )

@@ -27,7 +27,7 @@ from profiling.parts.artifacts import (
     write_json,
 )
 from profiling.parts.cutting import INDEX, file_of
-from profiling.records import MEASURED, Reading
+from profiling.records import MEASURED, Reading, reading
 
 _ROOM = PROJECT / "profiling"
 _VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
@@ -162,8 +162,8 @@ def run_standalone(task: Task) -> Outcome:
     source = "both scripts once, the start of Python and of the libraries in it"
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     readings = (
-        _once("latency_s", vision_s + language_s, "s", source),
-        _once("cpu_memory_peak_bytes", peak, "bytes", "the larger of the two processes"),
+        _once("latency_s", vision_s + language_s, source),
+        _once("cpu_memory_peak_bytes", peak, "the larger of the two processes"),
     )
     return Outcome(
         mode="save_standalone",
@@ -175,10 +175,8 @@ def run_standalone(task: Task) -> Outcome:
     )
 
 
-def _once(metric: str, value: float, unit: str, source: str) -> Reading:
-    return Reading(
-        phase="total", metric=metric, value=value, unit=unit, status=MEASURED, source=source
-    )
+def _once(metric: str, value: float, source: str) -> Reading:
+    return reading(metric=metric, value=value, status=MEASURED, source=source)
 
 
 class ScriptFailed(RuntimeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -25,7 +25,7 @@ from profiling.probes.energy_measurement import (
     measure_nothing,
 )
 from profiling.probes.instruments import Instruments, open_instruments
-from profiling.records import ESTIMATED, Reading, unavailable
+from profiling.records import ESTIMATED, Reading, reading, unavailable
 
 ELSEWHERE = "the engine runs on no device of this machine"
 
@@ -60,17 +60,22 @@ class EnergyProbe(EnergySettings):
     def measure(self, workload: Workload) -> Iterator[Reading]:
         footprint = workload.engine.footprint()
         if not footprint.on_cpu and footprint.gpu_uuid is None:
-            yield from measure_nothing(ELSEWHERE)
-            yield unavailable("total", "energy_estimate_j", "J", ELSEWHERE)
+            reason = footprint.shared or ELSEWHERE
+            yield from measure_nothing(reason)
+            yield unavailable("energy_estimate_j", reason)
             return
+        for found in self._read(workload, footprint.gpu_uuid):
+            yield _marked(found, footprint.shared)
+
+    def _read(self, workload: Workload, gpu_uuid: str | None) -> Iterator[Reading]:
         sample_s = self.power_sample_s
-        with self.open_instruments(footprint.gpu_uuid, power_sample_s=sample_s) as instruments:
+        with self.open_instruments(gpu_uuid, power_sample_s=sample_s) as instruments:
             yield from self._measured(workload, instruments)
-        yield from self._estimated(workload, footprint.gpu_uuid)
+        yield from self._estimated(workload, gpu_uuid)
 
     def _measured(self, workload: Workload, instruments: Instruments) -> Iterator[Reading]:
         for component, reason in instruments.missing.items():
-            yield unavailable("run", f"energy_{component}_j", "J", reason)
+            yield unavailable(f"energy_{component}_j", reason)
         try:
             session = Measurement(settings=self, instruments=instruments, workload=workload)
         except CannotMeasure as reason:
@@ -80,7 +85,7 @@ class EnergyProbe(EnergySettings):
 
     def _estimated(self, workload: Workload, gpu_uuid: str | None) -> Iterator[Reading]:
         if not CodeCarbonEstimate.is_installed():
-            yield unavailable("total", "energy_estimate_j", "J", MISSING)
+            yield unavailable("energy_estimate_j", MISSING)
             return
         samples = 0
 
@@ -91,9 +96,16 @@ class EnergyProbe(EnergySettings):
         try:
             modelled = self.estimator(gpu_uuid).measure(fill)
         except NoEstimate as reason:
-            yield unavailable("total", "energy_estimate_j", "J", str(reason))
+            yield unavailable("energy_estimate_j", str(reason))
             return
         yield from _estimate_readings(modelled, samples)
+
+
+def _marked(reading: Reading, shared: str | None) -> Reading:
+    """Joules with the reason why they are not the engine's alone, where there is one."""
+    if shared is None or reading.value is None or reading.unit != "J":
+        return reading
+    return replace(reading, source=f"{reading.source}; {shared}")
 
 
 def _fill(workload: Workload, *, at_least_s: float, time: Time) -> int:
@@ -107,12 +119,12 @@ def _fill(workload: Workload, *, at_least_s: float, time: Time) -> int:
 
 
 def _estimate_readings(modelled: ModelledEnergy, samples: int) -> Iterator[Reading]:
-    reading = partial(Reading, unit="J", status=ESTIMATED, source=modelled.source)
+    row = partial(reading, status=ESTIMATED, source=modelled.source)
     parts = {"cpu": modelled.cpu_j, "ram": modelled.ram_j, "gpu": modelled.gpu_j}
-    yield reading(phase="total", metric="energy_estimate_j", value=modelled.total_j / samples)
+    yield row(metric="energy_estimate_j", value=modelled.total_j / samples)
     for part, joules in parts.items():
         if joules is not None:
-            yield reading(phase="run", metric=f"energy_estimate_{part}_j", value=joules / samples)
+            yield row(metric=f"energy_estimate_{part}_j", value=joules / samples)
 
 
 PROBE = EnergyProbe

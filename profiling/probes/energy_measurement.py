@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 
 from profiling.engines.workload import Rotation, Workload
 from profiling.errors import ConfigError, Unsupported
+from profiling.machine.clock import Time
 from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
-from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, reading, unavailable
 from profiling.statistics.means import Estimate, estimate_mean, subtract
 
 # Of readings that see only a part of the time, no more is believed than this share.
@@ -62,15 +64,26 @@ class Series:
         return [window.per_sample_j(component) for window in self.windows]
 
     def estimate(self, component: str, updates: float) -> Estimate:
-        """Mean over windows; what they may all have wrong alike is added to their spread.
+        """Joules over samples; what all windows may have wrong alike is added to their spread.
 
         That is the error of one step of the counter, and what the counter itself is in doubt of,
         anywhere between the bounds of which it may be off.
         """
-        mean = estimate_mean(self.per_sample_j(component))
+        mean = estimate_mean(self._deviating_j(component))
         step = abs(mean.value) / (updates * math.sqrt(12 * len(self.windows)))
         doubt = self._doubt_j(component) / math.sqrt(3)
         return replace(mean, standard_error=math.hypot(mean.standard_error, step, doubt))
+
+    def _deviating_j(self, component: str) -> list[float]:
+        """All joules over all samples, for each window with what it deviates from that.
+
+        A window of dear passes holds fewer of them: the mean of the windows' own quotients would
+        give these too much weight.
+        """
+        joules = [window.joules[component] for window in self.windows]
+        samples = [window.samples for window in self.windows]
+        ratio, usual = sum(joules) / sum(samples), sum(samples) / len(samples)
+        return [ratio + (j - ratio * n) / usual for j, n in zip(joules, samples, strict=True)]
 
     def _doubt_j(self, component: str) -> float:
         samples = sum(window.samples for window in self.windows)
@@ -88,7 +101,7 @@ class Series:
 
 def measure_nothing(reason: str) -> Iterator[Reading]:
     for metric in ("energy_j", "energy_ci_low_j", "energy_ci_high_j", "energy_net_j"):
-        yield unavailable("total", metric, "J", reason)
+        yield unavailable(metric, reason)
     for metric in PHASE_METRICS:
         yield unavailable(metric.split("_")[0], metric, "J", reason)
 
@@ -109,12 +122,13 @@ class Measurement:
         self.headline = instruments.counters[headline]
         self.left_s = settings.max_total_s
         # What cannot fit however fast the counter is, is refused before anything runs.
-        self._afford(kinds=1, window_s=settings.min_window_s, idle_s=settings.idle_s)
+        least_s = settings.min_window_s
+        self._require(self._too_long(kinds=1, window_s=least_s, idle_s=settings.idle_s))
         self.period_s = self._find_period()
         least_s = settings.min_updates * self.period_s
         self.window_s = max(settings.min_window_s, least_s * self._updates_for_one)
         self.idle_s = max(settings.idle_s, least_s)
-        self._check(self._whole(None), kinds=1, idle_s=self.idle_s)
+        self.whole = self._fit(self._whole(None), kinds=1, idle_s=self.idle_s)
         self.meter = Meter(
             counters=instruments.ordered(),
             period_s=self.period_s,
@@ -144,28 +158,58 @@ class Measurement:
             f"{self.headline.source} did not move within {self.settings.period_timeout_s:g} s"
         )
 
-    def _check(self, work: Work, *, kinds: int, idle_s: float) -> None:
-        """Whether windows of this work fit into the time left and between two wraps."""
-        started_s = self.time.now_s()
-        work.run()
-        pass_s = self.time.now_s() - started_s
-        self._afford(kinds=kinds, window_s=max(self.window_s, pass_s), idle_s=idle_s)
-        # The last pass of a window begins before its end and runs on behind it.
-        if self.window_s + pass_s > self.headline.longest_window_s:
-            raise CannotMeasure(
-                f"a window of {self.window_s + pass_s:.3g} s may hold more than one wrap of "
-                f"{self.headline.source}"
-            )
+    def _fit(self, work: Work, *, kinds: int, idle_s: float) -> Work:
+        """The work in windows of whole cycles where these fit, and of any passes where they do not.
 
-    def _afford(self, *, kinds: int, window_s: float, idle_s: float) -> None:
+        Windows have to fit into the time left and between two wraps of the counter.
+        """
+        longest_s = (self.left_s - self._idles_s(idle_s)) / (kinds * self.settings.windows)
+        passes, spent_s = self._time_passes(work, at_most_s=longest_s)
+        if 1 < work.cycle == passes:
+            whole_s = math.ceil(self.window_s / spent_s) * spent_s
+            if whole_s <= longest_s and self._may_wrap(spent_s) is None:
+                return work
+        pass_s = spent_s / passes
+        window_s = max(self.window_s, pass_s)
+        self._require(self._too_long(kinds=kinds, window_s=window_s, idle_s=idle_s))
+        self._require(self._may_wrap(pass_s))
+        return replace(work, cycle=1)
+
+    def _time_passes(self, work: Work, *, at_most_s: float) -> tuple[int, float]:
+        """A cycle of passes, or as much of one as a window could hold, and the seconds it took."""
+        started_s, passes, spent_s = self.time.now_s(), 0, 0.0
+        while passes == 0 or (passes < work.cycle and spent_s <= at_most_s):
+            work.run()
+            passes += 1
+            spent_s = self.time.now_s() - started_s
+        return passes, spent_s
+
+    def _idles_s(self, idle_s: float) -> float:
+        return 2 * (self.settings.settle_s + idle_s) if idle_s else 0.0
+
+    def _too_long(self, *, kinds: int, window_s: float, idle_s: float) -> str | None:
         settings = self.settings
-        idles_s = 2 * (settings.settle_s + idle_s) if idle_s else 0.0
-        if kinds * settings.windows * window_s + idles_s > self.left_s:
-            raise CannotMeasure(
-                f"{settings.windows} windows of {window_s:.3g} s each (at least "
-                f"{settings.min_updates} counter updates and {settings.min_window_s:g} s) do not "
-                f"fit into the {self.left_s:.3g} s left of max_total_s={settings.max_total_s:g}"
-            )
+        if kinds * settings.windows * window_s + self._idles_s(idle_s) <= self.left_s:
+            return None
+        return (
+            f"{settings.windows} windows of {window_s:.3g} s each (at least "
+            f"{settings.min_updates} counter updates and {settings.min_window_s:g} s) do not "
+            f"fit into the {self.left_s:.3g} s left of max_total_s={settings.max_total_s:g}"
+        )
+
+    def _may_wrap(self, last_s: float) -> str | None:
+        """Of a window whose last passes begin before its end and run on behind it."""
+        longest_s = self.window_s + last_s
+        if longest_s <= self.headline.longest_window_s:
+            return None
+        return (
+            f"a window of {longest_s:.3g} s may hold more than one wrap of {self.headline.source}"
+        )
+
+    @staticmethod
+    def _require(refusal: str | None) -> None:
+        if refusal is not None:
+            raise CannotMeasure(refusal)
 
     # Work
 
@@ -176,7 +220,14 @@ class Measurement:
             batches.run(max_new_tokens=max_new_tokens)
             self.workload.engine.synchronize()
 
-        return Work(run=run, samples=self.workload.batch_size)
+        return Work(run=run, samples=self.workload.batch_size, cycle=len(batches))
+
+    def _describe_cycle(self, work: Work) -> str:
+        batches = len(self.workload.batches)
+        if batches == 1:
+            return ""
+        share = "whole cycles" if work.cycle == batches else "a part of a cycle"
+        return f", each of {share} of {batches} batches"
 
     # Windows
 
@@ -202,7 +253,7 @@ class Measurement:
         started_s = self.time.now_s()
         before_w = self._measure_idle()
         idle_w = before_w[self.headline.component]
-        series = self._measure(self._whole(None), idle_w)
+        series = self._measure(self.whole, idle_w)
         after_w = self._measure_idle()
         self.left_s -= self.time.now_s() - started_s
         for counter in self.meter.counters:
@@ -238,26 +289,24 @@ class Measurement:
     def _headline(self, series: Series, total: Estimate) -> Iterator[Reading]:
         source = (
             f"{self.headline.source}, gross, mean of {len(series.windows)} windows of "
-            f"{series.window_s:.3g} s"
+            f"{series.window_s:.3g} s{self._describe_cycle(self.whole)}"
         )
-        reading = partial(Reading, phase="total", unit="J", status=MEASURED, source=source)
+        row = partial(reading, status=MEASURED, source=source)
         for number, joules in enumerate(series.per_sample_j(self.headline.component)):
-            yield reading(metric="energy_j", value=joules, repeat=number)
-        yield reading(metric="energy_j", value=total.value)
-        yield reading(metric="energy_ci_low_j", value=total.interval.low)
-        yield reading(metric="energy_ci_high_j", value=total.interval.high)
+            yield row(metric="energy_j", value=joules, repeat=number)
+        yield row(metric="energy_j", value=total.value)
+        yield row(metric="energy_ci_low_j", value=total.interval.low)
+        yield row(metric="energy_ci_high_j", value=total.interval.high)
 
     def _component_joules(self, counter: Counter, series: Series) -> Reading:
         metric = f"energy_{counter.component}_j"
         try:
             estimate = self._trusted(series, counter)
         except CannotMeasure as reason:
-            return unavailable("run", metric, "J", str(reason))
-        return Reading(
-            phase="run",
+            return unavailable(metric, str(reason))
+        return reading(
             metric=metric,
             value=estimate.value,
-            unit="J",
             status=MEASURED,
             source=f"{counter.source}, gross",
         )
@@ -273,18 +322,16 @@ class Measurement:
         updates = self._updates(series)
         estimate = series.estimate(name, updates)
         figures = {
-            "relative_uncertainty": (_relative_uncertainty(estimate), "1"),
-            "window_s": (series.window_s, "s"),
-            "windows": (len(series.windows), "1"),
-            "idle_before_w": (before_w[name], "W"),
-            "idle_after_w": (after_w[name], "W"),
+            "relative_uncertainty": _relative_uncertainty(estimate),
+            "window_s": series.window_s,
+            "windows": len(series.windows),
+            "idle_before_w": before_w[name],
+            "idle_after_w": after_w[name],
         }
-        for ending, (value, unit) in figures.items():
-            yield Reading(
-                phase="run",
+        for ending, value in figures.items():
+            yield reading(
                 metric=f"energy_{name}_{ending}",
                 value=value,
-                unit=unit,
                 status=MEASURED,
                 source=counter.source,
             )
@@ -296,10 +343,16 @@ class Measurement:
         status, source = MEASURED, self.headline.source
         if isinstance(self.headline, PowerIntegral):
             status, source = ESTIMATED, "the longest time that boards leave between two readings"
-        reading = partial(Reading, phase="run", status=status, source=source)
+        row = partial(reading, status=status, source=source)
         name = f"energy_{self.headline.component}"
-        yield reading(metric=f"{name}_update_period_s", value=self.period_s, unit="s")
-        yield reading(metric=f"{name}_updates", value=updates, unit="1")
+        yield row(
+            metric=f"{name}_update_period_s",
+            value=self.period_s,
+        )
+        yield row(
+            metric=f"{name}_updates",
+            value=updates,
+        )
 
     def _net(
         self,
@@ -312,15 +365,13 @@ class Measurement:
         idle_w = (before + after) / 2
         if self.throttling:
             reason = f"the board slowed itself down: {', '.join(sorted(self.throttling))}"
-            return unavailable("total", "energy_net_j", "J", reason)
+            return unavailable("energy_net_j", reason)
         if abs(after - before) > self.settings.max_idle_drift * idle_w:
             reason = f"idle power drifted from {before:.3g} W to {after:.3g} W"
-            return unavailable("total", "energy_net_j", "J", reason)
-        return Reading(
-            phase="total",
+            return unavailable("energy_net_j", reason)
+        return reading(
             metric="energy_net_j",
             value=total.value - idle_w * series.sample_s,
-            unit="J",
             status=DERIVED,
             source=f"gross less {idle_w:.3g} W idle with the model resident",
         )
@@ -329,13 +380,16 @@ class Measurement:
 
     def _phases(self, total: Estimate, idle_w: float) -> Iterator[Reading]:
         try:
-            vision, first = self._measure_phases(idle_w)
+            vision, first, kept = self._measure_phases(idle_w)
         except CannotMeasure as reason:
             for metric in PHASE_METRICS:
                 yield unavailable(metric.split("_")[0], metric, "J", str(reason))
             return
         source = self.headline.source
-        yield _phase("vision", vision, MEASURED, f"{source}, vision part alone, its inputs kept")
+        batches = len(self.workload.batches)
+        of_batches = f" of {kept} of {batches} batches" if batches > 1 else ""
+        alone = f"vision part alone, its inputs{of_batches} kept"
+        yield _phase("vision", vision, MEASURED, f"{source}, {alone}")
         yield _phase(
             "prefill",
             subtract(first, vision),
@@ -349,22 +403,26 @@ class Measurement:
             f"{source}: whole passes less passes of one new token",
         )
 
-    def _measure_phases(self, idle_w: float) -> tuple[Estimate, Estimate]:
+    def _measure_phases(self, idle_w: float) -> tuple[Estimate, Estimate, int]:
+        """Vision alone, passes of one token, and of how many batches the vision part was kept."""
         if not self.settings.phases:
             raise CannotMeasure("not asked for: energy.phases is false in this profiler")
-        self._check(self._whole(1), kinds=2, idle_s=0.0)
-        vision = self._measure(vision_work(self.workload), idle_w)
-        first = self._measure(self._whole(1), idle_w)
-        return self._trusted(vision, self.headline), self._trusted(first, self.headline)
+        first = self._fit(self._whole(1), kinds=2, idle_s=0.0)
+        # Whole cycles of the vision part take less than those of passes that hold it.
+        fits = first.cycle == len(self.workload.batches)
+        at_most_s = math.inf if fits else self.settings.min_window_s
+        alone = vision_work(self.workload, at_most_s=at_most_s, time=self.time)
+        fitted = alone if fits else replace(alone, cycle=1)
+        vision, passes = self._measure(fitted, idle_w), self._measure(first, idle_w)
+        headline = self.headline
+        return self._trusted(vision, headline), self._trusted(passes, headline), alone.cycle
 
 
 def _phase(phase: str, estimate: Estimate, status: str, source: str) -> Reading:
     interval = estimate.interval
-    return Reading(
-        phase=phase,
+    return reading(
         metric=f"{phase}_energy_j",
         value=estimate.value,
-        unit="J",
         status=status,
         source=f"{source}; 95% interval {interval.low:.4g} to {interval.high:.4g} J",
     )
@@ -377,10 +435,25 @@ def _relative_uncertainty(estimate: Estimate) -> float:
     return (estimate.interval.high - estimate.interval.low) / 2 / abs(estimate.value)
 
 
-def vision_work(workload: Workload) -> Work:
-    """The vision part alone, again and again on the inputs that one pass gave it."""
-    try:
-        repeat = workload.engine.replay("vision", lambda: workload.run(0, max_new_tokens=1))
-    except Unsupported as reason:
-        raise CannotMeasure(str(reason)) from None
-    return Work(run=repeat, samples=workload.batch_size)
+def vision_work(workload: Workload, *, at_most_s: float, time: Time) -> Work:
+    """The vision part alone, on the inputs that it gets in a pass of each batch.
+
+    These passes may take so long together: of more batches than that, a fair sample is kept.
+    """
+    batches, started_s = Rotation(workload), time.now_s()
+    replays: list[Callable[[], None]] = []
+    while not replays or (len(replays) < len(batches) and time.now_s() - started_s < at_most_s):
+        one_token = partial(workload.run, batches.next_batch(), max_new_tokens=1)
+        try:
+            replays.append(workload.engine.replay("vision", one_token))
+        except Unsupported as reason:
+            raise CannotMeasure(str(reason)) from None
+    turns = cycle(enumerate(replays))
+
+    def run() -> None:
+        position, replay = next(turns)
+        if position == 0:
+            workload.engine.begin_pass()
+        replay()
+
+    return Work(run=run, samples=workload.batch_size, cycle=len(replays))

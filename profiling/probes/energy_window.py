@@ -42,10 +42,14 @@ class Doubtful(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a window is filled with: whole passes, each of so many samples."""
+    """What a window is filled with: whole passes, each of so many samples.
+
+    Passes may differ from one to the next; a window ends after a multiple of `cycle` passes.
+    """
 
     run: Callable[[], None]
     samples: int
+    cycle: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ class Meter:
         passes, begun_s, worked_s = Passes(), self.time.now_s(), 0.0
         stretch_s = for_s / (PAUSES + 1) if self.shifts else for_s
         pause_at_s = stretch_s
-        while passes.count == 0 or worked_s < for_s:
+        while passes.count == 0 or worked_s < for_s or passes.count % work.cycle:
             if worked_s >= pause_at_s:
                 usual_s = worked_s / passes.count
                 self._pause(passes, chance.random() * min(self.period_s, usual_s))

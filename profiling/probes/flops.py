@@ -8,7 +8,7 @@ from profiling.costs.phase_costs import PhaseCosts, PhaseCount
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
-from profiling.records import DERIVED, Reading, unavailable
+from profiling.records import DERIVED, Reading, reading, unavailable
 
 TOLERANCES = {"analytic": 0.001, "fvcore": 0.02}
 _ABSENT = {
@@ -31,9 +31,9 @@ class FlopsProbe:
                 workload.encode(0), length=workload.max_new_tokens, cross_check=self.cross_check
             )
         except Unsupported as reason:
-            yield unavailable("total", "flops", "FLOP", str(reason))
+            yield unavailable("flops", str(reason))
             for phase in COUNTED_PHASES:
-                yield unavailable(phase, f"flops_{phase}", "FLOP", str(reason))
+                yield unavailable(f"flops_{phase}", str(reason))
             return
         yield from read_costs(costs)
 
@@ -63,28 +63,26 @@ def _headlines(costs: PhaseCosts) -> Iterator[Reading]:
     if costs.uncounted:
         problems.append(f"no formula for {', '.join(sorted(costs.uncounted))}")
     total = None if problems else sum(count.counted or 0 for count in costs.counts)
-    yield _headline(costs, "total", "flops", total, "; ".join(problems))
+    yield _headline(costs, "flops", total, "; ".join(problems))
     for count in costs.counts:
         reason = wrong[count.phase] or _ABSENT.get(count.phase, "")
         if costs.uncounted:
             reason = problems[-1]
         value = None if costs.uncounted or wrong[count.phase] else count.counted
-        yield _headline(costs, count.phase, f"flops_{count.phase}", value, reason)
+        yield _headline(costs, f"flops_{count.phase}", value, reason)
 
 
-def _headline(
-    costs: PhaseCosts, phase: str, metric: str, value: int | None, reason: str
-) -> Reading:
+def _headline(costs: PhaseCosts, metric: str, value: int | None, reason: str) -> Reading:
     if value is None:
-        return unavailable(phase, metric, "FLOP", reason)
+        return unavailable(metric, reason)
     within = f"within {TOLERANCES['analytic']:.1%} of {costs.cross_sources['analytic']}"
-    return _flops(phase, metric, value, f"{costs.source}, {within}")
+    return _flops(metric, value, f"{costs.source}, {within}")
 
 
 def _steps(costs: PhaseCosts) -> Iterator[Reading]:
     """The steps of decoding that were counted by themselves."""
     for step, flops in costs.steps.items():
-        yield _flops("decode", "flops_step", flops, costs.source, step)
+        yield _flops("flops_step", flops, costs.source, step)
 
 
 def _others(costs: PhaseCosts) -> Iterator[Reading]:
@@ -92,17 +90,15 @@ def _others(costs: PhaseCosts) -> Iterator[Reading]:
         for method, source in costs.cross_sources.items():
             value, metric = getattr(count, method), f"flops_{count.phase}_{method}"
             if isinstance(value, str):
-                yield unavailable(count.phase, metric, "FLOP", value)
+                yield unavailable(metric, value)
             elif value is not None:
-                yield _flops(count.phase, metric, value, source)
+                yield _flops(metric, value, source)
 
 
-def _flops(phase: str, metric: str, value: int, source: str, repeat: int | None = None) -> Reading:
-    return Reading(
-        phase=phase,
+def _flops(metric: str, value: int, source: str, repeat: int | None = None) -> Reading:
+    return reading(
         metric=metric,
         value=value,
-        unit="FLOP",
         status=DERIVED,
         source=source,
         repeat=repeat,

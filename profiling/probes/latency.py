@@ -14,6 +14,7 @@ from profiling.statistics.drift import describe_drift, find_drift
 from profiling.statistics.stopping import Repeats, Settling
 from profiling.statistics.summaries import Summary, describe_interval, summarize
 
+_ONE_TOKEN = "a generation of one token has no time between tokens"
 _WARMUP = {
     "settled": "until the medians settled",
     "cap": "until the medians settled, cut off at the cap",
@@ -114,13 +115,10 @@ def _aggregate(timings: list[Timing], workload: Workload, source: str) -> Iterat
             continue
         values = [timing.phases_s[phase] for timing in timings]
         yield _median(phase, f"{phase}_s", values, source)
-    yield _median("total", "ttft_s", [t.ttft_s for t in timings if t.ttft_s is not None], source)
+    first = [t.ttft_s for t in timings if t.ttft_s is not None]
+    yield from _bounded_median("total", "ttft", first, source)
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
-    if steps:
-        yield _median("decode", "tpot_s", steps, source)
-    else:
-        reason = "a generation of one token has no time between tokens"
-        yield unavailable("decode", "tpot_s", "s", reason)
+    yield from _bounded_median("decode", "tpot", steps, source)
     median_s = plain.median(timing.latency_s for timing in timings)
     yield from _rates(median_s, timings[0].num_tokens, workload.batch_size)
 
@@ -143,6 +141,23 @@ def _spread(whole: Summary, source: str) -> Iterator[Reading]:
         else:
             what = describe_interval(whole) if name in ("low", "high") else f"{name} of repeats"
             yield _measured("total", metric, value, "s", f"{what}; {source}")
+
+
+def _bounded_median(phase: str, name: str, values: list[float], source: str) -> Iterator[Reading]:
+    """A median with its interval."""
+    if not values:
+        for metric in (f"{name}_s", f"{name}_ci_low_s", f"{name}_ci_high_s"):
+            yield unavailable(phase, metric, "s", _ONE_TOKEN)
+        return
+    yield _median(phase, f"{name}_s", values, source)
+    summary = summarize(values)
+    for end in ("low", "high"):
+        metric, value = f"{name}_ci_{end}_s", getattr(summary, end)
+        if value is None:
+            yield unavailable(phase, metric, "s", summary.missing[end])
+        else:
+            what = f"{describe_interval(summary)}; {source}"
+            yield _measured(phase, metric, value, "s", what)
 
 
 def _rates(latency_s: float, num_tokens: float, batch_size: int) -> Iterator[Reading]:

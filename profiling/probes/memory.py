@@ -13,7 +13,7 @@ from profiling.engines.engine import Accelerator, Footprint
 from profiling.engines.workload import Rotation, Workload
 from profiling.machine.peak_watch import PeakWatch
 from profiling.machine.resident import SELF
-from profiling.records import MEASURED, Reading, unavailable
+from profiling.records import MEASURED, Reading, reading, unavailable
 
 ON_CPU = "the run is on the CPU"
 NOT_HERE = "the engine runs in no process of this machine that is known"
@@ -48,7 +48,8 @@ class MemoryProbe:
                 batches.run()
             workload.engine.synchronize()
             gpu.read()
-        found = (_headline(cpu, gpu), *_resident(cpu), *gpu.readings())
+        missing = footprint.shared or NOT_HERE
+        found = (_headline(cpu, gpu, missing), *_resident(cpu, missing), *gpu.readings())
         yield from _add_to_sources(found, f"highest of {passes} of {len(batches)} batches")
         yield from workload.engine.memory_readings(workload)
 
@@ -58,43 +59,40 @@ class MemoryProbe:
 
 
 def _add_to_sources(readings: Iterable[Reading], what: str) -> Iterator[Reading]:
-    for reading in readings:
-        is_known = reading.value is not None
-        yield replace(reading, source=f"{reading.source}; {what}") if is_known else reading
+    for row in readings:
+        yield row if row.value is None else replace(row, source=f"{row.source}; {what}")
 
 
 def _proc(pid: int) -> Path:
     return SELF if pid == os.getpid() else Path("/proc") / str(pid)
 
 
-def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu) -> Reading:
-    total = partial(
-        Reading, phase="total", metric="peak_memory_bytes", unit="bytes", status=MEASURED
-    )
+def _headline(cpu: Sequence[PeakWatch], gpu: GpuPeak | NoGpu, missing: str) -> Reading:
+    total = partial(reading, metric="peak_memory_bytes", status=MEASURED)
     if isinstance(gpu, GpuPeak):
         return total(value=gpu.peak_bytes, source=gpu.source)
     if not cpu:
-        return unavailable("total", "peak_memory_bytes", "bytes", NOT_HERE)
+        return unavailable("peak_memory_bytes", missing)
     return total(value=sum(watch.peak_bytes for watch in cpu), source=_source(cpu))
 
 
-def _resident(cpu: Sequence[PeakWatch]) -> Iterator[Reading]:
+def _resident(cpu: Sequence[PeakWatch], missing: str) -> Iterator[Reading]:
     """Resident memory of the engine's processes together."""
     if not cpu:
         for metric in _CPU_METRICS:
-            yield unavailable("total", metric, "bytes", NOT_HERE)
+            yield unavailable(metric, missing)
         return
     peak = sum(watch.peak_bytes for watch in cpu)
     above = "above resident memory with the model loaded, before the passes"
     sampled = f"highest of samples of resident memory every {cpu[0].sample_interval_s:g} s"
-    reading = partial(Reading, phase="total", unit="bytes", status=MEASURED)
-    yield reading(metric="cpu_memory_peak_bytes", value=peak, source=_source(cpu))
-    yield reading(
+    row = partial(reading, status=MEASURED)
+    yield row(metric="cpu_memory_peak_bytes", value=peak, source=_source(cpu))
+    yield row(
         metric="cpu_memory_delta_bytes",
         value=peak - sum(watch.before_bytes for watch in cpu),
         source=f"{_source(cpu)}; {above}",
     )
-    yield reading(
+    yield row(
         metric="cpu_memory_sampled_peak_bytes",
         value=sum(watch.sampled_peak_bytes for watch in cpu),
         source=sampled,
@@ -112,7 +110,7 @@ def _source(cpu: Sequence[PeakWatch]) -> str:
 def watch_gpu(footprint: Footprint) -> GpuPeak | NoGpu:
     if footprint.accelerator is not None:
         return GpuPeak(accelerator=footprint.accelerator)
-    return NoGpu(ON_CPU if footprint.on_cpu else NOT_HERE)
+    return NoGpu(ON_CPU if footprint.on_cpu else footprint.shared or NOT_HERE)
 
 
 class NoGpu:
@@ -126,8 +124,8 @@ class NoGpu:
     def read(self) -> None: ...
 
     def readings(self) -> Iterator[Reading]:
-        yield unavailable("total", "gpu_memory_peak_bytes", "bytes", self._reason)
-        yield unavailable("total", "gpu_memory_delta_bytes", "bytes", self._reason)
+        yield unavailable("gpu_memory_peak_bytes", self._reason)
+        yield unavailable("gpu_memory_delta_bytes", self._reason)
 
 
 class GpuPeak:
@@ -147,14 +145,14 @@ class GpuPeak:
         self.reserved_bytes = self.accelerator.peak_reserved_bytes()
 
     def readings(self) -> Iterator[Reading]:
-        reading = partial(Reading, phase="total", unit="bytes", status=MEASURED)
-        yield reading(metric="gpu_memory_peak_bytes", value=self.peak_bytes, source=self.source)
-        yield reading(
+        row = partial(reading, status=MEASURED)
+        yield row(metric="gpu_memory_peak_bytes", value=self.peak_bytes, source=self.source)
+        yield row(
             metric="gpu_memory_delta_bytes",
             value=self.peak_bytes - self.before_bytes,
             source=f"{self.source}; above what was allocated with the model loaded",
         )
-        yield reading(
+        yield row(
             metric="gpu_memory_reserved_peak_bytes",
             value=self.reserved_bytes,
             source=self.accelerator.reserved_source,

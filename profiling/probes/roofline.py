@@ -13,7 +13,7 @@ from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
 from profiling.machine.noise import NoiseLimits
 from profiling.machine.peaks import NoPeaks, Peaks, Placement, cache_folder, find_peaks
-from profiling.records import DERIVED, Reading, unavailable
+from profiling.records import DERIVED, Reading, reading, unavailable
 
 _UNKNOWN = "needs the phase's time, its FLOPs and the size of its weights"
 
@@ -77,15 +77,15 @@ Timed = tuple[float, float, float]
 def _pair(
     phase: str, readings: Sequence[Reading], costs: Mapping[int, PhaseCosts]
 ) -> Iterator[Timed]:
-    for reading in readings:
-        if reading.metric != "latency_s" or reading.phase != phase or reading.batch is None:
+    for row in readings:
+        if row.metric != "latency_s" or row.phase != phase or row.batch is None:
             continue
-        counted = costs.get(reading.batch)
-        if counted is None or not reading.value:
+        counted = costs.get(row.batch)
+        if counted is None or not row.value:
             continue
         flops, moved = counted.flops(phase), counted.moved_bytes[phase]
         if flops is not None and moved is not None:
-            yield float(flops), float(moved), reading.value
+            yield float(flops), float(moved), row.value
 
 
 def _highest_rate(timed: Mapping[str, Sequence[Timed]]) -> float:
@@ -119,8 +119,8 @@ def _find_peaks(
 
 
 def _without_peaks(error: NoPeaks) -> Iterator[Reading]:
-    yield unavailable("run", "peak_flops_per_s", "FLOP/s", str(error))
-    yield unavailable("run", "peak_bytes_per_s", "bytes/s", str(error))
+    yield unavailable("peak_flops_per_s", str(error))
+    yield unavailable("peak_bytes_per_s", str(error))
 
 
 def _traffic(phase: str, costs: PhaseCosts) -> Iterator[Reading]:
@@ -128,15 +128,21 @@ def _traffic(phase: str, costs: PhaseCosts) -> Iterator[Reading]:
     if not flops or not moved:
         return
     source = "counted operations and least traffic of the first full batch"
-    reading = partial(Reading, phase=phase, status=DERIVED, source=source)
-    yield reading(metric=f"intensity_{phase}", value=flops / moved, unit="FLOP/byte")
-    yield reading(metric=f"moved_{phase}_bytes", value=float(moved), unit="bytes")
+    row = partial(reading, status=DERIVED, source=source)
+    yield row(
+        metric=f"intensity_{phase}",
+        value=flops / moved,
+    )
+    yield row(
+        metric=f"moved_{phase}_bytes",
+        value=float(moved),
+    )
 
 
 def _limits(phase: str, pairs: Sequence[Timed], peaks: Peaks | NoPeaks) -> Iterator[Reading]:
     if isinstance(peaks, NoPeaks):
         yield from _unplaced(phase, str(peaks))
-        yield unavailable(phase, f"least_{phase}_s", "s", str(peaks))
+        yield unavailable(f"least_{phase}_s", str(peaks))
         return
     placed = [
         Placement(flops=flops, moved_bytes=moved, duration_s=seconds, peaks=peaks)
@@ -146,7 +152,7 @@ def _limits(phase: str, pairs: Sequence[Timed], peaks: Peaks | NoPeaks) -> Itera
         f"bound by {mode(one.bound_by for one in placed)}; peaks measured on this device in"
         f" {peaks.dtype}; median of {len(placed)} repeats, each with the costs of its batch"
     )
-    share = partial(Reading, phase=phase, unit="1", status=DERIVED, source=roof)
+    share = partial(reading, status=DERIVED, source=roof)
     yield _bounded(
         share(metric=f"mfu_{phase}", value=median(one.flops_utilization for one in placed)),
         f"faster than the highest rate that was measured here, {peaks.flops_per_s:.3g} FLOP/s",
@@ -155,23 +161,21 @@ def _limits(phase: str, pairs: Sequence[Timed], peaks: Peaks | NoPeaks) -> Itera
         share(metric=f"mbu_{phase}", value=median(one.bandwidth_utilization for one in placed)),
         f"faster than memory, {peaks.bytes_per_s:.3g} bytes/s: the weights stay in a cache",
     )
-    yield Reading(
-        phase=phase,
+    yield reading(
         metric=f"least_{phase}_s",
         value=median(one.lower_bound_s for one in placed),
-        unit="s",
         status=DERIVED,
         source=roof,
     )
 
 
-def _bounded(reading: Reading, beyond: str) -> Reading:
+def _bounded(share: Reading, beyond: str) -> Reading:
     """A share of a peak; more than all of it means that the peak is not the limit."""
-    if reading.value is not None and reading.value > 1:
-        return unavailable(reading.phase, reading.metric, reading.unit, beyond)
-    return reading
+    if share.value is not None and share.value > 1:
+        return unavailable(share.metric, beyond)
+    return share
 
 
 def _unplaced(phase: str, reason: str) -> Iterator[Reading]:
     for metric in (f"mfu_{phase}", f"mbu_{phase}"):
-        yield unavailable(phase, metric, "1", reason)
+        yield unavailable(metric, reason)

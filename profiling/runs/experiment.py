@@ -20,7 +20,7 @@ from profiling.points.point import Point
 from profiling.probes.roofline import place_phases
 from profiling.quality import Answered, sample_wer, score, score_nothing
 from profiling.quality.normalizing import choose_reference
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample, batches, full_batches
 
 Notify = Callable[[str], None]
@@ -91,7 +91,11 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
     readings = list(engine.answered())
     # A last batch that was not full has shapes of its own, and what it left serves full ones too.
     engine.settle(workload)
-    readings += [*_describe(loaded), *_mean_counts(answers), *_judge(point, samples, answers)]
+    readings += [
+        *_describe(loaded),
+        *_mean_counts(answers, engine),
+        *_judge(point, samples, answers),
+    ]
     noise: list[str] = []
     for name, settings in point.profiler["probes"].items():
         notify(f"measuring {name}")
@@ -138,7 +142,9 @@ def _gate(point: Point, engine: Engine, *, timed: bool) -> Iterator[NoiseGate | 
     limits = NoiseLimits(**point.profiler["noise"])
     footprint = engine.footprint()
     with board_of(footprint.gpu_uuid) as board:
-        gate = NoiseGate(limits=limits, board=board, cpu_bound=footprint.on_cpu)
+        gate = NoiseGate(
+            limits=limits, board=board, cpu_bound=footprint.on_cpu, pids=footprint.pids
+        )
         with gate:
             yield gate
 
@@ -153,31 +159,34 @@ class NoGate:
 
 
 def _describe(loaded: Loaded) -> Iterator[Reading]:
-    loading, model_bytes = loaded.loading, loaded.engine.footprint().model_bytes
-    yield Reading(
-        phase="run",
-        metric="load_s",
-        value=loading.load_s,
-        unit="s",
-        status=MEASURED,
-        source="perf_counter around loading, when this process loaded the model",
-    )
+    model_bytes = loaded.engine.footprint().model_bytes
+    yield from _describe_loading(loaded)
     if model_bytes is None:
-        yield unavailable("run", "model_bytes", "bytes", "the engine does not show its weights")
+        yield unavailable("model_bytes", "the engine does not show its weights")
     else:
-        yield Reading(
-            phase="run",
+        yield reading(
             metric="model_bytes",
             value=model_bytes,
-            unit="bytes",
             status=DERIVED,
             source="parameters and buffers, shared ones once",
         )
-    yield Reading(
-        phase="run",
+
+
+def _describe_loading(loaded: Loaded) -> Iterator[Reading]:
+    loading, not_loaded = loaded.loading, loaded.engine.not_loaded
+    if not_loaded is not None:
+        yield unavailable("load_s", not_loaded)
+        yield unavailable("load_peak_bytes", not_loaded)
+        return
+    yield reading(
+        metric="load_s",
+        value=loading.load_s,
+        status=MEASURED,
+        source="perf_counter around loading, when this process loaded the model",
+    )
+    yield reading(
         metric="load_peak_bytes",
         value=loading.peak_bytes,
-        unit="bytes",
         status=MEASURED,
         source=f"{loading.peak_source}; above resident memory before loading",
     )
@@ -233,20 +242,19 @@ def _teach(
     return [None if ref is None else nll for ref, nll in zip(chosen, nlls, strict=True)]
 
 
-def _mean_counts(answers: Sequence[dict[str, Any]]) -> Iterator[Reading]:
+def _mean_counts(answers: Sequence[dict[str, Any]], engine: Engine) -> Iterator[Reading]:
+    status, source = engine.counted
     for metric in _COUNTS:
         values = [line[metric] for line in answers if line[metric] is not None]
         if not values:
             reason = _NO_QUALITY if metric == "num_new_tokens" else "the engine does not tell"
-            yield unavailable("run", metric, "1", reason)
+            yield unavailable(metric, reason)
             continue
-        yield Reading(
-            phase="run",
+        yield reading(
             metric=metric,
             value=sum(values) / len(values),
-            unit="1",
-            status=DERIVED,
-            source="counted in the tensors of every sample, mean per sample",
+            status=status,
+            source=source,
         )
 
 

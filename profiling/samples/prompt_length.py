@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 # The first is repeated; the others fill gaps that it does not fit into.
@@ -11,7 +11,7 @@ NEUTRAL_WORDS = ("please", "now", "well", "so", "then", "just", "and", "here", "
 # Characters around a cut that are tried before the gap is filled instead.
 _REACH = 24
 
-TokenEnds = Callable[[str], list[int]]
+TokenEnds = Callable[[str], Sequence[int]]
 """The end of each token of a question, in characters from the start of the question."""
 
 

@@ -104,7 +104,7 @@ def _list_machine(device: str, effort: Effort, profiler: dict[str, Any]) -> dict
         "event clock": partial(machine.check_event_clock, device, seconds=seconds),
         "instruments": partial(machine.check_instruments, device, profiler["probes"]["energy"]),
         "noise": partial(machine.check_noise, device, profiler["noise"], seconds=seconds),
-        "peaks": partial(machine.check_peaks, device, dtype, **profiler["roofline"]),
+        "peaks": partial(machine.check_peaks, device, dtype, profiler["roofline"]),
     }
 
 

@@ -188,13 +188,10 @@ def _stay_busy(seconds: float) -> None:
 # Peaks
 
 
-def check_peaks(
-    device: str, dtype: torch.dtype, *, target_s: float, copy_bytes: int
-) -> Iterator[Finding]:
+def check_peaks(device: str, dtype: torch.dtype, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Measure the peaks and compare them with the data sheet: nothing runs faster."""
-    yield from judge_peaks(
-        measure_peaks(torch.device(device), dtype, target_s=target_s, copy_bytes=copy_bytes)
-    )
+    wanted = {name: settings[name] for name in ("target_s", "copy_bytes")}
+    yield from judge_peaks(measure_peaks(torch.device(device), dtype, **wanted))
 
 
 def judge_peaks(peaks: Peaks) -> Iterator[Finding]:

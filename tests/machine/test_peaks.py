@@ -83,8 +83,8 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Measuring:
 
 def find(folder: Path, *, dtype: torch.dtype = torch.float32, reached: float = 0.0) -> Peaks:
     return find_peaks(
-        CPU,
-        dtype,
+        "cpu",
+        str(dtype).removeprefix("torch."),
         folder=folder,
         target_s=0.002,
         copy_bytes=2**20,

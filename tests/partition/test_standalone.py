@@ -14,6 +14,7 @@ import numpy
 import pytest
 import torch
 
+from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.models.stand_ins import describe_stand_ins, read_stand_ins
 from profiling.partition import language_inference, vision_inference
 from profiling.partition.__main__ import main
@@ -33,7 +34,7 @@ def as_stored(recipe: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
     model = load(family).model
-    recipe = as_stored(model.family.picture_recipe(side))
+    recipe = as_stored(picture_recipe(model.family, side))
     for shape in SHAPES:
         picture = make_picture(*shape, seed=3)
         inputs = encode(model, [ask(model, QUESTION, picture)], side)
@@ -46,7 +47,7 @@ def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_script_asks_what_the_model_is_asked(family: str) -> None:
     model = load(family).model
-    recipe = as_stored(model.family.prompt_recipe())
+    recipe = as_stored(prompt_recipe(model.family))
     for shape in SHAPES:
         inputs = encode(model, [ask(model, QUESTION, make_picture(*shape))], 112)
         ((width, height),) = model.family.processing.picture_sizes(inputs)

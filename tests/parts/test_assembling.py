@@ -48,8 +48,8 @@ def read_family(folder: Path) -> Family:
     """The family as a folder of parts describes it, with the processor that was cut with it."""
     kind = find_family(read_manifest(folder)["model"])
     options = {"local_files_only": True}
-    config = read_config(kind.network_class.config_class, str(folder), options)
-    return kind(config=config, folder=folder, processor_options=options)
+    config = read_config(kind.layout.network_class.config_class, str(folder), options)
+    return kind.load(config=config, folder=folder, processor_options=options)
 
 
 def make_batch(model: Model, count: int, side: int) -> dict[str, torch.Tensor]:

@@ -40,6 +40,8 @@ def compose_point(*overrides: str) -> Point:
 
 
 GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler")
+# What an option asks the user for.
+GIVEN = {"endpoint": ("engine.url=http://localhost:8000/v1", "engine.model=served")}
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 
 
@@ -54,7 +56,7 @@ def test_the_defaults_are_those_that_users_rely_on() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_point(group: str, option: str) -> None:
-    point = compose_point(f"{group}={option}")
+    point = compose_point(f"{group}={option}", *GIVEN.get(option, ()))
     chosen = {
         "model": point.model,
         "weights": point.weights,

@@ -34,8 +34,8 @@ from profiling.machine.rapl import Zone, open_rapl
 from profiling.probes import codecarbon_estimate
 from profiling.probes import instruments as instruments_module
 from profiling.probes.codecarbon_estimate import CodeCarbonEstimate
-from profiling.probes.energy import EnergyProbe
-from profiling.probes.energy_measurement import POWER_TRUSTED_WITHIN, Series
+from profiling.probes.energy import ELSEWHERE, EnergyProbe
+from profiling.probes.energy_measurement import POWER_TRUSTED_WITHIN, Series, vision_work
 from profiling.probes.energy_window import Window, measure_update_period
 from profiling.probes.instruments import NOT_THE_GPU, cpu_instruments, open_instruments
 from profiling.records import ESTIMATED, MEASURED, UNAVAILABLE, Reading
@@ -519,6 +519,141 @@ def test_phases_that_do_not_fit_leave_the_whole_standing() -> None:
     assert found["energy_j"].status == MEASURED
     assert found["decode_energy_j"].value is None
     assert "do not fit" in found["decode_energy_j"].source
+
+
+# Batches that differ
+
+
+class Uneven(PhasedLoad):
+    """Batches whose passes take so many times as long as one of `PhasedLoad`."""
+
+    def __init__(self, world: World, *factors: float) -> None:
+        super().__init__(world)
+        self.factors = factors
+        self.batches = [()] * len(factors)
+        self.begun = 0
+        self.ran: list[int] = []
+        self.engine: Any = SimpleNamespace(
+            begin_pass=self._begin,
+            footprint=self.engine.footprint,
+            replay=self._replay,
+            synchronize=lambda: None,
+        )
+
+    @property
+    def sample_j(self) -> float:
+        return sum(self.phases_j.values())
+
+    @property
+    def phases_j(self) -> dict[str, float]:
+        mean = sum(self.factors) / len(self.factors)
+        return {phase: mean * joules for phase, joules in super().phases_j.items()}
+
+    def _begin(self) -> None:
+        self.begun += 1
+
+    def _replay(self, part: str, run: Any) -> Any:
+        run()
+        index = self.ran[-1]
+        return lambda: self.world.spend(0.1 * self.factors[index], 300.0)
+
+    def run(self, index: int, *, max_new_tokens: int | None = None) -> None:
+        self.ran.append(index)
+        factor, tokens = self.factors[index], max_new_tokens or self.TOKENS
+        self.world.spend(0.1 * factor, 300.0)
+        self.world.spend(0.2 * factor, 400.0)
+        self.world.spend(0.02 * factor * (tokens - 1), 150.0)
+
+
+ORDERS = [(*[1.0] * position, 16.0, *[1.0] * (5 - position)) for position in range(6)]
+
+
+@pytest.mark.parametrize("factors", ORDERS)
+def test_joules_a_sample_are_the_mean_of_all_batches_in_any_order(
+    factors: tuple[float, ...],
+) -> None:
+    world = World()
+    load = Uneven(world, *factors)
+    found = measure_simulated(FakeNvml(world=world, period_s=0.05), load, phases=True)
+    assert found["energy_j"].value == pytest.approx(load.sample_j, rel=TOLERANCE)
+    for phase, joules in load.phases_j.items():
+        assert found[f"{phase}_energy_j"].value == pytest.approx(joules, rel=0.03), phase
+    assert ", each of whole cycles of 6 batches" in found["energy_j"].source
+    assert "its inputs of 6 of 6 batches kept" in found["vision_energy_j"].source
+    # Equal work in each window leaves the counter's steps as all that they differ by.
+    assert found["energy_gpu_board_relative_uncertainty"].value < 0.02  # type: ignore[operator]
+
+
+UNEVEN = [(*[1.0] * position, 4.0, *[1.0] * (5 - position)) for position in range(6)]
+
+
+@pytest.mark.parametrize("factors", UNEVEN)
+def test_where_whole_cycles_do_not_fit_the_windows_go_on_through_the_batches(
+    factors: tuple[float, ...],
+) -> None:
+    """A cycle takes 4.5 s, and the budget has 3.2 s for each window."""
+    world = World()
+    load = Uneven(world, *factors)
+    found = measure_simulated(
+        FakeNvml(world=world, period_s=0.02),
+        load,
+        max_total_s=20.0,
+        min_window_s=1.0,
+        idle_s=1.0,
+        max_relative_uncertainty=10.0,
+    )
+    low, high = found["energy_ci_low_j"].value, found["energy_ci_high_j"].value
+    assert low is not None and high is not None
+    assert low <= load.sample_j <= high
+    assert ", each of a part of a cycle of 6 batches" in found["energy_j"].source
+    assert set(load.ran) == set(range(6))
+
+
+def test_a_window_of_whole_cycles_that_could_hide_two_wraps_is_cut(tmp_path: Path) -> None:
+    world = World()
+    load = Uneven(world, *[1.0] * 30)
+    load.engine.footprint = cpu_load(world, 1.0).engine.footprint
+    found = measure_cpu(rapl_tree(tmp_path, world, range_uj=3_000_000_000), load)
+    assert found["energy_j"].value == pytest.approx(load.sample_j, rel=TOLERANCE)
+    assert ", each of a part of a cycle of 30 batches" in found["energy_j"].source
+
+
+def test_the_engine_begins_a_pass_at_each_cycle_of_the_vision_part_alone() -> None:
+    world = World()
+    load = Uneven(world, 1.0, 2.0, 3.0)
+    work = vision_work(load, at_most_s=60.0, time=world.time)  # type: ignore[arg-type]
+    assert (work.cycle, load.begun) == (3, 1)
+    for _ in range(7):
+        work.run()
+    assert load.begun == 1 + 3
+
+
+def test_of_batches_that_take_long_some_show_the_vision_part() -> None:
+    world = World()
+    load = Uneven(world, *[10.0] * 5)
+    work = vision_work(load, at_most_s=5.0, time=world.time)  # type: ignore[arg-type]
+    # A pass of one token takes three seconds.
+    assert work.cycle == 2
+
+
+def test_an_engine_that_cannot_run_its_vision_part_alone_says_so() -> None:
+    world = World()
+    load = Load(world=world, pass_s=0.37)
+    found = measure_simulated(FakeNvml(world=world, period_s=0.05), load, phases=True)
+    assert found["energy_j"].status == MEASURED
+    for phase in ("vision", "prefill", "decode"):
+        reading = found[f"{phase}_energy_j"]
+        assert (reading.value, reading.status) == (None, UNAVAILABLE)
+        assert "has no vision part" in reading.source
+
+
+def test_an_engine_on_another_machine_has_no_joules_here() -> None:
+    load = Load(world=World(), pass_s=0.37, device_type="elsewhere")
+    found = measure_simulated(FakeNvml(world=load.world, period_s=0.05), load)
+    for metric in ("energy_j", "energy_estimate_j", "vision_energy_j"):
+        assert (found[metric].value, found[metric].status) == (None, UNAVAILABLE)
+        assert found[metric].source == ELSEWHERE
+    assert load.passes == 0
 
 
 # Laws and parts

@@ -24,7 +24,7 @@ def test_pixels_and_ids_equal_the_real_processors(name):
     family = find_family(name)
     pictures = [draw_sign(Random(i), held_out=False).picture for i in range(len(QUESTIONS))]
     for grid in (family.native, *family.others):
-        real = family.processing.encode(pictures, QUESTIONS, grid)
+        real = family.encode(pictures, QUESTIONS, grid)
         for key, fed in family.pixels(pictures, grid).items():
             assert torch.equal(fed, real[key].reshape(fed.shape))
         for row, question in enumerate(QUESTIONS):

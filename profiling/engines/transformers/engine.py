@@ -33,7 +33,7 @@ from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.models.quantization import computes_in
 from profiling.points.point import Point
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample
 
 # What allocators say where they raise nothing more telling than a RuntimeError.
@@ -285,22 +285,18 @@ class TransformersEngine(Engine):
     def _build_readings(self, loading: Loading) -> Iterator[Reading]:
         total = self._build_total(loading)
         if total.make_s is not None:
-            yield Reading(
-                phase="run",
+            yield reading(
                 metric="make_s",
                 value=total.make_s,
-                unit="s",
                 status=MEASURED,
                 source="perf_counter around exporting, cutting, quantizing and compiling; what was"
                 " cut or exported by an earlier run counts as that run measured it",
             )
             yield _peak(total.make_peak_bytes)
         if total.artifact_bytes is not None:
-            yield Reading(
-                phase="run",
+            yield reading(
                 metric="artifact_bytes",
                 value=total.artifact_bytes,
-                unit="bytes",
                 status=MEASURED,
                 source="sizes of the files that the variant is loaded from",
             )
@@ -337,23 +333,19 @@ class _BuildTotal:
 
 def _peak(value: float | None) -> Reading:
     if value is None:
-        return unavailable("run", "make_peak_bytes", "bytes", _UNKNOWN_PEAK)
-    return Reading(
-        phase="run",
+        return unavailable("make_peak_bytes", _UNKNOWN_PEAK)
+    return reading(
         metric="make_peak_bytes",
         value=value,
-        unit="bytes",
         status=MEASURED,
         source="highest resident memory while making the variant, above that before",
     )
 
 
 def _share(value: float) -> Reading:
-    return Reading(
-        phase="run",
+    return reading(
         metric="quantized_share",
         value=value,
-        unit="1",
         status=DERIVED,
         source="quantized values over all values of parameters",
     )

@@ -15,7 +15,7 @@ from typing import Any
 from profiling.engines.engine import Passes
 from profiling.engines.transformers.compilation import Compilation, NeverCompiled
 from profiling.machine.peak_watch import PeakWatch
-from profiling.records import MEASURED, Reading, unavailable
+from profiling.records import MEASURED, Reading, reading, unavailable
 
 _SAMPLE_S = 0.01
 _ONE_TOKEN = "the only new token comes out of the first pass, which is not compiled"
@@ -95,17 +95,16 @@ class FixedCache:
         """What was compiled; nothing where no step is."""
         if self.compilation is None or self.settled is None:
             return
-        reading = partial(Reading, phase="run", unit="1", status=MEASURED)
-        yield reading(
+        row = partial(reading, status=MEASURED)
+        yield row(
             metric="compile_s",
             value=self.settled.compile_s,
-            unit="s",
             source="perf_counter around compilations before measuring; the compiler's own cache"
             " of earlier results in place",
         )
         source = "counted where the library hands a traced graph over to be compiled"
-        yield reading(metric="num_compilations", value=self.settled.num_graphs, source=source)
-        yield reading(
+        yield row(metric="num_compilations", value=self.settled.num_graphs, source=source)
+        yield row(
             metric="num_recompilations",
             value=self.num_recompilations,
             source=f"{source}, after measuring had begun",
@@ -131,12 +130,10 @@ def _longest_first(workload: Passes) -> list[int]:
 
 def _calls_per_token(settled: Settled) -> Reading:
     if settled.calls_per_token is None:
-        return unavailable("decode", "compiled_calls_per_token", "1", _ONE_TOKEN)
-    return Reading(
-        phase="decode",
+        return unavailable("compiled_calls_per_token", _ONE_TOKEN)
+    return reading(
         metric="compiled_calls_per_token",
         value=settled.calls_per_token,
-        unit="1",
         status=MEASURED,
         source="calls of compiled graphs in one batch over its steps of decoding",
     )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from profiling.models.storage import stored_tensors
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 
 
 @dataclass(kw_only=True)
@@ -33,13 +33,11 @@ def read_cache(network: Any, run: Callable[[], None]) -> Iterator[Reading]:
         run()
     if not size.tokens:
         reason = "no module of this model returned a cache of keys and values"
-        yield unavailable("decode", "kv_cache_bytes_per_token", "bytes", reason)
+        yield unavailable("kv_cache_bytes_per_token", reason)
         return
-    reading = partial(Reading, phase="decode", unit="bytes", source=source)
-    yield reading(metric="kv_cache_bytes_per_token", value=size.bytes_per_token, status=DERIVED)
-    yield reading(
-        metric="kv_cache_bytes", value=size.growing_bytes + size.fixed_bytes, status=MEASURED
-    )
+    row = partial(reading, source=source)
+    yield row(metric="kv_cache_bytes_per_token", value=size.bytes_per_token, status=DERIVED)
+    yield row(metric="kv_cache_bytes", value=size.growing_bytes + size.fixed_bytes, status=MEASURED)
 
 
 @contextmanager
@@ -91,11 +89,9 @@ def _weights(metric: str, modules: Sequence[Any], counted: set[int]) -> Reading:
     fresh = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
     value = sum(size for place, size in fresh.items() if place not in counted)
     counted.update(fresh)
-    return Reading(
-        phase="run",
+    return reading(
         metric=metric,
         value=value,
-        unit="bytes",
         status=DERIVED,
         source="parameters and buffers of the part, shared ones once",
     )

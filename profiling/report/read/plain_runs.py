@@ -82,10 +82,13 @@ def _newest_baselines(records: Sequence[Record], keys: Sequence[str]) -> dict[st
 
 
 def _is_baseline(record: Record) -> bool:
+    is_plain = record.summary.get("optimization") == BASELINE
+    return record.status == COMPLETED and is_plain and _engine_of(record) == PLAIN_ENGINE
+
+
+def _engine_of(record: Record) -> Any:
     engine = record.config.get("engine", PLAIN_ENGINE)
-    name = engine.get("name") if isinstance(engine, Mapping) else engine
-    is_plain = record.summary.get("optimization") == BASELINE and name == PLAIN_ENGINE
-    return record.status == COMPLETED and is_plain
+    return engine.get("name") if isinstance(engine, Mapping) else engine
 
 
 def _compare(
@@ -95,11 +98,28 @@ def _compare(
         return NO_BASELINE
     return BaselineComparison(
         baseline=baseline,
-        agreement=share_of_equal(answers[position], answers[baseline]),
+        agreement=share_of_equal(
+            *comparable(
+                (records[position], answers[position]), (records[baseline], answers[baseline])
+            )
+        ),
         speedup=_divide(
             records[baseline].summary.get("latency_s"), records[position].summary.get("latency_s")
         ),
     )
+
+
+def comparable(
+    mine: tuple[Record, Answers], other: tuple[Record, Answers]
+) -> tuple[Answers, Answers]:
+    """The answers of two runs, without the prompts where the engines differ.
+
+    An engine that does not render prompts itself records the question only.
+    """
+    if _engine_of(mine[0]) == _engine_of(other[0]):
+        return mine[1], other[1]
+    bare = [{(sample, ""): text for (sample, _), text in one[1].items()} for one in (mine, other)]
+    return bare[0], bare[1]
 
 
 def share_of_equal(mine: Answers, other: Answers) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from profiling import metrics
 from profiling.report.read.runs import Run
 
-NOISY, ESTIMATED, TINY, RANDOM = "†", "≈", "‡", "§"
+NOISY, ESTIMATED, TINY, RANDOM, SERVED = "†", "≈", "‡", "§", "◊"
 MEANINGS = {
     NOISY: "noisy: the machine was too busy to trust the times of this run",
     ESTIMATED: "estimated by a model of the machine, not measured",
@@ -15,13 +15,22 @@ MEANINGS = {
     " those of the published model",
     RANDOM: "random weights: the real architecture at full size with random values; costs are"
     " valid, answers are meaningless",
+    SERVED: "run by a server: weights, precision and batching are the server's, whatever model and"
+    " weights are called here",
 }
 _WEIGHTS = {"tiny": TINY, "random": RANDOM}
 
 
 def mark_weights(run: Run) -> str:
-    """The mark of weights that are not those of a published model."""
+    """The mark of weights that are not those of a published model, or not known to be."""
+    if is_served(run):
+        return SERVED
     return _WEIGHTS.get(run["weights"], "")
+
+
+def is_served(run: Run) -> bool:
+    """Whether another program has the model: the engine of the run has an address."""
+    return run["engine.url"] is not None
 
 
 def mark_noise(run: Run) -> str:

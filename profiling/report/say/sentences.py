@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from profiling import metrics
 from profiling.metrics import PHASES
-from profiling.report.read.plain_runs import identify_machine
+from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
 from profiling.report.read.runs import Run, values_of
 from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
 from profiling.report.say import escape
+from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import (
@@ -146,6 +147,23 @@ def say_optimizations(sweep: Sweep) -> str:
     )
 
 
+def say_engines(sweep: Sweep) -> str:
+    """How the other engines compare with the plain one in time and in answers."""
+    plain = next((run for run in sweep.runs if run[sweep.key] == PLAIN_ENGINE), None)
+    if plain is None:
+        return ""
+    others = (run for run in sweep.runs if run is not plain)
+    said = "; ".join(_say_engine(run, plain, sweep.key) for run in others)
+    return f"With {PLAIN_ENGINE} one batch takes {say_time(plain)}; {said}."
+
+
+def _say_engine(run: Run, plain: Run, key: str) -> str:
+    ratio, agreement = run["latency_s"] / plain["latency_s"], run["agreement"]
+    same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
+    name = escape.markdown(run[key])
+    return f"with {name} {say_time(run)}, {times(ratio)} the time{same}"
+
+
 def _say_fastest(verdicts: Verdicts) -> str:
     if verdicts.faster:
         return f"Fastest is {_say_speed(verdicts, verdicts.faster[0])}."
@@ -178,7 +196,7 @@ def _say_speed(verdicts: Verdicts, run: Run) -> str:
 
 def say_scope(runs: Sequence[Run]) -> list[str]:
     """How many runs there are, and what they were measured on."""
-    return [say_outcomes(runs), *say_origin(runs)]
+    return [say_outcomes(runs), *say_cautions(runs), *say_origin(runs)]
 
 
 def say_outcomes(runs: Sequence[Run]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from profiling import metrics
 from profiling.metrics import COMPARED, PHASES, TOTAL
 from profiling.report.read.keys import list_differing, show_value
-from profiling.report.read.plain_runs import identify_machine, share_of_equal
+from profiling.report.read.plain_runs import comparable, identify_machine, share_of_equal
 from profiling.report.read.readings import read_repeats
 from profiling.report.read.runs import (
     ReportError,
@@ -16,6 +16,7 @@ from profiling.report.read.runs import (
     without_cache,
 )
 from profiling.report.read.sweeps import describe_setting, round_of
+from profiling.report.say.cautions import list_cautions
 from profiling.report.say.differences import (
     Difference,
     ScoreDifference,
@@ -115,6 +116,7 @@ def _say_cautions(befores: Rounds, afters: Rounds) -> list[str]:
     for name, run in (("A", before), ("B", after)):
         if run["noisy"]:
             cautions.append(f"Caution: {name} is noisy: {run['noise_reason']}.")
+        cautions += [f"Caution: {name}: {caution}." for caution in list_cautions(run)]
     differing = list_differing([before.settings, after.settings])
     listed = ", ".join(
         f"{key} ({show_value(before[key])}, {show_value(after[key])})" for key in differing
@@ -155,7 +157,8 @@ def _say_answers(before: Run, after: Run) -> list[str]:
         "reference_nll": likelihood_difference(before, after),
     }
     lines = [_say_scores(metric, one) for metric, one in found.items() if one is not None]
-    equal = share_of_equal(read_answers(before.record), read_answers(after.record))
+    answers = [(run.record, read_answers(run.record)) for run in (before, after)]
+    equal = share_of_equal(*comparable(*answers))
     if equal is not None:
         lines.append(f"{percent(equal)} of the answers are equal.")
     return lines

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 # What identifies a machine or its owner, and where files lie.
-_PRIVATE = frozenset({"hostname", "uuid", "results_dir", "folder", "checkpoint"})
+_PRIVATE = frozenset({"hostname", "uuid", "results_dir", "folder", "checkpoint", "url"})
 _FACTS = ("config", "machine", "versions", "git")
 _CARD = """\
 ---

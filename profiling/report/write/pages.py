@@ -145,6 +145,8 @@ def _say_sweeps(sweeps: Sequence[Sweep]) -> list[str]:
 def _say_sweep(sweep: Sweep) -> str:
     if sweep.key == "optimization":
         return sentences.say_optimizations(sweep)
+    if sweep.key == "engine":
+        return sentences.say_engines(sweep)
     return sentences.say_growth(sweep) if sweep.is_growing else ""
 
 

@@ -17,7 +17,7 @@ from profiling.report.draw.record_figures import (
     stack_phases,
 )
 from profiling.report.read.pictures import copy_picture, find_samples, match
-from profiling.report.read.plain_runs import BASELINE
+from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE
 from profiling.report.read.readings import read_phase_repeats
 from profiling.report.read.runs import Run, without_cache
 from profiling.report.read.sweeps import (
@@ -190,11 +190,15 @@ def _phase_column(runs: Sequence[Run], phase: str, repeats: Sequence[Sequence[fl
 
 def _effect_columns(sweep: Sweep) -> list[Column]:
     runs = sweep.runs
-    are_plain = all(run["optimization"] == BASELINE for run in runs)
+    are_plain = all(_is_plain(run) for run in runs)
     # Plain models are their own baselines.
     compared = metrics.AT_READING if are_plain else ()
     effects = [name for name in metrics.list_shown(EFFECTS) if name not in compared]
     return [run_column(runs), setting_column(runs, sweep.key), *number_columns(runs, effects)]
+
+
+def _is_plain(run: Run) -> bool:
+    return run["optimization"] == BASELINE and run["engine"] in (None, PLAIN_ENGINE)
 
 
 def _growth_columns(sweep: Sweep) -> list[Column]:

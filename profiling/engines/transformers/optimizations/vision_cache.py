@@ -10,7 +10,7 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.engines.transformers.picture_cache import CachedVision, PictureCache, cut_out_vision
 from profiling.parts.reduced import replace_parts
-from profiling.records import DERIVED, Reading
+from profiling.records import DERIVED, Reading, reading
 
 _SOURCE = "counted while every sample was answered once, the cache empty before"
 
@@ -44,10 +44,19 @@ class VisionCache(Optimization):
         return self.cache.uncounted()
 
     def answered(self) -> Iterator[Reading]:
-        reading = partial(Reading, phase="run", status=DERIVED, source=_SOURCE)
-        yield reading(metric="vision_cache_hits", value=self.cache.hits, unit="1")
-        yield reading(metric="vision_cache_lookups", value=self.cache.lookups, unit="1")
-        yield reading(metric="vision_cache_bytes", value=self.cache.num_bytes, unit="bytes")
+        row = partial(reading, status=DERIVED, source=_SOURCE)
+        yield row(
+            metric="vision_cache_hits",
+            value=self.cache.hits,
+        )
+        yield row(
+            metric="vision_cache_lookups",
+            value=self.cache.lookups,
+        )
+        yield row(
+            metric="vision_cache_bytes",
+            value=self.cache.num_bytes,
+        )
 
 
 OPTIMIZATION = VisionCache

@@ -1,0 +1,1 @@
+"""The engine `endpoint`: a server with an OpenAI-compatible interface."""
