@@ -38,7 +38,7 @@ def test_few_runs_state_an_interval_without_the_truth_in_it(name: str) -> None:
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.05, 0.1])
 @pytest.mark.parametrize("name", SHAPES)
 def test_few_of_many_runs_state_an_interval_without_the_truth(name: str, noise: float) -> None:
-    wrong = list(count_wrong(name, RULE, trials=3000, noise=noise, longest=LONG, seed=11))
+    wrong = list(count_wrong(name, RULE, trials=1500, noise=noise, longest=LONG, seed=11))
     assert sum(wrong) / len(wrong) <= MOST_WRONG
 
 
