@@ -41,7 +41,7 @@ class LoadPlan:
 
     dtype: torch.dtype | None
     options: dict[str, Any] = field(default_factory=dict)
-    # Writes the same values elsewhere and returns where; is given a network that was made in memory.
+    # Writes the same values elsewhere and returns where; a network made in memory is handed over.
     relocate: Callable[[WeightsSource, Family, Any], Path] | None = None
     quantization: Quantization | None = None
     # Paths of modules that are not quantized.

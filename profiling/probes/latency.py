@@ -10,10 +10,16 @@ from collections.abc import Iterator
 from profiling.engines.trace import PHASES, Timing
 from profiling.engines.workload import Rotation, Workload
 from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.statistics.drift import describe_drift, find_drift
 from profiling.statistics.stopping import Repeats, Settling
 from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 _ONE_TOKEN = "a generation of one token has no time between tokens"
+_WARMUP = {
+    "settled": "until the medians settled",
+    "cap": "until the medians settled, cut off at the cap",
+    "time_budget": "until the medians settled, cut off at the time budget",
+}
 
 
 class LatencyProbe:
@@ -40,7 +46,12 @@ class LatencyProbe:
             minimum=minimum,
             maximum=maximum,
         )
-        self._warmup = Settling(window=warmup_window, tolerance=warmup_tolerance, cap=warmup_cap)
+        self._warmup = Settling(
+            window=warmup_window,
+            tolerance=warmup_tolerance,
+            cap=warmup_cap,
+            time_budget_s=time_budget_s,
+        )
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
         warm = self._warm_up(workload)
@@ -49,9 +60,11 @@ class LatencyProbe:
         timings = [timing for _, timing in runs]
         yield from _raw(runs, source)
         yield from _aggregate(timings, workload, source)
-        hit = ", cut off at the cap" if self._warmup.hit_cap else ""
-        yield _derived("run", "num_warmup", len(warm), "1", f"until the medians settled{hit}")
-        yield _derived("run", "num_repeats", len(timings), "1", f"ended by {self._rule.stopped_by}")
+        yield _derived("run", "num_warmup", len(warm), "1", _WARMUP[str(self._warmup.stopped_by)])
+        ended = f"ended by {self._rule.stopped_by}"
+        drift = find_drift([timing.latency_s for timing in timings])
+        found = f"; the latency {describe_drift(drift)}" if drift else ""
+        yield _derived("run", "num_repeats", len(timings), "1", f"{ended}{found}")
 
     def _warm_up(self, workload: Workload) -> list[float]:
         values: list[float] = []
