@@ -33,7 +33,6 @@ from profiling.records import (
     reading,
     summarize,
     unavailable,
-    unavailable_row,
     write_record,
 )
 from tests.composing import PROJECT
@@ -302,12 +301,6 @@ def test_the_error_names_what_is_declared_and_similar() -> None:
 def test_what_only_the_summary_has_is_never_a_reading(name: str) -> None:
     with pytest.raises(ValueError, match="summary alone"):
         unavailable(name, "no reason")
-
-
-def test_a_row_may_still_be_given_with_its_phase_and_unit() -> None:
-    given = unavailable("vision", "vision_s", "s", "none")
-    assert given == unavailable_row("vision", "vision_s", "s", "none")
-    assert given == unavailable("vision_s", "none")
 
 
 # Torn writes
