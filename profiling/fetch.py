@@ -94,7 +94,7 @@ class Request:
 
 
 @dataclass(kw_only=True)
-class Progress:
+class FetchState:
     """The rows read so far, those of the lowest ranks, and why others cannot be used."""
 
     rows_read: int
@@ -236,7 +236,7 @@ def fetch(request: Request, command: Sequence[str]) -> str:
     return _describe(request, "complete")
 
 
-def _read_rows(request: Request, partial: Path, progress: Progress) -> None:
+def _read_rows(request: Request, partial: Path, progress: FetchState) -> None:
     stream = _open(request)
     if progress.state is not None:
         stream.load_state_dict(progress.state)
@@ -268,7 +268,7 @@ def _check_finished(request: Request) -> None:
         raise ConfigError("output", request.output, "was changed since; remove it or name another")
 
 
-def _resume(request: Request, partial: Path) -> Progress:
+def _resume(request: Request, partial: Path) -> FetchState:
     """What an interrupted command left, if it asked for the same; otherwise a new start."""
     try:
         stored = json.loads((partial / STATE).read_text(encoding="utf-8"))
@@ -277,13 +277,13 @@ def _resume(request: Request, partial: Path) -> Progress:
     if stored.get("request") != json.loads(json.dumps(request.facts())):
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
-        return Progress(rows_read=0, state=None, kept=[], left_out=Counter())
+        return FetchState(rows_read=0, state=None, kept=[], left_out=Counter())
     print(f"continuing after {stored['rows_read']} rows", file=sys.stderr)
     del stored["request"]
-    return Progress(**{**stored, "left_out": Counter(stored["left_out"])})
+    return FetchState(**{**stored, "left_out": Counter(stored["left_out"])})
 
 
-def _save(request: Request, partial: Path, progress: Progress) -> None:
+def _save(request: Request, partial: Path, progress: FetchState) -> None:
     _write_json(partial / STATE, {"request": request.facts(), **vars(progress)})
     print(f"{progress.rows_read} rows read, {len(progress.kept)} kept", file=sys.stderr)
 
@@ -347,7 +347,7 @@ def _import_datasets() -> Any:
 # Rows
 
 
-def _take(request: Request, partial: Path, progress: Progress, row: Mapping[str, Any]) -> None:
+def _take(request: Request, partial: Path, progress: FetchState, row: Mapping[str, Any]) -> None:
     """Keep a row if its rank is among the lowest so far, and write its picture."""
     position = progress.rows_read
     name = str(row[request.columns["id"]]) if "id" in request.columns else str(position)
@@ -418,7 +418,7 @@ def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) 
     return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
 
 
-def _finish(request: Request, partial: Path, progress: Progress, command: Sequence[str]) -> None:
+def _finish(request: Request, partial: Path, progress: FetchState, command: Sequence[str]) -> None:
     if len(progress.kept) < request.num_samples:
         reasons = "".join(f", {count} have {reason}" for reason, count in progress.left_out.items())
         raise ConfigError(

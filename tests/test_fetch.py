@@ -267,7 +267,7 @@ def test_a_torn_download_goes_on(
 ) -> None:
     request, take, read_rows = ask("textvqa", copies["textvqa"], tmp_path / "torn"), fetch._take, []
 
-    def tear(request: Request, partial: Path, progress: fetch.Progress, row: Any) -> None:
+    def tear(request: Request, partial: Path, progress: fetch.FetchState, row: Any) -> None:
         if progress.rows_read == breaks_at and len(read_rows) <= breaks_at:
             read_rows.append(row)
             raise Torn

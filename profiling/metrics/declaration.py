@@ -79,7 +79,7 @@ class Metric:
 
     @property
     def is_always_there(self) -> bool:
-        """Whether whoever gives it leaves a row, a value or a reason, in every completed record."""
+        """Whether every completed record has a row for it, be it with the reason for no value."""
         return self.has_rows and not self.when
 
     def expand(self) -> Iterator[Metric]:

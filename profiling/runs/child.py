@@ -38,6 +38,7 @@ class Child:
             try:
                 job = self._connection.recv()
             except EOFError:
+                self._let_go()
                 return
             was_loaded = self._loaded is not None
             status, error, summary = self._perform(job)
@@ -48,6 +49,10 @@ class Child:
                 "summary": summary,
             }
             self._connection.send(("outcome", outcome))
+
+    def _let_go(self) -> None:
+        if self._loaded is not None:
+            self._loaded.engine.close()
 
     def _notify(self, phase: str) -> None:
         self._connection.send(("phase", phase))

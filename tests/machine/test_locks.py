@@ -51,7 +51,7 @@ def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_whoever_waits_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_a_waiting_process_is_told_which_one_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with another_process(path) as process:
         with pytest.raises(Busy) as busy, hold(path, on_wait=refuse):

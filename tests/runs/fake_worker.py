@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from profiling.runs import child
@@ -29,7 +30,8 @@ class FakeChild(Child):
         with (folder / "jobs.txt").open("a", encoding="utf-8") as stream:
             stream.write(f"{os.getpid()} {job.point.model} {job.point.img_size} {action}\n")
         self._notify(f"now {action}")
-        self._loaded = self._loaded or object()  # type: ignore[assignment]
+        engine = SimpleNamespace(close=lambda: None)
+        self._loaded = self._loaded or SimpleNamespace(engine=engine)  # type: ignore[assignment]
         return self._act(action, job)
 
     def _act(self, action: str, job: Job) -> tuple[str, str | None, dict[str, Any]]:

@@ -37,7 +37,7 @@ class EventDecoder:
             self._lines = []
             return
         name, _, value = line.partition(":")
-        # Servers put an error under its own name into the stream when it comes too late for a
-        # status; other fields and comments carry no content.
+        # An error that occurs after the status was sent is a field of its own in some servers'
+        # streams; other fields and comments carry no content.
         if name in ("data", "error"):
             self._lines.append(value.removeprefix(" "))

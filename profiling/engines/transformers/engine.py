@@ -109,6 +109,7 @@ class TransformersEngine(Engine):
         torch.manual_seed(point.seed)
         stack = read_stack(point.optimization_settings)
         for optimization in stack:
+            # Also where it notes what planning and applying need of the point.
             optimization.check(point)
         return cls(loaded=build(point, stack), stack=stack)
 
