@@ -112,6 +112,8 @@ def test_an_engine_of_other_processes_is_charged_with_theirs() -> None:
             fill(BIG)
 
     try:
+        # Once more than is measured, so that the child has started.
+        Asking(0).run(0)
         alone = measure(Asking(0, pids=(child.pid,)))
         both = measure(Asking(0, pids=(child.pid, os.getpid())))
     finally:
