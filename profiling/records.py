@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from profiling import metrics
 from profiling.metrics import (
@@ -111,30 +111,16 @@ def reading(
     )
 
 
-@overload
-def unavailable(metric: str, reason: str, /) -> Reading: ...
-
-
-@overload
-def unavailable(phase: str, metric: str, unit: str, reason: str, /) -> Reading: ...
-
-
-def unavailable(*texts: str) -> Reading:
-    """A declared metric without a value, and the reason: `unavailable(metric, reason)`.
-
-    Four texts are taken as `unavailable_row` takes them.
-    """
-    if len(texts) != 2:
-        return unavailable_row(*texts)
-    metric, reason = texts
+def unavailable(metric: str, reason: str) -> Reading:
+    """A declared metric without a value, and the reason."""
     declared = _find_with_rows(metric)
-    return unavailable_row(declared.phase, metric, declared.unit, reason)
-
-
-def unavailable_row(phase: str, metric: str, unit: str, reason: str) -> Reading:
-    """A row without a value whose phase and unit are given by the caller."""
     return Reading(
-        phase=phase, metric=metric, value=None, unit=unit, status=UNAVAILABLE, source=reason
+        phase=declared.phase,
+        metric=metric,
+        value=None,
+        unit=declared.unit,
+        status=UNAVAILABLE,
+        source=reason,
     )
 
 

@@ -33,7 +33,6 @@ from profiling.records import (
     reading,
     summarize,
     unavailable,
-    unavailable_row,
     write_record,
 )
 from tests.composing import PROJECT
@@ -304,12 +303,6 @@ def test_what_only_the_summary_has_is_never_a_reading(name: str) -> None:
         unavailable(name, "no reason")
 
 
-def test_a_row_may_still_be_given_with_its_phase_and_unit() -> None:
-    given = unavailable("vision", "vision_s", "s", "none")
-    assert given == unavailable_row("vision", "vision_s", "s", "none")
-    assert given == unavailable("vision_s", "none")
-
-
 # Torn writes
 
 
@@ -465,11 +458,11 @@ BREAKAGES: dict[str, Callable[[Path], None]] = {
     "-1e999": lambda folder: _put(folder, "run.json", _summary("-1e999")),
     "readings missing": lambda folder: (folder / "readings.csv").unlink(),
     "readings empty": lambda folder: _put(folder, "readings.csv", b""),
-    "readings cut in mid-line": lambda folder: _cut(folder, "readings.csv"),
+    "readings cut inside a line": lambda folder: _cut(folder, "readings.csv"),
     "readings cut in the header": lambda folder: _put(folder, "readings.csv", b"phase,met"),
     "readings of another shape": lambda folder: _put(folder, "readings.csv", b"a,b\n1,2\n"),
     "answers missing": lambda folder: (folder / "answers.jsonl").unlink(),
-    "answers cut in mid-line": lambda folder: _cut(folder, "answers.jsonl"),
+    "answers cut inside a line": lambda folder: _cut(folder, "answers.jsonl"),
 }
 
 

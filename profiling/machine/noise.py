@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import Protocol, Self
 
 from profiling.records import MEASURED, Reading, reading
@@ -115,12 +114,7 @@ class NoiseGate:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         if self.board is not None:
             self._stop.set()
             self._thread.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from profiling.machine.resident import (
@@ -41,13 +40,8 @@ class PeakWatch:
         self.before_bytes = self._sampler.__enter__().before_bytes
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sampler.__exit__(kind, error, trace)
+    def __exit__(self, *ended: object) -> None:
+        self._sampler.__exit__(*ended)
         if self._is_reset:
             self.peak_bytes, self.source = read_high_water_bytes(self.proc), KERNEL
         else:

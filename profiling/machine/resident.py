@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 SELF = Path("/proc/self")
@@ -27,12 +26,7 @@ class ResidentSampler:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._stop.set()
         self._thread.join()
         self._look()

@@ -139,7 +139,8 @@ THE_RUN = Group(
             metrics=(_count(name="num_repeats", title="repeats", given_by=("latency",)),),
             definition="number of timed batches",
             method="counted; the source says which rule ended them: `fixed`, `interval`,"
-            " `time_budget` or `maximum`",
+            " `time_budget`, `maximum` or a pass that outlasts the time budget, and whether the"
+            " latency drifts or steps while they are measured",
             uncertainty="exact",
             limits="correlated repeats carry less information; the interval accounts for it",
         ),
@@ -148,10 +149,10 @@ THE_RUN = Group(
                 _count(name="num_warmup", title="warm-up", given_by=("latency",), column=None),
             ),
             definition="number of batches before the timed ones",
-            method="until the last medians settle or the cap is reached; the source says if it was"
-            " the cap",
+            method="until the last medians settle, or the cap or the time budget is reached; the"
+            " source says which",
             uncertainty="exact",
-            limits="on a machine that never settles the cap ends the warm-up",
+            limits="a slow warm-up can look settled: the source of `num_repeats` reports a drift",
         ),
         Entry(
             metrics=(_setting(name="engine", title="engine", column=ADDED),),

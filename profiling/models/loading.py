@@ -41,10 +41,10 @@ class LoadPlan:
 
     dtype: torch.dtype | None
     options: dict[str, Any] = field(default_factory=dict)
-    # From where else to load the same values. What was made in memory is handed over with it.
+    # Writes the same values elsewhere and returns where; a network made in memory is handed over.
     relocate: Callable[[WeightsSource, Family, Any], Path] | None = None
     quantization: Quantization | None = None
-    # Paths of what keeps its values as they are whatever is done to the rest.
+    # Paths of modules that are not quantized.
     whole: tuple[str, ...] = ()
 
 
@@ -69,7 +69,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
     layers = _Layers.of(family, plan)
     if plan.relocate is not None:
         folder = plan.relocate(source, family, network)
-        # Freed before it is read back, so that the two are never in memory together.
+        # Freed before it is read back, so that both are never in memory together.
         network = None
         elsewhere = replace(source, config=str(folder), options={"local_files_only": True})
         network = layers.read(family, elsewhere, device, plan)
@@ -92,7 +92,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
 
 @dataclass(kw_only=True)
 class _Layers:
-    """The layers that a plan wants in few bits; none where it wants none."""
+    """The layers that a plan quantizes, and those that it leaves out."""
 
     quantized: list[str]
     left_out: list[str]

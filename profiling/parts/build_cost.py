@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from profiling.machine.resident import ResidentSampler
@@ -29,14 +28,9 @@ class BuildCost(ResidentSampler):
         self._begun = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self.make_s = time.perf_counter() - self._begun
-        super().__exit__(kind, error, trace)
+        super().__exit__(*ended)
         self.make_peak_bytes = self.peak_bytes - self.before_bytes
 
     def write(self, folder: Path) -> None:

@@ -103,7 +103,7 @@ def measure_nothing(reason: str) -> Iterator[Reading]:
     for metric in ("energy_j", "energy_ci_low_j", "energy_ci_high_j", "energy_net_j"):
         yield unavailable(metric, reason)
     for metric in PHASE_METRICS:
-        yield unavailable(metric.split("_")[0], metric, "J", reason)
+        yield unavailable(metric, reason)
 
 
 class Measurement:
@@ -383,7 +383,7 @@ class Measurement:
             vision, first, kept = self._measure_phases(idle_w)
         except CannotMeasure as reason:
             for metric in PHASE_METRICS:
-                yield unavailable(metric.split("_")[0], metric, "J", str(reason))
+                yield unavailable(metric, str(reason))
             return
         source = self.headline.source
         batches = len(self.workload.batches)

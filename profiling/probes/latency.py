@@ -9,11 +9,17 @@ from collections.abc import Iterator
 
 from profiling.engines.trace import PHASES, Timing
 from profiling.engines.workload import Rotation, Workload
-from profiling.records import DERIVED, MEASURED, Reading, unavailable
+from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
+from profiling.statistics.drift import describe_drift, find_drift
 from profiling.statistics.stopping import Repeats, Settling
 from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 _ONE_TOKEN = "a generation of one token has no time between tokens"
+_WARMUP = {
+    "settled": "until the medians settled",
+    "cap": "until the medians settled, cut off at the cap",
+    "time_budget": "until the medians settled, cut off at the time budget",
+}
 
 
 class LatencyProbe:
@@ -40,7 +46,12 @@ class LatencyProbe:
             minimum=minimum,
             maximum=maximum,
         )
-        self._warmup = Settling(window=warmup_window, tolerance=warmup_tolerance, cap=warmup_cap)
+        self._warmup = Settling(
+            window=warmup_window,
+            tolerance=warmup_tolerance,
+            cap=warmup_cap,
+            time_budget_s=time_budget_s,
+        )
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
         warm = self._warm_up(workload)
@@ -49,9 +60,11 @@ class LatencyProbe:
         timings = [timing for _, timing in runs]
         yield from _raw(runs, source)
         yield from _aggregate(timings, workload, source)
-        hit = ", cut off at the cap" if self._warmup.hit_cap else ""
-        yield _derived("run", "num_warmup", len(warm), "1", f"until the medians settled{hit}")
-        yield _derived("run", "num_repeats", len(timings), "1", f"ended by {self._rule.stopped_by}")
+        yield _derived("num_warmup", len(warm), _WARMUP[str(self._warmup.stopped_by)])
+        ended = f"ended by {self._rule.stopped_by}"
+        drift = find_drift([timing.latency_s for timing in timings])
+        found = f"; the latency {describe_drift(drift)}" if drift else ""
+        yield _derived("num_repeats", len(timings), f"{ended}{found}")
 
     def _warm_up(self, workload: Workload) -> list[float]:
         values: list[float] = []
@@ -80,11 +93,10 @@ def _raw(runs: list[tuple[int, Timing]], source: str) -> Iterator[Reading]:
     for repeat, (batch, timing) in enumerate(runs):
         values = {"total": timing.latency_s, **timing.phases_s}
         for phase, value in values.items():
-            yield Reading(
+            yield reading(
+                "latency_s",
                 phase=phase,
-                metric="latency_s",
                 value=value,
-                unit="s",
                 status=DERIVED if phase == "other" else MEASURED,
                 source=source,
                 repeat=repeat,
@@ -98,14 +110,14 @@ def _aggregate(timings: list[Timing], workload: Workload, source: str) -> Iterat
     for phase in PHASES:
         reason = workload.engine.blind.get(phase)
         if reason is not None:
-            yield unavailable(phase, f"{phase}_s", "s", reason)
+            yield unavailable(f"{phase}_s", reason)
             continue
         values = [timing.phases_s[phase] for timing in timings]
-        yield _median(phase, f"{phase}_s", values, source)
+        yield _median(f"{phase}_s", values, source)
     first = [t.ttft_s for t in timings if t.ttft_s is not None]
-    yield from _bounded_median("total", "ttft", first, source)
+    yield from _bounded_median("ttft", first, source)
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
-    yield from _bounded_median("decode", "tpot", steps, source)
+    yield from _bounded_median("tpot", steps, source)
     median_s = plain.median(timing.latency_s for timing in timings)
     yield from _rates(median_s, timings[0].num_tokens, workload.batch_size)
 
@@ -124,53 +136,46 @@ def _spread(whole: Summary, source: str) -> Iterator[Reading]:
     for metric, name in columns.items():
         value = getattr(whole, name)
         if value is None:
-            yield unavailable("total", metric, "s", whole.missing[name])
+            yield unavailable(metric, whole.missing[name])
         else:
             what = describe_interval(whole) if name in ("low", "high") else f"{name} of repeats"
-            yield _measured("total", metric, value, "s", f"{what}; {source}")
+            yield _measured(metric, value, f"{what}; {source}")
 
 
-def _bounded_median(phase: str, name: str, values: list[float], source: str) -> Iterator[Reading]:
+def _bounded_median(name: str, values: list[float], source: str) -> Iterator[Reading]:
     """A median with its interval."""
     if not values:
         for metric in (f"{name}_s", f"{name}_ci_low_s", f"{name}_ci_high_s"):
-            yield unavailable(phase, metric, "s", _ONE_TOKEN)
+            yield unavailable(metric, _ONE_TOKEN)
         return
-    yield _median(phase, f"{name}_s", values, source)
+    yield _median(f"{name}_s", values, source)
     summary = summarize(values)
     for end in ("low", "high"):
         metric, value = f"{name}_ci_{end}_s", getattr(summary, end)
         if value is None:
-            yield unavailable(phase, metric, "s", summary.missing[end])
+            yield unavailable(metric, summary.missing[end])
         else:
             what = f"{describe_interval(summary)}; {source}"
-            yield _measured(phase, metric, value, "s", what)
+            yield _measured(metric, value, what)
 
 
 def _rates(latency_s: float, num_tokens: float, batch_size: int) -> Iterator[Reading]:
-    yield _derived(
-        "total", "samples_per_s", batch_size / latency_s, "1/s", "samples of a batch over latency_s"
-    )
+    yield _derived("samples_per_s", batch_size / latency_s, "samples of a batch over latency_s")
     tokens = batch_size * num_tokens / latency_s
-    yield _derived("total", "tokens_per_s", tokens, "1/s", "timed new tokens over latency_s")
+    yield _derived("tokens_per_s", tokens, "timed new tokens over latency_s")
 
 
-def _median(phase: str, metric: str, values: list[float], source: str) -> Reading:
-    status = DERIVED if phase == "other" else MEASURED
-    median = plain.median(values)
-    return Reading(phase=phase, metric=metric, value=median, unit="s", status=status, source=source)
+def _median(metric: str, values: list[float], source: str) -> Reading:
+    status = DERIVED if metric == "other_s" else MEASURED
+    return reading(metric, value=plain.median(values), status=status, source=source)
 
 
-def _measured(phase: str, metric: str, value: float, unit: str, source: str) -> Reading:
-    return Reading(
-        phase=phase, metric=metric, value=value, unit=unit, status=MEASURED, source=source
-    )
+def _measured(metric: str, value: float, source: str) -> Reading:
+    return reading(metric, value=value, status=MEASURED, source=source)
 
 
-def _derived(phase: str, metric: str, value: float, unit: str, source: str) -> Reading:
-    return Reading(
-        phase=phase, metric=metric, value=value, unit=unit, status=DERIVED, source=source
-    )
+def _derived(metric: str, value: float, source: str) -> Reading:
+    return reading(metric, value=value, status=DERIVED, source=source)
 
 
 PROBE = LatencyProbe

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from profiling.statistics.autocorrelation import correlate_ranks, count_effective, share_independent
+from profiling.statistics.autocorrelation import estimate_effective
 from profiling.statistics.intervals import CONFIDENCE, Interval
+
+# What reaches less says too little to be called an interval.
+LEAST_CONFIDENCE = 0.8
 
 
 @cache
@@ -29,32 +32,32 @@ def choose_ranks(size: int, confidence: float = CONFIDENCE) -> tuple[int, int, f
 
 
 def bound_median(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The distribution-free interval of the median, widened for autocorrelated values.
+    """The distribution-free interval of the median, widened for dependent values.
 
     The ranks are those of an independent sample of the effective size, placed at the same
-    shares of the sorted sample. None where there are too few values, however independent.
+    shares of the sorted sample. None where there are too few values, however independent, or
+    where their dependence leaves too little confidence even for the whole range.
     """
     if choose_ranks(len(values), confidence) is None:
         return None
-    effective = count_effective(values)
-    ranks = choose_ranks(effective, confidence)
+    effective = estimate_effective(values)
+    whole = math.floor(effective + 1e-9)
+    ranks = choose_ranks(whole, confidence)
     if ranks is None:
-        return _take_range(values)
+        return _take_range(values, effective)
     ordered = sorted(values)
-    lower, upper, achieved = ranks
-    stretch = (len(ordered) + 1) / (effective + 1)
+    lower, upper, reached = ranks
+    stretch = (len(ordered) + 1) / (whole + 1)
     low, high = _value_at(ordered, lower * stretch), _value_at(ordered, upper * stretch)
-    return Interval(low=low, high=high, confidence=achieved)
+    return Interval(low=low, high=high, confidence=reached)
 
 
-def _take_range(values: Sequence[float]) -> Interval:
-    """The widest interval there is, with the confidence that it reaches, often less than asked.
-
-    Nothing can be widened further, so the autocorrelation is taken as estimated, without caution.
-    """
-    correlation = max(0.0, correlate_ranks(values))
-    confidence = 1 - 2 ** (1 - len(values) * share_independent(correlation))
-    return Interval(low=min(values), high=max(values), confidence=max(0.0, confidence))
+def _take_range(values: Sequence[float], effective: float) -> Interval | None:
+    """The widest interval there is, with the confidence that it reaches, often less than asked."""
+    reached = 1 - 2 ** (1 - effective)
+    if reached < LEAST_CONFIDENCE:
+        return None
+    return Interval(low=min(values), high=max(values), confidence=reached)
 
 
 def _value_at(ordered: Sequence[float], rank: float) -> float:

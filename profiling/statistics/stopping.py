@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -11,6 +12,8 @@ from profiling.statistics.medians import bound_median
 
 FIRST_LOOK = 10
 LEAST_EFFECTIVE = 8
+# Repeats to take where each outlasts the whole budget: two show at least how far they differ.
+LEAST_SLOW = 2
 
 
 @dataclass(kw_only=True)
@@ -19,6 +22,7 @@ class Repeats:
 
     The interval is looked at only when the number of repeats has doubled: a rule that looks
     after every repeat stops at lucky moments and its intervals no longer hold what they claim.
+    The minimum is given up where a single pass outlasts the time budget.
     """
 
     relative_target: float
@@ -37,6 +41,8 @@ class Repeats:
         n = len(values)
         if self.fixed is not None:
             return "fixed" if n >= self.fixed else None
+        if n >= LEAST_SLOW and median(values) > self.time_budget_s:
+            return "a pass that outlasts the time budget"
         if n < self.minimum:
             return None
         if self._look_is_due(n) and is_narrow(values, self.relative_target):
@@ -69,20 +75,25 @@ class Settling:
     """Decides how long to warm up: until the last `window` running medians agree.
 
     Each running median is over the last `window` values, so a single stray value neither ends
-    nor prolongs the warm-up.
+    nor prolongs the warm-up. A cap and the time budget end it, too: `stopped_by` says what did.
     """
 
     window: int
     tolerance: float
     cap: int
-    hit_cap: bool = field(default=False, init=False)
+    time_budget_s: float
+    stopped_by: str | None = field(default=None, init=False)
 
     def wants_more(self, values: Sequence[float]) -> bool:
+        self.stopped_by = self._find_end(values)
+        return self.stopped_by is None
+
+    def _find_end(self, values: Sequence[float]) -> str | None:
         if self.has_settled(values):
-            self.hit_cap = False
-            return False
-        self.hit_cap = len(values) >= self.cap
-        return not self.hit_cap
+            return "settled"
+        if len(values) >= self.cap:
+            return "cap"
+        return "time_budget" if math.fsum(values) >= self.time_budget_s else None
 
     def has_settled(self, values: Sequence[float]) -> bool:
         if len(values) < 2 * self.window - 1:

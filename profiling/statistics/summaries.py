@@ -11,6 +11,7 @@ from profiling.statistics.intervals import Interval
 from profiling.statistics.medians import bound_median, take_quantile
 
 P95_MINIMUM = 100
+LEAST_REPEATS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Summary:
 def summarize(values: Sequence[float]) -> Summary:
     n = len(values)
     interval = bound_median(values) if n else None
+    effective = count_effective(values) if n else 0
     return Summary(
         n=n,
         median=median(values) if n else None,
@@ -45,12 +47,12 @@ def summarize(values: Sequence[float]) -> Summary:
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         confidence=interval.confidence if interval else None,
-        effective_n=count_effective(values) if n else 0,
-        missing=_explain_missing(n, interval),
+        effective_n=effective,
+        missing=_explain_missing(n, effective, interval),
     )
 
 
-def _explain_missing(n: int, interval: Interval | None) -> dict[str, str]:
+def _explain_missing(n: int, effective: int, interval: Interval | None) -> dict[str, str]:
     needs = {"median": 1, "mean": 1, "minimum": 1, "maximum": 1, "std": 2, "p95": P95_MINIMUM}
     missing = {
         name: f"needs at least {least} repeats, there are {n}"
@@ -58,9 +60,17 @@ def _explain_missing(n: int, interval: Interval | None) -> dict[str, str]:
         if n < least
     }
     if interval is None:
-        reason = f"a 95% interval of the median needs at least 6 repeats, there are {n}"
-        missing |= dict.fromkeys(("low", "high", "confidence"), reason)
+        missing |= dict.fromkeys(("low", "high", "confidence"), _explain_no_interval(n, effective))
     return missing
+
+
+def _explain_no_interval(n: int, effective: int) -> str:
+    if n < LEAST_REPEATS:
+        return f"an interval of the median needs at least {LEAST_REPEATS} repeats, there are {n}"
+    return (
+        f"successive repeats depend on each other: {n} of them have an effective sample size of "
+        f"{effective}, too few for an interval of the median"
+    )
 
 
 def describe_interval(summary: Summary) -> str:
@@ -69,5 +79,5 @@ def describe_interval(summary: Summary) -> str:
         return summary.missing["low"]
     return (
         f"order statistics of {summary.n} repeats, effective sample size {summary.effective_n}, "
-        f"confidence {summary.confidence:.1%}"
+        f"confidence {summary.confidence:.1%} for this process in this stretch of time"
     )

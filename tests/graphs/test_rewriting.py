@@ -1,4 +1,4 @@
-"""Graphs that are rewritten after their export: in few bits, and as the runtime fuses them."""
+"""Graphs that are rewritten after their export: quantized, and as the runtime fuses them."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def make_outcome(tokens: list[int] | None, text: str) -> Outcome:
         )
         for metric, (value, unit) in found.items()
     }
-    readings["projector_s"] = unavailable("projector", "projector_s", "s", "none")
+    readings["projector_s"] = unavailable("projector_s", "none")
     return Outcome(
         mode="m", load_s=1.5, readings=readings, tokens=tokens, text=text, disk_bytes=3_000_000
     )

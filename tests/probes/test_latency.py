@@ -120,9 +120,30 @@ def test_it_stops_at_the_maximum_and_not_before_the_minimum() -> None:
     wild = [*WARM, *(1.0 + 5 * (i % 2) for i in range(99))]
     (most,) = (r for r in measure(Scripted(wild), maximum=12) if r.metric == "num_repeats")
     assert (most.value, most.source) == (12, "ended by maximum")
-    hurried = measure(Scripted(wild), time_budget_s=1e-9, minimum=6)
+    quick = [seconds * 1e-12 for seconds in wild]
+    hurried = measure(Scripted(quick), time_budget_s=1e-9, minimum=6)
     (least,) = (r for r in hurried if r.metric == "num_repeats")
     assert (least.value, least.source) == (6, "ended by time_budget")
+
+
+def test_passes_that_outlast_the_time_budget_are_few_and_the_record_says_so() -> None:
+    workload = Scripted([60.0] * 99)
+    readings = {r.metric: r for r in measure(workload, time_budget_s=30.0, minimum=10)}
+    assert len(workload.ran) == 3
+    warm, count = readings["num_warmup"], readings["num_repeats"]
+    assert (warm.value, count.value) == (1, 2)
+    assert "cut off at the time budget" in warm.source
+    assert "a pass that outlasts the time budget" in count.source
+
+
+def test_a_step_while_measuring_is_reported() -> None:
+    repeats = [
+        *(1.0 + 0.01 * (i % 3) for i in range(20)),
+        *(1.4 + 0.01 * (i % 3) for i in range(20)),
+    ]
+    readings = measure(Scripted([*WARM, *repeats]), repeats=40)
+    (count,) = (r for r in readings if r.metric == "num_repeats")
+    assert count.source == "ended by fixed; the latency steps up by 40% at repeat 21"
 
 
 def test_warming_up_ends_at_its_cap_and_says_so() -> None:

@@ -1,30 +1,78 @@
-"""Coverage of the intervals, simulated with a known truth."""
+"""How often the intervals miss the truth, simulated with noise as machines make it."""
 
 from __future__ import annotations
 
 import numpy
 import pytest
 
+from profiling.selfcheck.coverage import MOST_WRONG, count_wrong, is_wrong
+from profiling.selfcheck.noise_shapes import SHAPES, Size
+from profiling.statistics.intervals import CONFIDENCE
 from profiling.statistics.medians import bound_median, choose_ranks
 from profiling.statistics.ratios import compare_speed
 from tests.statistics.series import make_series, stop_by_rule
 
-
-def measure_coverage(rows: list[list[float]]) -> float:
-    """Share of the intervals, as they stand when the rule stops, that hold the true median."""
-    intervals = [bound_median(stop_by_rule(row)) for row in rows]
-    return sum(found is not None and found.holds(1.0) for found in intervals) / len(rows)
+RULE = {"relative_target": 0.03}
+# Changes within 20 passes, and modes that last 40, are seen in series of this length.
+LONG = 640
 
 
-@pytest.mark.parametrize("noise", [0.01, 0.05, 0.1])
-def test_coverage_with_independent_noise(noise: float) -> None:
-    assert 0.94 <= measure_coverage(make_series(1200, 320, 0.0, noise)) <= 0.99
+def draw_rows(name: str, *, length: int, trials: int = 400) -> list[list[float]]:
+    size = Size(trials=trials, length=length, noise=0.05)
+    return SHAPES[name](numpy.random.default_rng(1), size).values.tolist()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("noise", [0.02, 0.05])
-@pytest.mark.parametrize("correlation", [0.3, 0.5, 0.7])
-def test_coverage_with_autocorrelated_noise(correlation: float, noise: float) -> None:
-    assert 0.93 <= measure_coverage(make_series(1200, 320, correlation, noise)) <= 0.99
+def share_wrong(name: str, *, length: int, trials: int = 400) -> float:
+    """Of series of that length, by the median of the long run."""
+    rows = draw_rows(name, length=length, trials=trials)
+    return sum(is_wrong(row, 1.0) for row in rows) / len(rows)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_few_runs_state_an_interval_without_the_truth_in_it(name: str) -> None:
+    wrong = list(count_wrong(name, RULE, trials=300, noise=0.05))
+    assert sum(wrong) / len(wrong) <= MOST_WRONG
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.01, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("name", SHAPES)
+def test_few_of_many_runs_state_an_interval_without_the_truth(name: str, noise: float) -> None:
+    wrong = list(count_wrong(name, RULE, trials=1500, noise=noise, longest=LONG, seed=11))
+    assert sum(wrong) / len(wrong) <= MOST_WRONG
+
+
+@pytest.mark.parametrize("length", [6, 8, 12, 20, 40, 160])
+@pytest.mark.parametrize("name", ["independent", "autoregression of 0.5", "autoregression of 0.8"])
+def test_short_series_state_no_interval_rather_than_a_wrong_one(name: str, length: int) -> None:
+    assert share_wrong(name, length=length) <= MOST_WRONG
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [6, 7, 8, 10, 12, 16, 20, 40, 80, 160])
+@pytest.mark.parametrize("name", ["independent", "autoregression of 0.5", "autoregression of 0.8"])
+def test_many_short_series_state_no_interval_rather_than_a_wrong_one(
+    name: str, length: int
+) -> None:
+    assert share_wrong(name, length=length, trials=4000) <= 0.055
+
+
+@pytest.mark.parametrize(("length", "least"), [(12, 0.5), (20, 0.85), (40, 0.99)])
+def test_independent_repeats_have_an_interval(length: int, least: float) -> None:
+    intervals = [bound_median(row) for row in draw_rows("independent", length=length)]
+    stated = sum(found is not None and found.confidence >= CONFIDENCE for found in intervals)
+    assert stated / len(intervals) >= least
+
+
+@pytest.mark.parametrize("name", ["slow changes", "two modes"])
+def test_long_series_show_the_long_run(name: str) -> None:
+    assert share_wrong(name, length=LONG, trials=200) <= MOST_WRONG
+
+
+@pytest.mark.parametrize("name", ["slow changes", "two modes"])
+def test_short_series_do_not_show_the_long_run(name: str) -> None:
+    """The reason for the words "in this stretch of time": no method sees what did not happen."""
+    assert share_wrong(name, length=20) > MOST_WRONG
 
 
 def test_the_simulation_exposes_a_rule_that_looks_after_every_repeat() -> None:
@@ -43,14 +91,6 @@ def test_the_simulation_exposes_a_rule_that_looks_after_every_repeat() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.01, 0.02, 0.05, 0.1])
-@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5, 0.7])
-def test_coverage_with_many_trials(correlation: float, noise: float) -> None:
-    rows = make_series(4000, 320, correlation, noise, seed=11)
-    assert 0.935 <= measure_coverage(rows) <= 0.99
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.5])
 def test_coverage_of_the_speed_up(correlation: float) -> None:
     pairs = zip(
@@ -60,10 +100,11 @@ def test_coverage_of_the_speed_up(correlation: float) -> None:
     )
     ratios = [compare_speed(stop_by_rule(a), stop_by_rule(b)) for a, b in pairs]
     held = [r.low is not None and r.high is not None and r.low <= 1 <= r.high for r in ratios]
-    assert 0.93 <= sum(held) / len(held) <= 0.995
+    assert sum(held) / len(held) >= 0.95
 
 
 @pytest.mark.slow
 def test_coverage_with_skewed_noise() -> None:
-    rows = numpy.exp(numpy.asarray(make_series(4000, 320, 0.5, 0.2)) - 1).tolist()
-    assert 0.935 <= measure_coverage(rows) <= 0.992
+    rows = numpy.exp(numpy.asarray(make_series(2000, 320, 0.5, 0.2)) - 1).tolist()
+    wrong = [is_wrong(stop_by_rule(row), 1.0) for row in rows]
+    assert sum(wrong) / len(wrong) <= MOST_WRONG

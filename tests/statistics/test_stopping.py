@@ -32,7 +32,7 @@ def wild() -> Iterator[float]:
         step += 1
 
 
-def test_narrow_repeats_stop_at_the_first_look() -> None:
+def test_narrow_repeats_stop_at_a_look() -> None:
     rule = make_rule()
     assert count_repeats(rule, steady()) == FIRST_LOOK
     assert rule.stopped_by == "interval"
@@ -48,8 +48,15 @@ def test_the_time_budget_stops_after_the_minimum() -> None:
     rule = make_rule(time_budget_s=10.0)
     assert count_repeats(rule, wild(), second_each=1.0) == 10
     assert rule.stopped_by == "time_budget"
-    slow = make_rule(time_budget_s=10.0)
-    assert count_repeats(slow, wild(), second_each=100.0) == 5
+    assert count_repeats(make_rule(time_budget_s=10.0), wild(), second_each=100.0) == 5
+
+
+def test_where_a_pass_outlasts_the_time_budget_two_are_taken() -> None:
+    rule = make_rule(time_budget_s=30.0, minimum=10)
+    assert count_repeats(rule, iter([60.0] * 20), second_each=60.0) == 2
+    assert rule.stopped_by == "a pass that outlasts the time budget"
+    fixed = make_rule(time_budget_s=30.0, fixed=4)
+    assert count_repeats(fixed, iter([60.0] * 20), second_each=60.0) == 4
 
 
 def test_the_maximum_stops_what_never_gets_narrow() -> None:
@@ -91,26 +98,39 @@ def test_a_short_autocorrelated_series_is_not_trusted() -> None:
 
 def test_warming_up_ends_when_running_medians_agree() -> None:
     times = [5.0, 3.0, 2.0, 1.5, 1.2] + [1.0] * 40
-    settling = Settling(window=5, tolerance=0.02, cap=50)
+    settling = make_settling()
     taken = count_warm_up(settling, times)
     medians = [float(numpy.median(times[end - 5 : end])) for end in range(taken - 4, taken + 1)]
     assert max(medians) - min(medians) <= 0.02
     assert 9 <= taken < 20
-    assert not settling.hit_cap
+    assert settling.stopped_by == "settled"
 
 
 def test_one_stray_value_does_not_prolong_the_warm_up() -> None:
     calm = [1.0] * 9
-    assert count_warm_up(Settling(window=5, tolerance=0.02, cap=50), calm) == 9
+    assert count_warm_up(make_settling(), calm) == 9
     stray = [1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0]
-    assert count_warm_up(Settling(window=5, tolerance=0.02, cap=50), stray) == 9
+    assert count_warm_up(make_settling(), stray) == 9
 
 
 def test_warming_up_that_never_settles_hits_the_cap_and_says_so() -> None:
     falling = [100.0 - step for step in range(60)]
-    settling = Settling(window=5, tolerance=0.001, cap=30)
+    settling = make_settling(tolerance=0.001, cap=30, time_budget_s=1e6)
     assert count_warm_up(settling, falling) == 30
-    assert settling.hit_cap
+    assert settling.stopped_by == "cap"
+
+
+def test_warming_up_is_bounded_by_the_time_budget() -> None:
+    settling = make_settling(time_budget_s=30.0)
+    assert count_warm_up(settling, [60.0] * 50) == 1
+    assert settling.stopped_by == "time_budget"
+    assert count_warm_up(settling, [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]) == 4
+
+
+def make_settling(
+    *, tolerance: float = 0.02, cap: int = 50, time_budget_s: float = 1000.0
+) -> Settling:
+    return Settling(window=5, tolerance=tolerance, cap=cap, time_budget_s=time_budget_s)
 
 
 def count_warm_up(settling: Settling, times: list[float]) -> int:

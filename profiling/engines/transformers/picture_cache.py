@@ -1,4 +1,4 @@
-"""Embeddings of pictures that were seen before, in a bounded memory, for later questions."""
+"""A bounded cache of picture embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from profiling.models.stand_ins import VisionReplacement
 
 
 class PictureCache:
-    """Embeddings by what is in a picture; what was not asked for longest goes first."""
+    """Embeddings by the content of a picture; the least recently used entry is evicted."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -29,7 +29,7 @@ class PictureCache:
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """For what asks about a picture again though no user would."""
+        """Around passes that no user would make: their look-ups are not counted."""
         before = self.hits, self.lookups
         yield
         self.hits, self.lookups = before
@@ -53,13 +53,13 @@ class PictureCache:
 
 
 class CachedVision(VisionReplacement):
-    """In the place of a vision part: looks at a picture only when it has not seen it before."""
+    """Replaces a vision part: encodes only pictures that are not in the cache."""
 
     def __init__(
-        self, *, family: Family, seer: nn.Module, stand_in: Any, cache: PictureCache
+        self, *, family: Family, encoder: nn.Module, stand_in: Any, cache: PictureCache
     ) -> None:
         super().__init__(stand_in)
-        self.family, self.cache, self.seer = family, cache, seer
+        self.family, self.cache, self.encoder = family, cache, encoder
 
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:
@@ -69,7 +69,7 @@ class CachedVision(VisionReplacement):
         found = {key: self.cache.find(key) for key in keys}
         unseen = {key: p for key, p in zip(keys, pictures, strict=True) if found[key] is None}
         for key, embeddings in zip(unseen, self._look(list(unseen.values())), strict=True):
-            # A copy: a view would keep alive what was made for all the pictures of a batch.
+            # A copy: a view would keep the embeddings of the whole batch alive.
             found[key] = kept = embeddings.clone()
             self.cache.keep(key, kept)
         rows = [found[key] for key in keys]
@@ -80,7 +80,7 @@ class CachedVision(VisionReplacement):
         if not pictures:
             return []
         together = {name: torch.cat([p[name] for p in pictures]) for name in pictures[0]}
-        embeddings = self.family.layout.embed(self.seer, together)
+        embeddings = self.family.layout.embed(self.encoder, together)
         return self.family.layout.split_embeddings(embeddings, pictures)
 
 
@@ -93,11 +93,11 @@ def _key(picture: Mapping[str, Tensor]) -> bytes:
     return digest.digest()
 
 
-def cut_out_vision(network: nn.Module, family: Family) -> nn.Module:
-    """The network without its language model, sharing the rest; the network stays as it is."""
-    seer = _shallow(network)
+def without_language(network: nn.Module, family: Family) -> nn.Module:
+    """A copy of the network without its language model; the other modules are shared."""
+    encoder = _shallow(network)
     for path in (*family.layout.language_paths, *family.layout.vision_paths):
-        holder: Any = seer
+        holder: Any = encoder
         *parents, name = path.split(".")
         for parent in parents:
             child = _shallow(holder.get_submodule(parent))
@@ -105,7 +105,7 @@ def cut_out_vision(network: nn.Module, family: Family) -> nn.Module:
             holder = child
         if path in family.layout.language_paths:
             holder._modules[name] = nn.Module()
-    return seer
+    return encoder
 
 
 def _shallow(module: nn.Module) -> nn.Module:

@@ -8,7 +8,16 @@ from profiling.statistics.growth import HIGHEST_POWER, LOWEST_POWER, STEP, Growt
 
 
 def describe_growth(growth: Growth, unit: str) -> str:
-    """The power with its interval and goodness, for a sentence."""
+    """The power with its interval and goodness, for a sentence.
+
+    Where another form fits better, a power would hide that it changes: its value at both ends.
+    """
+    if not growth.is_power_law:
+        return (
+            f"no single power of {unit} fits: the whole grows as {unit}^"
+            f"{growth.smallest_exponent:.2f} at the smallest sizes and as {unit}^"
+            f"{growth.largest_exponent:.2f} at the largest"
+        )
     if not growth.is_determined:
         return f"how it grows with {unit} cannot be told from {growth.points} points"
     low = (

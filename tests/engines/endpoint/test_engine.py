@@ -31,7 +31,7 @@ from profiling.probes.codecarbon_estimate import ModelledEnergy
 from profiling.probes.energy import EnergyProbe
 from profiling.probes.latency import LatencyProbe
 from profiling.probes.memory import ON_CPU, MemoryProbe
-from profiling.records import Reading
+from profiling.records import UNAVAILABLE, Reading
 from profiling.runs.experiment import load, measure
 from profiling.samples.samples import full_batches, load_samples
 from tests.composing import PROJECT, compose_point
@@ -355,10 +355,14 @@ def test_the_first_token_and_the_time_between_tokens_have_intervals(server: Serv
     with loaded(server) as engine:
         found = by_metric(list(probe.measure(workload(engine))))
     for name in ("ttft", "tpot", "latency"):
-        low, middle, high = (found[f"{name}{end}_s"].value for end in ("_ci_low", "", "_ci_high"))
-        assert low is not None and middle is not None and high is not None
-        assert 0 < low <= middle <= high
-    assert found["ttft_ci_low_s"].source.startswith("order statistics of 8 repeats")
+        low, middle, high = (found[f"{name}{end}_s"] for end in ("_ci_low", "", "_ci_high"))
+        assert middle.value is not None and middle.value > 0
+        if low.value is None or high.value is None:
+            # On a busy machine repeats may depend on each other too much: then the reason stands.
+            assert (low.status, high.status) == (UNAVAILABLE, UNAVAILABLE) and low.source
+            continue
+        assert 0 < low.value <= middle.value <= high.value
+        assert low.source.startswith("order statistics of 8 repeats")
     assert "at the client, when the tokens arrive" in found["ttft_s"].source
     for phase, reason in BLIND.items():
         assert (found[f"{phase}_s"].value, found[f"{phase}_s"].source) == (None, reason)

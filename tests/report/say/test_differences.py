@@ -67,10 +67,10 @@ def test_repeats_that_are_alike_are_not_taken_for_more_than_they_are() -> None:
     for _ in range(300):
         sides = []
         for _ in range(2):
-            mood, values = 0.0, []
+            drift, values = 0.0, []
             for _ in range(40):
-                mood = 0.5 * mood + draw.gauss(0, 1)
-                values.append(0.1 * math.exp(0.02 * mood))
+                drift = 0.5 * drift + draw.gauss(0, 1)
+                values.append(0.1 * math.exp(0.02 * drift))
             sides.append(values)
         called += compare_repeats(*sides).is_significant
     assert called / 300 < 0.13

@@ -15,6 +15,9 @@ GROWTH = Growth(
     power_high=1.5,
     r_squared=0.9876,
     points=5,
+    is_power_law=True,
+    smallest_exponent=0.4,
+    largest_exponent=1.2,
 )
 
 
@@ -27,6 +30,14 @@ def test_bounds_at_the_ends_of_the_search_are_open() -> None:
     assert "[≤0.1, 1.50]" in describe_growth(low, "tokens")
     high = replace(GROWTH, power_high=HIGHEST_POWER)
     assert "[1.10, ≥4.0]" in describe_growth(high, "tokens")
+
+
+def test_what_is_no_power_law_shows_how_it_grows_at_both_ends() -> None:
+    text = describe_growth(replace(GROWTH, is_power_law=False), "tokens")
+    assert text == (
+        "no single power of tokens fits: the whole grows as tokens^0.40 at the smallest sizes "
+        "and as tokens^1.20 at the largest"
+    )
 
 
 def test_what_fits_every_power_has_no_law() -> None:

@@ -42,9 +42,9 @@ def split_row(line: str) -> list[str]:
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = tmp_path_factory.mktemp("results")
     plain = {"wer": 0.25, "latency_s": 0.2, "energy_j": 4.0}
-    write_run(results, summary=plain)
+    write_run(results, summary=plain, repeats=20)
     saved = {"latency_s": 0.1, "make_s": 5.0, "make_peak_bytes": 2.0**20, "artifact_bytes": 4096.0}
-    write_run(results, optimization="bf16", summary={**plain, **saved, "energy_j": 3.0})
+    write_run(results, optimization="bf16", summary={**plain, **saved, "energy_j": 3.0}, repeats=20)
     lost = {"latency_s": 0.3, "make_s": 5.0, "wer": 0.5, "energy_j": 5.0}
     write_run(results, optimization="fp32", summary={**plain, **lost})
     write_run(results, optimization="flash_attn", status="unsupported", error="needs a GPU")

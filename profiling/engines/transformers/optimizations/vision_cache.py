@@ -8,7 +8,11 @@ from functools import partial
 
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
-from profiling.engines.transformers.picture_cache import CachedVision, PictureCache, cut_out_vision
+from profiling.engines.transformers.picture_cache import (
+    CachedVision,
+    PictureCache,
+    without_language,
+)
 from profiling.parts.reduced import replace_parts
 from profiling.records import DERIVED, Reading, reading
 
@@ -30,7 +34,7 @@ class VisionCache(Optimization):
         stand_ins = family.layout.stand_ins(model.dtype)
         vision = CachedVision(
             family=family,
-            seer=cut_out_vision(model.network, family),
+            encoder=without_language(model.network, family),
             stand_in=stand_ins[family.layout.parts.vision],
             cache=self.cache,
         )

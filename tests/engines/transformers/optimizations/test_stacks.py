@@ -26,7 +26,7 @@ from tests.tiny_models import (
 )
 
 SIDE = 120
-# What a stack is held against, the relative L2 error that its first logits may have beside it, and
+# What a stack is compared with, the relative L2 error that its first logits may have beside it, and
 # the family of the fast suite.
 BESIDE = {
     "split,onnx_vision": ("baseline", 1e-5, "fuyu"),

@@ -46,7 +46,7 @@ from tests.tiny_models import (
 torchao = pytest.importorskip("torchao", reason="requirements-torchao.txt is not installed")
 
 # Relative L2 error of the first logits, as in the tests of bitsandbytes. Weights alone are rounded:
-# held against a plain model of the very same weights, what is left are rounded sums.
+# compared with a plain model of the same weights, only rounding is left.
 AGAINST_PLAIN = {"int4": 0.6, "int8": 0.15}
 AGAINST_OWN_WEIGHTS = 1e-4
 SIDES = (90, 120, 168)
@@ -101,7 +101,7 @@ def stand_for(layer: nn.Linear) -> Tensor:
 
 @cache
 def with_weights_of(family: str, name: str) -> TransformersEngine:
-    """The plain model, its weights replaced by what those in few bits stand for."""
+    """The plain model, its weights replaced by the dequantized ones."""
     plain = build(compose_point(f"model={family}"))
     for path, layer in quantized_layers(load_few_bits(family, name).network).items():
         plain.network.get_submodule(path).weight.data = stand_for(layer)
@@ -219,7 +219,7 @@ def test_what_is_exported_is_not_quantized() -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_made_in_memory_it_is_what_the_library_loads(name: str) -> None:
-    """How the network of weights=random gets its few bits."""
+    """How the network of weights=random is quantized."""
     loaded = load_few_bits("llava", name, f"[bf16,{name}]")
     made = build(compose_point("model=llava", "optimization=bf16"))
     quantization = Quantization(bits=int(name[-1]), engine=TORCHAO)
