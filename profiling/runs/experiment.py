@@ -73,6 +73,10 @@ def load(point: Point) -> Loaded:
 def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Notify) -> Findings:
     """The answers, then all probes, one after the other and each with passes of its own."""
     engine = loaded.engine
+    # Before anything runs, since a probe refuses settings that cannot be right.
+    probes = {
+        name: find_probe(name)(**settings) for name, settings in point.profiler["probes"].items()
+    }
     notify("preparing samples")
     workload = Workload(
         engine=engine,
@@ -97,9 +101,8 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         *_judge(point, samples, answers),
     ]
     noise: list[str] = []
-    for name, settings in point.profiler["probes"].items():
+    for name, probe in probes.items():
         notify(f"measuring {name}")
-        probe = find_probe(name)(**settings)
         with _gate(point, engine, timed=probe.timed) as gate:
             readings.extend(probe.measure(workload))
         readings.extend(gate.readings())

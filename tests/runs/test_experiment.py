@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from profiling.engines.transformers.engine import TransformersEngine
+from profiling.errors import ConfigError
 from profiling.points.point import Point
 from profiling.records import (
     ANSWER_FIELDS,
@@ -102,6 +103,14 @@ def test_what_is_going_on_is_told(measured: tuple[Point, Findings, list[str]]) -
     point, _, heard = measured
     assert {f"measuring {name}" for name in point.profiler["probes"]} <= set(heard)
     assert "answering" in heard
+
+
+def test_settings_that_a_probe_refuses_are_refused_before_anything_runs() -> None:
+    point = compose_point("model=llava", *SHORT, "profiler.probes.energy.windows=1")
+    heard: list[str] = []
+    with pytest.raises(ConfigError, match=r"energy\.windows=1"):
+        measure(point, take_samples(1), load(point), heard.append)
+    assert heard == []
 
 
 def test_the_record_of_a_point_can_be_read_back(

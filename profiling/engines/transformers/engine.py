@@ -203,7 +203,7 @@ class TransformersEngine(Engine):
     def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
         modules = self.loaded.parts()[part]
         if not modules:
-            raise Unsupported(self.blind[part])
+            raise Unsupported(self.blind.get(part, f"this family has no {part}"))
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
         def keep(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
