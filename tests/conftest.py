@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name
 tempfile.tempdir = _OWN.name
+# Exports take seconds each: processes that run side by side share them. The first one makes the
+# folder; those that it starts find its name.
+_GRAPHS = os.environ.setdefault("VLM_PROFILING_TEST_GRAPHS", str(Path(_OWN.name, "graphs")))
+Path(_GRAPHS).mkdir(exist_ok=True)
+Path(_OWN.name, "vlm-profiling").mkdir()
+Path(_OWN.name, "vlm-profiling", "onnx").symlink_to(_GRAPHS)
 
 # `make test` gives the same outcome every time; `make test-all` asks for other examples each time.
 # No deadlines: a busy machine is not a wrong answer.

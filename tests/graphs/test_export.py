@@ -20,6 +20,7 @@ from profiling.graphs.vision_chain import Chain, files_of, read_check
 from profiling.models.model import Model
 from profiling.runtimes.providers import CPU_PROVIDER
 from tests.graphs.stressed import stressed
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES
 
 CPU_DEVICE = torch.device("cpu")
@@ -77,7 +78,7 @@ def in_double(model: Model, inputs: dict[str, Tensor]) -> Tensor:
         return model.family.layout.embed(network, wide)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
 def test_as_close_to_the_truth_as_the_network_itself(family: str, export: Export) -> None:
     model, path = export(family)
     chain = chain_of([path])
@@ -110,7 +111,7 @@ def test_the_stress_shows_wrong_windows(export: Export) -> None:
     assert distance(wrong, embed(model, inputs))["relative_l2"] > 0.01
 
 
-@pytest.mark.parametrize("family", ["qwen25vl", "llava"])
+@pytest.mark.parametrize("family", slow_except(["qwen25vl", "llava"], "qwen25vl"))
 def test_parts_run_as_a_chain_and_as_one_file(family: str, export: Export) -> None:
     model, path = export(family, "parts")
     parts = files_of(path)
@@ -128,6 +129,7 @@ def test_the_joined_graph_stores_no_value_twice(export: Export) -> None:
     assert stored < 1.1 * sum(value.nbytes for value in tower.parameters())
 
 
+@pytest.mark.slow
 def test_simpler_parts_give_the_same(export: Export) -> None:
     model, path = export("llava", "parts", simplify=True)
     plain = export("llava", "parts")[1]
@@ -145,7 +147,7 @@ def count_nodes(path: Path) -> int:
     ("family", "dtype", "stored"),
     [
         ("qwen25vl", "bf16", torch.bfloat16),
-        ("qwen25vl", "fp32", torch.float16),
+        pytest.param("qwen25vl", "fp32", torch.float16, marks=pytest.mark.slow),
         ("llava", "fp16", torch.float16),
     ],
 )

@@ -74,6 +74,7 @@ def test_split_answers_as_the_original_does(
     assert not (tmp_path / "vision_model" / "vision_model.pt").exists()
 
 
+@pytest.mark.slow
 def test_parts_are_kept_for_the_same_values_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -74,7 +74,11 @@ def late(body: Body) -> Reply:
     ("chat", "said"),
     [
         (lambda _: refuse(401, f"Incorrect API key provided: {KEY}"), "provided: ***"),
-        (lambda _: refuse(500, f"Traceback: headers={{'authorization': 'Bearer {KEY}'}}"), "***"),
+        pytest.param(
+            lambda _: refuse(500, f"Traceback: headers={{'authorization': 'Bearer {KEY}'}}"),
+            "***",
+            marks=pytest.mark.slow,
+        ),
         (late, "lost Bearer ***"),
     ],
 )

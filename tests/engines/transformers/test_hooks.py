@@ -207,7 +207,7 @@ def test_a_step_that_chose_several_tokens_says_so() -> None:
     assert set(trace.rows) == {0}
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_named_phases_cover_nine_tenths_of_a_batch(
     engine: TransformersEngine, batch_size: int
 ) -> None:

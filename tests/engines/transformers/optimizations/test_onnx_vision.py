@@ -79,7 +79,7 @@ def test_two_pictures_of_different_sizes_in_one_prompt() -> None:
 
 
 def list_graphs() -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in cache_root().rglob("*.onnx")}
+    return {path: path.stat().st_mtime_ns for path in (cache_root() / "onnx").rglob("*.onnx")}
 
 
 def test_what_is_made_is_used_again() -> None:
