@@ -2,47 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from profiling.arguments import print_anything, refuse
-from profiling.errors import ConfigError
-from profiling.points.help import describe_command
-from profiling.points.overrides import check_overrides, explain
-from profiling.runs.sweep import INTERRUPTED, run_job
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def run(config: DictConfig) -> str:
-    return run_job(config)
-
-
-def main() -> None:
-    # Hydra turns an exception into a traceback and status 1; this has it raise instead.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    print_anything()
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(describe_command())
-        return
-    try:
-        check_overrides(sys.argv[1:])
-        run()
-    except ConfigError as error:
-        refuse(error)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except (HydraException, OmegaConfBaseException) as error:
-        refuse(explain(error))
-    except BrokenPipeError:
-        # The reader, such as `head`, has closed the output; what is buffered cannot be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
+from profiling.runs.entry import main
 
 if __name__ == "__main__":
     main()

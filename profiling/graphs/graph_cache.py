@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from profiling import PROJECT
+from profiling import PACKAGE
 from profiling.graphs.export import (
     MODEL_FILE,
     computing_dtype,
@@ -86,12 +86,12 @@ def _digest_code() -> str:
     digest = hashlib.sha256()
     for path in _sources():
         digest.update(
-            path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+            path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
         )
     return digest.hexdigest()
 
 
 def _sources() -> Iterator[Path]:
     """The source files that determine a graph."""
-    yield from sorted((PROJECT / "profiling" / "graphs").glob("*.py"))
-    yield from sorted((PROJECT / "profiling" / "models").rglob("*.py"))
+    yield from sorted((PACKAGE / "graphs").glob("*.py"))
+    yield from sorted((PACKAGE / "models").rglob("*.py"))

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from profiling import PROJECT
+from profiling import PACKAGE
 from profiling.graphs.vision_chain import CHECK_FILE
 from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
@@ -29,7 +29,6 @@ from profiling.parts.artifacts import (
 from profiling.parts.cutting import INDEX, file_of
 from profiling.records import MEASURED, Reading, reading
 
-_ROOM = PROJECT / "profiling"
 _VISION_NEEDS = ("numpy", "onnxruntime", "pillow")
 _LANGUAGE_NEEDS = ("accelerate", "numpy", "safetensors", "torch", "transformers")
 _SETTINGS = ("config.json", "generation_config.json")
@@ -111,8 +110,8 @@ def _save_language(task: Task, folder: Path) -> None:
 
 def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
     """Copy a script and the modules of this project that it uses into one folder."""
-    sources = [_ROOM / "partition" / f"{name}.py"]
-    sources += [_ROOM / f"{module}.py" for module in modules]
+    sources = [PACKAGE / "partition" / f"{name}.py"]
+    sources += [PACKAGE / f"{module}.py" for module in modules]
     for source in sources:
         text = source.read_text(encoding="utf-8")
         for module in modules:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from profiling import PROJECT
+from profiling import PACKAGE
 
 # The rooms that decide what a record holds. Records stay valid when any other room changes.
 MEASURING = frozenset(
@@ -20,8 +20,10 @@ MEASURING = frozenset(
 )
 # The modules of `runs` that start, arrange and announce the runs, and measure nothing.
 _AROUND_MEASURING = frozenset(
-    f"runs/{stem}"
-    for stem in ("announcing", "forecast", "keeper", "launching", "progress", "session", "sweep")
+    {
+        *("runs/announcing", "runs/entry", "runs/forecast", "runs/keeper", "runs/launching"),
+        *("runs/progress", "runs/session", "runs/sweep"),
+    }
 )
 
 
@@ -41,7 +43,7 @@ def to_json(value: Any) -> Any:
 @cache
 def digest_code() -> str:
     """A digest of the code that measures."""
-    return digest_rooms(PROJECT / "profiling")
+    return digest_rooms(PACKAGE)
 
 
 def digest_rooms(package: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Pipe
 from typing import IO, Any
 
-from profiling import PROJECT
+from profiling import PACKAGE
 from profiling.machine.machine import oom_kill_count
 from profiling.records import FAILED, OUT_OF_MEMORY
 from profiling.runs.job import Job, Outcome
@@ -113,7 +113,7 @@ def _environment(threads: int) -> dict[str, str]:
     path = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), *([path] if path else [])]),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *([path] if path else [])]),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

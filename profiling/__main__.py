@@ -1,0 +1,44 @@
+"""The command of an installed package: vlm-profile COMMAND [argument …]"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+# By command: the module that is run, and what it does.
+COMMANDS = {
+    "run": ("runs.entry", "measure one point, or sweep with -m (what main.py does)"),
+    "report": ("report", "pages and tables about results; compare, gate, best"),
+    "cost": ("cost", "FLOPs, bytes and parameters of a point, without running it"),
+    "selfcheck": ("selfcheck", "compare every instrument with a known answer"),
+    "fetch": ("fetch", "download samples of the public datasets"),
+    "merge": ("merge", "merge results folders"),
+    "partition": ("partition", "cut a model into parts, export and run them"),
+}
+_NAME = "vlm-profile"
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(describe())
+        return
+    if arguments[0] not in COMMANDS:
+        sys.exit(refuse(arguments[0]))
+    module = f"profiling.{COMMANDS[arguments[0]][0]}"
+    sys.argv = [f"{_NAME} {arguments[0]}", *arguments[1:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def describe() -> str:
+    rows = (f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
+    return "\n".join([f"{_NAME} COMMAND [argument ...]", "", *rows])
+
+
+def refuse(name: str) -> int:
+    print(f"{_NAME} {name!r}: allowed is one of {', '.join(COMMANDS)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
