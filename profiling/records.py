@@ -153,8 +153,12 @@ def write_record(
     run: Mapping[str, Any],
     readings: Sequence[Reading],
     answers: Sequence[Mapping[str, Any]],
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a record that is either complete or absent: run.json is written last."""
+    """Write a record that is either complete or absent: run.json is written last.
+
+    `files` are further files of the record, by name.
+    """
     if folder.exists():
         # First of all: after a kill in the middle, the rest must not be read as the old record.
         (folder / "run.json").unlink(missing_ok=True)
@@ -168,6 +172,11 @@ def write_record(
     with _durable(folder / "answers.jsonl") as stream:
         for answer in answers:
             stream.write(json.dumps(answer, ensure_ascii=False, allow_nan=False) + "\n")
+    for name, content in (files or {}).items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     complete = {"schema_version": SCHEMA_VERSION, **run}
     partial = folder / f".run.json.{os.getpid()}"
     with _durable(partial) as stream:

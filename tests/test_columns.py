@@ -29,6 +29,7 @@ from profiling.probes.memory import GpuPeak
 from profiling.quality import Answered, find_applicable, score
 from profiling.records import Reading
 from profiling.runs import experiment
+from profiling.runs.tracing import trace_pass
 from profiling.samples.samples import load_samples
 from profiling.selfcheck import energy as energy_check
 from profiling.selfcheck.memory import SimulatedAllocator
@@ -71,6 +72,11 @@ def judged() -> Iterator[Reading]:
 def cross_checked() -> Iterator[Reading]:
     workload = make_workload(load_tiny("llava"), batch_size=1, max_new_tokens=3, count=1)
     yield from FlopsProbe(cross_check=True).measure(workload)
+
+
+def traced() -> Iterator[Reading]:
+    workload = make_workload(load_tiny("llava"), batch_size=1, max_new_tokens=2, count=1)
+    yield from trace_pass(workload).readings
 
 
 def made_otherwise() -> Iterator[Reading]:
@@ -128,6 +134,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Reading]:
             *quick_run(),
             *judged(),
             *cross_checked(),
+            *traced(),
             *made_otherwise(),
             *on_a_simulated_gpu(folder / "powercap"),
             *from_a_server(),

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol, Self
 
 from profiling.costs.phase_costs import PhaseCosts
+from profiling.engines.operators import OperatorTrace
 from profiling.engines.trace import Clock, Trace
 from profiling.errors import Unsupported
 from profiling.points.point import Point
@@ -152,6 +153,10 @@ class Engine(ABC):
     def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
         """What repeats the calls that `part` gets while `run` runs, alone; or Unsupported."""
         raise Unsupported(f"this engine cannot run its {part} part alone")
+
+    def trace_operators(self, run: Callable[[], None]) -> OperatorTrace:
+        """What each operator took while `run` ran under a profiler; or Unsupported."""
+        raise Unsupported("this engine has no profiler of its operators")
 
     @abstractmethod
     def clock(self) -> Clock: ...

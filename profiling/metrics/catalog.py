@@ -26,6 +26,7 @@ from profiling.metrics.flops import FLOPS
 from profiling.metrics.latency import LATENCY
 from profiling.metrics.memory import MEMORY
 from profiling.metrics.noise import NOISE
+from profiling.metrics.operators import OPERATORS
 from profiling.metrics.roofline import ROOFLINE
 from profiling.metrics.run import THE_RUN
 from profiling.metrics.server import SERVER
@@ -33,7 +34,7 @@ from profiling.metrics.tokens import TOKENS
 from profiling.metrics.variant import VARIANT
 
 GROUPS = (
-    *(THE_RUN, LATENCY, ENERGY, FLOPS, ROOFLINE, MEMORY, VARIANT),
+    *(THE_RUN, LATENCY, OPERATORS, ENERGY, FLOPS, ROOFLINE, MEMORY, VARIANT),
     *(QUALITY, COMPARISON, TOKENS, SERVER, NOISE),
 )
 # Imported when a name is not found: its files declare metrics of their own.

@@ -208,6 +208,13 @@ class Point:
     profiler: Mapping[str, Any] = field(
         metadata=key("profiler", help="every probe, or the quick ones", read=readers.profiler)
     )
+    trace: bool = field(
+        metadata=key(
+            "trace",
+            help="true: one more pass under a profiler, and trace.json beside the record",
+            read=readers.switch,
+        )
+    )
     results_dir: str = field(
         compare=False, metadata=key("results_dir", help="where records go", read=readers.text)
     )

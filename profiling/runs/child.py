@@ -84,6 +84,7 @@ class Child:
             readings=found.readings,
             answers=found.answers,
             noise=found.noise,
+            trace=found.trace,
         )
         return COMPLETED, None, summary
 

@@ -21,6 +21,7 @@ from profiling.probes.roofline import place_phases
 from profiling.quality import Answered, sample_wer, score, score_nothing
 from profiling.quality.normalizing import choose_reference
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
+from profiling.runs.tracing import trace_pass
 from profiling.samples.samples import Sample, batches, full_batches
 
 Notify = Callable[[str], None]
@@ -47,6 +48,8 @@ class Findings:
     dtype: str | None
     computes_in: str | None
     noise: str | None
+    # The trace of `trace=true`, in Chrome's format.
+    trace: bytes | None
 
 
 def load(point: Point) -> Loaded:
@@ -111,6 +114,12 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
     limits = NoiseLimits(**point.profiler["noise"])
     readings.extend(place_phases(workload, readings, limits=limits, **point.profiler["roofline"]))
     readings.extend(engine.readings(workload, loaded.loading))
+    trace = None
+    if point.trace:
+        notify("tracing operators")
+        traced = trace_pass(workload)
+        readings.extend(traced.readings)
+        trace = traced.chrome
     footprint = engine.footprint()
     return Findings(
         readings=readings,
@@ -118,6 +127,7 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         dtype=footprint.dtype,
         computes_in=footprint.computes_in,
         noise="; ".join(noise) or None,
+        trace=trace,
     )
 
 

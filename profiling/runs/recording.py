@@ -15,6 +15,8 @@ from profiling.records import (
 )
 from profiling.runs.job import Job
 
+TRACE_FILE = "trace.json"
+
 
 def record(
     job: Job,
@@ -26,6 +28,7 @@ def record(
     readings: list[Reading],
     answers: list[dict[str, Any]],
     noise: str | None = None,
+    trace: bytes | None = None,
 ) -> dict[str, Any]:
     """Write the record of a point and return its summary."""
     columns = [column for column in SUMMARY_COLUMNS if column not in AT_READING]
@@ -46,7 +49,8 @@ def record(
         "finished_at": now(),
         "summary": summary,
     }
-    write_record(job.folder, run=run, readings=readings, answers=answers)
+    files = {} if trace is None else {TRACE_FILE: trace}
+    write_record(job.folder, run=run, readings=readings, answers=answers, files=files)
     return summary
 
 

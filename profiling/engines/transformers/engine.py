@@ -16,11 +16,13 @@ from profiling.costs.accounting import account, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
+from profiling.engines.operators import OperatorTrace
 from profiling.engines.trace import Clock, Trace
 from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
 from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
 from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.operator_trace import trace_operators
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
     build,
@@ -224,6 +226,13 @@ class TransformersEngine(Engine):
             self.synchronize()
 
         return repeat
+
+    def trace_operators(self, run: Callable[[], None]) -> OperatorTrace:
+        cache = self.loaded.fixed_cache
+        if cache is not None and cache.compilation is not None:
+            raise Unsupported("compiled steps have no modules that operators could be traced to")
+        self.remove_hooks()
+        return trace_operators(self.network, self.loaded.parts(), self.model.device, run)
 
     # What probes ask
 
