@@ -31,7 +31,9 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"report"}),
     frozenset({"trackers"}),
     frozenset({"runs"}),
-    frozenset({"main", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}),
+    frozenset(
+        {"main", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins", "versus"}
+    ),
 )
 REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})
 LIGHT = ("errors", "records", "statistics", "points", "samples", "machine", "quality", "report")

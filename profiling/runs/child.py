@@ -62,7 +62,7 @@ class Child:
         if self._passes is None:
             from profiling.runs.paired.passes import PassServer
 
-            self._passes = PassServer(notify=self._notify)
+            self._passes = PassServer()
         return self._passes.answer(request)
 
     def _let_go(self) -> None:

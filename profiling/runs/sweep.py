@@ -107,7 +107,7 @@ def _session(*, total: int) -> Iterator[Session]:
     session = Session(total=total)
     _current.session = session
     try:
-        with _interruptible():
+        with interruptible():
             yield session
         session.close()
     except KeyboardInterrupt:
@@ -123,7 +123,7 @@ def _session(*, total: int) -> Iterator[Session]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Treat SIGTERM as ^C. Only the main thread may set this, and some launchers use others."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -50,9 +50,11 @@ def _read_needs(plan: Plan) -> Needs | None:
     summary = record.summary
     cpu, gpu = (summary.get(f"{kind}_memory_peak_bytes") for kind in ("cpu", "gpu"))
     device = plan.point.device
-    if record.status != COMPLETED or cpu is None or (device != "cpu" and gpu is None):
+    if record.status != COMPLETED or cpu is None:
         return None
-    return {"cpu": int(cpu)} if device == "cpu" else {"cpu": int(cpu), device: int(gpu)}
+    if device == "cpu":
+        return {"cpu": int(cpu)}
+    return None if gpu is None else {"cpu": int(cpu), device: int(gpu)}
 
 
 def _stored_bytes(point: Point) -> int | None:

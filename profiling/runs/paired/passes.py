@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from profiling.engines.engine import Engine, find_engine
@@ -30,8 +29,7 @@ TOTAL = "total"
 class PassServer:
     """A loaded point and its batches. Between two requests it waits and uses no CPU time."""
 
-    def __init__(self, *, notify: Callable[[str], None]) -> None:
-        self._notify = notify
+    def __init__(self) -> None:
         self._point: Point | None = None
         self._engine: Engine | None = None
         self._workload: Workload | None = None
@@ -60,7 +58,6 @@ class PassServer:
 
     def _prepare(self, request: Prepare) -> Prepared:
         point = request.point
-        self._notify("loading")
         self._engine, load_s = _load(point)
         self._workload = Workload(
             engine=self._engine,
@@ -70,7 +67,6 @@ class PassServer:
             max_new_tokens=point.max_new_tokens,
             preload=point.preload,
         )
-        self._notify("settling")
         self._engine.settle(self._workload)
         self._rotation = Rotation(self._workload)
         footprint = self._engine.footprint()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from profiling.runs.paired.requests import (
@@ -30,9 +29,8 @@ class SideFailed(RuntimeError):
 class Side:
     """A fresh process for one of the two points."""
 
-    def __init__(self, *, name: str, plan: Plan, on_event: Callable[[str], None]) -> None:
+    def __init__(self, *, name: str, plan: Plan) -> None:
         self.name, self.plan = name, plan
-        self._on_event = on_event
         self._worker = Worker(threads=plan.point.threads)
 
     @property
@@ -68,7 +66,7 @@ class Side:
 
     def _await(self) -> Any:
         try:
-            found = self._worker.answer(lambda news: self._on_event(f"{self.name} {news}"))
+            found = self._worker.answer()
         except WorkerDied as death:
             found = Failure(status=death.status, error=death.error, traceback=None)
         if isinstance(found, Failure):

@@ -46,8 +46,8 @@ class Gates:
 def watch(
     runners: Mapping[str, Runner], prepared: Mapping[str, Prepared], *, limits: NoiseLimits
 ) -> Iterator[Gates]:
-    pids = [runner.pid for runner in runners.values()]
-    pids += [pid for one in prepared.values() for pid in one.pids if pid not in pids]
+    pids = {runner.pid for runner in runners.values()}
+    pids |= {pid for one in prepared.values() for pid in one.pids}
     on_cpu = all(one.on_cpu for one in prepared.values())
     uuids = [one.gpu_uuid for one in prepared.values() if one.gpu_uuid is not None]
     with ExitStack() as around:
@@ -55,6 +55,6 @@ def watch(
         for uuid in dict.fromkeys(uuids) or [None]:
             board = around.enter_context(board_of(uuid))
             own = None if board is None else OwnBoard(board=board, own=uuids.count(str(uuid)))
-            gate = NoiseGate(limits=limits, board=own, cpu_bound=on_cpu, pids=pids)
+            gate = NoiseGate(limits=limits, board=own, cpu_bound=on_cpu, pids=sorted(pids))
             gates.append(around.enter_context(gate))
         yield Gates(gates=gates)
