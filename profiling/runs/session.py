@@ -147,6 +147,7 @@ class Session:
         self._keeper = WorkerKeeper()
         self._trackings: dict[str, Tracking] = {}
         self.statuses: list[str] = []
+        self.status_of: dict[str, str] = {}
         self._kept = 0
 
     def run(self, plan: Plan) -> Outcome:
@@ -162,6 +163,7 @@ class Session:
         except OSError as error:
             outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
         self.statuses.append(outcome.status)
+        self.status_of[plan.fingerprint] = outcome.status
         return outcome
 
     def _hold(self, path: Path, reason: str) -> AbstractContextManager[None]:

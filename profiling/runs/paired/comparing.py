@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from profiling.runs.paired.launch_files import LaunchFiles
 from profiling.runs.paired.opposed import Opposed, find_folder
 from profiling.runs.paired.passes import TOTAL
 from profiling.runs.paired.side import Side, SideFailed
-from profiling.runs.paired.turns import LAUNCHES, PASSES, Turns, WarmUp
+from profiling.runs.paired.turns import LAUNCHES, PASSES, Launch, Turns, WarmUp
 from profiling.runs.paired.watching import watch
 from profiling.runs.recording import now
 from profiling.runs.session import installed_versions
@@ -162,7 +162,7 @@ class Comparer:
 
     def _describe(self) -> dict[str, Any]:
         phases, left_out = find_phases(self._launches)
-        noises = {f"launch {one.number}: {one.noise}" for one in self._launches if one.noise}
+        noise = _sum_up_noise(self._launches)
         return {
             "address": self._opposed.address,
             "a": self._opposed.a.fingerprint,
@@ -175,8 +175,8 @@ class Comparer:
             "stopped_by": "fixed" if self._opposed.is_fixed else self._rule.stopped_by,
             "interleaved": self._interleaved,
             "interleaved_reason": self._reason,
-            "noisy": bool(noises),
-            "noise_reason": "; ".join(sorted(noises)) or None,
+            "noisy": noise is not None,
+            "noise_reason": noise,
             **self._describe_surroundings(),
             "by_launch": [describe_launch(launch, phases) for launch in self._launches],
         }
@@ -186,7 +186,7 @@ class Comparer:
         return {
             "same_batches": self._has_same_batches(),
             "settings": self._opposed.settings,
-            "labels": {name: plan.point.label() for name, plan in plans.items()},
+            "labels": dict(self._opposed.labels),
             "configs": {name: plan.point.as_config() for name, plan in plans.items()},
             "weights": {name: describe_weights(plan.point) for name, plan in plans.items()},
             "digests": {name: dict(plan.digests) for name, plan in plans.items()},
@@ -205,6 +205,16 @@ class Comparer:
             and a.point.batch_size == b.point.batch_size
             and all(one.sides["a"].batches == one.sides["b"].batches for one in self._launches)
         )
+
+
+def _sum_up_noise(launches: Sequence[Launch]) -> str | None:
+    """How many launches were disturbed, and what the first of them was disturbed by."""
+    noisy = [launch for launch in launches if launch.noise]
+    if not noisy:
+        return None
+    first = noisy[0]
+    of = f"{len(noisy)} of {len(launches)} launches"
+    return f"in {of}; launch {first.number}: {first.noise}"
 
 
 def _even(pairs: float) -> int:

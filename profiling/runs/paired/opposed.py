@@ -53,8 +53,17 @@ class Opposed:
     def results_dir(self) -> Path:
         return Path(self.a.point.results_dir)
 
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """A short name of each side, with all that it does not share with the other."""
+        a, b = (plan.point.as_config() for plan in (self.a, self.b))
+        return {
+            "a": _name_side(self.a.point.label(), _flatten(a), _flatten(b)),
+            "b": _name_side(self.b.point.label(), _flatten(b), _flatten(a)),
+        }
+
     def label(self) -> str:
-        return f"{self.a.point.label()} against {self.b.point.label()}"
+        return " against ".join(self.labels.values())
 
     def rule(self) -> Launches:
         chosen = self.a.point.comparison
@@ -67,6 +76,25 @@ class Opposed:
 
     def _most(self) -> int:
         return max(self.launches, int(self.a.point.comparison["most_launches"]))
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
+
+
+def _name_side(label: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    shown = label.split()
+    different = [
+        f"{key}={value}"
+        for key, value in own.items()
+        if key in other and other[key] != value and str(value) not in shown
+    ]
+    return " ".join([label, *(one for one in different if one not in shown)])
 
 
 def find_kept(opposed: Opposed) -> Comparison | None:
