@@ -31,7 +31,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"trackers"}),
     frozenset({"runs"}),
     frozenset(
-        {"main", "__main__", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}
+        {
+            *("main", "__main__", "cost", "fetch", "merge", "partition", "selfcheck", "versus"),
+            *("capture", "verify", "hydra_plugins"),
+        }
     ),
 )
 REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})

@@ -113,6 +113,11 @@ class Engine(ABC):
         """Raise Unsupported, before anything is loaded, where this point cannot be had."""
 
     @classmethod
+    def predict_bytes(cls, point: Point) -> int | None:
+        """Bytes of the weights that loading will take in this process; None: unknown."""
+        return None
+
+    @classmethod
     @abstractmethod
     def load(cls, point: Point) -> Self: ...
 

@@ -293,6 +293,20 @@ def _memory_bytes() -> int:
     return min(physical, int(limit))
 
 
+def free_memory_bytes() -> int:
+    """Main memory that a new process can have without anything being swapped or killed."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit = _cgroup_text("memory.max", v1="memory.limit_in_bytes")
+    used = _cgroup_text("memory.current", v1="memory.usage_in_bytes")
+    if limit is None or used is None or limit.strip() == "max":
+        return free
+    # Pages of files count as used until somebody else wants them.
+    cached = _named_count(_cgroup_text("memory.stat", v1="memory.stat") or "", "inactive_file")
+    return min(free, max(0, int(limit) - int(used) + (cached or 0)))
+
+
 def _cpu_model() -> str:
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string") or platform.machine()

@@ -65,6 +65,9 @@ class Board:
             reason for reason, name in THROTTLING.items() if bits & getattr(self.nvml, name)
         )
 
+    def free_bytes(self) -> int:
+        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free)
+
     def count_processes(self) -> int:
         """The number of processes that compute on the board, including this one."""
         return len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle))

@@ -51,6 +51,7 @@ _ROUND = readers.whole(at_least=1, at_most=readers.MOST_REPEATS)
 _BATCH = readers.whole(at_least=1, at_most=readers.LARGEST_BATCH)
 _NEW_TOKENS = readers.whole(at_least=1, at_most=readers.MOST_NEW_TOKENS)
 _NUM_SAMPLES = readers.whole_or_null(null="all of them", at_least=1)
+_LAUNCHES = readers.whole(at_least=1, at_most=readers.MOST_LAUNCHES)
 _SEED = readers.whole(at_least=0, at_most=readers.LARGEST_SEED)
 
 
@@ -238,6 +239,33 @@ class Point:
             "share_device",
             help="true: measure although another run measures on the device",
             read=readers.switch,
+        ),
+    )
+    paired: bool = field(
+        compare=False,
+        metadata=key(
+            "paired",
+            help="true: each point is also measured in turn with its baseline",
+            read=readers.switch,
+            in_record=False,
+        ),
+    )
+    launches: int = field(
+        compare=False,
+        metadata=key(
+            "launches",
+            help="fresh pairs of processes of a comparison, at least",
+            read=_LAUNCHES,
+            in_record=False,
+        ),
+    )
+    comparison: Mapping[str, Any] = field(
+        compare=False,
+        metadata=key(
+            "comparison",
+            help="how long two points are measured in turn",
+            read=readers.comparison,
+            in_record=False,
         ),
     )
     tracker: Mapping[str, Any] = field(

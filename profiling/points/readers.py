@@ -21,6 +21,7 @@ LARGEST_SEED = 2**63 - 1
 LARGEST_BATCH = 4096
 MOST_NEW_TOKENS = 131_072
 MOST_REPEATS = 1_000_000
+MOST_LAUNCHES = 1000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -200,6 +201,17 @@ def profiler(composed: Composed, name: str) -> dict[str, Any]:
     if not is_number(budget) or not budget > 0:
         allowed = "allowed is a number of seconds above 0"
         raise ConfigError(f"{name}.time_budget_s", budget, allowed)
+    return group(composed, name)
+
+
+def comparison(composed: Composed, name: str) -> dict[str, Any]:
+    for setting in ("relative_target", "time_budget_s", "warmup_tolerance", "memory_share"):
+        value = composed[f"{name}.{setting}"]
+        if not is_number(value) or not value > 0:
+            raise ConfigError(f"{name}.{setting}", value, "allowed is a number above 0")
+    for setting in ("most_launches", "warmup_window", "warmup_cap"):
+        value = composed[f"{name}.{setting}"]
+        require_whole(f"{name}.{setting}", value, at_least=1, at_most=MOST_REPEATS)
     return group(composed, name)
 
 

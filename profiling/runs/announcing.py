@@ -7,6 +7,7 @@ from pathlib import Path
 
 from profiling.models.weights import describe_weights
 from profiling.runs.forecast import Forecast
+from profiling.runs.paired.baselines import PairedRuns
 from profiling.runs.progress import show_duration
 from profiling.runs.session import Plan, is_kept
 
@@ -38,9 +39,11 @@ def _forecast(plans: Sequence[Plan]) -> Forecast:
     return Forecast(sorted({Path(plan.point.results_dir) for plan in plans}))
 
 
-def conclude(plans: Sequence[Plan], *, totals: str) -> None:
+def conclude(plans: Sequence[Plan], *, totals: str, compared: PairedRuns | None) -> None:
     results_dirs = dict.fromkeys(plan.point.results_dir for plan in plans)
     print(totals)
+    if compared is not None:
+        print(compared.counts())
     for folder in results_dirs:
         print(f"python -m profiling.report {folder} makes tables and pages of the records")
     for line in _weights_lines(plans):

@@ -6,19 +6,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from profiling.engines.engine import find_engine
-from profiling.points.point import Point
 from profiling.records import COMPLETED, FAILED
-from profiling.runs.failures import classify, describe_problem
+from profiling.runs.failures import classify, describe_problem, judge_memory
 from profiling.runs.job import Job
 from profiling.runs.recording import record, record_without_findings
 
 if TYPE_CHECKING:
     from profiling.runs.experiment import Findings, Loaded
+    from profiling.runs.paired.passes import PassServer
+    from profiling.runs.paired.requests import Request
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,32 +26,50 @@ Ending = tuple[str, str | None, dict[str, Any]]
 
 
 class Child:
-    """Takes jobs from the parent, one after another, and sends back how each of them ended."""
+    """Takes jobs from the parent, one after another, and sends back how each of them ended.
+
+    Requests for single passes of a point are answered in the same way.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._loaded: Loaded | None = None
+        self._passes: PassServer | None = None
 
     def serve(self) -> None:
         while True:
             try:
-                job = self._connection.recv()
+                asked = self._connection.recv()
             except EOFError:
                 self._let_go()
                 return
-            was_loaded = self._loaded is not None
-            status, error, summary = self._perform(job)
-            outcome = {
-                "status": status,
-                "error": error,
-                "loaded": self._loaded is not None and not was_loaded,
-                "summary": summary,
-            }
-            self._connection.send(("outcome", outcome))
+            if isinstance(asked, Job):
+                self._connection.send(("outcome", self._run(asked)))
+            else:
+                self._connection.send(("answer", self._answer(asked)))
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        was_loaded = self._loaded is not None
+        status, error, summary = self._perform(job)
+        return {
+            "status": status,
+            "error": error,
+            "loaded": self._loaded is not None and not was_loaded,
+            "summary": summary,
+        }
+
+    def _answer(self, request: Request) -> Any:
+        if self._passes is None:
+            from profiling.runs.paired.passes import PassServer
+
+            self._passes = PassServer()
+        return self._passes.answer(request)
 
     def _let_go(self) -> None:
         if self._loaded is not None:
             self._loaded.engine.close()
+        if self._passes is not None:
+            self._passes.close()
 
     def _notify(self, phase: str) -> None:
         self._connection.send(("phase", phase))
@@ -69,7 +86,7 @@ class Child:
             found = experiment.measure(job.point, job.samples, self._loaded, self._notify)
             return self._keep(job, found)
         except Exception as problem:
-            return self._fail(job, problem, classify(problem, _memory_judge(job.point)))
+            return self._fail(job, problem, classify(problem, judge_memory(job.point)))
 
     def _keep(self, job: Job, found: Findings) -> Ending:
         if found.noise and job.point.strict:
@@ -95,14 +112,6 @@ class Child:
             text = "".join(traceback.format_exception(problem))
             (job.folder / "traceback.txt").write_text(text, encoding="utf-8")
         return status, error, summary
-
-
-def _memory_judge(point: Point) -> Callable[[Exception], bool]:
-    """What tells whether an exception means that memory ran out; the engine knows its libraries."""
-    try:
-        return find_engine(point).is_out_of_memory
-    except ImportError:
-        return lambda _: False
 
 
 def _die_with(parent: int) -> None:

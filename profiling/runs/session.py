@@ -38,7 +38,7 @@ from profiling.samples.samples import (
 )
 from profiling.trackers.tracking import Tracking
 
-_LOCKS = ".locks"
+LOCKS = ".locks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,11 @@ class Plan:
 def plan_point(config: Mapping[str, Any]) -> Plan:
     """Check everything about a point that can be checked without loading its model."""
     device = resolve_device(str(config.get("device")))
-    point = read_point(config, device=device, cores=usable_cores())
+    return plan_checked(read_point(config, device=device, cores=usable_cores()))
+
+
+def plan_checked(point: Point) -> Plan:
+    """The same for a point whose keys have been checked."""
     at_most = point.profiler["num_samples"]
     folder = Path(point.dataset_folder)
     samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
@@ -65,7 +69,7 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
         raise ConfigError("max_new_tokens", point.max_new_tokens, allowed)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
-        versions=_installed_versions(),
+        versions=installed_versions(),
         samples_digest=samples_digest,
         weights_digest=weights_digest,
     )
@@ -75,7 +79,7 @@ def plan_point(config: Mapping[str, Any]) -> Plan:
 
 
 @cache
-def _installed_versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Reading them takes longer than all other checks of a point together."""
     return package_versions()
 
@@ -103,7 +107,7 @@ def _check_weights(point: Point) -> tuple[str, int | None]:
 
 def _check_results_dir(folder: Path) -> None:
     try:
-        (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"cannot be made a folder to write to: {error.strerror}"
         raise ConfigError("results_dir", folder, reason) from None
@@ -143,13 +147,14 @@ class Session:
         self._keeper = WorkerKeeper()
         self._trackings: dict[str, Tracking] = {}
         self.statuses: list[str] = []
+        self.status_of: dict[str, str] = {}
         self._kept = 0
 
     def run(self, plan: Plan) -> Outcome:
         """Run one point, unless a record of it can be kept."""
         self.progress.begin(plan.point.label())
         results_dir = Path(plan.point.results_dir)
-        lock = results_dir / _LOCKS / plan.fingerprint
+        lock = results_dir / LOCKS / plan.fingerprint
         try:
             with self._hold(lock, "another process runs this point"):
                 outcome = self._run_locked(plan, results_dir)
@@ -158,6 +163,7 @@ class Session:
         except OSError as error:
             outcome = self._give_up(f"there is no record, since it cannot be written: {error}")
         self.statuses.append(outcome.status)
+        self.status_of[plan.fingerprint] = outcome.status
         return outcome
 
     def _hold(self, path: Path, reason: str) -> AbstractContextManager[None]:
@@ -209,7 +215,7 @@ class Session:
         """Runs that share a device would disturb each other's times."""
         if point.share_device:
             return nullcontext()
-        return self._hold(_device_lock(point.device), f"another run measures on {point.device}")
+        return self._hold(device_lock(point.device), f"another run measures on {point.device}")
 
     def close(self) -> None:
         self._keeper.close()
@@ -235,7 +241,7 @@ class Session:
         return 1 if FAILED in self.statuses or len(self.statuses) < self._total else 0
 
 
-def _device_lock(device: str) -> Path:
+def device_lock(device: str) -> Path:
     """One lock for each device and user, whatever folder the runs write to."""
     kind, _, number = device.partition(":")
     name = describe_machine().gpus[int(number)].uuid if kind == "cuda" else kind
@@ -247,7 +253,7 @@ def _gather_facts(plan: Plan) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "config": plan.point.as_config(),
         "machine": describe_machine().to_dict(),
-        "versions": _installed_versions(),
+        "versions": installed_versions(),
         "git": git_state(PROJECT),
         "weights": describe_weights(plan.point),
         "digests": plan.digests,

@@ -18,8 +18,12 @@ from profiling.errors import ConfigError
 from profiling.points.configuration import read_config
 from profiling.points.overrides import explain
 from profiling.points.point import order_for_loading
+from profiling.records import FAILED
 from profiling.runs.announcing import announce, conclude, list_points
 from profiling.runs.launching import count_broken, enter_launched_process, launch
+from profiling.runs.paired.baselines import PairedRuns, list_comparisons, oppose
+from profiling.runs.paired.opposed import Opposed
+from profiling.runs.progress import Progress
 from profiling.runs.session import Plan, Session, plan_point
 
 INTERRUPTED = 130
@@ -44,9 +48,11 @@ def run_sweep(
     plans = [plan_point(config) for config in configs]
     order = order_for_loading([plan.point for plan in plans])
     ordered = [plans[i] for i in order]
+    opposed = oppose(ordered)
     announce(ordered)
     if plans[0].point.dry:
         list_points(ordered)
+        _list(opposed)
         return 0
     with _session(total=len(jobs)) as session:
         arranged = [jobs[i] for i in order]
@@ -54,11 +60,34 @@ def run_sweep(
         if type(launcher).__name__ == "BasicLauncher":
             count_broken(session, launcher.launch(arranged, initial_job_idx=0))
             totals = session.totals()
+            compared = _compare(opposed, session)
         else:
+            # Each job compares the point that it has measured.
             launch(arranged, ordered, launcher, session)
             totals = session.counts()
-    conclude(ordered, totals=totals)
-    return session.exit_status(single=False)
+            compared = None
+    conclude(ordered, totals=totals, compared=compared)
+    return session.exit_status(single=False) or _failed(compared)
+
+
+def _list(opposed: Sequence[Opposed]) -> None:
+    for line in list_comparisons(opposed):
+        print(line)
+
+
+def _compare(opposed: Sequence[Opposed], session: Session) -> PairedRuns | None:
+    """The comparisons of points that were measured; None where none was asked for."""
+    if not opposed:
+        return None
+    # A model that waits for further points would take memory from the two that are compared.
+    session.close()
+    runs = PairedRuns(progress=Progress(total=len(opposed)))
+    runs.run(opposed, session.status_of)
+    return runs
+
+
+def _failed(compared: PairedRuns | None) -> int:
+    return int(compared is not None and compared.has_failed)
 
 
 def run_job(config: DictConfig) -> str:
@@ -87,18 +116,21 @@ def _is_sweep() -> bool:
 
 
 def _run_alone(plan: Plan, *, in_sweep: bool) -> str:
-    dry = plan.point.dry
+    dry, opposed = plan.point.dry, oppose([plan])
     if in_sweep and not dry:
         with _session(total=1) as session:
-            return session.run(plan).status
+            status = session.run(plan).status
+            return FAILED if _failed(_compare(opposed, session)) else status
     announce([plan])
     if dry:
         list_points([plan])
+        _list(opposed)
         raise SystemExit(0)
     with _session(total=1) as session:
         session.run(plan)
-    conclude([plan], totals=session.totals())
-    raise SystemExit(session.exit_status(single=True))
+        compared = _compare(opposed, session)
+    conclude([plan], totals=session.totals(), compared=compared)
+    raise SystemExit(session.exit_status(single=True) or _failed(compared))
 
 
 @contextmanager
@@ -107,7 +139,7 @@ def _session(*, total: int) -> Iterator[Session]:
     session = Session(total=total)
     _current.session = session
     try:
-        with _interruptible():
+        with interruptible():
             yield session
         session.close()
     except KeyboardInterrupt:
@@ -123,7 +155,7 @@ def _session(*, total: int) -> Iterator[Session]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Treat SIGTERM as ^C. Only the main thread may set this, and some launchers use others."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Pipe
 from typing import IO, Any
 
@@ -19,6 +20,14 @@ from profiling.runs.recording import record_without_findings
 
 _CHILD = (sys.executable, "-m", "profiling.runs.child")
 _LAST_WORDS = 300
+
+
+class WorkerDied(RuntimeError):
+    """The process ended before it answered."""
+
+    def __init__(self, *, status: str, error: str) -> None:
+        super().__init__(error)
+        self.status, self.error = status, error
 
 
 class Worker:
@@ -38,6 +47,7 @@ class Worker:
             start_new_session=True,
         )
         theirs.close()
+        self._kills_before: int | None = None
 
     @property
     def pid(self) -> int:
@@ -49,17 +59,34 @@ class Worker:
 
     def run(self, job: Job, on_event: Callable[[str], None]) -> Outcome:
         """Run a job to its end; the death of the worker is an outcome too."""
-        kills_before = oom_kill_count()
-        for kind, news in self._listen(job):
-            if kind == "outcome":
-                return Outcome(**news)
-            on_event(news)
-        return self._record_death(job, kills_before)
-
-    def _listen(self, job: Job) -> Iterator[tuple[str, Any]]:
-        """What the child sends about a job until it dies, which may be amid a message."""
+        self.ask(job)
         try:
-            self._connection.send(job)
+            return Outcome(**self._await("outcome", on_event))
+        except WorkerDied as death:
+            summary = record_without_findings(job, status=death.status, error=death.error)
+            return Outcome(status=death.status, error=death.error, loaded=False, summary=summary)
+
+    def ask(self, request: object) -> None:
+        """Send a request; `answer` waits for what becomes of it."""
+        self._kills_before = oom_kill_count()
+        # A process that died has its answer in how it ended.
+        with suppress(OSError):
+            self._connection.send(request)
+
+    def answer(self) -> Any:
+        """The answer to the request that was sent; the parent sleeps until it comes."""
+        return self._await("answer", lambda _: None)
+
+    def _await(self, wanted: str, on_event: Callable[[str], None]) -> Any:
+        for kind, news in self._listen():
+            if kind == wanted:
+                return news
+            on_event(news)
+        raise self._explain_death()
+
+    def _listen(self) -> Iterator[tuple[str, Any]]:
+        """What the child sends until it dies, which may be amid a message."""
+        try:
             while True:
                 yield self._connection.recv()
         except (EOFError, OSError):
@@ -79,18 +106,15 @@ class Worker:
         self._process.kill()
         self.close()
 
-    def _record_death(self, job: Job, kills_before: int | None) -> Outcome:
+    def _explain_death(self) -> WorkerDied:
         code = self._process.wait()
-        kills_after = oom_kill_count()
-        killed = code == -signal.SIGKILL
-        by_kernel = None not in (kills_before, kills_after) and kills_after != kills_before
-        status = OUT_OF_MEMORY if killed and by_kernel else FAILED
+        before, after = self._kills_before, oom_kill_count()
+        by_kernel = None not in (before, after) and after != before
         error = _describe_death(code, self._last_words())
-        if status == OUT_OF_MEMORY:
-            error = f"{error}: the kernel counts {kills_after} out-of-memory kills, before it was"
-            error += f" {kills_before}"
-        summary = record_without_findings(job, status=status, error=error)
-        return Outcome(status=status, error=error, loaded=False, summary=summary)
+        if code == -signal.SIGKILL and by_kernel:
+            error += f": the kernel counts {after} out-of-memory kills, before it was {before}"
+            return WorkerDied(status=OUT_OF_MEMORY, error=error)
+        return WorkerDied(status=FAILED, error=error)
 
     def _last_words(self) -> str:
         self._log.seek(0)

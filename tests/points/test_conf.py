@@ -39,7 +39,7 @@ def compose_point(*overrides: str) -> Point:
     return read_point(compose_config(*overrides), device="cpu", cores=2)
 
 
-GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler")
+GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler", "comparison")
 # What an option asks the user for.
 GIVEN = {"endpoint": ("engine.url=http://localhost:8000/v1", "engine.model=served")}
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
@@ -64,6 +64,7 @@ def test_every_option_makes_a_point(group: str, option: str) -> None:
         "dataset": point.dataset,
         "optimization": "+".join(point.optimization),
         "profiler": point.profiler["name"],
+        "comparison": point.comparison["name"],
     }
     assert chosen[group] == option
 

@@ -93,6 +93,11 @@ class EndpointEngine(Engine):
             )
 
     @classmethod
+    def predict_bytes(cls, point: Point) -> int | None:
+        # The server has the weights.
+        return 0
+
+    @classmethod
     def load(cls, point: Point) -> Self:
         settings = point.engine_settings
         clock = HostClock(CLOCK)

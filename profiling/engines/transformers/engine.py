@@ -28,6 +28,7 @@ from profiling.engines.transformers.optimizations.optimization import (
     build,
     read_stack,
 )
+from profiling.engines.transformers.point_costs import count_point
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.models.family import Family
@@ -104,6 +105,11 @@ class TransformersEngine(Engine):
     def check(cls, point: Point) -> None:
         for optimization in read_stack(point.optimization_settings):
             optimization.check(point)
+
+    @classmethod
+    def predict_bytes(cls, point: Point) -> int | None:
+        costs = count_point(point)
+        return sum(costs.parameters.values()) * costs.element_bytes
 
     @classmethod
     def load(cls, point: Point) -> Self:
