@@ -50,6 +50,7 @@ gpu_memory_delta_bytes gpu_memory_peak_bytes model_bytes load_s
 wer cer accuracy accuracy_name agreement speedup
 num_question_tokens num_prompt_tokens num_visual_tokens num_new_tokens noisy noise_reason
 engine computes_in acceptance_rate visual_tokens_kept speedup_ci_low speedup_ci_high speedup_source
+latency_ci_confidence
 """
 
 
@@ -101,7 +102,7 @@ def names(results: Path) -> list[str]:
 def test_the_columns_are_those_of_the_contract() -> None:
     assert CONTRACT.split() == list(SUMMARY_COLUMNS)
     assert len(set(SUMMARY_COLUMNS)) == len(SUMMARY_COLUMNS)
-    compared = ("speedup_ci_low", "speedup_ci_high", "speedup_source")
+    compared = (*("speedup_ci_low", "speedup_ci_high", "speedup_source"), "latency_ci_confidence")
     assert ("agreement", "speedup", *compared) == AT_READING
 
 

@@ -45,7 +45,8 @@ class Metric:
     `given_by` names the probes, text metrics or parts of a run that give it; `when` says where
     they do so if they do not always. A setting is what a run was asked for, and `phrase` says its
     value in a list of settings. `bounds` are the ends of the metric's interval, `source_column`
-    keeps the source of its reading. `from_times` is true where a busy machine spoils the value.
+    keeps the source of its reading. `from_times` is true where a busy machine spoils the value,
+    `is_exact` where the same point has the same value in every run.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Metric:
     source_column: str | None = None
     is_estimate: bool = False
     from_times: bool = False
+    is_exact: bool = False
     tables: frozenset[str] = frozenset()
 
     @property

@@ -16,7 +16,7 @@ from profiling.metrics.declaration import (
     Metric,
 )
 
-_flops = partial(Metric, unit="FLOP", better=LOWER, given_by=("flops",))
+_flops = partial(Metric, unit="FLOP", better=LOWER, given_by=("flops",), is_exact=True)
 
 
 def _phase(name: str) -> Metric:

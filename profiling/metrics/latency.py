@@ -122,7 +122,7 @@ on warm-up and repetition; NVIDIA CUDA Runtime API, Event Management (resolution
                 _time(name="latency_ci_low_s", title="latency, low end"),
                 _time(name="latency_ci_high_s", title="latency, high end"),
             ),
-            definition="95% interval of the median",
+            definition="95% interval of the median; fewer independent repeats reach less",
             method="order statistics; the source has the number of repeats, the effective number"
             " and the confidence that was reached",
             uncertainty="misses the median of the stretch in at most 7% of simulated runs",

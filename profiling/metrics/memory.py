@@ -123,6 +123,7 @@ MEMORY = Group(
             metrics=(
                 _bytes(
                     name="model_bytes",
+                    is_exact=True,
                     phase=RUN,
                     title="model size",
                     given_by=(EXPERIMENT,),
@@ -139,6 +140,7 @@ MEMORY = Group(
             metrics=(
                 _bytes(
                     name="weights_{part}_bytes",
+                    is_exact=True,
                     phase=RUN,
                     title="weights, {part}",
                     given_by=("memory",),
@@ -155,6 +157,7 @@ MEMORY = Group(
             metrics=(
                 _bytes(
                     name="kv_cache_bytes",
+                    is_exact=True,
                     phase="decode",
                     title="KV cache",
                     given_by=("memory",),
@@ -162,6 +165,7 @@ MEMORY = Group(
                 ),
                 _bytes(
                     name="kv_cache_bytes_per_token",
+                    is_exact=True,
                     phase="decode",
                     title="KV cache per token",
                     given_by=("memory",),

@@ -78,6 +78,7 @@ best practices" (2023), for MBU; the vendors' data sheets that the sources name.
                 _placed(
                     name="moved_{phase}_bytes",
                     unit="bytes",
+                    is_exact=True,
                     better=LOWER,
                     title="bytes moved, {phase}",
                 ),

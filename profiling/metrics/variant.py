@@ -65,6 +65,7 @@ VARIANT = Group(
             metrics=(
                 _made(
                     name="artifact_bytes",
+                    is_exact=True,
                     unit="bytes",
                     title="files",
                     when="the variant is loaded from files of its own",

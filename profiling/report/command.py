@@ -104,21 +104,20 @@ def _report_parser() -> argparse.ArgumentParser:
 
 def run_compare(arguments: Sequence[str]) -> int:
     """Compare two runs; the status is 0 for any result."""
-    from profiling.report.read.selection import select_rounds
+    from profiling.report.read.selection import select_sides
     from profiling.report.say.two_runs import write_comparison
 
     parser = _pair_parser("compare", "A", "B", "Compare two runs.")
     options = parser.parse_args(arguments[1:])
     runs = _read_for_selection(options.results)
-    pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]
-    print("\n".join(write_comparison(*pair)))
+    print("\n".join(write_comparison(*select_sides(options.a, options.b, runs))))
     return 0
 
 
 def run_gate(arguments: Sequence[str]) -> int:
     """Judge a run; status 0: every metric passes, 1: one fails, 2: the runs cannot be judged."""
-    from profiling.report.read.selection import select_rounds
-    from profiling.report.say.gate import judge_all, parse_limit
+    from profiling.report.read.selection import select_sides
+    from profiling.report.say.gate import FAIL, judge_all, parse_limit
     from profiling.report.say.two_runs import check_comparable
 
     parser = _pair_parser("gate", "BASELINE", "CANDIDATE", "Judge a run against another.")
@@ -128,15 +127,19 @@ def run_gate(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments[1:])
     limits = [parse_limit(text) for text in options.max_regression]
     runs = _read_for_selection(options.results)
-    pair = [select_rounds(selector, runs) for selector in (options.a, options.b)]
+    pair = select_sides(options.a, options.b, runs)
     check_comparable(
-        [run for rounds in pair for run in rounds],
+        *pair,
         allow_other_machine=options.allow_other_machine,
         allow_noisy=options.allow_noisy,
     )
     verdicts = judge_all(limits, *pair)
+    failed = any(verdict.outcome == FAIL for verdict in verdicts)
+    refused = [verdict.reason for verdict in verdicts if verdict.reason]
+    if refused and not failed:
+        raise ReportError("; ".join(refused))
     print("\n".join(verdict.line for verdict in verdicts))
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    return 1 if failed else 0
 
 
 def _pair_parser(name: str, first: str, second: str, description: str) -> _Parser:

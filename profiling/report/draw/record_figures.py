@@ -35,7 +35,8 @@ def draw_record(record: Record, folder: Path) -> list[Path]:
 
 def stack_phases(run: Run, *, label: str) -> Bar:
     """The phases of a run as one bar; a negative remainder has no height."""
-    low, high = run.bounds("latency_s")
+    bounds = run.interval("latency_s")
+    low, high = (None, None) if bounds is None else (bounds.low, bounds.high)
     parts = {phase: max(0.0, part) for phase, part in phase_values(run).items()}
     return Bar(label=label, parts=parts, low=low, high=high)
 

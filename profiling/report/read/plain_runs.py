@@ -9,40 +9,53 @@ from typing import Any
 
 from profiling.records import COMPLETED, Record
 from profiling.report.read.keys import NOT_MEASURED
+from profiling.report.read.paired import PairedTable, PairedTimes
 
 # A baseline has this optimization and this engine; a record without an engine had the same one.
 BASELINE = "baseline"
 PLAIN_ENGINE = "torch"
-SEPARATE_RUNS = "separate runs"
+# Where a speed-up comes from.
+PAIRED, SEPARATE_RUNS = "paired", "separate runs"
 Answers = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineComparison:
-    """A run compared with its baseline; None where there is none."""
+    """A run compared with its baseline; None where there is none.
+
+    `separate` divides the latencies of two runs; `paired` is the baseline's time over this one.
+    """
 
     baseline: int | None
     agreement: float | None
-    speedup: float | None
+    separate: float | None
+    paired: PairedTimes | None
 
     def columns(self) -> dict[str, Any]:
         """The columns that are filled when a report is read."""
-        source = None if self.speedup is None else SEPARATE_RUNS
-        compared = {"agreement": self.agreement, "speedup": self.speedup}
-        return {**compared, "speedup_source": source}
+        return {"agreement": self.agreement, **self._speedup()}
+
+    def _speedup(self) -> dict[str, Any]:
+        if self.paired is not None:
+            ratio = self.paired.whole
+            ends = {"speedup_ci_low": ratio.low, "speedup_ci_high": ratio.high}
+            return {"speedup": ratio.value, **ends, "speedup_source": PAIRED}
+        source = None if self.separate is None else SEPARATE_RUNS
+        return {"speedup": self.separate, "speedup_source": source}
 
 
-NO_BASELINE = BaselineComparison(baseline=None, agreement=None, speedup=None)
+NO_BASELINE = BaselineComparison(baseline=None, agreement=None, separate=None, paired=None)
 
 
 def compare_with_baselines(
-    records: Sequence[Record], answers: Sequence[Answers]
+    records: Sequence[Record], answers: Sequence[Answers], table: PairedTable
 ) -> list[BaselineComparison]:
     """For each record its agreement with, and its speed-up over, its own baseline."""
     keys = [identify_setting(record, "optimization", "engine") for record in records]
     newest = _newest_baselines(records, keys)
     return [
-        _compare(records, answers, position, newest.get(key)) for position, key in enumerate(keys)
+        _compare(records, answers, table, position, newest.get(key))
+        for position, key in enumerate(keys)
     ]
 
 
@@ -92,7 +105,11 @@ def _engine_of(record: Record) -> Any:
 
 
 def _compare(
-    records: Sequence[Record], answers: Sequence[Answers], position: int, baseline: int | None
+    records: Sequence[Record],
+    answers: Sequence[Answers],
+    table: PairedTable,
+    position: int,
+    baseline: int | None,
 ) -> BaselineComparison:
     if baseline is None or records[position].status != COMPLETED:
         return NO_BASELINE
@@ -103,9 +120,10 @@ def _compare(
                 (records[position], answers[position]), (records[baseline], answers[baseline])
             )
         ),
-        speedup=_divide(
+        separate=_divide(
             records[baseline].summary.get("latency_s"), records[position].summary.get("latency_s")
         ),
+        paired=table.find(records[baseline].fingerprint, records[position].fingerprint),
     )
 
 

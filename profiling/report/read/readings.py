@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from profiling.records import (
 _STATUSES = frozenset({MEASURED, ESTIMATED, DERIVED, UNAVAILABLE})
 # Status and source.
 Provenance = tuple[str, str]
+_CONFIDENCE = re.compile(r"\bconfidence (\d+(?:\.\d+)?)%")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,18 @@ class Repeat:
 
 
 def read_provenance(record: Record) -> dict[str, Provenance]:
-    """Status and source of every aggregate that was not measured."""
+    """Status and source of every aggregate that was not measured, or whose source has a figure."""
     provenance = {}
     for _, metric, _, _, status, source, repeat, batch in read_rows(record):
-        if status != MEASURED and not repeat and not batch:
+        if not repeat and not batch and (status != MEASURED or _CONFIDENCE.search(source)):
             provenance[metric] = (status, source)
     return provenance
+
+
+def find_confidence(source: str) -> float | None:
+    """The confidence that an interval reaches, where the source of its ends says it."""
+    found = _CONFIDENCE.search(source)
+    return None if found is None else float(found[1]) / 100
 
 
 def read_repeats(record: Record, *, metric: str, phase: str) -> list[Repeat]:

@@ -19,9 +19,23 @@ from profiling.records import (
     suits,
 )
 from profiling.report.read.checks import check_record
-from profiling.report.read.keys import Settings, list_differing, read_settings
-from profiling.report.read.plain_runs import NO_BASELINE, Answers, compare_with_baselines
-from profiling.report.read.readings import Provenance, read_provenance
+from profiling.report.read.keys import ROUND, Settings, list_differing, read_settings
+from profiling.report.read.paired import (
+    NO_PAIRS,
+    Comparison,
+    PairedTable,
+    PairedTimes,
+    read_comparisons,
+)
+from profiling.report.read.plain_runs import (
+    NO_BASELINE,
+    Answers,
+    compare_with_baselines,
+    identify_setting,
+)
+from profiling.report.read.readings import Provenance, find_confidence, read_provenance
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.summaries import LEAST_REPEATS
 
 
 class ReportError(ValueError):
@@ -41,6 +55,8 @@ class Run:
     distinct: tuple[str, ...]
     provenance: Mapping[str, Provenance]
     baseline: str | None
+    paired: PairedTable
+    speedup_is_noisy: bool
 
     def __getitem__(self, name: str) -> Any:
         """The value of a column or of a configuration key, which not every run has."""
@@ -68,10 +84,24 @@ class Run:
             value = self.others.get(name)
         return None if value is None or isinstance(value, str) else float(value)
 
-    def bounds(self, metric: str) -> tuple[float | None, float | None]:
-        """The ends of a metric's interval, where it has one."""
+    def interval(self, metric: str) -> Interval | None:
+        """A metric's interval with the confidence that it reaches; None where it has none."""
         ends = metrics.find(metric).bounds
-        return (None, None) if ends is None else (self.number(ends[0]), self.number(ends[1]))
+        if ends is None or (_is_of_repeats(metric) and self._has_few_repeats):
+            return None
+        low, high = (self.number(end) for end in ends)
+        if low is None or high is None:
+            return None
+        return Interval(low=low, high=high, confidence=self._confidence(ends[0]))
+
+    @property
+    def _has_few_repeats(self) -> bool:
+        repeats = self.number("num_repeats")
+        return repeats is not None and repeats < LEAST_REPEATS
+
+    def _confidence(self, end: str) -> float:
+        _, source = self.provenance.get(end, ("", ""))
+        return find_confidence(source) or CONFIDENCE
 
     @property
     def others(self) -> Mapping[str, Any]:
@@ -86,6 +116,17 @@ class Run:
         """Why a metric has no value, where the run says so."""
         status, source = self.provenance.get(metric, ("", ""))
         return source if status == UNAVAILABLE else None
+
+
+def _is_of_repeats(metric: str) -> bool:
+    """Whether a metric is a median over repeats, whose interval needs enough of them."""
+    return "latency" in metrics.find(metric).given_by
+
+
+def find_paired(over: Run, under: Run) -> PairedTimes | None:
+    """The time of one run over that of another, where their points were measured in pairs."""
+    ends = (over.record.fingerprint, under.record.fingerprint)
+    return over.paired.find(*ends) or under.paired.find(*ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +156,8 @@ def read_runs(results_dir: Path) -> Runs:
             found.append(_read_record(record))
         except BrokenRecord as problem:
             problems.append(str(problem))
-    return Runs(runs=_compare(found), problems=problems)
+    comparisons, broken = read_comparisons(results_dir)
+    return Runs(runs=_compare(found, comparisons), problems=[*problems, *broken])
 
 
 def _read_record(record: Record) -> _Readable:
@@ -125,11 +167,15 @@ def _read_record(record: Record) -> _Readable:
     )
 
 
-def _compare(found: Sequence[_Readable]) -> list[Run]:
+def _compare(found: Sequence[_Readable], comparisons: Sequence[Comparison]) -> list[Run]:
     """The runs of records, each compared with its baseline and with all others."""
     records = [one.record for one in found]
-    compared = compare_with_baselines(records, [one.answers for one in found])
-    rows = [_row(record, one.columns()) for record, one in zip(records, compared, strict=True)]
+    table = _tabulate(records, comparisons)
+    compared = compare_with_baselines(records, [one.answers for one in found], table)
+    rows = [
+        _row(one.record, {**_reach(one.provenance), **pair.columns()})
+        for one, pair in zip(found, compared, strict=True)
+    ]
     settings = [read_settings(one.config, row) for one, row in zip(records, rows, strict=True)]
     distinct = tuple(list_differing(settings))
     return [
@@ -140,22 +186,40 @@ def _compare(found: Sequence[_Readable]) -> list[Run]:
             distinct=distinct,
             provenance=one.provenance,
             baseline=None if pair.baseline is None else records[pair.baseline].folder.name,
+            paired=table,
+            speedup_is_noisy=pair.paired is not None and pair.paired.noisy,
         )
         for one, row, own, pair in zip(found, rows, settings, compared, strict=True)
     ]
 
 
+def _tabulate(records: Sequence[Record], comparisons: Sequence[Comparison]) -> PairedTable:
+    if not comparisons:
+        return NO_PAIRS
+    points = {one.fingerprint: identify_setting(one, ROUND) for one in records}
+    return PairedTable(comparisons, points)
+
+
+def _reach(provenance: Mapping[str, Provenance]) -> dict[str, float | None]:
+    """The confidence that the interval of the latency reaches."""
+    _, source = provenance.get("latency_ci_low_s", ("", ""))
+    return {"latency_ci_confidence": find_confidence(source)}
+
+
 def single_run(record: Record) -> Run:
     """A record by itself, compared with no other."""
-    row = _row(record, NO_BASELINE.columns())
+    provenance = read_provenance(record)
+    row = _row(record, {**_reach(provenance), **NO_BASELINE.columns()})
     settings = read_settings(record.config, row)
     return Run(
         record=record,
         columns=_with_settings(row, settings),
         settings=settings,
         distinct=(),
-        provenance=read_provenance(record),
+        provenance=provenance,
         baseline=None,
+        paired=NO_PAIRS,
+        speedup_is_noisy=False,
     )
 
 

@@ -16,32 +16,54 @@ from profiling.report.read.runs import (
     values_of,
 )
 from profiling.report.read.sweeps import find_rounds, newest
+from profiling.statistics.rounds import LEAST_ROUNDS
 
 
-def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
-    """The run that a selector names; selected by values, with all its rounds.
+def select_sides(first: str, second: str, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs that two selectors name, each with the other rounds of its point.
 
-    An error says which choices there are.
+    The run that is meant stands last. Rounds of one point are not divided between the sides: there
+    each side is the run that was named. An error says which choices there are.
     """
+    named = [_select(selector, runs) for selector in (first, second)]
+    sides = [
+        _add_rounds(run, selector, among)
+        for (run, among), selector in zip(named, (first, second), strict=True)
+    ]
+    if {run.name for run in sides[0]} & {run.name for run in sides[1]}:
+        return [named[0][0]], [named[1][0]]
+    return sides[0], sides[1]
+
+
+def _select(selector: str, runs: Sequence[Run]) -> tuple[Run, Sequence[Run]]:
+    """The run that a selector names, and the runs among which its rounds are."""
     if (Path(selector) / "run.json").is_file():
-        return [_read_one(Path(selector))]
+        return _read_one(Path(selector))
     if "=" in selector:
-        run = _select_by_values(selector, runs)
-        return find_rounds(run, runs) or [run]
+        return _select_by_values(selector, runs), runs
     matching = [run for run in runs if run.name.startswith(selector)]
     if not matching:
         raise ReportError(
             f"{selector}: no such folder with a run, and no fingerprint begins so"
             f" ({len(runs)} runs)"
         )
-    return [_only(selector, matching)]
+    return _only(selector, matching), runs
 
 
-def _read_one(folder: Path) -> Run:
+def _add_rounds(run: Run, selector: str, among: Sequence[Run]) -> list[Run]:
+    """All rounds of a point, if they are enough to judge by; a repetition named is that one."""
+    is_repetition = run.name != run.record.fingerprint
+    if is_repetition and Path(selector).name == run.name:
+        return [run]
+    others = [other for other in find_rounds(run, among) if other.name != run.name]
+    return [*others, run] if len(others) + 1 >= LEAST_ROUNDS else [run]
+
+
+def _read_one(folder: Path) -> tuple[Run, Sequence[Run]]:
     found = read_runs(folder.resolve().parent)
     for run in found.runs:
         if run.name == folder.resolve().name:
-            return run
+            return run, found.runs
     broken = [problem for problem in found.problems if str(folder.resolve()) in problem]
     raise ReportError(broken[0] if broken else f"{folder}: cannot be read as a run")
 

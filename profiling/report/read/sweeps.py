@@ -123,13 +123,14 @@ def _setting_order(run: Run, keys: Sequence[str]) -> tuple[Any, ...]:
 
 
 def find_rounds(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """The completed rounds of a run's point, one run per round, in order."""
+    """The completed runs of a run's point, rounds and repetitions, in the order of time."""
     point = identify_setting(run.record, ROUND)
-    rounds: dict[int, Run] = {}
-    for other in sorted(runs, key=lambda other: started(other.record)):
-        if other.completed and identify_setting(other.record, ROUND) == point:
-            rounds[round_of(other)] = other
-    return [rounds[number] for number in sorted(rounds)]
+    found = [
+        other
+        for other in runs
+        if other.completed and identify_setting(other.record, ROUND) == point
+    ]
+    return sorted(found, key=lambda other: started(other.record))
 
 
 def round_of(run: Run) -> int:

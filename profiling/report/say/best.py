@@ -14,7 +14,7 @@ from profiling.report.read.runs import ReportError, Run
 from profiling.report.read.selection import check_column, is_value
 from profiling.report.read.sweeps import describe_setting
 from profiling.report.say.marks import mark_estimate, mark_run
-from profiling.report.say.units import quantity
+from profiling.report.say.units import interval
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -98,7 +98,15 @@ def write_best(
         + (f"; {lacking} have no value of {column}" if lacking else "")
         + "."
     )
-    return lines
+    return [*lines, *say_order(ranked[:SHOWN], column)]
+
+
+def say_order(ranked: Sequence[Run], column: str) -> list[str]:
+    """That times of separate runs are no ranking, where there are several."""
+    metric = metrics.find(column)
+    if len(ranked) < 2 or not metric.from_times:
+        return []
+    return ["In the order of the measured values; how much equal runs vary is unknown."]
 
 
 def _line(run: Run, column: str, conditions: Sequence[Condition]) -> str:
@@ -109,4 +117,5 @@ def _line(run: Run, column: str, conditions: Sequence[Condition]) -> str:
 
 
 def _show(run: Run, column: str) -> str:
-    return mark_estimate(run, column) + quantity(run.number(column), metrics.find(column).unit)
+    unit = metrics.find(column).unit
+    return mark_estimate(run, column) + interval(run.number(column), run.interval(column), unit)

@@ -1,4 +1,8 @@
-"""Judge a candidate against a baseline, one line per metric, for the exit status of a pipeline."""
+"""Judge a candidate against a baseline, one line per metric, for the exit status of a pipeline.
+
+A metric passes where the data show that it is not worse by more than allowed, and fails where they
+show that it is. Where they show neither, nothing is judged.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,27 @@ from dataclasses import dataclass
 
 from profiling import metrics
 from profiling.metrics import HIGHER, NEITHER
+from profiling.report.read.plain_runs import SEPARATE_RUNS
 from profiling.report.read.runs import ReportError, Run
 from profiling.report.read.selection import check_column
-from profiling.report.say.differences import Difference
+from profiling.report.say.advice import say_how_to_pair
+from profiling.report.say.changes import Change, Rounds, find_change
+from profiling.report.say.differences import SIGNIFICANCE, ScoreDifference, count_tail
 from profiling.report.say.two_runs import (
-    Rounds,
-    difference,
-    say_p,
+    equal_answers,
+    is_score,
+    say_bounds,
+    score_difference,
     signed,
 )
 from profiling.report.say.units import quantity
+from profiling.statistics.intervals import Interval
+
+PASS, FAIL, UNDECIDED = "pass", "FAIL", "none"
+# With fewer samples not even the same change of all of them would be significant.
+LEAST_UNCHANGED = 6
+# Of a limit that a change meets exactly.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +46,30 @@ class Limit:
     def __str__(self) -> str:
         return f"{100 * self.allowed:g}%" if self.is_share else f"{self.allowed:g}"
 
+    @property
+    def sign(self) -> int:
+        return -1 if metrics.find(self.column).better == HIGHER else 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether one metric passes, and the line that reports it."""
+    """The outcome for one metric, and the line that reports it; `reason` where it has none."""
 
-    passed: bool
+    outcome: str
     line: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Worsening:
+    """How much worse a column is, in the terms of its limit, and what that rests on."""
+
+    bounds: Interval
+    basis: str
+
+
+class _Undecidable(Exception):
+    """The data cannot support a judgement; the message says why and what to do."""
 
 
 def parse_limit(text: str) -> Limit:
@@ -56,48 +88,180 @@ def parse_limit(text: str) -> Limit:
     return Limit(column=column, allowed=allowed / 100 if is_share else allowed, is_share=is_share)
 
 
+def judge_all(limits: Sequence[Limit], baseline: Rounds, candidate: Rounds) -> list[Verdict]:
+    return [judge(limit, baseline, candidate) for limit in limits]
+
+
 def judge(limit: Limit, baseline: Rounds, candidate: Rounds) -> Verdict:
-    """A metric fails when it is worse by more than allowed and the change is significant."""
-    before, after = (_value(limit.column, run[-1]) for run in (baseline, candidate))
-    found = difference(limit.column, baseline, candidate)
-    worse = _worsening(limit, before, after, found)
-    is_beyond = worse > limit.allowed + 1e-12
-    passed = not is_beyond or (found is not None and not found.is_significant)
+    """The interval of the worsening against the limit."""
+    try:
+        before, after = (_value(limit.column, rounds[-1]) for rounds in (baseline, candidate))
+        found = _measure(limit, baseline, candidate, before, after)
+    except _Undecidable as problem:
+        return Verdict(outcome=UNDECIDED, line=f"{UNDECIDED}  {problem}", reason=str(problem))
     shown = [quantity(value, metrics.find(limit.column).unit) for value in (before, after)]
-    change = f"{signed(after / before - 1)}" if before else f"{after - before:+g}"
-    line = f"{limit.column}: {shown[0]} -> {shown[1]}, {change}{_say(found)}, allowed {limit}"
-    if is_beyond and passed:
-        line += "; beyond the limit, but not significant"
-    return Verdict(passed=passed, line=f"{'pass' if passed else 'FAIL'}  {line}")
+    line = f"{limit.column}: {shown[0]} -> {shown[1]}, {found.basis}, allowed {limit}"
+    outcome = _decide(limit, found.bounds)
+    reason = "" if outcome != UNDECIDED else _explain(line, baseline[-1], candidate[-1])
+    return Verdict(outcome=outcome, line=f"{outcome}  {reason or line}", reason=reason)
+
+
+def _decide(limit: Limit, bounds: Interval) -> str:
+    if bounds.high <= limit.allowed + _ROUNDING:
+        return PASS
+    return FAIL if bounds.low > limit.allowed + _ROUNDING else UNDECIDED
+
+
+def _explain(line: str, before: Run, after: Run) -> str:
+    column = line.partition(":")[0]
+    more = "more samples (num_samples)" if _is_of_answers(column) else "more launches or rounds"
+    how = "" if _is_of_answers(column) else f": {say_how_to_pair(before, after)}"
+    return f"{line}: the interval holds the limit, so that the data do not decide; {more}{how}"
 
 
 def _value(column: str, run: Run) -> float:
     value = run.number(column)
     if value is None:
         reason = run.reason(column)
-        raise ReportError(f"{column}: {run.short} has no value{f': {reason}' if reason else ''}")
+        raise _Undecidable(f"{column}: {run.short} has no value{f': {reason}' if reason else ''}")
     return value
 
 
-def _worsening(limit: Limit, before: float, after: float, found: Difference | None) -> float:
-    """How much worse the candidate is, in the terms of the limit; negative when it is better."""
-    sign = -1 if metrics.find(limit.column).better == HIGHER else 1
-    if not limit.is_share:
-        return sign * (after - before)
+def _measure(
+    limit: Limit, baseline: Rounds, candidate: Rounds, before: float, after: float
+) -> _Worsening:
+    if metrics.find(limit.column).is_exact:
+        return _compare_counts(limit, before, after)
+    if _is_of_answers(limit.column):
+        return _compare_scores(limit, baseline[-1], candidate[-1], before, after)
+    return _compare_costs(limit, baseline, candidate)
+
+
+def _is_of_answers(column: str) -> bool:
+    metric = metrics.find(column)
+    return is_score(column) and not metric.from_times and not metric.is_exact
+
+
+def _as_worsening(limit: Limit, low: float, high: float, before: float) -> Interval:
+    """The interval of after - before, as how much worse it is in the terms of the limit."""
+    scale = abs(before) if limit.is_share else 1.0
+    ends = sorted(_divide(limit.sign * end, scale) for end in (low, high))
+    return Interval(low=ends[0], high=ends[1], confidence=1 - SIGNIFICANCE)
+
+
+def _divide(difference: float, scale: float) -> float:
+    if scale:
+        return difference / scale
+    return math.copysign(math.inf, difference) if difference else 0.0
+
+
+# Counts
+
+
+def _compare_counts(limit: Limit, before: float, after: float) -> _Worsening:
+    """A count is the same in every run of a point."""
+    change = signed(after / before - 1) if before else f"{after - before:+g}"
+    difference = after - before
+    bounds = _as_worsening(limit, difference, difference, before)
+    return _Worsening(bounds=bounds, basis=f"{change}, counted")
+
+
+# Costs
+
+
+def _compare_costs(limit: Limit, baseline: Rounds, candidate: Rounds) -> _Worsening:
+    """Times, joules and bytes: by paired comparison, or by rounds."""
+    change = find_change(limit.column, baseline, candidate)
+    bounds = None if change is None else change.relative_bounds
+    if change is None or change.source == SEPARATE_RUNS or bounds is None:
+        raise _Undecidable(_refuse_costs(limit.column, change, baseline, candidate))
+    ends = [change.before * end for end in (bounds.low, bounds.high)]
+    return _Worsening(
+        bounds=_as_worsening(limit, min(ends), max(ends), change.before),
+        basis=f"{signed(change.relative)} {say_bounds(bounds)} {change.source}",
+    )
+
+
+def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidate: Rounds) -> str:
+    if change is None:
+        return f"{column}: cannot be judged where a value is not above zero"
+    if change.paired is not None:
+        return (
+            f"{column}: the paired comparison has {change.paired.launches} launches, too few for"
+            " an interval: --launches 5"
+        )
+    how = say_how_to_pair(baseline[-1], candidate[-1])
+    return (
+        f"{column}: {quantity(change.before, metrics.find(column).unit)} ->"
+        f" {quantity(change.after, metrics.find(column).unit)} in separate runs"
+        f" ({len(baseline)} and {len(candidate)}), which have no interval, because how much equal"
+        f" runs vary is unknown; type {how}"
+    )
+
+
+# Scores of the same samples
+
+
+def _compare_scores(limit: Limit, before: Run, after: Run, old: float, new: float) -> _Worsening:
+    """By sample where answers have scores of their own, else by the intervals of both runs."""
+    found = score_difference(limit.column, before, after)
     if found is not None:
-        return sign * found.change
-    if before == 0:
-        return 0.0 if after == 0 else sign * math.copysign(math.inf, after)
-    return sign * (after - before) / abs(before)
+        return _compare_samples(limit, found, old, new)
+    if new == old and equal_answers(before, after) == 1 and _count(before) >= LEAST_UNCHANGED:
+        return _unchanged(_count(before))
+    ends = [run.interval(limit.column) for run in (before, after)]
+    if ends[0] is None or ends[1] is None:
+        raise _Undecidable(
+            f"{limit.column}: has no interval, and not all answers are equal, so that chance cannot"
+            " be told from a change; wer, accuracy and reference_nll can be judged"
+        )
+    low, high = _subtract(new, ends[1], old, ends[0])
+    bounds = _as_worsening(limit, low, high, old)
+    return _Worsening(bounds=bounds, basis=f"{new - old:+.3g} [{low:+.3g}, {high:+.3g}]")
 
 
-def _say(found: Difference | None) -> str:
-    if found is None:
-        return ""
-    bounds = found.bounds
-    within = "" if bounds is None else f" [{signed(bounds.low)}, {signed(bounds.high)}]"
-    return f", paired {signed(found.change)}{within} {say_p(found.p_value)}"
+def _count(run: Run) -> int:
+    return int(run.number("num_samples") or 0)
 
 
-def judge_all(limits: Sequence[Limit], baseline: Rounds, candidate: Rounds) -> list[Verdict]:
-    return [judge(limit, baseline, candidate) for limit in limits]
+def _unchanged(samples: int) -> _Worsening:
+    bounds = Interval(low=0.0, high=0.0, confidence=1 - SIGNIFICANCE)
+    return _Worsening(bounds=bounds, basis=f"the same for each of {samples} samples")
+
+
+def _subtract(new: float, above: Interval, old: float, below: Interval) -> tuple[float, float]:
+    """The interval of a difference of shares (Newcombe, 1998); wide for the same samples."""
+    difference = new - old
+    down = math.hypot(new - above.low, below.high - old)
+    up = math.hypot(above.high - new, old - below.low)
+    return difference - down, difference + up
+
+
+def _compare_samples(limit: Limit, found: ScoreDifference, old: float, new: float) -> _Worsening:
+    """The spread of the samples' changes around the change of the column.
+
+    The column may weight samples, as a corpus' error rate does by their length, so the interval of
+    the plain mean is moved to the column's change.
+    """
+    if found.is_unchanged and new == old:
+        if found.samples < LEAST_UNCHANGED:
+            raise _Undecidable(f"{limit.column}: {found.samples} samples are too few to judge")
+        return _unchanged(found.samples)
+    shift = (new - old) - found.change
+    if found.bounds is None:
+        return _compare_signs(limit, found, shift, old)
+    low, high = found.bounds.low + shift, found.bounds.high + shift
+    basis = f"{new - old:+.3g} [{low:+.3g}, {high:+.3g}] over {found.samples} samples"
+    return _Worsening(bounds=_as_worsening(limit, low, high, old), basis=basis)
+
+
+def _compare_signs(limit: Limit, found: ScoreDifference, shift: float, old: float) -> _Worsening:
+    """Without an interval: so many samples worse by more than allowed that chance explains none."""
+    allowed = limit.allowed * (abs(old) if limit.is_share else 1.0)
+    beyond = [limit.sign * (change + shift) - allowed for change in found.changes]
+    worse, better = sum(one > 0 for one in beyond), sum(one < 0 for one in beyond)
+    if count_tail(worse, better) > SIGNIFICANCE / 2:
+        raise _Undecidable(f"{limit.column}: {found.reason}; more samples (num_samples) decide")
+    bounds = Interval(low=math.inf, high=math.inf, confidence=1 - SIGNIFICANCE)
+    basis = f"worse by more than allowed in {worse} of {found.samples} samples"
+    return _Worsening(bounds=bounds, basis=basis)

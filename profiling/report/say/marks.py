@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from profiling import metrics
+from profiling.report.read.plain_runs import PAIRED
 from profiling.report.read.runs import Run
 
 NOISY, ESTIMATED, TINY, RANDOM, SERVED = "†", "≈", "‡", "§", "◊"
@@ -38,7 +39,9 @@ def mark_noise(run: Run) -> str:
 
 
 def mark_noisy_value(run: Run, metric: str) -> str:
-    """The mark of a value that a busy machine spoils."""
+    """The mark of a value that a busy machine spoils; a paired speed-up has noise of its own."""
+    if metric == "speedup" and run["speedup_source"] == PAIRED:
+        return NOISY if run.speedup_is_noisy else ""
     return mark_noise(run) if metrics.find(metric).from_times else ""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from profiling.report.read.plain_runs import identify_machine
-from profiling.report.read.runs import Run
+from profiling.report.read.runs import Run, without_cache
 
 
 def find_front(points: Sequence[tuple[float, ...]]) -> list[int]:
@@ -33,8 +33,19 @@ def group_comparable(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         shared = ("dataset", "weights", "device", "max_new_tokens", "num_samples")
         key = [str(run[column]) for column in shared]
-        groups[str([*key, sorted(identify_machine(run.record).items())])].append(run)
+        machine = sorted(identify_machine(run.record).items())
+        groups[str([*key, machine, _identify_samples(run)])].append(run)
     return sorted(groups.values(), key=lambda group: (-len(group), group[0].name))
+
+
+def _identify_samples(run: Run) -> object:
+    """The digest of the samples' content; of records without one, what was answered for each."""
+    digests = run.record.run.get("digests")
+    digest = digests.get("samples") if isinstance(digests, Mapping) else None
+    if digest is not None:
+        return digest
+    lines = without_cache(run.record).answers
+    return sorted(f"{line.get('id')}: {line.get('references')}" for line in lines)
 
 
 def costs_of(run: Run, *, with_energy: bool) -> tuple[float, ...] | None:

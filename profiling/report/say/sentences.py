@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from profiling import metrics
 from profiling.metrics import PHASES
+from profiling.report.read.paired import PairedTimes
 from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
-from profiling.report.read.runs import Run, values_of
+from profiling.report.read.readings import read_phase_repeats
+from profiling.report.read.runs import Run, find_paired, values_of, without_cache
 from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import mark_run
+from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     digits,
     interval,
@@ -24,12 +28,21 @@ from profiling.report.say.units import (
 )
 from profiling.report.say.verdicts import Verdicts, judge_variants
 from profiling.statistics.growth import Growth, find_crossing, fit_growth
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.medians import bound_median
+from profiling.statistics.ratios import Ratio
+
+# Of the increase: where other phases lose more, a share of it means nothing.
+_MOST_LOST = 0.05
+_UNKNOWN = (
+    "These are separate runs: how much equal runs vary is unknown. `paired=true` measures in pairs."
+)
 
 
 def say_time(run: Run) -> str:
     """A run's latency with interval and marks."""
     latency = metrics.find("latency_s")
-    return interval(run[latency.name], *run.bounds(latency.name), latency.unit) + mark_run(run)
+    return interval(run[latency.name], run.interval(latency.name), latency.unit) + mark_run(run)
 
 
 def say_latency(run: Run) -> str:
@@ -64,28 +77,66 @@ def phase_values(run: Run) -> dict[str, float]:
 
 
 def say_growth(sweep: Sweep) -> str:
-    """The ratio between the largest and the smallest run of a sweep, and the phase behind it."""
+    """The ratio between the largest and the smallest run of a sweep, and the phase behind it.
+
+    Only where the intervals of both are apart; a paired comparison of them has an interval itself.
+    """
     sized = [run for run in sweep.runs if run[sweep.key] is not None]
     if len(sized) < 2:
         return ""
     small, large = sized[0], sized[-1]
     sizes = [describe_value(sweep.key, run[sweep.key]) for run in (small, large)]
-    ratio = large["latency_s"] / small["latency_s"]
+    paired = find_paired(large, small)
+    times_said = f"{say_time(small)} to {say_time(large)}"
+    if not _are_apart(small, large, paired):
+        return f"From {sizes[0]} to {sizes[1]} no change of the latency is shown ({times_said})."
+    ratio = times(large["latency_s"] / small["latency_s"])
+    if paired is not None:
+        ratio, times_said = say_ratio(paired.whole), f"{times_said}; measured in pairs"
+    else:
+        times_said += "; separate runs"
     return (
-        f"From {sizes[0]} to {sizes[1]} one batch takes {times(ratio)} the time"
-        f" ({say_time(small)} to {say_time(large)}){_say_main_cause(small, large)}."
+        f"From {sizes[0]} to {sizes[1]} one batch takes {ratio} the time ({times_said})"
+        f"{_say_main_cause(small, large)}."
     )
 
 
+def _are_apart(small: Run, large: Run, paired: PairedTimes | None) -> bool:
+    """Whether a difference of latency is shown: by the paired interval, else by those of both."""
+    if paired is not None:
+        return excludes_one(paired.whole)
+    return are_separate(*(run.interval("latency_s") for run in (small, large)))
+
+
+def are_separate(one: Interval | None, other: Interval | None) -> bool:
+    """Whether two intervals reach their confidence and have nothing in common."""
+    if one is None or other is None or min(one.confidence, other.confidence) < CONFIDENCE:
+        return False
+    return one.high < other.low or other.high < one.low
+
+
+def excludes_one(ratio: Ratio) -> bool:
+    return ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high
+
+
 def _say_main_cause(small: Run, large: Run) -> str:
+    """The phase that grows most, where its growth is shown and the shares add up."""
     added = large["latency_s"] - small["latency_s"]
     before, after = phase_values(small), phase_values(large)
-    if added <= 0.05 * small["latency_s"] or not before:
+    if added <= 0 or not before:
         return ""
-    gains = {phase: after.get(phase, 0.0) - before.get(phase, 0.0) for phase in before}
+    gains = {phase: after.get(phase, 0.0) - before[phase] for phase in before}
     main = max(gains, key=lambda phase: gains[phase])
+    lost = -sum(min(0.0, gain) for gain in gains.values())
+    if lost > _MOST_LOST * added or not are_separate(*_bound_phase(main, small, large)):
+        return ""
     share = gains[main] / added
     return f"; {main} is {'all' if share > 0.995 else percent(share)} of the increase"
+
+
+def _bound_phase(phase: str, *runs: Run) -> list[Interval | None]:
+    repeats = [read_phase_repeats(without_cache(run.record)).get(phase) for run in runs]
+    return [bound_median(values) if values else None for values in repeats]
 
 
 def fit(sweep: Sweep, column: str) -> tuple[str, Growth | None]:
@@ -112,39 +163,55 @@ def say_law(sweep: Sweep) -> str:
 
 
 def say_crossing(sweep: Sweep) -> str:
-    """Where prefill starts to cost more than vision and decode together."""
-    gaps: list[tuple[float, float]] = []
+    """Where prefill starts to cost more than vision and decode together, by all sizes."""
     unit, sizes = tokens_of(sweep)
-    for size, run in zip(sizes, sweep.runs, strict=True):
-        phases = [run.number(f"{phase}_s") for phase in ("prefill", "vision", "decode")]
-        if size is not None and None not in phases:
-            prefill, vision, decode = (value or 0.0 for value in phases)
-            gaps.append((size, prefill - vision - decode))
-    gaps.sort()
-    crossing = find_crossing([size for size, _ in gaps], [gap for _, gap in gaps])
-    if crossing is not None:
-        return f"Prefill exceeds vision and decode together above about {digits(crossing)} {unit}."
-    if gaps and gaps[0][1] >= 0:
-        return "Prefill exceeds vision and decode together at every size."
-    return ""
+    known = [
+        (size, *gap)
+        for size, run in zip(sizes, sweep.runs, strict=True)
+        if size is not None and (gap := _find_gap(run)) is not None
+    ]
+    if len(known) < max(2, len(sweep.runs)):
+        return ""
+    known.sort()
+    signs = [sign for _, _, sign in known]
+    if all(sign > 0 for sign in signs):
+        return "Prefill exceeds vision and decode together at every measured size."
+    below = signs.count(-1)
+    if signs != [-1] * below + [1] * (len(signs) - below) or below == len(signs):
+        return ""
+    crossing = find_crossing([size for size, _, _ in known], [gap for _, gap, _ in known])
+    if crossing is None:
+        return ""
+    return f"Prefill exceeds vision and decode together above about {digits(crossing)} {unit}."
+
+
+def _find_gap(run: Run) -> tuple[float, int] | None:
+    """Prefill less vision and decode, and its sign; 0 where the repeats do not tell the sign."""
+    repeats = read_phase_repeats(without_cache(run.record))
+    parts = [repeats.get(phase, []) for phase in ("prefill", "vision", "decode")]
+    if not parts[0] or len({len(part) for part in parts}) > 1:
+        return None
+    gaps = [prefill - vision - decode for prefill, vision, decode in zip(*parts, strict=True)]
+    bounds = bound_median(gaps) or Interval(low=min(gaps), high=max(gaps), confidence=0.0)
+    return median(gaps), 1 if bounds.low > 0 else -1 if bounds.high < 0 else 0
 
 
 def say_optimizations(sweep: Sweep) -> str:
-    """The fastest variant against the plain model, its agreement, and the other variants."""
+    """The fastest variant against the plain model, and the other variants, by paired intervals."""
     verdicts = judge_variants(sweep.runs)
     if verdicts is None:
         return ""
     groups = {
         "Slower than the baseline": verdicts.slower,
-        "No significant difference": verdicts.unclear,
+        "No difference from the baseline is shown for": verdicts.unclear,
     }
-    return " ".join(
-        [
-            _say_fastest(verdicts),
-            *(f"{what}: {_list_variants(runs)}." for what, runs in groups.items() if runs),
-            *([] if verdicts.repetition is None else [_say_drift(verdicts, verdicts.repetition)]),
-        ]
-    )
+    said = [
+        _say_fastest(verdicts) if len(verdicts.unpaired) < len(verdicts.speeds) else "",
+        *(f"{what}: {_list_speeds(verdicts, runs)}." for what, runs in groups.items() if runs),
+        _say_unpaired(verdicts),
+        _say_control(verdicts),
+    ]
+    return " ".join(filter(None, said))
 
 
 def say_engines(sweep: Sweep) -> str:
@@ -152,39 +219,62 @@ def say_engines(sweep: Sweep) -> str:
     plain = next((run for run in sweep.runs if run[sweep.key] == PLAIN_ENGINE), None)
     if plain is None:
         return ""
-    others = (run for run in sweep.runs if run is not plain)
+    others = [run for run in sweep.runs if run is not plain]
     said = "; ".join(_say_engine(run, plain, sweep.key) for run in others)
-    return f"With {PLAIN_ENGINE} one batch takes {say_time(plain)}; {said}."
+    unpaired = not all(find_paired(run, plain) for run in others)
+    caution = f" {_UNKNOWN}" if unpaired else ""
+    return f"With {PLAIN_ENGINE} one batch takes {say_time(plain)}; {said}.{caution}"
 
 
 def _say_engine(run: Run, plain: Run, key: str) -> str:
-    ratio, agreement = run["latency_s"] / plain["latency_s"], run["agreement"]
+    agreement, paired = run["agreement"], find_paired(run, plain)
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
-    name = escape.markdown(run[key])
-    return f"with {name} {say_time(run)}, {times(ratio)} the time{same}"
+    how = ", in a separate run" if paired is None else f", {say_ratio(paired.whole)} the time"
+    return f"with {escape.markdown(run[key])} {say_time(run)}{how}{same}"
 
 
 def _say_fastest(verdicts: Verdicts) -> str:
+    """The variant that is faster than all others, or those that are faster than the baseline."""
+    if verdicts.fastest is not None:
+        among = " of those measured in pairs" if verdicts.unpaired else ""
+        return f"Fastest{among} is {_say_speed(verdicts, verdicts.fastest)}."
     if verdicts.faster:
-        return f"Fastest is {_say_speed(verdicts, verdicts.faster[0])}."
-    others = [*verdicts.unclear, *verdicts.slower]
-    nearest = max(others, key=lambda run: verdicts.speeds[run.name].value)
-    return (
-        "No optimization is significantly faster than the baseline; the nearest is"
-        f" {_say_speed(verdicts, nearest)}."
+        listed = "; ".join(_say_speed(verdicts, run) for run in verdicts.faster)
+        return f"Faster than the baseline, which one most is not shown: {listed}."
+    if verdicts.slower or verdicts.unclear:
+        return "No optimization is shown to be faster than the baseline."
+    return ""
+
+
+def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
+    return ", ".join(
+        f"{escape.markdown(run['optimization'])} {say_ratio(verdicts.speeds[run.name])}"
+        for run in runs
     )
 
 
-def _list_variants(runs: Sequence[Run]) -> str:
-    return ", ".join(escape.markdown(run["optimization"]) for run in runs)
+def _say_unpaired(verdicts: Verdicts) -> str:
+    """The variants that nothing can be said of, and what measures them."""
+    if not verdicts.unpaired:
+        return ""
+    names = ", ".join(escape.markdown(run["optimization"]) for run in verdicts.unpaired)
+    if len(verdicts.unpaired) == len(verdicts.speeds) - (verdicts.repetition is not None):
+        return f"Which variant is fastest cannot be said. {_UNKNOWN}"
+    return f"Not measured in pairs, so that nothing can be said of them: {names}."
 
 
-def _say_drift(verdicts: Verdicts, repetition: Run) -> str:
-    name, speed = escape.markdown(repetition["optimization"]), verdicts.speeds[repetition.name]
-    return (
-        f"Here {name} is the same model as the baseline and measured {say_ratio(speed)}: smaller"
-        " differences are drift of the machine."
-    )
+def _say_control(verdicts: Verdicts) -> str:
+    """What the harness measures between equal models."""
+    repetition = verdicts.repetition
+    if repetition is None:
+        return ""
+    speed, name = verdicts.speeds[repetition.name], escape.markdown(repetition["optimization"])
+    lead = f"Here {name} is the same model as the baseline and measured {say_ratio(speed)}"
+    if speed.low is None:
+        return f"{lead} in a separate run: this is what the machine alone changes."
+    if not excludes_one(speed):
+        return f"{lead}, as it has to be."
+    return f"{lead}, which it should not: smaller differences are not believed."
 
 
 def _say_speed(verdicts: Verdicts, run: Run) -> str:
@@ -237,24 +327,46 @@ def _name_machine(run: Run) -> str:
 
 
 def say_ranking(runs: Sequence[Run]) -> str:
-    """Models compared: the fastest, the slowest and the one with the best answers."""
+    """Models compared: the fastest, where paired comparisons show it, and the best answers."""
     ranked = sorted(runs, key=lambda run: run["latency_s"])
     if len(ranked) < 2:
         return ""
-    fast, slow = ranked[0], ranked[-1]
-    ratio = slow["latency_s"] / fast["latency_s"]
-    sentence = (
-        f"**{escape.markdown(fast['model'])} is the fastest** at {say_time(fast)} per batch,"
-        f" {escape.markdown(slow['model'])} the slowest at {say_time(slow)} ({times(ratio)})."
+    return " ".join(filter(None, (_say_order(ranked), say_best_answers(runs))))
+
+
+def _say_order(ranked: Sequence[Run]) -> str:
+    fast, *others = ranked
+    paired = [find_paired(run, fast) for run in others]
+    name = escape.markdown(fast["model"])
+    if all(one is not None and (one.whole.low or 0.0) > 1 for one in paired):
+        listed = ", ".join(
+            f"{escape.markdown(run['model'])} takes {say_ratio(one.whole)} the time"
+            for run, one in zip(others, paired, strict=True)
+            if one is not None
+        )
+        return f"**{name} is the fastest** at {say_time(fast)} per batch: {listed}."
+    listed = ", ".join(f"{escape.markdown(run['model'])} {say_time(run)}" for run in ranked)
+    return f"One batch takes: {listed}. Which model is fastest cannot be said. {_UNKNOWN}"
+
+
+def say_best_answers(runs: Sequence[Run]) -> str:
+    """The model with fewer errors than every other one on the same samples."""
+    scored = sorted(
+        (run for run in runs if is_number(run["wer"])), key=lambda run: (run["wer"], run.name)
     )
-    return " ".join(filter(None, (sentence, _say_best_answers(runs))))
-
-
-def _say_best_answers(runs: Sequence[Run]) -> str:
-    scored = [run for run in runs if is_number(run["wer"])]
-    if not scored:
+    if len(scored) < 2:
         return ""
-    best = min(scored, key=lambda run: (run["wer"], run["latency_s"]))
-    marked = f"{digits(best['wer'])}{mark_run(best)}"
-    name, score = escape.markdown(best["model"]), metrics.find("wer").words
-    return f"{name} has the best answers, with a {score} of {marked}."
+    best, *others = scored
+    score = metrics.find("wer").words
+    if all(_is_better(best, other) for other in others):
+        marked = f"{digits(best['wer'])}{mark_run(best)}"
+        return f"{escape.markdown(best['model'])} has the best answers, with a {score} of {marked}."
+    listed = ", ".join(
+        f"{escape.markdown(run['model'])} {digits(run['wer'])}{mark_run(run)}" for run in scored
+    )
+    return f"{score.capitalize()}: {listed}; which answers best is not shown by these samples."
+
+
+def _is_better(run: Run, other: Run) -> bool:
+    found = error_difference(run, other)
+    return found is not None and found.is_different and found.change > 0

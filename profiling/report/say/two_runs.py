@@ -1,67 +1,45 @@
-"""Compare two runs: a sentence first, then every metric with its interval."""
+"""Compare two runs: what they differ in, the answer, then every metric with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from profiling import metrics
-from profiling.metrics import COMPARED, PHASES, TOTAL
-from profiling.report.read.keys import list_differing, show_value
-from profiling.report.read.plain_runs import comparable, identify_machine, share_of_equal
-from profiling.report.read.readings import read_repeats
+from profiling.metrics import COMPARED, COUNT
+from profiling.report.read.conditions import list_conditions, list_unknown
+from profiling.report.read.plain_runs import (
+    PAIRED,
+    SEPARATE_RUNS,
+    comparable,
+    identify_machine,
+    share_of_equal,
+    started,
+)
 from profiling.report.read.runs import (
     ReportError,
     Run,
+    find_paired,
     read_answers,
     without_cache,
 )
-from profiling.report.read.sweeps import describe_setting, round_of
+from profiling.report.read.sweeps import describe_setting
+from profiling.report.say.advice import say_how_to_pair
 from profiling.report.say.cautions import list_cautions
-from profiling.report.say.differences import (
-    Difference,
-    ScoreDifference,
-    compare_errors,
-    compare_repeats,
-    pair_repeats,
-)
+from profiling.report.say.changes import TIMED, Change, Rounds, find_change
+from profiling.report.say.differences import ScoreDifference, compare_errors
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import (
+    TIMES,
     digits,
     is_number,
     percent,
     quantity,
 )
 from profiling.statistics.intervals import Interval
+from profiling.statistics.rounds import LEAST_ROUNDS, RoundsChange
 
-Rounds = Sequence[Run]
-# The raw repeats of each column, by the phase of their rows.
-REPEATED = {"latency_s": TOTAL, **{f"{phase}_s": phase for phase in PHASES}}
-
-
-def difference(column: str, before: Rounds, after: Rounds) -> Difference | None:
-    """The difference of a column that has repeats, paired within rounds; None without pairs."""
-    if column not in REPEATED:
-        return None
-    mine: list[float] = []
-    its: list[float] = []
-    for run, other in pair_rounds(before, after):
-        repeats = [
-            read_repeats(side.record, metric="latency_s", phase=REPEATED[column])
-            for side in (run, other)
-        ]
-        values = pair_repeats(*repeats)
-        mine += values[0]
-        its += values[1]
-    if not mine or min(*mine, *its) <= 0:
-        return None
-    return compare_repeats(mine, its)
-
-
-def pair_rounds(before: Rounds, after: Rounds) -> list[tuple[Run, Run]]:
-    """The rounds that both sides have; without any, the newest run of each side."""
-    others = {round_of(run): run for run in after}
-    pairs = [(run, others[round_of(run)]) for run in before if round_of(run) in others]
-    return pairs or [(before[-1], after[-1])]
+# The scores that every answer has on its own, so that runs are compared sample by sample.
+SCORED = ("wer", "reference_nll")
 
 
 def error_difference(before: Run, after: Run) -> ScoreDifference | None:
@@ -77,9 +55,21 @@ def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
     return compare_errors(*scores)
 
 
+def score_difference(column: str, before: Run, after: Run) -> ScoreDifference | None:
+    """The difference of a score that answers have on their own; None for other columns."""
+    compare = {"wer": error_difference, "reference_nll": likelihood_difference}.get(column)
+    return compare(before, after) if compare else None
+
+
 def _read_scores(run: Run, field: str) -> dict[str, float]:
     lines = without_cache(run.record).answers
     return {str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))}
+
+
+def equal_answers(before: Run, after: Run) -> float | None:
+    """The share of equal answers, where both runs answered the same samples."""
+    answers = [(run.record, read_answers(run.record)) for run in (before, after)]
+    return share_of_equal(*comparable(*answers))
 
 
 def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
@@ -94,90 +84,161 @@ def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
             f" {describe_setting(run)}"
             for name, run in (("A", before), ("B", after))
         ),
+        say_conditions(before, after),
         *_say_cautions(befores, afters),
         "",
-        _say_latency(befores, afters),
+        say_latency_change(befores, afters),
         *_say_answers(before, after),
         "",
         *_table(befores, afters),
     ]
 
 
-def _say_cautions(befores: Rounds, afters: Rounds) -> list[str]:
+def say_conditions(before: Run, after: Run) -> str:
+    """Everything in which the records of two runs differ, and what these do not say."""
+    found = ", ".join(map(str, list_conditions(before, after)))
+    unknown = ", ".join(list_unknown(before, after))
+    said = f"They differ in {found}." if found else _say_no_condition(before, after)
+    return f"{said} Not recorded, so possibly different: {unknown}." if unknown else said
+
+
+def _say_no_condition(before: Run, after: Run) -> str:
+    if before.name == after.name:
+        return "Both are the same run."
+    return (
+        "They differ in nothing that is recorded (settings, profiler, code, samples, weights,"
+        " package versions, machine)."
+    )
+
+
+def _say_cautions(befores: Rounds, afters: Rounds) -> Iterator[str]:
     before, after = befores[-1], afters[-1]
-    cautions = []
-    if len(pair_rounds(befores, afters)) == 1 and before.name != after.name:
-        cautions.append(
-            "One round: the difference includes any drift of the machine between the two runs;"
-            " a sweep over round=1,2,3 alternates them."
-        )
     if identify_machine(before.record) != identify_machine(after.record):
-        cautions.append("Caution: these runs were made on different machines.")
+        yield "Caution: these runs were made on different machines."
     for name, run in (("A", before), ("B", after)):
         if run["noisy"]:
-            cautions.append(f"Caution: {name} is noisy: {run['noise_reason']}.")
-        cautions += [f"Caution: {name}: {caution}." for caution in list_cautions(run)]
-    differing = list_differing([before.settings, after.settings])
-    listed = ", ".join(
-        f"{key} ({show_value(before[key])}, {show_value(after[key])})" for key in differing
-    )
-    return [f"They differ in {listed or 'no setting'}.", *cautions]
-
-
-def _say_latency(before: Rounds, after: Rounds) -> str:
-    found = difference("latency_s", before, after)
-    if found is None:
-        return "Latency: the runs have no repeats that can be paired."
-    count = len(pair_rounds(before, after))
-    rounds = f" in {count} rounds" if count > 1 else ""
-    unit = metrics.find("latency_s").unit
-    medians = f"{quantity(found.before, unit)} and {quantity(found.after, unit)}"
-    pairs = f"({medians}, {found.pairs} pairs{rounds})"
-    detectable = (
-        "too few pairs to detect any difference"
-        if found.detectable is None
-        else f"the smallest difference that these pairs can detect is {_share(found.detectable)}"
-    )
-    if not found.is_significant:
-        return (
-            f"No significant difference in latency {pairs}: B takes {signed(found.change)}"
-            f"{_bounds(found.bounds)}, {say_p(found.p_value)}; {detectable}."
+            yield f"Caution: {name} is noisy: {run['noise_reason']}."
+        yield from (f"Caution: {name}: {caution}." for caution in list_cautions(run))
+    if _are_apart(befores, afters):
+        yield (
+            "Caution: all rounds of one side were measured before those of the other: what changed"
+            " in between is in the difference."
         )
-    word = "more" if found.change > 0 else "less"
+
+
+def _are_apart(befores: Rounds, afters: Rounds) -> bool:
+    """Whether the rounds of the sides do not interleave in time."""
+    if min(len(befores), len(afters)) < LEAST_ROUNDS:
+        return False
+    times = [sorted(started(run.record)[0] for run in side) for side in (befores, afters)]
+    return times[0][-1] < times[1][0] or times[1][-1] < times[0][0]
+
+
+# Latency
+
+
+def say_latency_change(befores: Rounds, afters: Rounds) -> str:
+    """Whether B takes more or less time than A, or why the runs do not tell."""
+    change = find_change("latency_s", befores, afters)
+    if change is None:
+        return "Latency: a run has none, so that nothing can be compared."
+    if change.source == SEPARATE_RUNS or change.relative_bounds is None:
+        return _say_unknown(change, befores, afters)
+    verdict = "No difference in latency is shown"
+    if change.is_different:
+        verdict = f"B takes {'more' if change.ratio > 1 else 'less'} time than A"
+    return f"{verdict}: {_say_ratio(change)}, {_say_basis(change)}."
+
+
+def _say_ratio(change: Change) -> str:
+    if change.bounds is None:
+        return f"{digits(change.ratio)}{TIMES} the time"
+    bounds = f"[{digits(change.bounds.low)}, {digits(change.bounds.high)}]"
+    return f"{digits(change.ratio)}{TIMES} {bounds} the time"
+
+
+def _say_basis(change: Change) -> str:
+    """What the interval rests on."""
+    if change.source == PAIRED and change.paired is not None:
+        noisy = ", on a noisy machine" if change.paired.noisy else ""
+        return (
+            f"measured in pairs ({change.paired.launches} launches, {change.paired.pairs} pairs"
+            f"{noisy})"
+        )
+    assert change.rounds is not None
+    return _say_rounds(change.rounds)
+
+
+def _say_rounds(rounds: RoundsChange) -> str:
+    if rounds.interval is None:
+        return f"the same in all {rounds.rounds} rounds of each side"
+    how = "matched rounds, Student's t" if rounds.are_matched else "separate rounds, Welch's t"
     return (
-        f"B takes {word} time than A {pairs}: {signed(found.change)}{_bounds(found.bounds)},"
-        f" {say_p(found.p_value)}, faster in {percent(found.superiority)} of all pairings;"
-        f" {detectable}."
+        f"by {rounds.rounds} {how} with {digits(rounds.freedom)} degrees of freedom; four times in"
+        f" five such rounds show a difference of {digits(100 * rounds.detectable)}%"
     )
+
+
+def _say_unknown(change: Change, befores: Rounds, afters: Rounds) -> str:
+    unit = metrics.find("latency_s").unit
+    medians = f"A took {quantity(change.before, unit)} and B {quantity(change.after, unit)}"
+    if change.paired is not None:
+        return (
+            f"{medians} a batch. Measured in pairs, but in {change.paired.launches} launches, which"
+            " are too few for an interval: --launches 5 and more."
+        )
+    return (
+        f"{medians} a batch, in separate runs ({_count_rounds(befores, afters)}). How much equal"
+        " runs vary is unknown, so this is no evidence of a difference. To measure it:"
+        f" {say_how_to_pair(befores[-1], afters[-1])}"
+    )
+
+
+def _count_rounds(befores: Rounds, afters: Rounds) -> str:
+    counts = [len(befores), len(afters)]
+    if counts == [1, 1]:
+        return "one of each"
+    return f"{counts[0]} of A, {counts[1]} of B; rounds need {LEAST_ROUNDS} of each"
+
+
+# Answers
 
 
 def _say_answers(before: Run, after: Run) -> list[str]:
-    found = {
-        "wer": error_difference(before, after),
-        "reference_nll": likelihood_difference(before, after),
-    }
-    lines = [_say_scores(metric, one) for metric, one in found.items() if one is not None]
-    answers = [(run.record, read_answers(run.record)) for run in (before, after)]
-    equal = share_of_equal(*comparable(*answers))
+    found = {column: score_difference(column, before, after) for column in SCORED}
+    lines = [say_score_change(metric, one) for metric, one in found.items() if one is not None]
+    equal = equal_answers(before, after)
     if equal is not None:
         lines.append(f"{percent(equal)} of the answers are equal.")
     return lines
 
 
-def _say_scores(metric: str, found: ScoreDifference) -> str:
-    verdict = "differs" if found.is_significant else "does not differ significantly"
+def say_score_change(metric: str, found: ScoreDifference) -> str:
+    """Whether a score differs over the same samples; the interval of its mean decides."""
+    name = metrics.find(metric).words.capitalize()
+    counted = f"{found.better} better and {found.worse} worse"
+    if found.is_unchanged:
+        return f"{name} is the same for each of {found.samples} samples."
+    if found.bounds is None:
+        return (
+            f"{name} changes by {found.change:+.3f} in the mean of {found.samples} samples,"
+            f" {counted}; {found.reason}."
+        )
+    verdict = "differs" if found.is_different else "does not differ significantly"
     low, high = found.bounds.low, found.bounds.high
     return (
-        f"{metrics.find(metric).words.capitalize()} {verdict}: {found.change:+.3f} [{low:+.3f},"
-        f" {high:+.3f}] in the mean of {found.samples} samples, {found.better} better and"
-        f" {found.worse} worse, {say_p(found.p_value)}."
+        f"{name} {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean of"
+        f" {found.samples} samples, {counted}."
     )
 
 
+# The table
+
+
 def _table(before: Rounds, after: Rounds) -> list[str]:
-    rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "p")]
-    others = [name for name in metrics.list_shown(COMPARED) if name not in REPEATED]
-    for column in (*REPEATED, *others):
+    rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "from")]
+    others = [name for name in metrics.list_shown(COMPARED) if name not in TIMED]
+    for column in (*TIMED, *others):
         row = _row(column, before, after)
         if row is not None:
             rows.append(row)
@@ -185,40 +246,63 @@ def _table(before: Rounds, after: Rounds) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
 
 
-def _row(column: str, before: Rounds, after: Rounds) -> tuple[str, ...] | None:
-    values = [before[-1].number(column), after[-1].number(column)]
+def _row(column: str, befores: Rounds, afters: Rounds) -> tuple[str, ...] | None:
+    before, after = befores[-1], afters[-1]
+    values = [before.number(column), after.number(column)]
     if values[0] is None or values[1] is None:
         return None
-    shown = [quantity(value, metrics.find(column).unit) for value in values]
-    found = difference(column, before, after)
-    if found is None:
-        change = signed(values[1] / values[0] - 1) if values[0] else ""
-        return (column, *shown, change, "", "")
-    bounds = _bounds(found.bounds).strip()
-    return (column, *shown, signed(found.change), bounds, say_p(found.p_value).removeprefix("p "))
+    unit = metrics.find(column).unit
+    scores = score_difference(column, before, after)
+    change = None if is_score(column) else find_change(column, befores, afters)
+    if change is not None:
+        values = [change.before, change.after]
+    shown = [quantity(value, unit) for value in values]
+    if scores is not None:
+        bounds = scores.bounds
+        within = "" if bounds is None else f"[{bounds.low:+.3f}, {bounds.high:+.3f}]"
+        return (column, *shown, say_change(column, *values), within, f"{scores.samples} samples")
+    if change is None:
+        return (column, *shown, say_change(column, *values), "", "")
+    within = "" if change.is_constant else say_bounds(change.relative_bounds)
+    return (column, *shown, signed(change.relative), within, change.source)
+
+
+def is_score(column: str) -> bool:
+    """Whether a column is a share, a rate or a mean of scores, which a percentage would distort."""
+    return metrics.find(column).unit == COUNT
+
+
+def say_change(column: str, before: float | None, after: float | None) -> str:
+    """A relative change of a cost; for a score, which may be near zero, the difference."""
+    if before is None or after is None:
+        return ""
+    if is_score(column) or before <= 0:
+        return f"{after - before:+.3g}"
+    return signed(after / before - 1)
 
 
 def signed(change: float) -> str:
     return f"{100 * change:+.1f}%"
 
 
-def _share(change: float) -> str:
-    return f"{digits(100 * change)}%"
+def say_bounds(bounds: Interval | None) -> str:
+    """The interval of a relative change."""
+    return "" if bounds is None else f"[{signed(bounds.low)}, {signed(bounds.high)}]"
 
 
-def _bounds(bounds: Interval | None) -> str:
-    return "" if bounds is None else f" [{signed(bounds.low)}, {signed(bounds.high)}]"
-
-
-def say_p(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p {p_value:.3f}"
-
-
-def check_comparable(runs: Sequence[Run], *, allow_other_machine: bool, allow_noisy: bool) -> None:
+def check_comparable(
+    befores: Rounds, afters: Rounds, *, allow_other_machine: bool, allow_noisy: bool
+) -> None:
     """Refuse runs whose times cannot be compared."""
+    runs = [*befores, *afters]
+    _check_paired(befores[-1], afters[-1], allow_noisy=allow_noisy)
     for run in runs:
         if not run.completed:
-            raise ReportError(f"{run.short} is {run['status']}; only completed runs can be judged")
+            error = run.record.run.get("error")
+            raise ReportError(
+                f"{run.short} is {run['status']}{f' ({error})' if error else ''}; only completed"
+                " runs can be judged"
+            )
         if run["noisy"] and not allow_noisy:
             raise ReportError(
                 f"{run.short} is noisy ({run['noise_reason']}); --allow-noisy lifts this"
@@ -228,4 +312,13 @@ def check_comparable(runs: Sequence[Run], *, allow_other_machine: bool, allow_no
         raise ReportError(
             f"{' and '.join(run.short for run in runs)} were made on different machines;"
             " --allow-other-machine lifts this"
+        )
+
+
+def _check_paired(before: Run, after: Run, *, allow_noisy: bool) -> None:
+    paired = find_paired(before, after)
+    if paired is not None and paired.noisy and not allow_noisy:
+        raise ReportError(
+            f"the paired comparison of {before.short} and {after.short} is noisy; --allow-noisy"
+            " lifts this"
         )

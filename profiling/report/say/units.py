@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from profiling.metrics import COUNT
+from profiling.statistics.intervals import CONFIDENCE, Interval
 from profiling.statistics.ratios import Ratio
 
 _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -57,14 +58,22 @@ def quantity(value: object, unit: str) -> str:
     return f"{digits(number / factor)} {name}".rstrip()
 
 
-def interval(value: object, low: object, high: object, unit: str) -> str:
+def interval(value: object, bounds: Interval | None, unit: str) -> str:
     """A value with its interval, both in the unit that suits the value."""
-    if not (is_number(value) and is_number(low) and is_number(high)):
+    if bounds is None or not is_number(value):
         return quantity(value, unit)
     number = float(value)  # type: ignore[arg-type]
     factor, name = scale_of(number, unit)
-    bounds = f"[{digits(float(low) / factor)}, {digits(float(high) / factor)}]"  # type: ignore[arg-type]
-    return f"{digits(number / factor)} {bounds} {name}".rstrip()
+    ends = f"[{digits(bounds.low / factor)}, {digits(bounds.high / factor)}]"
+    return f"{digits(number / factor)} {ends} {name}".rstrip() + say_reached(bounds)
+
+
+def say_reached(bounds: Interval) -> str:
+    """The confidence of an interval that does not reach the usual one; else nothing."""
+    if bounds.confidence >= CONFIDENCE:
+        return ""
+    # Not rounded up to the confidence that it lacks.
+    return f" ({math.floor(100 * bounds.confidence)}% interval)"
 
 
 def percent(share: object) -> str:

@@ -18,9 +18,11 @@ from profiling.report.say.units import (
     NOTHING,
     digits,
     percent,
+    say_reached,
     scale_of,
     times,
 )
+from profiling.statistics.intervals import Interval
 
 # Counts have no decimals.
 _COUNTED = (COUNT, "px")
@@ -96,13 +98,11 @@ def number_columns(runs: Sequence[Run], names: Sequence[str]) -> list[Column]:
 
 def number_column(runs: Sequence[Run], name: str) -> Column:
     """The values of a metric with their intervals, all in the unit that suits most of them."""
-    bounds = [run.bounds(name) for run in runs]
     return value_column(
         runs,
         name,
         values=[run.number(name) for run in runs],
-        lows=[low for low, _ in bounds],
-        highs=[high for _, high in bounds],
+        bounds=[run.interval(name) for run in runs],
     )
 
 
@@ -111,14 +111,13 @@ def value_column(
     name: str,
     *,
     values: Sequence[float | None],
-    lows: Sequence[float | None],
-    highs: Sequence[float | None],
+    bounds: Sequence[Interval | None],
 ) -> Column:
     metric = metrics.find(name)
     factor, unit = _shared_scale(metric, values)
     cells = [
-        NOTHING if value is None else _cell(metric, run, value, low, high, factor)
-        for run, value, low, high in zip(runs, values, lows, highs, strict=True)
+        NOTHING if value is None else _cell(metric, run, value, own, factor)
+        for run, value, own in zip(runs, values, bounds, strict=True)
     ]
     return Column(head=_head(metric.title, unit), cells=cells, is_text=False)
 
@@ -131,12 +130,11 @@ def _shared_scale(metric: Metric, values: Sequence[float | None]) -> tuple[float
     return scale_of(statistics.median_low(present), metric.unit)
 
 
-def _cell(
-    metric: Metric, run: Run, value: float, low: float | None, high: float | None, factor: float
-) -> str:
+def _cell(metric: Metric, run: Run, value: float, bounds: Interval | None, factor: float) -> str:
     text = _number(metric, value / factor)
-    if low is not None and high is not None:
-        text += f" [{_number(metric, low / factor)}, {_number(metric, high / factor)}]"
+    if bounds is not None:
+        ends = [_number(metric, end / factor) for end in (bounds.low, bounds.high)]
+        text += f" [{ends[0]}, {ends[1]}]{say_reached(bounds)}"
     return mark_estimate(run, metric.name) + text + mark_noisy_value(run, metric.name)
 
 

@@ -140,8 +140,8 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
 
 def list_bounds(sweep: Sweep, metric: str) -> list[tuple[float, float, float]]:
     """The intervals of a metric along a sweep, where both ends are known."""
-    ends = [(float(run[sweep.key]), *run.bounds(metric)) for run in sweep.runs]
-    return [(x, low, high) for x, low, high in ends if low is not None and high is not None]
+    ends = [(float(run[sweep.key]), run.interval(metric)) for run in sweep.runs]
+    return [(x, bounds.low, bounds.high) for x, bounds in ends if bounds is not None]
 
 
 def _value_label(key: str, run: Run) -> str:
@@ -178,13 +178,11 @@ def phase_columns(runs: Sequence[Run]) -> list[Column]:
 
 
 def _phase_column(runs: Sequence[Run], phase: str, repeats: Sequence[Sequence[float]]) -> Column:
-    bounds = [bound_median(values) if values else None for values in repeats]
     return value_column(
         runs,
         f"{phase}_s",
         values=[run.number(f"{phase}_s") for run in runs],
-        lows=[bound.low if bound else None for bound in bounds],
-        highs=[bound.high if bound else None for bound in bounds],
+        bounds=[bound_median(values) if values else None for values in repeats],
     )
 
 
@@ -356,7 +354,8 @@ def show_marks(runs: Sequence[Run], command: str) -> list[str]:
     """The meaning of the marks, how to read numbers, and the command that made the page."""
     lines = [
         *(f"- {line}." for line in explain(runs, estimates=_has_estimates(runs))),
-        "- Times are medians of one batch end to end; [low, high] is a 95% interval.",
+        "- Times are medians of one batch end to end; [low, high] is a 95% interval, or of the"
+        " confidence that stands behind it. It covers this run, not the variation from run to run.",
         "- A dash: no value; it is never zero.",
         f"- Made by `{command}`.",
     ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from profiling import metrics
 from profiling.metrics import TOTAL
 from profiling.report.draw.record_figures import draw_costs, name_costs
-from profiling.report.read.plain_runs import BASELINE
-from profiling.report.read.readings import read_phase_repeats
-from profiling.report.read.runs import Run, values_of, without_cache
+from profiling.report.read.paired import PairedTimes
+from profiling.report.read.plain_runs import BASELINE, PAIRED, SEPARATE_RUNS
+from profiling.report.read.runs import Run, find_paired, values_of
 from profiling.report.read.sweeps import (
     Sweep,
     describe_setting,
@@ -20,7 +20,7 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
-from profiling.report.say.marks import mark_noise, mark_weights
+from profiling.report.say.marks import NOISY, mark_noise, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING, digits, say_ratio
@@ -34,7 +34,7 @@ from profiling.report.write.markdown import (
     text_column,
 )
 from profiling.report.write.sections import Page, error_column, section, show_marks
-from profiling.statistics.ratios import compare_speed
+from profiling.statistics.ratios import Ratio
 
 STEM = "optimizations"
 SHOWN_PHASES = (TOTAL, "vision", "projector", "prefill", "decode")
@@ -53,9 +53,35 @@ class Variant:
     def is_plain(self) -> bool:
         return self.run is self.plain
 
+    @property
+    def paired(self) -> PairedTimes | None:
+        return find_paired(self.plain, self.run)
+
+    def speed(self, phase: str) -> Ratio | None:
+        """The plain model's time of a phase over the variant's."""
+        if self.paired is not None:
+            return self.paired.times.get(phase)
+        column = "latency_s" if phase == TOTAL else f"{phase}_s"
+        times = [run.number(column) for run in (self.plain, self.run)]
+        if not times[0] or not times[1] or min(times[0], times[1]) <= 0:
+            return None
+        return Ratio(value=times[0] / times[1], low=None, high=None, confidence=None)
+
+    def source(self) -> str:
+        if self.paired is None:
+            return SEPARATE_RUNS
+        return f"{PAIRED}, {self.paired.launches} launches"
+
+    def mark(self) -> str:
+        """The mark of a speed-up: of the paired comparison, or of either separate run."""
+        if self.paired is not None:
+            return NOISY if self.paired.noisy else ""
+        return mark_noise(self.run) or mark_noise(self.plain)
+
     def saved_s(self) -> float:
-        """Seconds that a batch takes less."""
-        return float(self.plain["latency_s"] - self.run["latency_s"])
+        """Seconds that a batch takes less, by the speed-up."""
+        latency, speed = self.plain["latency_s"], self.speed(TOTAL)
+        return 0.0 if speed is None else float(latency - latency / speed.value)
 
     def breaks_even_after(self) -> str:
         """The number of batches that save the time to make the variant."""
@@ -90,12 +116,17 @@ def write_variants(page: Page, runs: Sequence[Run], command: str) -> list[str]:
         *_show_unfinished(variants),
         "## How speed-ups are computed",
         "",
-        "- A speed-up is the plain model's median over the variant's; its interval combines those"
-        " of both medians. It includes the machine's drift between the two runs.",
+        "- A speed-up is the plain model's time over the variant's. Measured in pairs, passes of"
+        " both alternate in several pairs of fresh processes, and its 95% interval covers the"
+        " variation within and between processes. From separate runs it is a ratio of medians"
+        " without an interval: it includes the machine's drift, by an unknown amount.",
+        "- Each interval is for its own variant: of twenty variants that are as fast as the plain"
+        " model, about one lies outside of its own.",
         "- The break-even point is the time to make the variant over the time that one batch saves,"
         " at this setting. What every process has to make again counts each time.",
         "- Changes per sample are means over the samples that both runs answered, with 95%"
-        " intervals, in bold where the interval excludes zero. The negative log-likelihood of the"
+        " intervals, in bold where the interval excludes zero; too few samples, or samples that all"
+        " change alike, have no interval. The negative log-likelihood of the"
         " references also detects a loss that changes no answer.",
         "- On the front: no other variant of the model is better at once in latency and word error"
         " rate, and in energy where it was measured.",
@@ -157,26 +188,23 @@ def _names(variants: Sequence[Variant]) -> list[Column]:
 
 
 def _speedups(variants: Sequence[Variant]) -> list[Column]:
-    repeats = [read_phase_repeats(without_cache(variant.run.record)) for variant in variants]
-    plain = next(own for own, variant in zip(repeats, variants, strict=True) if variant.is_plain)
-    speedup = metrics.find("speedup").title
-    return [
+    title = metrics.find("speedup").title
+    shown = [
         Column(
-            head=f"{speedup}, {'all' if phase == TOTAL else phase}",
-            cells=[
-                NOTHING if v.is_plain else _speedup(plain.get(phase), own.get(phase), v.run)
-                for own, v in zip(repeats, variants, strict=True)
-            ],
+            head=f"{title}, {'all' if phase == TOTAL else phase}",
+            cells=[NOTHING if v.is_plain else _speedup(v, phase) for v in variants],
             is_text=False,
         )
         for phase in SHOWN_PHASES
     ]
+    sources = [NOTHING if v.is_plain else v.source() for v in variants]
+    return [*shown, Column(head="measured", cells=sources, is_text=True)]
 
 
-def _speedup(plain: Sequence[float] | None, own: Sequence[float] | None, run: Run) -> str:
-    if not plain or not own or min(plain) <= 0 or min(own) <= 0:
-        return NOTHING
-    return say_ratio(compare_speed(plain, own)) + mark_noise(run)
+def _speedup(variant: Variant, phase: str) -> str:
+    """With an interval where both were measured in pairs; else a ratio of medians."""
+    speed = variant.speed(phase)
+    return NOTHING if speed is None else say_ratio(speed) + variant.mark()
 
 
 def _effects(variants: Sequence[Variant]) -> list[Column]:
@@ -213,9 +241,12 @@ def _show_answers(variants: Sequence[Variant]) -> list[str]:
 
 
 def _say_change(found: ScoreDifference) -> str:
+    if found.bounds is None:
+        said = "0" if found.is_unchanged else f"{found.change:+.3f} (no interval)"
+        return said.replace("-", MINUS)
     low, high = found.bounds.low, found.bounds.high
     said = f"{found.change:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", MINUS)
-    return f"**{said}**" if low > 0 or high < 0 else said
+    return f"**{said}**" if found.is_different else said
 
 
 def _front(runs: Sequence[Run]) -> list[Run]:

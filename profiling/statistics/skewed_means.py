@@ -1,0 +1,42 @@
+"""The mean of values whose distribution may be skewed, such as likelihoods of references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.student import student_quantile
+
+# With fewer, neither spread nor skewness is known well enough, whatever the method.
+LEAST_SAMPLES = 20
+
+
+def bound_mean(values: Sequence[float]) -> Interval | None:
+    """The interval of the mean, corrected for skewness; None for too few values or equal ones.
+
+    Hall, "On the removal of skewness by transformation", J. R. Stat. Soc. B 54 (1992): a cubic of
+    Student's t that frees it from the skewness of the values. Student's t alone misses the mean
+    of skewed values far more often than it says, nearly always on one side.
+    """
+    n = len(values)
+    if n < LEAST_SAMPLES or len(set(values)) < 2:
+        return None
+    mean, spread = fmean(values), stdev(values)
+    bend = fmean(((value - mean) / spread) ** 3 for value in values) / (3 * math.sqrt(n))
+    reach = student_quantile((1 + CONFIDENCE) / 2, n - 1)
+    error = spread / math.sqrt(n)
+    return Interval(
+        low=mean - _straighten(reach, bend) * error,
+        high=mean - _straighten(-reach, bend) * error,
+        confidence=CONFIDENCE,
+    )
+
+
+def _straighten(quantile: float, bend: float) -> float:
+    """The t whose cubic is the quantile."""
+    if abs(bend) < 1e-9:
+        return quantile
+    inner = 1 + 3 * bend * (quantile - bend / 2)
+    return (math.copysign(abs(inner) ** (1 / 3), inner) - 1) / bend
