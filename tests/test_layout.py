@@ -109,6 +109,7 @@ FRAMEWORK_ROOMS = (
     "graphs/",
     "costs/",
     "machine/peaks.py",
+    "machine/torch_device.py",
     "selfcheck/",
     "partition/",
 )

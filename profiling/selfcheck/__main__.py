@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from profiling.arguments import Parser, refusing
+from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
 from profiling.selfcheck.table import heading, lines, totals
@@ -51,12 +52,13 @@ QUICK = Effort(
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter checks: half a minute")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     chosen = parser.parse_args(arguments)
     with refusing():
         device = resolve_device(chosen.device)
     # No check may depend on a network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.update(ORDER)
     return report(list_checks(device, QUICK if chosen.quick else FULL))
 
 
