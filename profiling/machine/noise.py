@@ -20,7 +20,7 @@ from profiling.records import MEASURED, Reading, reading, unavailable
 PROC = Path("/proc")
 # Time is counted in ticks of 10 ms: a share of fewer than these is off by over a twentieth.
 LEAST_TICKS = 40
-_TOO_SHORT = "the measurement was over before the first look at the clock"
+_TOO_SHORT = "the measurement was over before the first look at the board"
 Told = TypeVar("Told")
 
 
@@ -258,7 +258,8 @@ def describe_noise(gates: Mapping[str, Watch]) -> Iterator[Reading]:
     for figure, (value, name) in highest.items():
         source = "kernel counters before and after" + (f" measuring {name}" if name else "")
         yield reading(f"noise_{figure}", value=value, status=MEASURED, source=source)
-    logs = [(gate.log, gate.idles) for gate in gates.values() if gate.board is not None]
+    watched = [gate for gate in gates.values() if gate.board is not None or gate.log.clocks_hz]
+    logs = [(gate.log, gate.idles) for gate in watched]
     if logs:
         working = [log.clocks_hz for log, idles in logs if not idles]
         clocks_hz = [clock_hz for clocks in working for clock_hz in clocks]
@@ -278,12 +279,12 @@ def _board_readings(logs: Sequence[BoardLog], clocks_hz: Sequence[float]) -> Ite
         yield unavailable("noise_gpu_clock_hz", reason)
         yield unavailable("noise_gpu_clock_min_hz", reason)
     looks = sum(log.looks for log in logs)
-    untold = missing.get("throttling", None if looks else failure)
-    if untold is None:
+    if "throttling" in missing or not looks:
+        reason = missing.get("throttling", failure or _TOO_SHORT)
+        yield unavailable("noise_gpu_throttled_share", reason)
+    else:
         share = sum(log.throttled_looks for log in logs) / looks
         yield row(metric="noise_gpu_throttled_share", value=share)
-    else:
-        yield unavailable("noise_gpu_throttled_share", untold)
 
 
 def compare(before: Snapshot, after: Snapshot, *, idles: bool = False) -> dict[str, float]:
