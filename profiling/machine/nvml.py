@@ -69,6 +69,10 @@ class Board:
     def read_power_w(self) -> float:
         return self.nvml.nvmlDeviceGetPowerUsage(self.handle) * MILLI
 
+    def read_used_bytes(self) -> int:
+        """What is allocated on the board or the instance, by all processes together."""
+        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.instance).used)
+
     def read_clock_hz(self) -> float:
         ask = self.nvml.nvmlDeviceGetClockInfo
         megahertz = self._ask("its clock", ask, self.handle, self.nvml.NVML_CLOCK_SM)

@@ -76,6 +76,10 @@ class Worker:
             self._process.wait()
         self._log.close()
 
+    def stop(self) -> None:
+        """Kill the process while another thread waits for what it sends."""
+        self._process.kill()
+
     def kill(self) -> None:
         self._process.kill()
         self.close()
