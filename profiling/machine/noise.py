@@ -20,6 +20,8 @@ from profiling.records import MEASURED, Reading, reading, unavailable
 PROC = Path("/proc")
 # Time is counted in ticks of 10 ms: a share of fewer than these is off by over a twentieth.
 LEAST_TICKS = 40
+# In a shorter stretch a few switches would make a high rate.
+LEAST_RATED_S = 0.5
 _TOO_SHORT = "the measurement was over before the first look at the board"
 Told = TypeVar("Told")
 
@@ -296,7 +298,7 @@ def compare(before: Snapshot, after: Snapshot, *, idles: bool = False) -> dict[s
     figures = {
         "load_per_core": max(before.load, after.load) / _cores(),
         # Many threads together are switched more often: CPU time is that of all of them.
-        "involuntary_switches_per_s": switches / max(wall_s, process_s),
+        "involuntary_switches_per_s": switches / max(wall_s, process_s, LEAST_RATED_S),
         "waiting_share": max(off_share, _queued_share(before, after)),
     }
     if before.cpu is not None and after.cpu is not None:
