@@ -52,10 +52,11 @@ def make_board(**functions: Any) -> Board:
     return Board(nvml=SimpleNamespace(**kept), uuid="GPU-0")
 
 
-def watch(board: Board) -> tuple[NoiseGate, dict[str, Reading]]:
+def watch(board: Board, *, looks: int = 4) -> tuple[NoiseGate, dict[str, Reading]]:
+    """Until the board was looked at so often, or the watch broke off."""
     with NoiseGate(limits=LIMITS, board=board, cpu_bound=False) as gate:
         deadline = time.monotonic() + 5
-        while gate.log.looks < 4 and gate.log.failure is None and time.monotonic() < deadline:
+        while gate.log.looks < looks and gate.log.failure is None and time.monotonic() < deadline:
             time.sleep(0.001)
     return gate, {reading.metric: reading for reading in gate.readings()}
 
@@ -102,7 +103,7 @@ def test_an_error_in_the_thread_that_watches_is_told() -> None:
             raise OSError("the GPU fell off the bus")
         return 1500
 
-    gate, _ = watch(make_board(nvmlDeviceGetClockInfo=fall_off_the_bus))
+    gate, _ = watch(make_board(nvmlDeviceGetClockInfo=fall_off_the_bus), looks=1000)
     assert gate.reason is not None
     assert "not watched to the end (OSError: the GPU fell off the bus)" in gate.reason
 
