@@ -116,6 +116,7 @@ FRAMEWORK_ROOMS = (
     "graphs/",
     "costs/",
     "machine/peaks.py",
+    "machine/torch_device.py",
     "selfcheck/",
     "partition/",
 )

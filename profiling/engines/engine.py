@@ -62,6 +62,8 @@ class Footprint:
     accelerator: Accelerator | None
     # Why joules or memory of this machine do not belong to the engine alone, if they do not.
     shared: str | None = None
+    # Why no instrument of this project reads the joules of such a device, if none does.
+    unmetered: str | None = None
 
     @property
     def on_cpu(self) -> bool:
@@ -69,7 +71,7 @@ class Footprint:
 
     @property
     def on_gpu(self) -> bool:
-        return self.gpu_uuid is not None or self.device.startswith("cuda")
+        return self.gpu_uuid is not None or self.device.startswith(("cuda", "mps"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,22 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from profiling.errors import ConfigError
+from profiling.machine.amd import amd_driver, visible_amd_gpus
+from profiling.machine.gpus import (
+    Gpu,
+    as_text,
+    hides_all,
+    list_uuids,
+    match_uuid,
+    visible_gpus,
+)
 
 PACKAGES = (
     "accelerate",
@@ -44,15 +54,15 @@ PACKAGES = (
     "triton",
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One GPU in the order of CUDA for this process: `index` is the N of `cuda:N`."""
-
-    index: int
-    name: str
-    uuid: str
-    memory_bytes: int
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NO_JOULES_OF_APPLE = (
+    "device=mps: the joules of an Apple GPU are shown to root only (powermetrics), so there are "
+    "none; latency, memory and quality are measured"
+)
+_NO_JOULES_OF_AMD = (
+    "ROCm: joules are read through NVML, which knows boards of NVIDIA only, so an AMD GPU has "
+    "none; latency, memory and quality are measured"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +96,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    gpus, driver = _visible_gpus()
+    gpus, driver = (visible_gpus_here(), amd_driver()) if torch_has_rocm() else _visible_gpus()
     return Machine(
         cpu_model=_cpu_model(),
         cpu_count=usable_cores(),
@@ -149,35 +159,78 @@ def _git_status(root: Path) -> list[str] | None:
 
 
 def available_devices() -> list[str]:
-    """The devices that a point may use, without importing torch: cpu, then every cuda:N."""
-    if not torch_has_cuda():
-        return ["cpu"]
-    return ["cpu", *(f"cuda:{gpu.index}" for gpu in _visible_gpus()[0])]
+    """The devices that a point may use, without importing torch: cpu, every cuda:N, mps.
+
+    A GPU of AMD is called cuda:N too, by a torch that is built with ROCm.
+    """
+    gpus = [f"cuda:{gpu.index}" for gpu in visible_gpus_here()]
+    return ["cpu", *gpus, *(["mps"] if torch_has_mps() else [])]
+
+
+def visible_gpus_here() -> tuple[Gpu, ...]:
+    """The GPUs that the installed torch can use; none where it is built for the CPU."""
+    if torch_has_cuda():
+        return _visible_gpus()[0]
+    return visible_amd_gpus(os.environ) if torch_has_rocm() else ()
 
 
 def gpu_uuid(device: str) -> str | None:
-    """The UUID of the board that a device's name stands for; None where it is no known GPU."""
+    """The UUID by which NVML knows a device; None where it is no GPU of NVIDIA."""
     kind, _, number = device.partition(":")
-    if kind != "cuda":
+    if kind != "cuda" or torch_has_rocm():
         return None
     return next((g.uuid for g in _visible_gpus()[0] if g.index == int(number or 0)), None)
 
 
+def find_uuid(shown: str) -> str | None:
+    """The UUID by which NVML knows the GPU that torch shows this UUID of."""
+    if torch_has_rocm():
+        return None
+    return match_uuid(shown, _visible_gpus()[0]) or f"GPU-{shown}"
+
+
+def why_no_joules(device: str) -> str | None:
+    """Why no joules of a kind of device can be read, whatever the machine; None where they can."""
+    if device.startswith("mps"):
+        return _NO_JOULES_OF_APPLE
+    if device.startswith("cuda") and torch_has_rocm():
+        return _NO_JOULES_OF_AMD
+    return None
+
+
 def resolve_device(device: str) -> str:
-    """Resolve `auto`, `cpu`, `cuda` or `cuda:N` to a device of this machine."""
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:N` or `mps` to a device of this machine.
+
+    `auto` is the first GPU, or else the CPU.
+    """
     available = available_devices()
     if device == "auto":
+        _refuse_hidden_gpus(available)
         return available[1] if len(available) > 1 else "cpu"
-    wanted = "cuda:0" if device == "cuda" else device
+    wanted = {"cuda": "cuda:0", "mps:0": "mps"}.get(device, device)
     if wanted not in available:
         raise ConfigError("device", device, _allowed_devices(available))
     return wanted
+
+
+def _refuse_hidden_gpus(available: Sequence[str]) -> None:
+    """Raise where a setting that names a GPU leaves none: that would become a run on the CPU."""
+    setting = os.environ.get(_VISIBLE)
+    if len(available) > 1 or setting is None or hides_all(setting) or not torch_has_cuda():
+        return
+    listed = _listed_uuids()
+    if listed:
+        named = ", ".join(listed)
+        allowed = f"it shows none of the GPUs of this machine ({named}); device=cpu uses none"
+        raise ConfigError(_VISIBLE, setting, allowed)
 
 
 def _allowed_devices(available: Sequence[str]) -> str:
     named = "allowed is one of " + ", ".join(["auto", *available])
     if len(available) > 1:
         return named
+    if torch_has_rocm():
+        return f"{named} (no AMD GPU is visible to this process)"
     if not torch_has_cuda():
         return f"{named} (the torch installed here is built without CUDA)"
     return f"{named} (no NVIDIA GPU is visible to this process)"
@@ -185,32 +238,60 @@ def _allowed_devices(available: Sequence[str]) -> str:
 
 @functools.cache
 def torch_has_cuda() -> bool:
+    return _torch_is_built_with("cuda")
+
+
+@functools.cache
+def torch_has_rocm() -> bool:
+    return _torch_is_built_with("hip")
+
+
+def _torch_is_built_with(name: str) -> bool:
     """Read from torch's version file, because importing torch costs a second."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False
     text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
-    return re.search(r"^cuda\b[^=]*=\s*['\"]", text, flags=re.MULTILINE) is not None
+    return re.search(rf"^{name}\b[^=]*=\s*['\"]", text, flags=re.MULTILINE) is not None
+
+
+def torch_has_mps() -> bool:
+    """Every torch for macOS on Apple silicon has Metal; whether it works is seen in the worker."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def _visible_gpus() -> tuple[tuple[Gpu, ...], str | None]:
-    return _cached_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return _cached_gpus(os.environ.get(_VISIBLE))
 
 
 @functools.cache
 def _cached_gpus(cuda_visible_devices: str | None) -> tuple[tuple[Gpu, ...], str | None]:
+    with _open_nvml() as nvml:
+        if nvml is None:
+            return (), None
+        driver = as_text(nvml.nvmlSystemGetDriverVersion())
+        return visible_gpus(nvml, cuda_visible_devices), driver
+
+
+def _listed_uuids() -> list[str]:
+    with _open_nvml() as nvml:
+        return [] if nvml is None else list_uuids(nvml)
+
+
+@contextmanager
+def _open_nvml() -> Iterator[Any]:
     if not nvidia_driver_present():
-        return (), None
+        yield None
+        return
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return (), None
+        yield None
+        return
     try:
-        return visible_gpus(pynvml, cuda_visible_devices), _text(
-            pynvml.nvmlSystemGetDriverVersion()
-        )
+        yield pynvml
     finally:
         pynvml.nvmlShutdown()
 
@@ -223,50 +304,6 @@ def nvidia_driver_present() -> bool:
     devices = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
     found = any(device.exists() for device in devices)
     return found and importlib.util.find_spec("pynvml") is not None
-
-
-def visible_gpus(nvml: Any, cuda_visible_devices: str | None) -> tuple[Gpu, ...]:
-    """The GPUs visible to CUDA in this process, in PCI order; CUDA's own order may differ."""
-    handles = _cuda_order(nvml, cuda_visible_devices)
-    return tuple(_gpu(nvml, handle, index) for index, handle in enumerate(handles))
-
-
-def _gpu(nvml: Any, handle: Any, index: int) -> Gpu:
-    return Gpu(
-        index=index,
-        name=_text(nvml.nvmlDeviceGetName(handle)),
-        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-    )
-
-
-def _cuda_order(nvml: Any, cuda_visible_devices: str | None) -> list[Any]:
-    everything = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    if cuda_visible_devices is None:
-        return everything
-    uuids = [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in everything]
-    chosen: list[int] = []
-    for entry in cuda_visible_devices.split(","):
-        position = _position(entry.strip(), uuids)
-        # CUDA uses the entries before the first wrong one, and none if one is repeated.
-        if position is None:
-            break
-        if position in chosen:
-            return []
-        chosen.append(position)
-    return [everything[position] for position in chosen]
-
-
-def _position(entry: str, uuids: Sequence[str]) -> int | None:
-    if re.fullmatch(r"\d+", entry):
-        return int(entry) if int(entry) < len(uuids) else None
-    # A UUID may be abbreviated to a unique prefix.
-    matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
-    return matches[0] if len(matches) == 1 else None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 # Processor, memory, system

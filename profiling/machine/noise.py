@@ -12,11 +12,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
-from profiling.records import MEASURED, Reading, reading
+from profiling.machine.nvml import NotTold
+from profiling.records import MEASURED, Reading, reading, unavailable
 
 PROC = Path("/proc")
+# Time is counted in ticks of 10 ms: a share of fewer than these is off by over a twentieth.
+LEAST_TICKS = 40
+# In a shorter stretch a few switches would make a high rate.
+LEAST_RATED_S = 0.5
+_TOO_SHORT = "the measurement was over before the first look at the board"
+Told = TypeVar("Told")
 
 
 class Board(Protocol):
@@ -64,15 +71,39 @@ class Snapshot:
 
 @dataclass(kw_only=True)
 class BoardLog:
-    """Clocks, throttling and processes of a GPU before, during and after a measurement."""
+    """Clocks, throttling and processes of a GPU before, during and after a measurement.
+
+    `missing` has the reason for each of the three that the board does not tell, and `failure` what
+    ended the watch early.
+    """
 
     clocks_hz: list[float] = field(default_factory=list)
     throttling: set[str] = field(default_factory=set)
     processes: int = 0
+    looks: int = 0
+    throttled_looks: int = 0
+    missing: dict[str, str] = field(default_factory=dict)
+    failure: str | None = None
 
     def look(self, board: Board) -> None:
-        self.throttling.update(board.find_throttling())
-        self.processes = max(self.processes, board.count_processes())
+        nothing: tuple[str, ...] = ()
+        found = self._ask("throttling", board.find_throttling, nothing)
+        self.looks += 1
+        self.throttled_looks += bool(found)
+        self.throttling.update(found)
+        self.processes = max(self.processes, self._ask("processes", board.count_processes, 0))
+
+    def look_at_clock(self, board: Board) -> None:
+        clock_hz = self._ask("clock", board.read_clock_hz, None)
+        if clock_hz is not None:
+            self.clocks_hz.append(clock_hz)
+
+    def _ask(self, what: str, ask: Callable[[], Told], untold: Told) -> Told:
+        try:
+            return ask()
+        except NotTold as reason:
+            self.missing[what] = str(reason)
+            return untold
 
     def clock_drop(self) -> float:
         """How far the lowest clock is below the median one, 0 to 1."""
@@ -83,7 +114,9 @@ class NoiseGate:
     """A context around a measurement; afterwards `noisy` and `reason` say whether to trust it.
 
     `cpu_bound` says that the CPU does all the work: then wall time without CPU time is time in
-    which another process had the core. The CPU time of the processes `pids` counts as this one's.
+    which another process had the core. `idles` says that the measurement pauses on purpose, so that
+    neither time without work nor the clock of an idle GPU is a sign of anything. The CPU time of
+    the processes `pids` counts as this one's.
     """
 
     def __init__(
@@ -92,6 +125,7 @@ class NoiseGate:
         limits: NoiseLimits,
         board: Board | None,
         cpu_bound: bool,
+        idles: bool = False,
         pids: Sequence[int] = (),
         proc: Path = PROC,
         now_s: Callable[[], float] = time.perf_counter,
@@ -99,6 +133,7 @@ class NoiseGate:
         self.limits = limits
         self.board = board
         self.cpu_bound = cpu_bound
+        self.idles = idles
         self.pids = [pid for pid in pids if pid != os.getpid()]
         self.proc = proc
         self.now_s = now_s
@@ -109,7 +144,7 @@ class NoiseGate:
     def __enter__(self) -> Self:
         self._before = self._snapshot()
         if self.board is not None:
-            self.log.look(self.board)
+            self._look(self.board)
             self._thread = threading.Thread(target=self._watch, name="noise gate", daemon=True)
             self._thread.start()
         return self
@@ -118,14 +153,22 @@ class NoiseGate:
         if self.board is not None:
             self._stop.set()
             self._thread.join()
-            self.log.look(self.board)
-        self.figures = compare(self._before, self._snapshot())
+            self._look(self.board)
+        self.figures = compare(self._before, self._snapshot(), idles=self.idles)
 
     def _watch(self) -> None:
         assert self.board is not None
-        while not self._stop.wait(self.limits.board_sample_s):
-            self.log.look(self.board)
-            self.log.clocks_hz.append(self.board.read_clock_hz())
+        while self.log.failure is None and not self._stop.wait(self.limits.board_sample_s):
+            self._look(self.board, clock=True)
+
+    def _look(self, board: Board, *, clock: bool = False) -> None:
+        """What fails in looking must not end the measurement, and is told afterwards."""
+        try:
+            self.log.look(board)
+            if clock:
+                self.log.look_at_clock(board)
+        except Exception as error:  # an error of any kind would end the thread unseen
+            self.log.failure = " ".join(f"{type(error).__name__}: {error}".split())
 
     def _snapshot(self) -> Snapshot:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -174,33 +217,88 @@ class NoiseGate:
                 yield words.format(value)
 
     def _board_reasons(self) -> Iterator[str]:
+        if self.log.failure is not None:
+            yield f"the GPU was not watched to the end ({self.log.failure})"
         if self.log.throttling:
             yield f"the GPU slowed itself down ({', '.join(sorted(self.log.throttling))})"
-        if self.log.clock_drop() > self.limits.max_clock_drop:
+        if not self.idles and self.log.clock_drop() > self.limits.max_clock_drop:
             yield f"the GPU's clock fell by {self.log.clock_drop():.0%}"
         if self.log.processes > 1:
             yield f"{self.log.processes} processes on the GPU"
 
     def readings(self) -> Iterator[Reading]:
-        source = "kernel counters before and after"
-        for name, value in self.figures.items():
-            yield reading(f"noise_{name}", value=value, status=MEASURED, source=source)
-        if self.log.clocks_hz:
-            clock = partial(reading, status=MEASURED, source="NVML while measuring")
-            yield clock(metric="noise_gpu_clock_hz", value=median(self.log.clocks_hz))
-            yield clock(metric="noise_gpu_clock_min_hz", value=min(self.log.clocks_hz))
+        return describe_noise({"": self})
 
 
-def compare(before: Snapshot, after: Snapshot) -> dict[str, float]:
+class Watch(Protocol):
+    """What is told of a measurement that was watched, or of one that was not."""
+
+    @property
+    def figures(self) -> Mapping[str, float]: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def board(self) -> Board | None: ...
+    @property
+    def idles(self) -> bool: ...
+    @property
+    def log(self) -> BoardLog: ...
+
+
+def find_noise(gates: Mapping[str, Watch]) -> str | None:
+    """What was found while each probe measured, in one line; None on a quiet machine."""
+    found = [f"{name}: {gate.reason}" for name, gate in gates.items() if gate.reason]
+    return "; ".join(found) or None
+
+
+def describe_noise(gates: Mapping[str, Watch]) -> Iterator[Reading]:
+    """The highest of each figure, whatever was measured, and what the board told meanwhile."""
+    highest: dict[str, tuple[float, str]] = {}
+    for name, gate in gates.items():
+        for figure, value in gate.figures.items():
+            highest[figure] = max(highest.get(figure, (value, name)), (value, name))
+    for figure, (value, name) in highest.items():
+        source = "kernel counters before and after" + (f" measuring {name}" if name else "")
+        yield reading(f"noise_{figure}", value=value, status=MEASURED, source=source)
+    watched = [gate for gate in gates.values() if gate.board is not None or gate.log.clocks_hz]
+    logs = [(gate.log, gate.idles) for gate in watched]
+    if logs:
+        working = [log.clocks_hz for log, idles in logs if not idles]
+        clocks_hz = [clock_hz for clocks in working for clock_hz in clocks]
+        yield from _board_readings([log for log, _ in logs], clocks_hz)
+
+
+def _board_readings(logs: Sequence[BoardLog], clocks_hz: Sequence[float]) -> Iterator[Reading]:
+    """Figures of the board, or why it does not tell them."""
+    row = partial(reading, status=MEASURED, source="NVML while measuring")
+    missing = {name: why for log in logs for name, why in log.missing.items()}
+    failure = next((log.failure for log in logs if log.failure), None)
+    if clocks_hz:
+        yield row(metric="noise_gpu_clock_hz", value=median(clocks_hz))
+        yield row(metric="noise_gpu_clock_min_hz", value=min(clocks_hz))
+    else:
+        reason = missing.get("clock", failure or _TOO_SHORT)
+        yield unavailable("noise_gpu_clock_hz", reason)
+        yield unavailable("noise_gpu_clock_min_hz", reason)
+    looks = sum(log.looks for log in logs)
+    if "throttling" in missing or not looks:
+        reason = missing.get("throttling", failure or _TOO_SHORT)
+        yield unavailable("noise_gpu_throttled_share", reason)
+    else:
+        share = sum(log.throttled_looks for log in logs) / looks
+        yield row(metric="noise_gpu_throttled_share", value=share)
+
+
+def compare(before: Snapshot, after: Snapshot, *, idles: bool = False) -> dict[str, float]:
     """Figures of the time between two snapshots; one that the kernel does not give is absent."""
     wall_s = after.wall_s - before.wall_s
     process_s = after.process_s - before.process_s
     switches = after.involuntary_switches - before.involuntary_switches
-    off_share = max(0.0, 1 - process_s / wall_s)
+    off_share = 0.0 if idles else max(0.0, 1 - process_s / wall_s)
     figures = {
         "load_per_core": max(before.load, after.load) / _cores(),
         # Many threads together are switched more often: CPU time is that of all of them.
-        "involuntary_switches_per_s": switches / max(wall_s, process_s),
+        "involuntary_switches_per_s": switches / max(wall_s, process_s, LEAST_RATED_S),
         "waiting_share": max(off_share, _queued_share(before, after)),
     }
     if before.cpu is not None and after.cpu is not None:
@@ -226,9 +324,9 @@ def _queued_share(before: Snapshot, after: Snapshot) -> float:
 
 
 def compare_cpu(before: CpuTimes, after: CpuTimes) -> dict[str, float]:
-    """Shares of all cores' time that others used; none for a time shorter than a kernel's tick."""
+    """Shares of all cores' time that others used; none for a time of a few kernel ticks."""
     total_s = after.total_s - before.total_s
-    if total_s <= 0:
+    if total_s < LEAST_TICKS / os.sysconf("SC_CLK_TCK"):
         return {}
     foreign_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
     return {

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from profiling.machine.clock import Time
+from profiling.machine.gpus import INSTANCE, as_text, is_partitioned
 from profiling.machine.machine import nvidia_driver_present
 
 BOARD = "gpu_board"
@@ -20,13 +21,23 @@ MILLI = 1e-3
 # The longest documented time between two power readings of a board. It cannot be measured while the
 # power is constant.
 POWER_PERIOD_S = 0.1
-# Reasons for abnormal throttling; a power cap at full load and an idle clock are normal operation.
+# Reasons for abnormal throttling, as bits of NVML's interface; a power cap at full load and an idle
+# clock are normal operation.
 THROTTLING = {
-    "hardware slowdown": "nvmlClocksEventReasonHwSlowdown",
-    "hardware thermal slowdown": "nvmlClocksEventReasonHwThermalSlowdown",
-    "hardware power brake": "nvmlClocksEventReasonHwPowerBrakeSlowdown",
-    "software thermal slowdown": "nvmlClocksEventReasonSwThermalSlowdown",
+    "hardware slowdown": 0x08,
+    "hardware thermal slowdown": 0x40,
+    "hardware power brake": 0x80,
+    "software thermal slowdown": 0x20,
 }
+# The function that tells them, by its present name and by that of older drivers and packages.
+_TELLS_THROTTLING = (
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+)
+
+
+class NotTold(Exception):
+    """The board does not tell this; the message is the reason."""
 
 
 class NoBoardEnergy(Exception):
@@ -39,9 +50,13 @@ class Board:
     def __init__(self, *, nvml: Any, uuid: str) -> None:
         self.nvml = nvml
         self.uuid = uuid
-        self.handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-        name = nvml.nvmlDeviceGetName(self.handle)
-        self.name = name.decode() if isinstance(name, bytes) else name
+        # An instance (MIG) has processes of its own, and all else in common with its board.
+        self.instance = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        self.handle = self._board_of_instance() if uuid.startswith(INSTANCE) else self.instance
+        self.name = as_text(nvml.nvmlDeviceGetName(self.handle))
+
+    def _board_of_instance(self) -> Any:
+        return self.nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self.instance)
 
     @property
     def index(self) -> int:
@@ -54,31 +69,51 @@ class Board:
     def read_power_w(self) -> float:
         return self.nvml.nvmlDeviceGetPowerUsage(self.handle) * MILLI
 
+    def read_used_bytes(self) -> int:
+        """What is allocated on the board or the instance, by all processes together."""
+        return int(self.nvml.nvmlDeviceGetMemoryInfo(self.instance).used)
+
     def read_clock_hz(self) -> float:
-        megahertz = self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM)
-        return megahertz * 1e6
+        ask = self.nvml.nvmlDeviceGetClockInfo
+        megahertz = self._ask("its clock", ask, self.handle, self.nvml.NVML_CLOCK_SM)
+        return float(megahertz) * 1e6
 
     def find_throttling(self) -> tuple[str, ...]:
-        """Why the board is throttling now; empty if it is not."""
-        bits = self.nvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
-        return tuple(
-            reason for reason, name in THROTTLING.items() if bits & getattr(self.nvml, name)
-        )
+        """Why the board is throttling now; empty if it is not. `NotTold` where nobody can tell."""
+        bits = self._read_throttling()
+        return tuple(reason for reason, bit in THROTTLING.items() if bits & bit)
+
+    def _read_throttling(self) -> int:
+        refused: NotTold | None = None
+        for name in _TELLS_THROTTLING:
+            ask = getattr(self.nvml, name, None)
+            try:
+                return int(self._ask("whether it throttles", ask, self.handle))
+            except NotTold as reason:
+                refused = reason
+        assert refused is not None
+        raise refused
 
     def free_bytes(self) -> int:
         return int(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).free)
 
     def count_processes(self) -> int:
         """The number of processes that compute on the board, including this one."""
-        return len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle))
+        ask = self.nvml.nvmlDeviceGetComputeRunningProcesses
+        return len(self._ask("its processes", ask, self.instance))
+
+    def _ask(self, what: str, ask: Callable[..., Any] | None, *given: Any) -> Any:
+        if ask is None:
+            raise NotTold(f"{self.name} does not tell {what}: nvidia-ml-py lacks the function")
+        try:
+            return ask(*given)
+        except self.nvml.NVMLError as error:
+            problem = str(error) or type(error).__name__
+            raise NotTold(f"{self.name} does not tell {what}: {problem}") from None
 
     def is_shared(self) -> bool:
         """Whether the board is partitioned into instances (MIG) that other programs may use."""
-        try:
-            current, _ = self.nvml.nvmlDeviceGetMigMode(self.handle)
-        except self.nvml.NVMLError:
-            return False
-        return current == self.nvml.NVML_DEVICE_MIG_ENABLE
+        return is_partitioned(self.nvml, self.handle)
 
 
 class EnergyCounter:
@@ -92,10 +127,14 @@ class EnergyCounter:
         self.source = f"NVML total energy counter of {board.name} ({board.uuid})"
 
     def read_j(self) -> float:
-        return self.board.read_energy_j()
+        try:
+            return self.board.read_energy_j()
+        except self.board.nvml.NVMLError as error:
+            problem = str(error) or type(error).__name__
+            raise NoBoardEnergy(f"{self.source} could not be read any more: {problem}") from None
 
     def read_mark(self) -> float:
-        return self.board.read_energy_j()
+        return self.read_j()
 
 
 class PowerIntegral:
@@ -115,6 +154,7 @@ class PowerIntegral:
         self.time = time
         self.source = f"NVML power of {name} read every {sample_s:g} s and integrated"
         self._lock = threading.Lock()
+        self._failure: Exception | None = None
         self._joules = self._doubt_j = 0.0
         self._last_s, self._last_w = time.now_s(), read_w()
 
@@ -128,6 +168,9 @@ class PowerIntegral:
             return self._joules
 
     def read_j(self) -> float:
+        # Between two readings far apart the power is not known.
+        if self._failure is not None:
+            raise NoBoardEnergy(f"the power could not be read any more: {self._failure}")
         return self.advance()
 
     def read_doubt_j(self) -> float:
@@ -153,8 +196,11 @@ class PowerIntegral:
             thread.join()
 
     def _sample(self, stop: threading.Event) -> None:
-        while not stop.wait(self.sample_s):
-            self.advance()
+        try:
+            while not stop.wait(self.sample_s):
+                self.advance()
+        except Exception as error:  # whatever it is, the thread that measures has to know
+            self._failure = error
 
 
 @contextmanager
@@ -185,7 +231,12 @@ def open_counter(board: Board, *, sample_s: float, time: Time) -> EnergyCounter 
         raise NoBoardEnergy(
             f"{board.name} is split into instances (MIG) and counts energy for the whole board only"
         )
-    missing = board.nvml.NVMLError_NotSupported
+    # The second where the driver is older than the function.
+    missing = tuple(
+        getattr(board.nvml, name)
+        for name in ("NVMLError_NotSupported", "NVMLError_FunctionNotFound")
+        if hasattr(board.nvml, name)
+    )
     try:
         board.read_energy_j()
         return EnergyCounter(board=board)

@@ -196,9 +196,11 @@ def cache_folder() -> Path:
 def _describe(device: Any, dtype: Any) -> dict[str, Any]:
     import torch
 
+    from profiling.machine.torch_device import name_device
+
     machine = describe_machine()
     return {
-        "device": _device_name(device),
+        "device": name_device(device),
         "driver": machine.gpu_driver if device.type == "cuda" else None,
         "kernel": platform.release(),
         "threads": torch.get_num_threads(),
@@ -275,14 +277,6 @@ def _discard(path: Path) -> None:
         path.unlink()
 
 
-def _device_name(device: Any) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return describe_machine().cpu_model
-
-
 def _dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -308,9 +302,11 @@ def _count_flops(shape: Shape) -> int:
 
 
 def measure_peaks(device: Any, dtype: Any, *, target_s: float, copy_bytes: int) -> Peaks:
+    from profiling.machine.torch_device import name_device
+
     product = _find_fastest_product(device, dtype, target_s)
     return Peaks(
-        device_name=_device_name(device),
+        device_name=name_device(device),
         dtype=_dtype_name(dtype),
         flops_per_s=product.flops_per_s,
         bytes_per_s=2 * copy_bytes / _time_copy(device, copy_bytes, target_s),
@@ -393,15 +389,10 @@ def _fastest_s(work: Callable[[], object], device: Any, target_s: float) -> floa
 
 
 def _timed_s(work: Callable[[], object], device: Any) -> float:
-    _synchronize(device)
+    from profiling.machine.torch_device import synchronize
+
+    synchronize(device)
     started_s = time.perf_counter()
     work()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started_s
-
-
-def _synchronize(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

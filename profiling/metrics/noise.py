@@ -118,7 +118,23 @@ getrusage(2); NVML API Reference, clocks event reasons.""",
             definition="median and lowest clock while measuring",
             method="NVML every 0.5 s",
             uncertainty="misses shorter drops",
-            limits="no row without a GPU",
+            limits="no row without a GPU; `unavailable` where the board does not tell its clock",
+        ),
+        Entry(
+            metrics=(
+                _figure(
+                    name="noise_gpu_throttled_share",
+                    title="GPU throttled",
+                    when="the run is on a GPU that NVML can read",
+                ),
+            ),
+            definition="share of the looks at the GPU at which it throttled: slowed down by heat or"
+            " by the hardware",
+            method="NVML's clocks event reasons every 0.5 s, by their older name where the driver"
+            " lacks the present one",
+            uncertainty="misses shorter ones",
+            limits="no row without a GPU; `unavailable` where the driver does not tell; a power cap"
+            " is no throttling",
         ),
     ),
 )

@@ -114,7 +114,7 @@ THE_RUN = Group(
         Entry(
             metrics=(_setting(name="device", title="device"),),
             definition="the device of the run",
-            method="resolved from `auto`, `cpu`, `cuda` or `cuda:N`",
+            method="resolved from `auto`, `cpu`, `cuda`, `cuda:N` or `mps`",
             uncertainty="none",
             limits="the number in `cuda:N` is counted after CUDA_VISIBLE_DEVICES",
         ),

@@ -173,7 +173,7 @@ def _explained(source: WeightsSource) -> AbstractContextManager[None]:
 def _stored_network(
     family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
 ) -> Any:
-    options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
+    options = {"device_map": {"": str(device)}} if device.type != "cpu" else {}
     with _explained(source):
         network = family.layout.network_class.from_pretrained(
             source.config,

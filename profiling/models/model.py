@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from profiling.errors import ConfigError
+from profiling.machine.torch_device import synchronize
 from profiling.models.family import Family, placed
 from profiling.models.quantization import QuantizedLayers
 from profiling.models.storage import stored_tensors
@@ -101,5 +102,4 @@ class Model:
         return sum(sizes.values())
 
     def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)

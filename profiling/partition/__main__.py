@@ -14,6 +14,7 @@ from profiling import PROJECT
 from profiling.arguments import Parser, refuse, whole_from
 from profiling.errors import ConfigError
 from profiling.graphs.choices import LAYOUTS
+from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import read_config, read_point
 from profiling.points.options import list_options
@@ -33,6 +34,7 @@ _DTYPES = ("float32", "float16", "bfloat16")
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = make_parser().parse_args(arguments)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.update(ORDER)
     try:
         _run(chosen)
     except (ConfigError, PictureError) as error:
@@ -52,7 +54,7 @@ def make_parser() -> Parser:
         help="default: tiny, or what --checkpoint holds",
     )
     add("--checkpoint", help="a hub id or a folder")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="float32", choices=_DTYPES, help="dtype of everything but the graph")
     add("--image", type=Path, help="default: an embedded sample's")
     add("--text", help="default: the embedded sample's question")

@@ -26,7 +26,7 @@ def load_reduced(
     device: torch.device,
 ) -> Any:
     """The network with replacements; everything else is loaded from a folder."""
-    placed = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
+    placed = {"device_map": {"": str(device)}} if device.type != "cpu" else {}
     network, found = reduced_class(kind, replacements).from_pretrained(
         folder,
         config=copy.deepcopy(config),

@@ -192,7 +192,7 @@ class Point:
     device: str = field(
         metadata=key(
             "device",
-            help="auto, cpu, cuda or cuda:N",
+            help="auto, cpu, cuda, cuda:N or mps",
             read=readers.device,
             loads=always,
             in_summary=True,

@@ -11,7 +11,8 @@ from typing import ClassVar, Protocol
 
 from profiling.engines.workload import Rotation, Workload
 from profiling.machine.clock import Time
-from profiling.machine.machine import gpu_uuid
+from profiling.machine.machine import gpu_uuid, why_no_joules
+from profiling.machine.nvml import NoBoardEnergy
 from profiling.probes.codecarbon_estimate import (
     MISSING,
     CodeCarbonEstimate,
@@ -45,7 +46,9 @@ OpenInstruments = Callable[..., AbstractContextManager[Instruments]]
 class EnergyProbe(EnergySettings):
     """Fills windows with whole passes and reads the counters around them."""
 
-    timed: ClassVar[bool] = False
+    timed: ClassVar[bool] = True
+    # It waits for idle power to settle.
+    idles: ClassVar[bool] = True
 
     open_instruments: OpenInstruments = open_instruments
     estimator: Callable[[str | None], Estimator] = estimator_of
@@ -53,14 +56,14 @@ class EnergyProbe(EnergySettings):
     @staticmethod
     def prepare(device: str) -> threading.Thread | None:
         """Start the slow part of the estimate's start in the background, while nothing is timed."""
-        if not CodeCarbonEstimate.is_installed():
+        if why_no_joules(device) is not None or not CodeCarbonEstimate.is_installed():
             return None
         return CodeCarbonEstimate(gpu_uuid=gpu_uuid(device)).prepare()
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
         footprint = workload.engine.footprint()
         if not footprint.on_cpu and footprint.gpu_uuid is None:
-            reason = footprint.shared or ELSEWHERE
+            reason = footprint.shared or footprint.unmetered or ELSEWHERE
             yield from measure_nothing(reason)
             yield unavailable("energy_estimate_j", reason)
             return
@@ -78,7 +81,7 @@ class EnergyProbe(EnergySettings):
             yield unavailable(f"energy_{component}_j", reason)
         try:
             session = Measurement(settings=self, instruments=instruments, workload=workload)
-        except CannotMeasure as reason:
+        except (CannotMeasure, NoBoardEnergy) as reason:
             yield from measure_nothing(str(reason))
             return
         yield from session.readings()

@@ -11,7 +11,7 @@ from itertools import cycle
 from profiling.engines.workload import Rotation, Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.machine.clock import Time
-from profiling.machine.nvml import POWER_PERIOD_S, PowerIntegral
+from profiling.machine.nvml import POWER_PERIOD_S, NoBoardEnergy, NotTold, PowerIntegral
 from profiling.probes.energy_window import Counter, Meter, Window, Work, measure_update_period
 from profiling.probes.instruments import Instruments
 from profiling.records import DERIVED, ESTIMATED, MEASURED, Reading, reading, unavailable
@@ -136,6 +136,7 @@ class Measurement:
             shifts=isinstance(self.headline, PowerIntegral),
         )
         self.throttling: set[str] = set()
+        self.throttling_untold: str | None = None
 
     @property
     def _updates_for_one(self) -> int:
@@ -239,22 +240,35 @@ class Measurement:
                     work, number=number, at_least_s=self.window_s, idle_w=idle_w
                 )
             )
-            self.throttling.update(self.instruments.find_throttling())
+            self._look_for_throttling()
         return Series(windows=windows)
+
+    def _look_for_throttling(self) -> None:
+        try:
+            self.throttling.update(self.instruments.find_throttling())
+        except NotTold as reason:
+            self.throttling_untold = str(reason)
 
     def _measure_idle(self) -> dict[str, float]:
         # Clocks and fans take a while to come down.
         self.time.sleep(self.settings.settle_s)
         return self.meter.measure_idle(seconds=self.idle_s)
 
+    def _measure_whole(self) -> tuple[dict[str, float], Series, dict[str, float]]:
+        """Idle watts, windows of whole passes, and idle watts again."""
+        before_w = self._measure_idle()
+        series = self._measure(self.whole, before_w[self.headline.component])
+        return before_w, series, self._measure_idle()
+
     # Readings
 
     def readings(self) -> Iterator[Reading]:
         started_s = self.time.now_s()
-        before_w = self._measure_idle()
-        idle_w = before_w[self.headline.component]
-        series = self._measure(self.whole, idle_w)
-        after_w = self._measure_idle()
+        try:
+            before_w, series, after_w = self._measure_whole()
+        except NoBoardEnergy as reason:
+            yield from measure_nothing(str(reason))
+            return
         self.left_s -= self.time.now_s() - started_s
         for counter in self.meter.counters:
             yield self._component_joules(counter, series)
@@ -266,7 +280,7 @@ class Measurement:
             return
         yield from self._headline(series, total)
         yield self._net(series, total, before_w, after_w)
-        yield from self._phases(total, idle_w)
+        yield from self._phases(total, before_w[self.headline.component])
 
     def _trusted(self, series: Series, counter: Counter) -> Estimate:
         estimate = series.estimate(counter.component, self._updates(series))
@@ -373,15 +387,19 @@ class Measurement:
             metric="energy_net_j",
             value=total.value - idle_w * series.sample_s,
             status=DERIVED,
-            source=f"gross less {idle_w:.3g} W idle with the model resident",
+            source=f"gross less {idle_w:.3g} W idle with the model resident{self._untold()}",
         )
+
+    def _untold(self) -> str:
+        untold = self.throttling_untold
+        return "" if untold is None else f"; throttling is not known: {untold}"
 
     # Phases
 
     def _phases(self, total: Estimate, idle_w: float) -> Iterator[Reading]:
         try:
             vision, first, kept = self._measure_phases(idle_w)
-        except CannotMeasure as reason:
+        except (CannotMeasure, NoBoardEnergy) as reason:
             for metric in PHASE_METRICS:
                 yield unavailable(metric, str(reason))
             return

@@ -30,7 +30,7 @@ class MemoryProbe:
     Of more batches than `passes`, only so many are run: a fair sample, as the sources say.
     """
 
-    timed = False
+    timed = True
 
     def __init__(self, *, passes: int, sample_interval_s: float) -> None:
         self.passes = passes

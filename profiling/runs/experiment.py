@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 from profiling.engines.engine import Engine, Loading, Row, find_engine
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
-from profiling.machine.noise import NoiseGate, NoiseLimits
+from profiling.machine.noise import BoardLog, NoiseGate, NoiseLimits, describe_noise, find_noise
 from profiling.machine.nvml import board_of
 from profiling.machine.peak_watch import PeakWatch
 from profiling.points.point import Point
@@ -103,13 +104,13 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         *_mean_counts(answers, engine),
         *_judge(point, samples, answers),
     ]
-    noise: list[str] = []
+    gates: dict[str, NoiseGate | NoGate] = {}
     for name, probe in probes.items():
         notify(f"measuring {name}")
-        with _gate(point, engine, timed=probe.timed) as gate:
+        with _gate(point, engine, probe, timed=probe.timed) as gate:
             readings.extend(probe.measure(workload))
-        readings.extend(gate.readings())
-        noise.extend([gate.reason] if gate.reason else [])
+        gates[name] = gate
+    readings.extend(describe_noise(gates))
     notify("placing phases under the roofline")
     limits = NoiseLimits(**point.profiler["noise"])
     readings.extend(place_phases(workload, readings, limits=limits, **point.profiler["roofline"]))
@@ -126,7 +127,7 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         answers=answers,
         dtype=footprint.dtype,
         computes_in=footprint.computes_in,
-        noise="; ".join(noise) or None,
+        noise=find_noise(gates),
         trace=trace,
     )
 
@@ -147,8 +148,8 @@ def find_probe(name: str) -> Any:
 
 
 @contextmanager
-def _gate(point: Point, engine: Engine, *, timed: bool) -> Iterator[NoiseGate | NoGate]:
-    """Watches the machine while a probe that times things is at work."""
+def _gate(point: Point, engine: Engine, probe: Any, *, timed: bool) -> Iterator[NoiseGate | NoGate]:
+    """Watches the machine while a probe is at work that others could disturb."""
     if not timed:
         yield NoGate()
         return
@@ -156,19 +157,24 @@ def _gate(point: Point, engine: Engine, *, timed: bool) -> Iterator[NoiseGate | 
     footprint = engine.footprint()
     with board_of(footprint.gpu_uuid) as board:
         gate = NoiseGate(
-            limits=limits, board=board, cpu_bound=footprint.on_cpu, pids=footprint.pids
+            limits=limits,
+            board=board,
+            cpu_bound=footprint.on_cpu,
+            idles=getattr(probe, "idles", False),
+            pids=footprint.pids,
         )
         with gate:
             yield gate
 
 
 class NoGate:
-    """Stands where nothing is timed."""
+    """Stands where nothing is measured that others could disturb."""
 
+    figures: Mapping[str, float] = MappingProxyType({})
     reason: None = None
-
-    def readings(self) -> tuple[Reading, ...]:
-        return ()
+    board: None = None
+    idles = False
+    log = BoardLog()
 
 
 def _describe(loaded: Loaded) -> Iterator[Reading]:

@@ -40,6 +40,11 @@ class WorkerKeeper:
             self._worker.close()
         self._worker, self._key = None, None
 
+    def stop(self) -> None:
+        """Kill the process alone: the run that waits for it takes its death as an outcome."""
+        if self._worker is not None:
+            self._worker.stop()
+
     def kill(self) -> None:
         if self._worker is not None:
             self._worker.kill()

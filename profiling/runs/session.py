@@ -220,6 +220,10 @@ class Session:
     def close(self) -> None:
         self._keeper.close()
 
+    def stop(self) -> None:
+        """End the present point from another thread; its outcome is that of a killed worker."""
+        self._keeper.stop()
+
     def abandon(self) -> None:
         """End at once. Only the present point is lost."""
         self._keeper.kill()

@@ -13,6 +13,7 @@ from multiprocessing.connection import Pipe
 from typing import IO, Any
 
 from profiling import PACKAGE
+from profiling.machine.gpus import order_as_listed
 from profiling.machine.machine import oom_kill_count
 from profiling.records import FAILED, OUT_OF_MEMORY
 from profiling.runs.job import Job, Outcome
@@ -102,6 +103,10 @@ class Worker:
             self._process.wait()
         self._log.close()
 
+    def stop(self) -> None:
+        """Kill the process while another thread waits for what it sends."""
+        self._process.kill()
+
     def kill(self) -> None:
         self._process.kill()
         self.close()
@@ -136,7 +141,8 @@ def _describe_death(code: int, last_words: str) -> str:
 def _environment(threads: int) -> dict[str, str]:
     path = os.environ.get("PYTHONPATH")
     return {
-        **os.environ,
+        # `cuda:N` has to be the board that NVML lists at that place.
+        **order_as_listed(os.environ),
         "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *([path] if path else [])]),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),

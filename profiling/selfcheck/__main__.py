@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from profiling.arguments import Parser, refusing
+from profiling.arguments import Parser, refuse, refusing, whole_from
+from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
 from profiling.selfcheck.table import heading, lines, totals
+
+_GPU_HELP = "all that only a GPU can show, in under 8 minutes; leaves records and pages"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +56,32 @@ QUICK = Effort(
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter checks: half a minute")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--gpu", action="store_true", help=_GPU_HELP)
+    parser.add_argument(
+        "--output", type=Path, default=Path("results_gpu"), help="where --gpu leaves its records"
+    )
+    parser.add_argument("--budget-s", type=whole_from(1), help="seconds that --gpu may take")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     chosen = parser.parse_args(arguments)
-    with refusing():
-        device = resolve_device(chosen.device)
     # No check may depend on a network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.update(ORDER)
+    if chosen.gpu:
+        return _check_gpu(chosen)
+    with refusing():
+        device = resolve_device(chosen.device)
     return report(list_checks(device, QUICK if chosen.quick else FULL))
+
+
+def _check_gpu(chosen: argparse.Namespace) -> int:
+    from profiling.selfcheck.gpu_course import NoGpuHere, find_gpu, run_course
+
+    try:
+        with refusing():
+            device = find_gpu(chosen.device)
+            return run_course(device, output=chosen.output, budget_s=chosen.budget_s)
+    except NoGpuHere as reason:
+        refuse(reason)
 
 
 def report(checks: dict[str, Check]) -> int:

@@ -67,9 +67,9 @@ def _check_rate(seconds: float) -> Finding:
 
 
 def check_event_clock(device: str, *, seconds: float) -> Iterator[Finding]:
-    """Compare CUDA events with the host's clock, with synchronizations before and after."""
-    name = "clock: CUDA events by the host's clock"
-    if not device.startswith("cuda"):
+    """Compare a GPU's events with the host's clock, with synchronizations before and after."""
+    name = "clock: the GPU's events by the host's clock"
+    if device == "cpu":
         yield cannot(name, expected="the same", why=no_gpu())
         return
     found = torch.device(device)

@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from profiling.engines.engine import Footprint
 from profiling.engines.transformers.cuda_memory import CudaMemory, cuda_memory
 from profiling.engines.transformers.held_memory import read_cache, read_weights
+from profiling.engines.transformers.metal_memory import metal_memory
 from profiling.probes.memory import GpuPeak, MemoryProbe
 from profiling.records import Reading
 from profiling.selfcheck.finding import Finding, cannot, compare
@@ -60,7 +61,7 @@ class AllocatingEngine:
             dtype="float32",
             computes_in="float32",
             model_bytes=None,
-            accelerator=cuda_memory(self.device),
+            accelerator=cuda_memory(self.device) or metal_memory(self.device),
         )
 
     def memory_readings(self, workload: Any) -> Iterator[Reading]:
@@ -125,7 +126,7 @@ def _block(check: str, found: float | None) -> Finding:
 def check_on_gpu(device: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """The same with the GPU's allocator, if there is a GPU."""
     name = "memory: peak on the GPU above the model"
-    if not device.startswith("cuda"):
+    if device == "cpu":
         yield cannot(name, expected=f"{BLOCK_BYTES:,} B", why="no GPU is used here")
         return
     yield _block(name, _measure(device, settings)["gpu_memory_delta_bytes"].value)

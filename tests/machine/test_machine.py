@@ -18,15 +18,14 @@ from hypothesis import strategies as st
 
 from profiling.errors import ConfigError
 from profiling.machine import machine
+from profiling.machine.gpus import Gpu, visible_gpus
 from profiling.machine.machine import (
-    Gpu,
     describe_machine,
     git_state,
     oom_kill_count,
     package_versions,
     resolve_device,
     usable_cores,
-    visible_gpus,
 )
 
 GIBIBYTE = 2**30

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import torch
 
+from profiling.machine.machine import find_uuid
+
 
 class AllocatorCounts(Protocol):
     """The part of `torch.cuda` that keeps count of a GPU's memory."""
@@ -50,7 +52,7 @@ def cuda_memory(device: torch.device) -> CudaMemory | None:
 
 
 def cuda_uuid(device: torch.device) -> str | None:
-    """UUID of the board behind a device, whatever CUDA_VISIBLE_DEVICES reorders."""
+    """NVML's UUID of the board or instance behind a device, whatever CUDA's order is."""
     if device.type != "cuda":
         return None
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    return find_uuid(str(torch.cuda.get_device_properties(device).uuid))

@@ -22,6 +22,7 @@ from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
 from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
 from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.metal_memory import metal_memory
 from profiling.engines.transformers.operator_trace import trace_operators
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
@@ -31,6 +32,8 @@ from profiling.engines.transformers.optimizations.optimization import (
 from profiling.engines.transformers.point_costs import count_point
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
+from profiling.machine.machine import why_no_joules
+from profiling.machine.torch_device import why_unusable
 from profiling.models.family import Family
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
@@ -103,6 +106,9 @@ class TransformersEngine(Engine):
 
     @classmethod
     def check(cls, point: Point) -> None:
+        unusable = why_unusable(point.device)
+        if unusable is not None:
+            raise Unsupported(f"device={point.device}: {unusable}")
         for optimization in read_stack(point.optimization_settings):
             optimization.check(point)
 
@@ -254,7 +260,8 @@ class TransformersEngine(Engine):
             dtype=str(self.model.dtype).removeprefix("torch."),
             computes_in=self._computes_in(),
             model_bytes=self.model.parameter_bytes(),
-            accelerator=cuda_memory(device),
+            accelerator=cuda_memory(device) or metal_memory(device),
+            unmetered=why_no_joules(str(device)),
         )
 
     def _computes_in(self) -> str:

@@ -20,7 +20,7 @@ from profiling.points.point import Point
 class Compile(Optimization):
     """The library's own way: the first pass stays as it is, since its length always changes."""
 
-    modes: ClassVar[dict[str, str]] = {"cpu": "default", "cuda": "reduce-overhead"}
+    modes: ClassVar[dict[str, str]] = {"cuda": "reduce-overhead"}
 
     def __init__(self, *, kind: str, order: int, backend: str, mode: str | None) -> None:
         super().__init__(kind=kind, order=order)
@@ -35,7 +35,7 @@ class Compile(Optimization):
             _require_compiler(point.device)
 
     def apply(self, loaded: LoadedModel) -> None:
-        mode = self.mode or self.modes[loaded.model.device.type]
+        mode = self.mode or self.modes.get(loaded.model.device.type, "default")
         loaded.fixed_cache = FixedCache(compilation=Compilation(backend=self.backend, mode=mode))
 
 

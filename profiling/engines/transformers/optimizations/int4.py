@@ -25,6 +25,8 @@ class Int4(Quantized):
         super().check(point)
         if self.quantization.engine == TORCHAO and point.device.startswith("cuda"):
             _check_gpu(point)
+        elif self.quantization.engine == TORCHAO and point.device != "cpu":
+            raise Unsupported(f"torchao has no 4 bit kernels for device={point.device}")
 
 
 def _check_gpu(point: Point) -> None:
