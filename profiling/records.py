@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -12,9 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from profiling import metrics
+from profiling.files import (
+    LARGEST_SETTINGS,
+    LARGEST_TABLE,
+    UnfitFile,
+    describe,
+    open_file,
+    parse_json,
+    read_bytes,
+    read_text,
+)
 from profiling.metrics import (
     AT_READING as AT_READING,
 )
@@ -267,7 +278,8 @@ class Record:
 
         path = self.folder / "readings.csv"
         try:
-            return pandas.read_csv(path, dtype=dict.fromkeys(_TEXT_FIELDS, str))
+            content = io.BytesIO(read_bytes(path, at_most=LARGEST_TABLE))
+            return pandas.read_csv(content, dtype=dict.fromkeys(_TEXT_FIELDS, str))
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{path}: cannot be read: {error}") from None
 
@@ -351,14 +363,14 @@ def read_record(folder: Path) -> Record:
     """Read one record; raises `BrokenRecord` where it is incomplete or invalid."""
     path = folder / "run.json"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, at_most=LARGEST_SETTINGS)
     except FileNotFoundError:
         raise BrokenRecord(f"{folder}: no run.json: the run was interrupted") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokenRecord(f"{path}: cannot be read: {error}") from None
+        raise BrokenRecord(f"{path}: cannot be read: {describe(error)}") from None
     try:
-        run = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        run = parse_json(text, parse_constant=_refuse_constant)
+    except ValueError as error:
         raise BrokenRecord(f"{path}: not valid JSON: {error}") from None
     _check_run(path, run)
     if run["status"] == COMPLETED:
@@ -433,7 +445,7 @@ def _check_answers(path: Path) -> None:
 
 def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:
     try:
-        with path.open("rb") as stream:
+        with open_file(path, at_most=LARGEST_TABLE) as stream:
             head = stream.read(size)
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
             return head, stream.read(size)
@@ -442,12 +454,19 @@ def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as stream:
+    with _open_answers(path) as stream:
         for number, line in enumerate(stream, 1):
             try:
-                answer = json.loads(line, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
+                answer = parse_json(line, parse_constant=_refuse_constant)
+            except ValueError as error:
                 raise BrokenRecord(f"{path}: line {number}: not valid JSON: {error}") from None
             if not isinstance(answer, dict):
                 raise BrokenRecord(f"{path}: line {number}: not an object")
             yield answer
+
+
+def _open_answers(path: Path) -> BinaryIO:
+    try:
+        return open_file(path, at_most=LARGEST_TABLE)
+    except UnfitFile as error:
+        raise BrokenRecord(f"{path}: cannot be read: {describe(error)}") from None

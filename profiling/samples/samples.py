@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,9 +11,18 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, shorten
+from profiling.files import (
+    LARGEST_INDEX,
+    LARGEST_PICTURE,
+    UnfitFile,
+    describe,
+    digest_file,
+    open_file,
+    read_json,
+)
 from profiling.points.address import canonical_json
 
 
@@ -26,6 +34,10 @@ class Sample:
     picture: Path
     request: str
     references: tuple[str, ...]
+
+
+# By name, since Pillow also knows formats that start another program (EPS) or are made of code.
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class PictureError(ValueError):
@@ -59,7 +71,7 @@ def digest_samples(samples: Sequence[Sample]) -> str:
     for sample in samples:
         facts = [sample.id, sample.request, list(sample.references)]
         digest.update(canonical_json(facts).encode())
-        digest.update(hashlib.sha256(sample.picture.read_bytes()).digest())
+        digest.update(bytes.fromhex(digest_file(sample.picture)))
     return digest.hexdigest()
 
 
@@ -82,13 +94,20 @@ def read_picture(path: Path) -> Image.Image:
             # Other warnings of Pillow are followed by an error or do not change the pixels.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as check:
-                check.verify()
-            with Image.open(path) as picture:
-                picture.load()
-                return _as_rgb(ImageOps.exif_transpose(picture))
+            with open_file(path, at_most=LARGEST_PICTURE) as stream:
+                with Image.open(stream, formats=PICTURE_FORMATS) as check:
+                    check.verify()
+                stream.seek(0)
+                with Image.open(stream, formats=PICTURE_FORMATS) as picture:
+                    picture.load()
+                    return _as_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
+    except UnfitFile as error:
+        raise PictureError(describe(error)) from None
+    except UnidentifiedImageError:
+        allowed = ", ".join(PICTURE_FORMATS)
+        raise PictureError(f"not a complete picture in one of the formats {allowed}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
@@ -120,11 +139,12 @@ def _read_index(folder: Path) -> list[Any]:
     if not os.path.isdir(folder):
         raise ConfigError("dataset.folder", folder, "there is no such folder")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path, at_most=LARGEST_INDEX)
     except FileNotFoundError:
         raise ConfigError("dataset.folder", folder, "there is no samples.json in it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError("dataset.folder", folder, f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = f"{shorten(path)} cannot be read: {describe(error)}"
+        raise ConfigError("dataset.folder", folder, reason) from None
     if not isinstance(entries, list) or not entries:
         raise ConfigError("dataset.folder", folder, f"{path} is not a list of samples")
     return entries
