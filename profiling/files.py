@@ -13,14 +13,18 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 # Configurations, manifests and notes; records; indices of samples and of weights.
 LARGEST_SETTINGS = 2**24
 LARGEST_INDEX = 2**26
 LARGEST_TABLE = 2**28
 LARGEST_PICTURE = 2**28
+
+# By name, since Pillow also knows formats that start another program, such as EPS.
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
@@ -36,7 +40,7 @@ class UnfitFile(OSError):
     """A file that is not regular, or too large for what it should hold."""
 
 
-def open_file(path: Path | str, *, at_most: int | None) -> BinaryIO:
+def open_file(path: Path | str, *, at_most: int | None) -> BufferedReader:
     """Open a regular file of at most so many bytes; raises `UnfitFile` for any other."""
     # Opening a FIFO without O_NONBLOCK would wait for a writer.
     descriptor = os.open(path, _FLAGS)

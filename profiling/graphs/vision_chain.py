@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import VisionReplacement
@@ -157,5 +157,5 @@ def read_check(path: Path) -> dict[str, Any]:
     record = path.with_name(CHECK_FILE)
     if not record.is_file():
         return {}
-    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(record, at_most=LARGEST_SETTINGS)
     return content

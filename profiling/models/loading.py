@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family, FamilyDefinition
 from profiling.models.model import Model
 from profiling.models.quantization import (
@@ -230,7 +230,7 @@ def _fill(
 
 def _take_token_ids(config: Any, tiny_config: Path) -> None:
     """Special tokens as the tiny tokenizer numbers them, since it writes the prompts."""
-    _copy_token_ids(config, json.loads(tiny_config.read_text(encoding="utf-8")))
+    _copy_token_ids(config, read_json(tiny_config, at_most=LARGEST_SETTINGS))
 
 
 def _copy_token_ids(config: Any, stored: dict[str, Any]) -> None:

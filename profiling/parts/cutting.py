@@ -20,11 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from profiling.files import LARGEST_INDEX, LARGEST_SETTINGS, open_file, read_bytes, read_json
 from profiling.models.family import Family
-from profiling.models.weights import read_header
+from profiling.models.weights import INDEX as INDEX
+from profiling.models.weights import list_shards, read_header
 from profiling.parts.artifacts import replacing, size_bytes, write_json
 
-INDEX = "model.safetensors.index.json"
 MANIFEST = "model_config.json"
 PARTS = ("vision", "language", "embedding")
 _CHUNK_BYTES = 4 * 2**20
@@ -50,19 +51,11 @@ def file_of(folder: Path, part: str) -> Path:
 
 def list_values(folder: Path) -> list[Value]:
     """All tensors of a checkpoint folder, from the headers of its shards only."""
-    return [value for shard in _list_shards(folder) for value in _values_in(shard)]
-
-
-def _list_shards(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if not index.is_file():
-        return [folder / "model.safetensors"]
-    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return [folder / name for name in sorted(set(names))]
+    return [value for shard in list_shards(folder) for value in _values_in(shard)]
 
 
 def _values_in(shard: Path) -> Iterator[Value]:
-    with shard.open("rb") as stream:
+    with open_file(shard, at_most=None) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
     for name, item in read_header(shard).items():
         if name == "__metadata__":
@@ -159,7 +152,7 @@ def _make_header(values: Sequence[Value]) -> bytes:
 
 
 def _copy_bytes(value: Value, target: Any) -> None:
-    with value.file.open("rb") as stream:
+    with open_file(value.file, at_most=None) as stream:
         stream.seek(value.begins)
         left = value.num_bytes
         while left:
@@ -176,7 +169,7 @@ def _copy_settings(source: Path, folder: Path) -> None:
         for path in sorted(source.glob(pattern)):
             if path.name not in (INDEX, MANIFEST):
                 with replacing(folder / path.name) as unfinished:
-                    shutil.copyfile(path, unfinished)
+                    unfinished.write_bytes(read_bytes(path, at_most=LARGEST_INDEX))
 
 
 def _write_manifest(
@@ -233,7 +226,7 @@ def _describe(
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of parts."""
-    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(folder / MANIFEST, at_most=LARGEST_SETTINGS)
     return content
 
 

@@ -17,6 +17,7 @@ from profiling.errors import ConfigError, shorten
 from profiling.files import (
     LARGEST_INDEX,
     LARGEST_PICTURE,
+    PICTURE_FORMATS,
     UnfitFile,
     describe,
     digest_file,
@@ -34,10 +35,6 @@ class Sample:
     picture: Path
     request: str
     references: tuple[str, ...]
-
-
-# By name, since Pillow also knows formats that start another program (EPS) or are made of code.
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class PictureError(ValueError):
@@ -179,7 +176,7 @@ def _picture_path(folder: Path, root: Path, name: str, written: Any) -> Path:
     if Path(written).is_absolute() or not inside:
         raise _broken(folder, name, f"image_path {written} leaves the folder")
     if not os.path.isfile(path):
-        raise _broken(folder, name, f"{path}: there is no such file")
+        raise _broken(folder, name, f"{path}: there is no such regular file")
     return path
 
 
