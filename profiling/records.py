@@ -355,8 +355,15 @@ def _record_folders(results_dir: Path) -> list[Path]:
     if not results_dir.is_dir():
         return []
     with os.scandir(results_dir) as entries:
-        found = [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        found = [entry.path for entry in entries if entry.name[0] != "." and _is_folder(entry)]
     return [Path(path) for path in sorted(found)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def read_record(folder: Path) -> Record:
