@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family, FamilyDefinition
+from profiling.models.loading_report import require_complete
 from profiling.models.model import Model
 from profiling.models.quantization import (
     Quantization,
@@ -175,13 +176,17 @@ def _stored_network(
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type == "cuda" else {}
     with _explained(source):
-        network = family.layout.network_class.from_pretrained(
+        network, report = family.layout.network_class.from_pretrained(
             source.config,
             config=copy.deepcopy(family.config),
             dtype=plan.dtype or "auto",
             use_safetensors=True,
+            output_loading_info=True,
+            # Refused below, where the message says which they are.
+            ignore_mismatched_sizes=True,
             **{**options, **source.options, **plan.options},
         )
+    require_complete(source.config, report)
     # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
     vars(network).pop("hf_device_map", None)
     return network
