@@ -1,4 +1,4 @@
-"""Reads regular files of a bounded size, and nothing else.
+"""Reads regular files of a bounded size, and nothing else; flushes what was written.
 
 A FIFO blocks its reader until somebody writes to it, and a device such as /dev/zero has no end.
 Every file that a person or another program may have put in place is read through this module, and
@@ -96,6 +96,15 @@ def digest_file(path: Path | str) -> str:
     """The SHA-256 of a file, read in pieces: about 0.5 s per GB."""
     with open_file(path, at_most=None) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync(path: Path | str) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def describe(error: OSError | ValueError) -> str:

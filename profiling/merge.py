@@ -15,7 +15,7 @@ from pathlib import Path
 
 from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
 from profiling.errors import shorten
-from profiling.files import describe, digest_file
+from profiling.files import describe, digest_file, sync
 from profiling.machine.locks import LockError, hold
 from profiling.records import Record, read
 
@@ -110,7 +110,7 @@ def _copy(folder: Path, place: Path, content: str) -> bool:
             return False
         _sync(partial)
         partial.rename(place)
-        _sync_one(place.parent)
+        sync(place.parent)
         return True
     finally:
         _remove(partial)
@@ -145,15 +145,7 @@ def _sync(folder: Path) -> None:
     """Write everything to the disk before the folder gets its name."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(path)
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ from profiling.files import (
     parse_json,
     read_bytes,
     read_text,
+    sync,
 )
 from profiling.metrics import (
     AT_READING as AT_READING,
@@ -184,7 +185,7 @@ def write_record(
     with _durable(partial) as stream:
         stream.write(json.dumps(complete, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     os.replace(partial, folder / "run.json")
-    _sync_folder(folder)
+    sync(folder)
 
 
 class _durable:
@@ -200,14 +201,6 @@ class _durable:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cell(value: object) -> str:

@@ -14,6 +14,7 @@ from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import VisionReplacement
+from profiling.parts.artifacts import digest_all, find_difference
 from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
 from profiling.runtimes.providers import CUDA_PROVIDER
 
@@ -150,6 +151,26 @@ def load_vision(
 def files_of(path: Path) -> list[Path]:
     """The files to run in order, from the record of the export."""
     return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
+
+
+def digest_graph(folder: Path) -> dict[str, str]:
+    """The digests of an export's graphs and weights, by name."""
+    return digest_all(folder, _list_graph(folder))
+
+
+def find_change(path: Path) -> str | None:
+    """How an export's files differ from what was checked; None where they do not."""
+    try:
+        known = read_check(path).get("sha256")
+    except (OSError, ValueError, AttributeError):
+        known = None
+    if not isinstance(known, dict):
+        return f"{CHECK_FILE} has no digests to verify it with"
+    return find_difference(path.parent, known, _list_graph(path.parent))
+
+
+def _list_graph(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("vision_model*") if path.name != CHECK_FILE]
 
 
 def read_check(path: Path) -> dict[str, Any]:

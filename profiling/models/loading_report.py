@@ -1,4 +1,4 @@
-"""What the library reports after it has loaded a checkpoint: nothing may be missing or left over."""
+"""What the library reports about a loaded checkpoint: nothing may be missing or left over."""
 
 from __future__ import annotations
 

@@ -167,24 +167,29 @@ def _check_shards(folder: Path) -> None:
         _check_safetensors(folder, shard)
 
 
-def list_shards(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder, as its index has them; none is outside it."""
+def list_shards(folder: Path, *, beside: bool = False) -> list[Path]:
+    """The safetensors files of a checkpoint folder, as its index has them; none is outside it.
+
+    With `beside` they may lie in the folder around it, as those of a part of a model do.
+    """
     if not (folder / INDEX).is_file():
         return [folder / "model.safetensors"]
     names = _read_json(folder, INDEX, at_most=LARGEST_INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ConfigError("model.checkpoint", folder, f"{INDEX} has no weight_map of files")
-    wrong = [name for name in names.values() if not _is_inside(name)]
+    home = folder.parent if beside else folder
+    wrong = [name for name in names.values() if not _is_inside(folder, name, home)]
     if wrong:
         reason = f"{INDEX} has {wrong[0]!r:.60} as a file; allowed is a name inside the folder"
         raise ConfigError("model.checkpoint", folder, reason)
     return [folder / name for name in sorted(set(names.values()))]
 
 
-def _is_inside(name: object) -> bool:
+def _is_inside(folder: Path, name: object, home: Path) -> bool:
     if not isinstance(name, str) or not name or "\0" in name:
         return False
-    return not os.path.isabs(name) and ".." not in Path(name).parts
+    # By the name alone: the files of a hub's cache are links that lead elsewhere.
+    return Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(home))
 
 
 def _check_safetensors(folder: Path, path: Path) -> None:

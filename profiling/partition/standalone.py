@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
-from profiling.files import LARGEST_INDEX, LARGEST_SETTINGS, read_json
-from profiling.graphs.vision_chain import CHECK_FILE
+from profiling.files import LARGEST_INDEX, read_json
+from profiling.graphs.vision_chain import find_change, read_check
 from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
 from profiling.partition.running import Task, ensure_parts, export
 from profiling.parts.artifacts import (
     locked,
+    remove_leftovers,
     replacing,
     size_bytes,
+    unfinished_folder,
     write_json,
 )
 from profiling.parts.cutting import INDEX, file_of
@@ -72,8 +74,9 @@ def save_standalone(task: Task) -> Path:
 
 
 def _save_vision(task: Task, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=task.output) as made:
-        graph = _single_graph(task, Path(made))
+    remove_leftovers(task.output)
+    with unfinished_folder(task.output, name="standalone") as made:
+        graph = _single_graph(task, made)
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
     write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.img_size))
@@ -84,9 +87,8 @@ def _save_vision(task: Task, folder: Path) -> None:
 
 def _single_graph(task: Task, elsewhere: Path) -> Path:
     """A graph in one file: the converted one if it has that form."""
-    record = task.onnx_folder / CHECK_FILE
-    if task.onnx_file.is_file() and record.is_file():
-        told = read_json(record, at_most=LARGEST_SETTINGS)
+    if task.onnx_file.is_file() and find_change(task.onnx_file) is None:
+        told = read_check(task.onnx_file)
         if told["layout"] == "single" and bool(told.get("quantized")) == task.quantize:
             return task.onnx_file
     return export(task, folder=elsewhere, layout="single")
