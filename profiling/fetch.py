@@ -30,6 +30,7 @@ from PIL import Image
 from profiling import PROJECT
 from profiling.arguments import print_anything, refuse
 from profiling.errors import ConfigError, require_one_of, require_whole, unknown_key
+from profiling.files import LARGEST_INDEX, LARGEST_PICTURE, PICTURE_FORMATS, read_bytes, read_json
 from profiling.machine.locks import LockError, hold
 from profiling.points.options import list_options
 from profiling.points.readers import LARGEST_SEED
@@ -252,7 +253,7 @@ def _read_rows(request: Request, partial: Path, progress: FetchState) -> None:
 def _check_finished(request: Request) -> None:
     """Refuse a folder that holds anything but what is asked for."""
     try:
-        stored = json.loads((request.output / SOURCE).read_text(encoding="utf-8"))
+        stored = read_json(request.output / SOURCE, at_most=LARGEST_INDEX)
     except (OSError, ValueError):
         raise ConfigError(
             "output", request.output, "the folder was not made by a fetch; name another one"
@@ -271,8 +272,8 @@ def _check_finished(request: Request) -> None:
 def _resume(request: Request, partial: Path) -> FetchState:
     """What an interrupted command left, if it asked for the same; otherwise a new start."""
     try:
-        stored = json.loads((partial / STATE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        stored = read_json(partial / STATE, at_most=LARGEST_INDEX)
+    except (OSError, ValueError):
         stored = {}
     if stored.get("request") != json.loads(json.dumps(request.facts())):
         shutil.rmtree(partial, ignore_errors=True)
@@ -407,13 +408,15 @@ def _write_picture(cell: Mapping[str, Any] | None, folder: Path, position: int) 
         raise Unfit("no picture")
     content = cell["bytes"]
     beside = folder / f"{position:06}.part"
-    beside.write_bytes(Path(cell["path"]).read_bytes() if content is None else content)
+    if content is None:
+        content = read_bytes(cell["path"], at_most=LARGEST_PICTURE)
+    beside.write_bytes(content)
     try:
         read_picture(beside)
     except PictureError:
         beside.unlink()
         raise Unfit("a broken picture") from None
-    with Image.open(beside) as picture:
+    with Image.open(beside, formats=PICTURE_FORMATS) as picture:
         kind = str(picture.format)
     return beside.replace(beside.with_suffix(_SUFFIXES.get(kind, f".{kind.lower()}")))
 

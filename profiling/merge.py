@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
 from profiling.errors import shorten
+from profiling.files import describe, digest_file, sync
 from profiling.machine.locks import LockError, hold
 from profiling.records import Record, read
 
@@ -20,6 +23,8 @@ MERGED, LEFT_SOME = 0, 1
 _LOCKS = ".locks"
 # Begins with a dot, so that an unfinished copy is not read as a record.
 _PARTIAL = ".merging-"
+# What no other record of the same command could be written after.
+_END_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     with hold(into / _LOCKS / "merge", on_wait=_say_wait):
         # While the lock is held, these can only be left over from a merge that was killed.
         for partial in into.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(partial)
+            _remove(partial)
         for source in sources:
             collection = read(source)
             done.problems.extend(collection.problems)
@@ -62,6 +67,19 @@ def _add(record: Record, into: Path, done: Merge) -> None:
             _add_locked(record, into, done)
     except LockError as error:
         done.problems.append(f"{record.folder}: {error}")
+    except OSError as error:
+        if error.errno in _END_ALL:
+            raise
+        done.problems.append(f"{record.folder}: cannot be copied: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    """What is wrong with which file. `shutil.Error` has a list of them instead of a message."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        (_, _, why), *_ = error.args[0]
+        return shorten(why)
+    name = f"{shorten(error.filename)}: " if error.filename else ""
+    return f"{name}{describe(error)}"
 
 
 def _add_locked(record: Record, into: Path, done: Merge) -> None:
@@ -92,24 +110,34 @@ def _copy(folder: Path, place: Path, content: str) -> bool:
             return False
         _sync(partial)
         partial.rename(place)
-        _sync_one(place.parent)
+        sync(place.parent)
         return True
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def digest(folder: Path) -> str:
-    """A digest of all that a folder holds: equal for equal content, wherever the folder is."""
+    """A digest of all that a folder holds: equal for equal content, wherever the folder is.
+
+    Raises `UnfitFile` for a FIFO or a device among it.
+    """
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             part = f"link {path.readlink()}"
-        elif path.is_file():
-            with path.open("rb") as stream:
-                part = hashlib.file_digest(stream, "sha256").hexdigest()
-        else:
+        elif path.is_dir():
             continue
-        total.update(f"{path.relative_to(folder).as_posix()}\0{part}\0".encode())
+        else:
+            part = digest_file(path)
+        total.update(os.fsencode(f"{path.relative_to(folder).as_posix()}\0{part}\0"))
     return total.hexdigest()
 
 
@@ -117,15 +145,7 @@ def _sync(folder: Path) -> None:
     """Write everything to the disk before the folder gets its name."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
-            _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(path)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -12,9 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from profiling import metrics
+from profiling.files import (
+    LARGEST_SETTINGS,
+    LARGEST_TABLE,
+    UnfitFile,
+    describe,
+    open_file,
+    parse_json,
+    read_bytes,
+    read_text,
+    sync,
+)
 from profiling.metrics import (
     AT_READING as AT_READING,
 )
@@ -189,7 +201,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     with _durable(partial) as stream:
         stream.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     os.replace(partial, path)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_comparison(folder: Path, content: Mapping[str, Any]) -> None:
@@ -211,14 +223,6 @@ class _durable:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cell(value: object) -> str:
@@ -289,7 +293,8 @@ class Record:
 
         path = self.folder / "readings.csv"
         try:
-            return pandas.read_csv(path, dtype=dict.fromkeys(_TEXT_FIELDS, str))
+            content = io.BytesIO(read_bytes(path, at_most=LARGEST_TABLE))
+            return pandas.read_csv(content, dtype=dict.fromkeys(_TEXT_FIELDS, str))
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{path}: cannot be read: {error}") from None
 
@@ -365,12 +370,21 @@ def _record_folders(results_dir: Path) -> list[Path]:
     if not results_dir.is_dir():
         return []
     with os.scandir(results_dir) as entries:
-        found = [entry.path for entry in entries if entry.is_dir() and _may_be_record(entry.name)]
+        found = [
+            entry.path for entry in entries if _may_be_record(entry.name) and _is_folder(entry)
+        ]
     return [Path(path) for path in sorted(found)]
 
 
 def _may_be_record(name: str) -> bool:
     return name[0] != "." and name != COMPARISONS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def read_record(folder: Path) -> Record:
@@ -387,14 +401,14 @@ def read_record(folder: Path) -> Record:
 def read_json(path: Path, *, missing: str) -> Any:
     """The content of a file; raises `BrokenRecord`, with `missing` where there is no file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, at_most=LARGEST_SETTINGS)
     except FileNotFoundError:
         raise BrokenRecord(missing) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokenRecord(f"{path}: cannot be read: {error}") from None
+        raise BrokenRecord(f"{path}: cannot be read: {describe(error)}") from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text, parse_constant=_refuse_constant)
+    except ValueError as error:
         raise BrokenRecord(f"{path}: not valid JSON: {error}") from None
 
 
@@ -472,7 +486,7 @@ def _check_answers(path: Path) -> None:
 
 def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:
     try:
-        with path.open("rb") as stream:
+        with open_file(path, at_most=LARGEST_TABLE) as stream:
             head = stream.read(size)
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
             return head, stream.read(size)
@@ -481,15 +495,22 @@ def _ends(path: Path, *, size: int = 4096) -> tuple[bytes, bytes]:
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as stream:
+    with _open_answers(path) as stream:
         for number, line in enumerate(stream, 1):
             try:
-                answer = json.loads(line, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
+                answer = parse_json(line, parse_constant=_refuse_constant)
+            except ValueError as error:
                 raise BrokenRecord(f"{path}: line {number}: not valid JSON: {error}") from None
             if not isinstance(answer, dict):
                 raise BrokenRecord(f"{path}: line {number}: not an object")
             yield answer
+
+
+def _open_answers(path: Path) -> BinaryIO:
+    try:
+        return open_file(path, at_most=LARGEST_TABLE)
+    except UnfitFile as error:
+        raise BrokenRecord(f"{path}: cannot be read: {describe(error)}") from None
 
 
 # Comparisons

@@ -18,7 +18,7 @@ CODE = ("profiling", "hydra_plugins", "training", "benchmarks")
 
 # A room imports from its own row and from rows above it, never from one below.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "arguments", "records", "metrics", "statistics"}),
+    frozenset({"errors", "files", "arguments", "records", "metrics", "statistics"}),
     frozenset({"points", "samples", "machine"}),
     frozenset({"models"}),
     frozenset({"costs", "parts"}),
@@ -37,7 +37,7 @@ ROWS: tuple[frozenset[str], ...] = (
         }
     ),
 )
-REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})
+REPORT_READS = frozenset({"errors", "files", "records", "metrics", "statistics", "report"})
 LIGHT = ("errors", "records", "statistics", "points", "samples", "machine", "quality", "report")
 HEAVY = frozenset({"torch", "transformers"})
 BANNED_NAMES = frozenset(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from profiling.graphs.feeds import check_sizes, feeds_of, noise
 from profiling.graphs.layouts import delete_file, values_of
-from profiling.graphs.vision_chain import CHECK_FILE, Chain, read_check
+from profiling.graphs.vision_chain import CHECK_FILE, Chain, digest_graph, read_check
 from profiling.models.model import Model
 from profiling.parts.artifacts import write_json
 from profiling.parts.build_cost import BuildCost
@@ -185,4 +185,4 @@ def distance(found: Tensor, expected: Tensor) -> dict[str, float]:
 
 
 def write_check(folder: Path, record: Mapping[str, Any]) -> None:
-    write_json(folder / CHECK_FILE, record)
+    write_json(folder / CHECK_FILE, {**record, "sha256": digest_graph(folder)})

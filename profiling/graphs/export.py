@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.patch_product import PatchProduct
 from profiling.models.tower import PatchTower, VisionTower, written_out_attention
-from profiling.parts.artifacts import locked
+from profiling.parts.artifacts import locked, remove_leftovers, unfinished_folder
 from profiling.parts.build_cost import BuildCost
 from profiling.runtimes.onnxruntime import find_provider
 
@@ -52,7 +50,8 @@ def export_vision(
     require_one_of("layout", layout, LAYOUTS)
     require_whole("parts", parts, at_least=1)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), _scratch(folder) as made:
+    with locked(folder), unfinished_folder(folder, name="onnx") as made:
+        remove_leftovers(folder)
         with BuildCost() as built, in_single_precision(model):
             count = parts if layout == "parts" else 1
             computed = computing_dtype(model, layout, provider)
@@ -84,15 +83,6 @@ def computing_dtype(model: Model, layout: str, provider: str | None) -> torch.dt
     if stored != torch.bfloat16 or has_kernels(find_provider(provider, str(model.device)), stored):
         return stored
     return torch.float32
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix=".onnx-", dir=folder))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _move(made: Path, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import VisionReplacement
+from profiling.parts.artifacts import digest_all, find_difference
 from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
 from profiling.runtimes.providers import CUDA_PROVIDER
 
@@ -152,10 +153,30 @@ def files_of(path: Path) -> list[Path]:
     return [path.with_name(name) for name in read_check(path).get("parts", [])] or [path]
 
 
+def digest_graph(folder: Path) -> dict[str, str]:
+    """The digests of an export's graphs and weights, by name."""
+    return digest_all(folder, _list_graph(folder))
+
+
+def find_change(path: Path) -> str | None:
+    """How an export's files differ from what was checked; None where they do not."""
+    try:
+        known = read_check(path).get("sha256")
+    except (OSError, ValueError, AttributeError):
+        known = None
+    if not isinstance(known, dict):
+        return f"{CHECK_FILE} has no digests to verify it with"
+    return find_difference(path.parent, known, _list_graph(path.parent))
+
+
+def _list_graph(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("vision_model*") if path.name != CHECK_FILE]
+
+
 def read_check(path: Path) -> dict[str, Any]:
     """The record beside an export; empty if there is none."""
     record = path.with_name(CHECK_FILE)
     if not record.is_file():
         return {}
-    content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(record, at_most=LARGEST_SETTINGS)
     return content

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from profiling.files import read_json
 from profiling.machine.cache import cache_root
 
 _POLL_S = 0.5
@@ -80,18 +81,12 @@ def _write_note(path: Path) -> None:
 def describe_holder(path: Path) -> str:
     """Which process holds a lock, since when, and the command that ends it."""
     try:
-        note = json.loads(_read_note(path))
+        note = read_json(path, at_most=_LONGEST_NOTE)
         pid, host, since = int(note["pid"]), str(note["host"]), str(note["since"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "another process"
     where = "" if host == socket.gethostname() else f" on {host}"
     return f"process {pid}{where}, since {since}; to end it: kill {pid}"
-
-
-def _read_note(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(_LONGEST_NOTE) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def user_lock(name: str) -> Path:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from profiling.files import read_json
 from profiling.machine.data_sheets import find_data_sheet
 from profiling.machine.machine import describe_machine, gpu_uuid
 from profiling.machine.noise import NoiseGate, NoiseLimits
@@ -216,10 +217,8 @@ def _digest(key: Mapping[str, Any]) -> str:
 def _read(path: Path, key: Mapping[str, Any]) -> Peaks | None:
     """The peaks kept under that key; None for a file that is not there, damaged or another's."""
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_FILE_BYTES:
-            return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        kept = read_json(path, at_most=LARGEST_FILE_BYTES)
+    except (OSError, ValueError):
         return None
     if not isinstance(kept, dict) or kept.get("key") != key:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,9 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family, FamilyDefinition
+from profiling.models.loading_report import require_complete
 from profiling.models.model import Model
 from profiling.models.quantization import (
     Quantization,
@@ -175,13 +176,17 @@ def _stored_network(
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type != "cpu" else {}
     with _explained(source):
-        network = family.layout.network_class.from_pretrained(
+        network, report = family.layout.network_class.from_pretrained(
             source.config,
             config=copy.deepcopy(family.config),
             dtype=plan.dtype or "auto",
             use_safetensors=True,
+            output_loading_info=True,
+            # Refused below, where the message says which they are.
+            ignore_mismatched_sizes=True,
             **{**options, **source.options, **plan.options},
         )
+    require_complete(source.config, report)
     # One device needs no dispatch; a network that carries the map is given hooks in `generate`.
     vars(network).pop("hf_device_map", None)
     return network
@@ -230,7 +235,7 @@ def _fill(
 
 def _take_token_ids(config: Any, tiny_config: Path) -> None:
     """Special tokens as the tiny tokenizer numbers them, since it writes the prompts."""
-    _copy_token_ids(config, json.loads(tiny_config.read_text(encoding="utf-8")))
+    _copy_token_ids(config, read_json(tiny_config, at_most=LARGEST_SETTINGS))
 
 
 def _copy_token_ids(config: Any, stored: dict[str, Any]) -> None:

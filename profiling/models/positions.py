@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from profiling.files import LARGEST_SETTINGS, read_json
 
 
 def count_positions(config: str) -> int | None:
@@ -15,7 +16,7 @@ def count_positions(config: str) -> int | None:
     path = Path(config) / "config.json"
     if not path.is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, at_most=LARGEST_SETTINGS)
     text = values.get("text_config")
     positions = (text if isinstance(text, dict) else values).get("max_position_embeddings")
     return positions if isinstance(positions, int) else None

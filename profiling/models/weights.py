@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.files import (
+    LARGEST_INDEX,
+    LARGEST_SETTINGS,
+    describe,
+    open_file,
+    parse_json,
+    read_json,
+    require_file,
+)
+from profiling.machine.digests import digest_large
 from profiling.points.point import Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
-_WHOLE_FILES_UP_TO = 64 * 2**20
+INDEX = "model.safetensors.index.json"
+# What the library may read of a folder. It takes templates from a folder of their own, too.
+_READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})
+_TEMPLATES = "additional_chat_templates"
+# The safetensors format allows no longer header.
+_LARGEST_HEADER = 100_000_000
+# Names that the library resolves by itself; anything else it looks up on the hub as code.
+_ATTENTION = frozenset(
+    {"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"}
+    | {"flex_attention", "paged|eager", "paged|sdpa", "paged|flash_attention_2"}
+)
 _PICTURE_SETTINGS = ("preprocessor_config", "processor_config")
 
 
@@ -75,6 +94,7 @@ def _check_hub_name(name: str) -> None:
 
 def check_folder(folder: Path, model: str) -> None:
     """Refuse an incomplete checkpoint folder before anything large is read."""
+    _check_kinds(folder)
     check_model_type(_read_json(folder, "config.json"), model, folder)
     _check_shards(folder)
     if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
@@ -86,6 +106,7 @@ def check_folder(folder: Path, model: str) -> None:
 def check_model_type(config: Mapping[str, Any], model: str, place: Path | str) -> None:
     """Refuse a checkpoint whose config.json is of another family."""
     expected = _read_json(CHECKPOINTS / "public" / model, "config.json")
+    _refuse_code(config, place)
     # Some public configurations have the values of their text model at the top level.
     inner = config.get("text_config") or {"model_type": expected["text_config"]["model_type"]}
     for where, has, wants in (
@@ -101,17 +122,74 @@ def check_model_type(config: Mapping[str, Any], model: str, place: Path | str) -
             )
 
 
+def _check_kinds(folder: Path) -> None:
+    """Refuse a FIFO, a device or a folder in the place of a file that the library may open."""
+    for path in _list_read(folder):
+        largest = None if path.suffix == ".safetensors" else LARGEST_INDEX
+        try:
+            require_file(path, at_most=largest)
+        except OSError as error:
+            reason = f"{path.name} cannot be read: {describe(error)}"
+            raise ConfigError("model.checkpoint", folder, reason) from None
+
+
+def _list_read(folder: Path) -> list[Path]:
+    found = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*")]
+    return sorted(path for path in found if path.suffix in _READ)
+
+
+def _refuse_code(config: Any, place: Path | str) -> None:
+    """Refuse a configuration that has the library fetch a kernel, which is code, from the hub."""
+    for key, value in _settings_in(config):
+        chooses = key.strip("_").startswith("attn_implementation") and isinstance(value, str)
+        if chooses and value not in _ATTENTION:
+            allowed = f"config.json has {key} {value!r:.60}; allowed are the library's own"
+            raise ConfigError("model.checkpoint", place, allowed)
+
+
+def _settings_in(config: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of a configuration and of all configurations in it."""
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            yield from ((str(key), value) for key, value in one.items())
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+
+
 def _check_shards(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(_read_json(folder, index.name).get("weight_map", {}).values()))
-    else:
-        shards = ["model.safetensors"]
-    for shard in shards:
-        path = folder / shard
-        if not path.is_file():
-            raise ConfigError("model.checkpoint", folder, f"there is no {shard} in it")
-        _check_safetensors(folder, path)
+    for shard in list_shards(folder):
+        if not shard.is_file():
+            reason = f"there is no {shard.relative_to(folder)} in it"
+            raise ConfigError("model.checkpoint", folder, reason)
+        _check_safetensors(folder, shard)
+
+
+def list_shards(folder: Path, *, beside: bool = False) -> list[Path]:
+    """The safetensors files of a checkpoint folder, as its index has them; none is outside it.
+
+    With `beside` they may lie in the folder around it, as those of a part of a model do.
+    """
+    if not (folder / INDEX).is_file():
+        return [folder / "model.safetensors"]
+    names = _read_json(folder, INDEX, at_most=LARGEST_INDEX).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ConfigError("model.checkpoint", folder, f"{INDEX} has no weight_map of files")
+    home = folder.parent if beside else folder
+    wrong = [name for name in names.values() if not _is_inside(folder, name, home)]
+    if wrong:
+        reason = f"{INDEX} has {wrong[0]!r:.60} as a file; allowed is a name inside the folder"
+        raise ConfigError("model.checkpoint", folder, reason)
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+def _is_inside(folder: Path, name: object, home: Path) -> bool:
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    # By the name alone: the files of a hub's cache are links that lead elsewhere.
+    return Path(os.path.normpath(folder / name)).is_relative_to(os.path.normpath(home))
 
 
 def _check_safetensors(folder: Path, path: Path) -> None:
@@ -119,10 +197,10 @@ def _check_safetensors(folder: Path, path: Path) -> None:
     try:
         header = read_header(path)
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
-        with path.open("rb") as stream:
+        with open_file(path, at_most=None) as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
         whole = 8 + length + max(ends, default=0)
-    except (struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+    except (struct.error, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise ConfigError("model.checkpoint", folder, f"{path.name} is not safetensors") from None
     if path.stat().st_size != whole:
         raise ConfigError(
@@ -132,33 +210,26 @@ def _check_safetensors(folder: Path, path: Path) -> None:
         )
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str, at_most: int = LARGEST_SETTINGS) -> dict[str, Any]:
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = read_json(folder / name, at_most=at_most)
     except FileNotFoundError:
         raise ConfigError("model.checkpoint", folder, f"there is no {name} in it") from None
     except (OSError, ValueError) as error:
-        raise ConfigError("model.checkpoint", folder, f"{name} cannot be read: {error}") from None
+        reason = f"{name} cannot be read: {describe(error)}"
+        raise ConfigError("model.checkpoint", folder, reason) from None
     if not isinstance(content, dict):
         raise ConfigError("model.checkpoint", folder, f"{name} is not an object")
     return content
 
 
 def _digest_folder(folder: Path) -> str:
-    """A digest of a checkpoint: small files in full, of large files both ends and the size."""
+    """A digest of every byte of a checkpoint that the library may read."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in {".json", ".jinja", ".model", ".safetensors", ".txt"}:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as stream:
-            if size <= _WHOLE_FILES_UP_TO:
-                digest.update(stream.read())
-            else:
-                digest.update(stream.read(2**20))
-                stream.seek(-(2**20), 2)
-                digest.update(stream.read())
+    outside = [path for path in list_shards(folder) if path.parent != folder]
+    for path in [*_list_read(folder), *outside]:
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{digest_large(path)}\0".encode())
     return digest.hexdigest()
 
 
@@ -197,9 +268,11 @@ def count_parameters(folder: Path) -> int:
 
 def read_header(path: Path) -> dict[str, Any]:
     """The names, dtypes and offsets of the tensors in a safetensors file."""
-    with path.open("rb") as stream:
+    with open_file(path, at_most=None) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
+        if length > _LARGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = parse_json(stream.read(length))
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     return header

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from profiling.files import LARGEST_PICTURE, LARGEST_SETTINGS, open_file, read_json
 from profiling.models.stand_ins import read_stand_ins
 from profiling.parts.reduced import load_reduced
 
@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
-    recipe = json.loads((HERE / "prompt.json").read_text(encoding="utf-8"))
+    recipe = read_json(HERE / "prompt.json", at_most=LARGEST_SETTINGS)
     dtype, device = getattr(torch, chosen.dtype), torch.device(chosen.device)
     network = load_network(recipe, dtype, device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)
-    seen = numpy.load(chosen.embeddings)
-    inputs = make_inputs(recipe, tokenizer, chosen.text, seen)
+    with open_file(chosen.embeddings, at_most=LARGEST_PICTURE) as stream:
+        inputs = make_inputs(recipe, tokenizer, chosen.text, numpy.load(stream))
     placed = {name: value.to(device) for name, value in inputs.items()}
     placed["pixel_values"] = placed["pixel_values"].to(dtype)
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from profiling.models.loading import LoadPlan, load_model
 from profiling.models.weights import WeightsSource
 from profiling.partition.measuring import measure
 from profiling.partition.outcomes import Outcome
-from profiling.parts.artifacts import locked, size_bytes
+from profiling.parts.artifacts import locked, remove_leftovers, size_bytes
 from profiling.parts.assembling import join, load_language, load_vision
 from profiling.parts.cutting import (
     MANIFEST,
@@ -24,6 +25,7 @@ from profiling.parts.cutting import (
     cut,
     cut_network,
     file_of,
+    find_damage,
     read_manifest,
     write_pt,
 )
@@ -132,9 +134,14 @@ def export(task: Task, *, folder: Path, layout: str) -> Path:
 
 def run_onnx(task: Task) -> Outcome:
     """The language part with the graph instead of the vision part."""
+    from profiling.graphs.vision_chain import find_change
+    from profiling.graphs.vision_chain import load_vision as load_graph
+
     if not task.onnx_file.is_file():
         raise RunFirst(f"there is no {task.onnx_file}: run --mode convert_onnx first")
-    from profiling.graphs.vision_chain import load_vision as load_graph
+    change = find_change(task.onnx_file)
+    if change is not None:
+        raise RunFirst(f"{task.onnx_file}: {change}: run --mode convert_onnx again")
 
     ensure_parts(task)
 
@@ -161,6 +168,7 @@ def ensure_parts(task: Task) -> None:
     digest = digest_of(task.source, task.point.seed, task.dtype)
     task.output.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
+        remove_leftovers(task.output)
         if not _has_parts(task.output, digest):
             _cut(task, digest)
         if task.pt and not file_of(task.output, "vision").with_suffix(".pt").is_file():
@@ -188,9 +196,12 @@ def _cut(task: Task, digest: str) -> None:
 def _has_parts(folder: Path, digest: str) -> bool:
     if not (folder / MANIFEST).is_file():
         return False
-    manifest = read_manifest(folder)
-    whole = all(
-        (folder / part["file"]).is_file() and size_bytes(folder / part["file"]) == part["bytes"]
-        for part in manifest["parts"].values()
-    )
-    return whole and manifest["weights_digest"] == digest
+    try:
+        manifest = read_manifest(folder)
+        damage = find_damage(folder, manifest)
+        is_same = manifest["weights_digest"] == digest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        damage, is_same = f"{MANIFEST} cannot be read", True
+    if damage is not None and is_same:
+        print(f"{folder}: {damage}: the checkpoint is cut again", file=sys.stderr)
+    return is_same and damage is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -16,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PACKAGE
-from profiling.graphs.vision_chain import CHECK_FILE
+from profiling.files import LARGEST_INDEX, read_json
+from profiling.graphs.vision_chain import find_change, read_check
 from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
 from profiling.partition.running import Task, ensure_parts, export
 from profiling.parts.artifacts import (
     locked,
+    remove_leftovers,
     replacing,
     size_bytes,
+    unfinished_folder,
     write_json,
 )
 from profiling.parts.cutting import INDEX, file_of
@@ -71,21 +73,21 @@ def save_standalone(task: Task) -> Path:
 
 
 def _save_vision(task: Task, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=task.output) as made:
-        graph = _single_graph(task, Path(made))
+    remove_leftovers(task.output)
+    with unfinished_folder(task.output, name="standalone") as made:
+        graph = _single_graph(task, made)
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
     write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.img_size))
-    _save_program(folder, "vision_inference", ("models/windows",))
+    _save_program(folder, "vision_inference", ("models/windows", "files"))
     _save_text(folder / "README.md", _VISION_README)
     _save_needs(folder, _VISION_NEEDS)
 
 
 def _single_graph(task: Task, elsewhere: Path) -> Path:
     """A graph in one file: the converted one if it has that form."""
-    record = task.onnx_folder / CHECK_FILE
-    if task.onnx_file.is_file() and record.is_file():
-        told = json.loads(record.read_text(encoding="utf-8"))
+    if task.onnx_file.is_file() and find_change(task.onnx_file) is None:
+        told = read_check(task.onnx_file)
         if told["layout"] == "single" and bool(told.get("quantized")) == task.quantize:
             return task.onnx_file
     return export(task, folder=elsewhere, layout="single")
@@ -94,7 +96,7 @@ def _single_graph(task: Task, elsewhere: Path) -> Path:
 def _save_language(task: Task, folder: Path) -> None:
     values = file_of(task.output, "language")
     _copy(values, folder / values.name)
-    index = json.loads((values.parent / INDEX).read_text(encoding="utf-8"))
+    index = read_json(values.parent / INDEX, at_most=LARGEST_INDEX)
     index["weight_map"] = dict.fromkeys(index["weight_map"], values.name)
     write_json(folder / INDEX, index)
     settings = [values.parent / name for name in _SETTINGS]
@@ -103,7 +105,7 @@ def _save_language(task: Task, folder: Path) -> None:
         if path.is_file():
             _copy(path, folder / path.name)
     write_json(folder / "prompt.json", prompt_recipe(task.family))
-    _save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins"))
+    _save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins", "files"))
     _save_text(folder / "README.md", _LANGUAGE_README)
     _save_needs(folder, _LANGUAGE_NEEDS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from profiling.files import (
+    LARGEST_PICTURE,
+    LARGEST_SETTINGS,
+    PICTURE_FORMATS,
+    open_file,
+    read_json,
+)
 from profiling.models.windows import attention_indices
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +31,7 @@ def main() -> None:
     parser.add_argument("--output", default=Path("embeddings.npz"), type=Path)
     parser.add_argument("--threads", default=0, type=int, help="0: chosen by the runtime")
     chosen = parser.parse_args()
-    recipe = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
+    recipe = read_json(HERE / "preprocessing.json", at_most=LARGEST_SETTINGS)
     pixels = see(read_picture(chosen.image), recipe)
     embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
     height, width = pixels.shape[1:]
@@ -35,7 +41,10 @@ def main() -> None:
 
 def read_picture(path: Path) -> Image.Image:
     """A picture as displayed: upright, opaque, 8-bit RGB."""
-    with Image.open(path) as stored:
+    with (
+        open_file(path, at_most=LARGEST_PICTURE) as stream,
+        Image.open(stream, formats=PICTURE_FORMATS) as stored,
+    ):
         picture = ImageOps.exif_transpose(stored)
     if picture.mode.startswith("I"):
         levels = numpy.asarray(picture).astype(numpy.float64) / 257

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Self
 
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.machine.resident import ResidentSampler
 from profiling.parts.artifacts import write_json
 
@@ -40,5 +40,5 @@ class BuildCost(ResidentSampler):
 
 
 def read_build_cost(folder: Path) -> dict[str, float]:
-    content: dict[str, float] = json.loads((folder / BUILD_COST).read_text(encoding="utf-8"))
+    content: dict[str, float] = read_json(folder / BUILD_COST, at_most=LARGEST_SETTINGS)
     return content

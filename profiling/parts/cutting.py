@@ -20,11 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from profiling.files import LARGEST_INDEX, LARGEST_SETTINGS, open_file, read_bytes, read_json
 from profiling.models.family import Family
-from profiling.models.weights import read_header
-from profiling.parts.artifacts import replacing, size_bytes, write_json
+from profiling.models.weights import INDEX as INDEX
+from profiling.models.weights import list_shards, read_header
+from profiling.parts.artifacts import digest_all, find_difference, replacing, size_bytes, write_json
 
-INDEX = "model.safetensors.index.json"
 MANIFEST = "model_config.json"
 PARTS = ("vision", "language", "embedding")
 _CHUNK_BYTES = 4 * 2**20
@@ -48,21 +49,13 @@ def file_of(folder: Path, part: str) -> Path:
     return folder / f"{part}_model" / f"{part}_model.safetensors"
 
 
-def list_values(folder: Path) -> list[Value]:
+def list_values(folder: Path, *, beside: bool = True) -> list[Value]:
     """All tensors of a checkpoint folder, from the headers of its shards only."""
-    return [value for shard in _list_shards(folder) for value in _values_in(shard)]
-
-
-def _list_shards(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if not index.is_file():
-        return [folder / "model.safetensors"]
-    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return [folder / name for name in sorted(set(names))]
+    return [value for shard in list_shards(folder, beside=beside) for value in _values_in(shard)]
 
 
 def _values_in(shard: Path) -> Iterator[Value]:
-    with shard.open("rb") as stream:
+    with open_file(shard, at_most=None) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
     for name, item in read_header(shard).items():
         if name == "__metadata__":
@@ -82,7 +75,7 @@ def cut(
     source: Path, folder: Path, *, family: Family, model: str, digest: str, embedding: bool
 ) -> Path:
     """Split a checkpoint folder; with `embedding` the token embedding is a third part."""
-    parts = _sort_out(list_values(source), family, embedding)
+    parts = _sort_out(list_values(source, beside=False), family, embedding)
     for part, values in parts.items():
         copy_values(values, file_of(folder, part))
     _copy_settings(source, folder)
@@ -159,7 +152,7 @@ def _make_header(values: Sequence[Value]) -> bytes:
 
 
 def _copy_bytes(value: Value, target: Any) -> None:
-    with value.file.open("rb") as stream:
+    with open_file(value.file, at_most=None) as stream:
         stream.seek(value.begins)
         left = value.num_bytes
         while left:
@@ -176,7 +169,7 @@ def _copy_settings(source: Path, folder: Path) -> None:
         for path in sorted(source.glob(pattern)):
             if path.name not in (INDEX, MANIFEST):
                 with replacing(folder / path.name) as unfinished:
-                    shutil.copyfile(path, unfinished)
+                    unfinished.write_bytes(read_bytes(path, at_most=LARGEST_INDEX))
 
 
 def _write_manifest(
@@ -200,10 +193,7 @@ def _write_manifest(
 
 def _write_index(home: Path, folder: Path, places: Mapping[str, tuple[str, Value]]) -> None:
     up = "" if home == folder else "../"
-    names = {
-        name: f"{up}{file_of(folder, part).relative_to(folder).as_posix()}"
-        for name, (part, _) in places.items()
-    }
+    names = {name: f"{up}{_name_of(folder, part)}" for name, (part, _) in places.items()}
     total = sum(value.num_bytes for _, value in places.values())
     write_json(home / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
 
@@ -219,21 +209,33 @@ def _describe(
         "embedding_width": int(family.config.text_config.hidden_size),
         "parts": {
             part: {
-                "file": file_of(folder, part).relative_to(folder).as_posix(),
+                "file": _name_of(folder, part),
                 "config": f"{part}_model/config.json",
                 "num_values": len(values),
                 "num_parameters": sum(math.prod(value.shape) for value in values),
                 "dtypes": sorted({value.dtype for value in values}),
                 "bytes": size_bytes(file_of(folder, part)),
+                "sha256": digest_all(folder, [file_of(folder, part)])[_name_of(folder, part)],
             }
             for part, values in parts.items()
         },
     }
 
 
+def _name_of(folder: Path, part: str) -> str:
+    return file_of(folder, part).relative_to(folder).as_posix()
+
+
+def find_damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
+    """How the parts differ from their manifest; None where they do not."""
+    known = {part["file"]: part["sha256"] for part in manifest["parts"].values()}
+    present = [folder / name for name in known if (folder / name).is_file()]
+    return find_difference(folder, known, present)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of parts."""
-    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(folder / MANIFEST, at_most=LARGEST_SETTINGS)
     return content
 
 

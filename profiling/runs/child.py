@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiling.records import COMPLETED, FAILED
 from profiling.runs.failures import classify, describe_problem, judge_memory
-from profiling.runs.job import Job
+from profiling.runs.job import Job, Note
 from profiling.runs.recording import record, record_without_findings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Child:
         self._passes: PassServer | None = None
 
     def serve(self) -> None:
+        logging.getLogger("profiling").addHandler(_Forwarding(self._connection))
         while True:
             try:
                 asked = self._connection.recv()
@@ -112,6 +114,17 @@ class Child:
             text = "".join(traceback.format_exception(problem))
             (job.folder / "traceback.txt").write_text(text, encoding="utf-8")
         return status, error, summary
+
+
+class _Forwarding(logging.Handler):
+    """Sends what the rooms warn of, such as a damaged cache, to the terminal of the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(level=logging.WARNING)
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._connection.send(("note", Note(record.getMessage())))
 
 
 def _die_with(parent: int) -> None:

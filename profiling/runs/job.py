@@ -21,6 +21,10 @@ class Job:
     facts: Mapping[str, Any]
 
 
+class Note(str):
+    """A line from the process that measures that stays to be read, unlike the name of a phase."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a point ended."""

@@ -26,7 +26,7 @@ from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
 from profiling.points.point import Point
 from profiling.records import COMPLETED, FAILED, KEPT_STATUSES, finished_status, folder_for
-from profiling.runs.job import Job, Outcome
+from profiling.runs.job import Job, Note, Outcome
 from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.progress import Progress
 from profiling.runs.recording import now
@@ -196,13 +196,16 @@ class Session:
     def _measure(self, plan: Plan, folder: Path) -> Outcome:
         job = Job(point=plan.point, samples=plan.samples, folder=folder, facts=_gather_facts(plan))
         with self._hold_device(plan.point):
-            outcome = self._keeper.run(job, self.progress.phase)
+            outcome = self._keeper.run(job, self._show_news)
             if len(self.statuses) + 1 == self._total:
                 # Another process may be waiting for the device.
                 self._keeper.close()
         self.progress.end(_describe(outcome, folder), measured=outcome.status == COMPLETED)
         self._show(plan, folder)
         return outcome
+
+    def _show_news(self, news: str) -> None:
+        (self.progress.note if isinstance(news, Note) else self.progress.phase)(news)
 
     def _show(self, plan: Plan, folder: Path) -> None:
         """Show a record in the tracker, also one that was kept from before."""

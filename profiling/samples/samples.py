@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,9 +11,19 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, shorten
+from profiling.files import (
+    LARGEST_INDEX,
+    LARGEST_PICTURE,
+    PICTURE_FORMATS,
+    UnfitFile,
+    describe,
+    digest_file,
+    open_file,
+    read_json,
+)
 from profiling.points.address import canonical_json
 
 
@@ -59,7 +68,7 @@ def digest_samples(samples: Sequence[Sample]) -> str:
     for sample in samples:
         facts = [sample.id, sample.request, list(sample.references)]
         digest.update(canonical_json(facts).encode())
-        digest.update(hashlib.sha256(sample.picture.read_bytes()).digest())
+        digest.update(bytes.fromhex(digest_file(sample.picture)))
     return digest.hexdigest()
 
 
@@ -82,13 +91,20 @@ def read_picture(path: Path) -> Image.Image:
             # Other warnings of Pillow are followed by an error or do not change the pixels.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as check:
-                check.verify()
-            with Image.open(path) as picture:
-                picture.load()
-                return _as_rgb(ImageOps.exif_transpose(picture))
+            with open_file(path, at_most=LARGEST_PICTURE) as stream:
+                with Image.open(stream, formats=PICTURE_FORMATS) as check:
+                    check.verify()
+                stream.seek(0)
+                with Image.open(stream, formats=PICTURE_FORMATS) as picture:
+                    picture.load()
+                    return _as_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
+    except UnfitFile as error:
+        raise PictureError(describe(error)) from None
+    except UnidentifiedImageError:
+        allowed = ", ".join(PICTURE_FORMATS)
+        raise PictureError(f"not a complete picture in one of the formats {allowed}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
@@ -120,11 +136,12 @@ def _read_index(folder: Path) -> list[Any]:
     if not os.path.isdir(folder):
         raise ConfigError("dataset.folder", folder, "there is no such folder")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path, at_most=LARGEST_INDEX)
     except FileNotFoundError:
         raise ConfigError("dataset.folder", folder, "there is no samples.json in it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError("dataset.folder", folder, f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = f"{shorten(path)} cannot be read: {describe(error)}"
+        raise ConfigError("dataset.folder", folder, reason) from None
     if not isinstance(entries, list) or not entries:
         raise ConfigError("dataset.folder", folder, f"{path} is not a list of samples")
     return entries
@@ -159,7 +176,7 @@ def _picture_path(folder: Path, root: Path, name: str, written: Any) -> Path:
     if Path(written).is_absolute() or not inside:
         raise _broken(folder, name, f"image_path {written} leaves the folder")
     if not os.path.isfile(path):
-        raise _broken(folder, name, f"{path}: there is no such file")
+        raise _broken(folder, name, f"{path}: there is no such regular file")
     return path
 
 

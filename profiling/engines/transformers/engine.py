@@ -19,6 +19,7 @@ from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.operators import OperatorTrace
 from profiling.engines.trace import Clock, Trace
 from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
+from profiling.engines.transformers.finiteness import FirstLogits, NonFinite, find_layer
 from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
 from profiling.engines.transformers.loaded_model import LoadedModel
@@ -67,6 +68,7 @@ class TransformersEngine(Engine):
         self.loaded = loaded
         self.stack = stack
         self._hooks: PhaseHooks | None = None
+        self._gave_numbers = False
 
     # The model
 
@@ -155,12 +157,24 @@ class TransformersEngine(Engine):
         )
         if trace is None:
             self.remove_hooks()
-            return run()
+            return self._generate_untimed(run)
         hooks = self._hooks = self._hooks or PhaseHooks(self.loaded.parts())
         hooks.follow(trace)
         tokens = run(stopping_criteria=token_marks(trace))
         hooks.follow(None)
         hooks.check(trace)
+        return tokens
+
+    def _generate_untimed(self, run: Callable[..., Tensor]) -> Tensor:
+        """The first generation of a network with values also checks that it gives numbers."""
+        if self._gave_numbers or not self.has_values:
+            return run()
+        logits = FirstLogits()
+        tokens = run(logits_processor=[logits])
+        if not logits.are_finite:
+            layer = find_layer(self.network, run)
+            raise NonFinite(f"the logits of the first pass are not finite; first in {layer}")
+        self._gave_numbers = True
         return tokens
 
     def remove_hooks(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
+from profiling.files import LARGEST_INDEX, read_bytes, read_json
 from profiling.records import Record
 
 INDEX = "samples.json"
@@ -77,7 +77,7 @@ def _references(response: object) -> tuple[str, ...]:
 def _read_entries(index: Path) -> list[Any]:
     # The folder may have changed since the run, and a picture is no result: none is shown then.
     try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
+        entries = read_json(index, at_most=LARGEST_INDEX)
     except (OSError, ValueError):
         return []
     return entries if isinstance(entries, list) else []
@@ -93,7 +93,7 @@ def _picture(folder: Path, written: object) -> Path | None:
 
 def copy_picture(path: Path, output: Path) -> str:
     """Copy a picture beside the pages, named by its content; gives its path relative to them."""
-    content = path.read_bytes()
+    content = read_bytes(path, at_most=LARGEST_BYTES)
     name = f"{hashlib.sha256(content).hexdigest()[:16]}{path.suffix.lower()}"
     target = output / "pictures" / name
     target.parent.mkdir(parents=True, exist_ok=True)

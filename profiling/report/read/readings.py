@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from profiling.files import LARGEST_TABLE, describe, open_file
 from profiling.records import (
     DERIVED,
     ESTIMATED,
@@ -69,17 +71,21 @@ def read_phase_repeats(record: Record) -> dict[str, list[float]]:
 def read_rows(record: Record) -> Iterator[list[str]]:
     """The fields of each reading as text; none where a run has no readings."""
     path = record.folder / "readings.csv"
-    if not path.is_file():
-        return
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = csv.reader(stream)
+        content = open_file(path, at_most=LARGEST_TABLE)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BrokenRecord(f"{path}: cannot be read: {describe(error)}") from None
+    with io.TextIOWrapper(content, encoding="utf-8", newline="") as stream:
+        rows = csv.reader(stream)
+        try:
             next(rows, None)
             for row in rows:
                 _check(row)
                 yield row
-    except (ValueError, csv.Error) as error:
-        raise BrokenRecord(f"{path}: line {rows.line_num}: {error}") from None
+        except (ValueError, csv.Error) as error:
+            raise BrokenRecord(f"{path}: line {rows.line_num}: {error}") from None
 
 
 def _check(row: list[str]) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from profiling import metrics
+from profiling.files import read_bytes
 from profiling.metrics import FLAG_COLUMNS, OVERVIEW, PHASES, SHARE, SUMMARY_COLUMNS, TEXT_COLUMNS
 from profiling.report.draw.palette import COLOURS, MODEL_COLOURS
 from profiling.report.read.keys import list_keys, root_of
-from profiling.report.read.pictures import SampleContent, find_samples, match
+from profiling.report.read.pictures import LARGEST_BYTES, SampleContent, find_samples, match
 from profiling.report.read.runs import Run, Runs, without_cache
 from profiling.report.read.sweeps import (
     is_timed,
@@ -217,7 +218,7 @@ class _SampleStore:
         return self._known_pictures[path]
 
     def _embed(self, path: Path) -> int | None:
-        content = path.read_bytes()
+        content = read_bytes(path, at_most=LARGEST_BYTES)
         if len(content) > self._left_bytes:
             return None
         self._left_bytes -= len(content)

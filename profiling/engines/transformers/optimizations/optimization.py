@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -15,6 +14,7 @@ import torch
 
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
@@ -96,7 +96,7 @@ def dtype_of(point: Point) -> str:
     config = Path(locate(point).config) / "config.json"
     if point.weights == "random" or not config.is_file():
         return point.public_dtype
-    values = json.loads(config.read_text(encoding="utf-8"))
+    values = read_json(config, at_most=LARGEST_SETTINGS)
     return str(values.get("dtype") or values.get("torch_dtype") or "float32")
 
 
