@@ -1,0 +1,1 @@
+"""Inputs and outputs of module calls: capturing, storing, replaying, judging functions by them."""
