@@ -2,7 +2,8 @@
 
 Plain values stand for themselves; everything else is an object with one telling key:
 
-    {"tensor": digest, "shape", "dtype", "strides" where it does not lie contiguously}
+    {"tensor": digest, "shape", "dtype", "strides", "offset"}   the last two where
+                                                it lies otherwise than a new one
     {"tuple": [...]}, {"list": [...]}, {"dict": {...}}, {"pairs": [[key, value], ...]}
     {"output": class, "fields": {...}}              an output of the library
     {"cache": class, "state": {...}}                a cache; {"layer": class, ...} inside of it
@@ -28,9 +29,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.utils import ModelOutput
 
 from profiling.captures.tensor_files import (
+    ALIGNMENT_BYTES,
     LARGEST_SPREAD,
     can_be_stored,
     laid_out,
+    offset_of,
     overlaps,
     spread_of,
 )
@@ -100,13 +103,13 @@ class Encoder:
             return self._rest(tensor)
         shape, dtype = list(tensor.shape), str(tensor.dtype)[6:]
         told = {"tensor": self.add(tensor), "shape": shape, "dtype": dtype}
-        if tensor.is_contiguous() or not tensor.numel():
+        strides, offset = tensor.stride(), offset_of(tensor)
+        if not tensor.numel() or (tensor.is_contiguous() and not offset):
             return told
-        strides = tensor.stride()
         if spread_of(shape, strides) > LARGEST_SPREAD or overlaps(shape, strides):
             self.opaque("strides that cannot be restored")
             return told
-        return {**told, "strides": list(strides)}
+        return {**told, "strides": list(strides), "offset": offset}
 
     def _mapping(self, value: Mapping[Any, Any], layer: int | None) -> Any:
         if not all(isinstance(name, str) for name in value):
@@ -143,7 +146,7 @@ class Decoder:
     device: str = "cpu"
 
     def decode(self, value: Any) -> Any:
-        if isinstance(value, float | _PLAIN):
+        if isinstance(value, (float, *_PLAIN)):
             return value
         if not isinstance(value, dict):
             raise Malformed("a list without a kind")
@@ -156,11 +159,13 @@ class Decoder:
         tensor = self.read(_text(told["tensor"])).to(self.device)
         if list(tensor.shape) != told.get("shape") or str(tensor.dtype)[6:] != told.get("dtype"):
             raise Malformed(f"the tensor {told['tensor']} has another shape or dtype than is said")
-        strides = told.get("strides")
+        strides, offset = told.get("strides"), told.get("offset")
         if strides is None:
             return tensor
         _check_strides(tensor, strides)
-        return laid_out(tensor, strides)
+        if type(offset) is not int or not 0 <= offset < ALIGNMENT_BYTES:
+            raise Malformed("an offset that cannot be one")
+        return laid_out(tensor, strides, offset)
 
     def _listed(self, told: Any) -> list[Any]:
         if not isinstance(told, list):

@@ -25,6 +25,8 @@ _FILE = re.compile(r"tensors-(\d{5})\.safetensors")
 ENTRY_BYTES = 160
 # A view may be spread over more memory than its values take, up to this many elements.
 LARGEST_SPREAD = 2**26
+# To what allocators align memory.
+ALIGNMENT_BYTES = 64
 
 
 def broken(folder: Path, what: str) -> ConfigError:
@@ -135,7 +137,8 @@ class TensorReader:
         if name not in self._read:
             if name not in self._places:
                 raise broken(self._folder, f"no file has the tensor {name}")
-            tensor = self._places[name].get_tensor(name)
+            # Where memory begins decides which kernel is taken: a copy begins where torch would.
+            tensor = self._places[name].get_tensor(name).clone()
             if digest_of(tensor) != name:
                 raise broken(self._folder, f"the tensor {name} has other values than its digest")
             self._read[name] = tensor
@@ -184,11 +187,17 @@ def overlaps(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return False
 
 
-def laid_out(tensor: Tensor, strides: Sequence[int]) -> Tensor:
-    """The same values at these distances in memory, which decide the order of a kernel's sums."""
+def offset_of(tensor: Tensor) -> int:
+    """By how many elements a tensor begins after a place where memory is aligned."""
+    return (tensor.data_ptr() % ALIGNMENT_BYTES) // tensor.element_size()
+
+
+def laid_out(tensor: Tensor, strides: Sequence[int], offset: int) -> Tensor:
+    """The same values at the same distances in memory: kernels choose and sum by where they lie."""
     once = tensor
     for axis, stride in enumerate(strides):
         if not stride and tensor.shape[axis] > 1:
             once = once.narrow(axis, 0, 1)
-    placed = torch.empty_strided(once.shape, strides, dtype=once.dtype, device=once.device)
-    return placed.copy_(once).expand(tensor.shape)
+    space = offset + spread_of(once.shape, strides)
+    memory = torch.empty(space, dtype=once.dtype, device=once.device)
+    return memory.as_strided(once.shape, strides, offset).copy_(once).expand(tensor.shape)
