@@ -31,7 +31,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"report"}),
     frozenset({"trackers"}),
     frozenset({"runs"}),
-    frozenset({"main", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}),
+    frozenset({"main", "capture", "verify", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}),
 )
 REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})
 LIGHT = ("errors", "records", "statistics", "points", "samples", "machine", "quality", "report")
@@ -104,6 +104,7 @@ def test_imports_point_one_way(path: Path) -> None:
 # Where a framework may be imported; everything else asks an engine.
 FRAMEWORK_ROOMS = (
     "engines/transformers/",
+    "captures/",
     "models/",
     "parts/",
     "graphs/",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from profiling.captures.capturing import Capturing
 
 # What a capture holds at most where nobody says.
-CALLS, BYTES, MODULES = 3, 2 * 2**30, 10_000
+CALLS, BYTES, MODULES = 4, 2 * 2**30, 10_000
 
 
 def capture(

@@ -101,6 +101,8 @@ class Capturing(ContextDecorator):
         self.folder = Path(folder)
         self._network, self._bounds, self._facts = network, bounds, facts
         self._weights = weights
+        # Of calls of each module; whoever runs several batches raises it from one to the next.
+        self.limit = bounds.calls
         self._watched, self._unwatched = bounds.choose(network)
         require_free(self.folder)
 
@@ -120,6 +122,7 @@ class Capturing(ContextDecorator):
         self._reserved = len(dump_json(known)) + sum(len(p) + 96 for p in self._watched) + 4096
         self._open: list[_Call | None] = []
         self._begun: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
         self._layers = {path: layer_of(module) for path, module in self._watched.items()}
         self._handles = [
             handle for path, module in self._watched.items() for handle in self._hook(path, module)
@@ -154,7 +157,7 @@ class Capturing(ContextDecorator):
     def _begin(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         number = self._begun[path]
         self._begun[path] += 1
-        if number >= self._bounds.calls:
+        if self._taken[path] >= self.limit:
             self._log.leave_out(path, _CALLS)
             self._open.append(None)
             return
@@ -175,6 +178,7 @@ class Capturing(ContextDecorator):
             self._log.leave_out(path, _BYTES)
             self._open.append(None)
             return
+        self._taken[path] += 1
         self._log.lines.append("")
         self._open.append(call)
 

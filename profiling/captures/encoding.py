@@ -140,10 +140,11 @@ class Encoder:
 
 @dataclass(kw_only=True)
 class Decoder:
-    """The inverse, with tensors from `read` on `device`."""
+    """The inverse, with tensors from `read` on `device`, floating-point ones as `floats` says."""
 
     read: Callable[[str], Tensor]
-    device: str = "cpu"
+    device: str
+    floats: torch.dtype | None
 
     def decode(self, value: Any) -> Any:
         if isinstance(value, (float, *_PLAIN)):
@@ -159,13 +160,22 @@ class Decoder:
         tensor = self.read(_text(told["tensor"])).to(self.device)
         if list(tensor.shape) != told.get("shape") or str(tensor.dtype)[6:] != told.get("dtype"):
             raise Malformed(f"the tensor {told['tensor']} has another shape or dtype than is said")
+        if self.floats is not None and tensor.is_floating_point():
+            tensor = tensor.to(self.floats)
         strides, offset = told.get("strides"), told.get("offset")
         if strides is None:
-            return tensor
+            # A copy, since modules may write into what they are given.
+            return tensor.clone()
         _check_strides(tensor, strides)
         if type(offset) is not int or not 0 <= offset < ALIGNMENT_BYTES:
             raise Malformed("an offset that cannot be one")
         return laid_out(tensor, strides, offset)
+
+    def _dtype(self, text: Any) -> torch.dtype:
+        found = getattr(torch, _text(text), None)
+        if not isinstance(found, torch.dtype):
+            raise Malformed(f"no dtype is called {text[:40]}")
+        return self.floats if self.floats and found.is_floating_point else found
 
     def _listed(self, told: Any) -> list[Any]:
         if not isinstance(told, list):
@@ -219,7 +229,7 @@ _KINDS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "cache": Decoder._cache,
     "layer": Decoder._layer,
     "float": lambda _, told: _read_float(told["float"]),
-    "dtype": lambda _, told: _read_dtype(told["dtype"]),
+    "dtype": lambda d, told: d._dtype(told["dtype"]),
     "device": lambda d, _: torch.device(d.device),
     "size": lambda d, told: torch.Size(d._listed(told["size"])),
     "opaque": lambda _, told: Opaque(_text(told["opaque"])),
@@ -236,13 +246,6 @@ def _read_float(text: Any) -> float:
     if text not in ("nan", "inf", "-inf"):
         raise Malformed("a number that is neither nan nor infinite")
     return float(text)
-
-
-def _read_dtype(text: Any) -> torch.dtype:
-    found = getattr(torch, _text(text), None)
-    if not isinstance(found, torch.dtype):
-        raise Malformed(f"no dtype is called {text[:40]}")
-    return found
 
 
 def _check_strides(tensor: Tensor, strides: Any) -> None:

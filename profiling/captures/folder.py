@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from profiling.captures.encoding import Decoder, Malformed
 from profiling.captures.tensor_files import TensorReader, broken, require_file
 from profiling.errors import ConfigError
@@ -84,22 +86,27 @@ class Capture:
 
     # Calls
 
-    def decode(self, call: Call, value: Any, device: str = "cpu") -> Any:
+    def decode(
+        self, call: Call, value: Any, device: str = "cpu", floats: torch.dtype | None = None
+    ) -> Any:
         try:
-            return Decoder(read=self._tensors.read, device=device).decode(value)
+            return Decoder(read=self._tensors.read, device=device, floats=floats).decode(value)
         except (Malformed, RecursionError) as error:
             what = str(error) or "nested too deeply"
             raise broken(self.folder, f"{CALLS}, call {call.id}: {what}") from None
 
-    def arguments(self, call: Call, device: str = "cpu") -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Fresh arguments: caches and laid out tensors are made anew each time."""
-        args = tuple(self.decode(call, value, device) for value in call.args)
-        return args, {name: self.decode(call, v, device) for name, v in call.kwargs.items()}
+    def arguments(
+        self, call: Call, device: str = "cpu", floats: torch.dtype | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Fresh arguments, which a module may write into."""
+        args = tuple(self.decode(call, value, device, floats) for value in call.args)
+        return args, {n: self.decode(call, v, device, floats) for n, v in call.kwargs.items()}
 
     def output(self, call: Call, device: str = "cpu") -> Any:
         return self.decode(call, call.output, device)
 
     def caches_after(self, call: Call, device: str = "cpu") -> dict[str, Any]:
+        """The caches that the call was given, by position or name, as it left them."""
         return {name: self.decode(call, v, device) for name, v in call.caches_after.items()}
 
     def parents(self, call: Call) -> Iterator[int]:

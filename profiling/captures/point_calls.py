@@ -13,6 +13,7 @@ from PIL import Image
 from profiling.captures.capturing import Bounds, Capturing
 from profiling.captures.weight_files import save_weights
 from profiling.engines.engine import find_engine
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
 from profiling.points.point import Point
 from profiling.samples.samples import load_samples
@@ -33,12 +34,11 @@ class Run:
 def load_engine(point: Point) -> Any:
     """The engine of a point, with the network in this process."""
     kind = find_engine(point)
+    if not issubclass(kind, TransformersEngine):
+        raise Unsupported(f"engine={point.engine}: it has no modules in this process to capture")
     kind.check(point)
     kind.prepare_process(point)
     engine: Any = kind.load(point)
-    if not hasattr(engine, "network"):
-        engine.close()
-        raise Unsupported(f"engine={point.engine}: it has no modules in this process to capture")
     return engine
 
 
@@ -55,7 +55,9 @@ def capture_point(
     }
     capturing = Capturing(engine.network, folder, bounds, facts=facts, weights=weights)
     with capturing, torch.compiler.set_stance("force_eager"):
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
+            # Each batch has its share of the calls, so that none of them fills the capture.
+            capturing.limit = -(-bounds.calls * number // len(batches))
             engine.generate(batch, length=run.tokens, exact=True, trace=None)
 
 

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from profiling.captures.nested import Nested, nest
 from profiling.captures.tensor_files import broken, can_be_stored, digest_of, read_tensors
 from profiling.errors import ConfigError
+from profiling.models.nested_weights import Nested, nest
 from profiling.models.storage import tensors_of
 from profiling.parts.artifacts import replacing
 
@@ -99,14 +99,17 @@ def put_weights(module: nn.Module, values: Mapping[str, Tensor]) -> None:
         if name not in own or name not in values:
             where = "the stored weights" if name in own else "this network"
             raise ConfigError("weights", name, f"not among {where}")
-    tensors = dict(
-        chain(
-            module.named_parameters(remove_duplicate=False),
-            module.named_buffers(remove_duplicate=False),
-        )
-    )
-    for name, tensor in tensors.items():
-        if tensor.shape != values[name].shape:
-            reason = f"stored as {list(values[name].shape)}, here {list(tensor.shape)}"
+    made: dict[int, nn.Parameter] = {}
+    for name, value in values.items():
+        path, _, last = name.rpartition(".")
+        owner = module.get_submodule(path)
+        old = own[name]
+        if old.shape != value.shape:
+            reason = f"stored as {list(value.shape)}, here {list(old.shape)}"
             raise ConfigError("weights", name, reason)
-        tensor.data = values[name].to(tensor.device)
+        if last in owner._buffers:
+            owner._buffers[last] = value.to(old.device)
+        else:
+            # What is tied in the file is one tensor here, and nothing else is.
+            parameter = nn.Parameter(value.to(old.device), requires_grad=False)
+            owner._parameters[last] = made.setdefault(id(value), parameter)
