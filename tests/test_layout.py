@@ -31,7 +31,19 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"report"}),
     frozenset({"trackers"}),
     frozenset({"runs"}),
-    frozenset({"main", "capture", "verify", "cost", "fetch", "merge", "partition", "selfcheck", "hydra_plugins"}),
+    frozenset(
+        {
+            "main",
+            "capture",
+            "verify",
+            "cost",
+            "fetch",
+            "merge",
+            "partition",
+            "selfcheck",
+            "hydra_plugins",
+        }
+    ),
 )
 REPORT_READS = frozenset({"errors", "records", "metrics", "statistics", "report"})
 LIGHT = ("errors", "records", "statistics", "points", "samples", "machine", "quality", "report")

@@ -1,8 +1,8 @@
 """Inputs and outputs of module calls: capturing, storing, replaying, judging functions by them.
 
-    from profiling.captures import capture
-    with capture(network, "folder"):
-        network(**inputs)
+from profiling.captures import capture
+with capture(network, "folder"):
+    network(**inputs)
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ class ArrayLibrary(ABC):
 
     # Why functions cannot be run in float64, where they cannot.
     no_float64: str | None = None
+    # Whether functions may be given weights in subclasses of dict and list.
+    takes_subclasses = True
 
     @abstractmethod
     def array(self, tensor: Tensor) -> Any: ...
@@ -79,6 +81,8 @@ class NumPy(ArrayLibrary):
 
 
 class Jax(ArrayLibrary):
+    takes_subclasses = False  # jit and grad know the plain classes only
+
     def __init__(self) -> None:
         try:
             jax: Any = import_module("jax")

@@ -133,9 +133,7 @@ class Capturing(ContextDecorator):
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._begin(path, args, kwargs)
 
-        def after(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-        ) -> None:
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             self._end(path, args, kwargs, output)
 
         return [

@@ -52,6 +52,10 @@ def worst_elements(
     places = error.topk(min(count, error.numel())).indices
     rows = torch.stack(torch.unravel_index(places, wanted.shape), 1) if wanted.ndim else None
     return [
-        (rows[i].tolist() if rows is not None else [], float(found.flatten()[place]), float(wanted.flatten()[place]))
+        (
+            rows[i].tolist() if rows is not None else [],
+            float(found.flatten()[place]),
+            float(wanted.flatten()[place]),
+        )
         for i, place in enumerate(places.tolist())
     ]

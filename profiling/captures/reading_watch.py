@@ -16,6 +16,10 @@ class WatchedDict(dict[Any, Any]):
     def _note(self, name: Any) -> None:
         self._seen.add(_join(self._path, name))
 
+    def __iter__(self) -> Iterator[Any]:
+        # With this defined, `{**weights}` takes each value by its name and not past this class.
+        return super().__iter__()
+
     def __getitem__(self, name: Any) -> Any:
         value = super().__getitem__(name)
         self._note(name)

@@ -38,7 +38,9 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
     args, kwargs = capture.arguments(call, device)
     unstored = [kind for part in (args, kwargs) for kind in opaque_in(part)]
     if unstored:
-        return Replayed(call=call, different=(), unable=f"an argument was not stored: {unstored[0]}")
+        return Replayed(
+            call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
+        )
     with torch.inference_mode():
         output = module(*args, **kwargs)
     named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
@@ -48,9 +50,7 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         found |= dict(leaves(named[name], f"cache {name}"))
         wanted |= dict(leaves(after, f"cache {name}"))
     different = tuple(
-        path
-        for path in wanted
-        if path not in found or not same_bits(found[path], wanted[path])
+        path for path in wanted if path not in found or not same_bits(found[path], wanted[path])
     )
     return Replayed(call=call, different=different, unable=None)
 
