@@ -25,6 +25,8 @@ class ArrayLibrary(ABC):
     no_float64: str | None = None
     # Whether functions may be given weights in subclasses of dict and list.
     takes_subclasses = True
+    # Whether outputs of other shapes are named and left out, as long as others are left.
+    skips_other_shapes = False
 
     @abstractmethod
     def array(self, tensor: Tensor) -> Any: ...

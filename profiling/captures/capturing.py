@@ -190,7 +190,7 @@ class Capturing(ContextDecorator):
             return
         call.facts["output"] = self._encoder.encode(output, call.layer)
         if call.caches:
-            named = {**dict(enumerate(args)), **kwargs}
+            named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
             call.facts["caches_after"] = {
                 str(name): self._encoder.encode(named[name], call.layer) for name in call.caches
             }
@@ -271,7 +271,7 @@ def made_with() -> dict[str, str]:
 
 
 def _caches_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-    named = {**dict(enumerate(args)), **kwargs}
+    named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     return [n for n, value in named.items() if isinstance(value, transformers.cache_utils.Cache)]
 
 

@@ -91,8 +91,8 @@ class Encoder:
     def _rest(self, value: Any) -> Any:
         if isinstance(value, torch.Size):
             return {"size": list(value)}
-        for kind, key in _NAMED.items():
-            if isinstance(value, kind):
+        for named, key in _NAMED.items():
+            if isinstance(value, named):
                 return {key: str(value).removeprefix("torch.")}
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         self.opaque(kind)

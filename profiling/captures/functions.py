@@ -12,10 +12,10 @@ the function that does the work of every module of that class:
 
 `weights`
     The module's own parameters and buffers, buffers that no checkpoint stores included, as nested
-    dicts by name: `weights["mlp"][0]["bias"]`. Names that are numbers are positions of a list; where
-    numbers are missing (an activation between two layers has no weights), a dict with whole numbers
-    as keys takes its place. `{}` for a module without weights. The arrays belong to the library that
-    the functions run in.
+    dicts by name: `weights["mlp"][0]["bias"]`. Names that are numbers are positions of a list;
+    where numbers are missing (an activation between two layers has no weights), a dict with whole
+    numbers as keys takes its place. `{}` for a module without weights. The arrays belong to the
+    library that the functions run in.
 
 `settings`
     A `Settings`: `settings.module["variance_epsilon"]` is a plain attribute of the module,
@@ -35,8 +35,8 @@ The result has the structure of what the module returns: an array, a tuple or li
 dict by field or key. Parts may be left out: of a dict by leaving out the key, of a tuple by a
 shorter one or None in their place; what is left out is reported as not compared. One array stands
 for the first array of a structure. A function of a module that writes into a cache may return
-`{"output": <the result>, "cache": {layer: (keys, values)}}` instead, with what the cache holds after
-the call (two halves as above); then that is compared as well.
+`{"output": <the result>, "cache": {layer: (keys, values)}}` instead, with what the cache holds
+after the call (two halves as above); then that is compared as well.
 
 Functions are called twice for each captured call: with arrays of the captured dtype, and with
 everything that is floating-point in float64 (weights, buffers and arguments). They follow the dtype

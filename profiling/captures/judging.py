@@ -13,7 +13,7 @@ calls that fail are where the error is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from profiling.captures.array_libraries import ArrayLibrary
 from profiling.captures.distances import distance, worst_elements
 from profiling.captures.double import Float64Network, Unable, captured_outputs
-from profiling.captures.encoding import Opaque
 from profiling.captures.folder import Call, Capture
 from profiling.captures.functions import Arguments, Function, Settings
 from profiling.captures.leaves import leaves, only_real, real_rows
@@ -110,21 +109,17 @@ class Judge:
         *,
         capture: Capture,
         network: nn.Module,
-        functions: Mapping[str, Function],
+        find: Callable[[Call], Function | None],
         library: ArrayLibrary,
     ) -> None:
-        self.capture, self.functions, self.library = capture, functions, library
+        self.capture, self.find, self.library = capture, find, library
         self.exact = Float64Network(capture, network)
         self._flat = flat_weights(network)
         self._flat64 = flat_weights(self.exact.network)
         self._weights: dict[tuple[str, bool], Any] = {}
 
     def judge_all(self) -> list[Verdict]:
-        verdicts = [
-            self.judge(call)
-            for call in self.capture.calls
-            if self.capture.kind(call) in self.functions
-        ]
+        verdicts = [self.judge(call) for call in self.capture.calls if self.find(call)]
         by_id = {verdict.call.id: verdict for verdict in verdicts}
         for verdict in verdicts:
             if not verdict.passes:
@@ -192,7 +187,8 @@ class Judge:
         )
         own = self.weights(call.module, double=double) if weights is None else weights
         watched = own if read is None else watch(own, read)
-        function = self.functions[self.capture.kind(call)]
+        function = self.find(call)
+        assert function is not None
         with torch.inference_mode():
             result = function(watched, self.settings(call.module), given)
         return name_result(result, self.library, self.capture.output(call))
@@ -223,6 +219,9 @@ class Judge:
             told = f"returned {unknown[0] or 'an array'}" if unknown else "returned no array"
             verdict.problem = f"the function {told}; the module has {', '.join(captured) or 'none'}"
             return
+        if self.library.skips_other_shapes:
+            alike = {n: t for n, t in found.items() if t.shape == captured[n].shape}
+            found = alike or found
         real = real_rows(self._named(verdict.call))
         verdict.not_compared = [path for path in captured if path not in found]
         outputs = []
@@ -311,7 +310,3 @@ def _by_field(result: Any, output: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:160]
-
-
-def opaque_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    return [v.kind for v in (*args, *kwargs.values()) if isinstance(v, Opaque)]

@@ -49,9 +49,10 @@ def as_plain(value: Any) -> Any:
 def config_of(module: nn.Module) -> dict[str, Any] | None:
     """The configuration that a module of the library has, as plain values."""
     config = getattr(module, "config", None)
-    if not hasattr(config, "to_dict"):
+    to_dict: Any = getattr(config, "to_dict", None)
+    if to_dict is None:
         return None
-    named = {name: as_plain(value) for name, value in config.to_dict().items()}
+    named = {name: as_plain(value) for name, value in to_dict().items()}
     return {name: value for name, value in named.items() if value is not _NOT_PLAIN}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.initialization import no_init_weights
 
@@ -19,6 +20,7 @@ from profiling.points.point import Point
 
 # Keys of main.py that decide which network is loaded; a folder has no say in others.
 _KEYS = ("model", "weights", "optimization", "seed", "model.checkpoint", "model.revision")
+_MOST_THREADS = 256
 
 
 def overrides_of(capture: Capture) -> list[str]:
@@ -36,6 +38,13 @@ def overrides_of(capture: Capture) -> list[str]:
         if key in _KEYS or key.startswith("optimization."):
             kept.append(text)
     return kept
+
+
+def set_threads(capture: Capture) -> None:
+    """As many threads as the capture was made with: they decide in which parts sums are made."""
+    text = str(capture.facts["made_with"].get("threads", ""))
+    if text.isdecimal() and 1 <= int(text[:9]) <= _MOST_THREADS:
+        torch.set_num_threads(int(text))
 
 
 def load_original(capture: Capture, point: Point) -> nn.Module:

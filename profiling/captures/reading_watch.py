@@ -26,7 +26,8 @@ class WatchedDict(dict[Any, Any]):
         return value
 
     def get(self, name: Any, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        self._note(name)
+        return super().get(name, default)
 
     def pop(self, name: Any, *default: Any) -> Any:
         self._note(name)

@@ -33,9 +33,9 @@ def broken(folder: Path, what: str) -> ConfigError:
     return ConfigError("capture", folder, what)
 
 
-def can_be_stored(tensor: Tensor) -> bool:
+def can_be_stored(tensor: Any) -> bool:
     """Whether a tensor has values of its own that a safetensors file can hold."""
-    return (
+    return bool(
         tensor.layout == torch.strided
         and tensor.device.type != "meta"
         and not tensor.is_quantized
