@@ -9,10 +9,13 @@ import sys
 COMMANDS = {
     "run": ("runs.entry", "measure one point, or sweep with -m (what main.py does)"),
     "report": ("report", "pages and tables about results; compare, gate, best"),
+    "versus": ("versus", "two points measured in turn, and their ratio with an interval"),
     "cost": ("cost", "FLOPs, bytes and parameters of a point, without running it"),
     "selfcheck": ("selfcheck", "compare every instrument with a known answer"),
     "fetch": ("fetch", "download samples of the public datasets"),
     "merge": ("merge", "merge results folders"),
+    "capture": ("capture", "record the calls of a model's modules"),
+    "verify": ("verify", "judge captured calls against other functions"),
     "partition": ("partition", "cut a model into parts, export and run them"),
 }
 _NAME = "vlm-profile"

@@ -1,0 +1,212 @@
+"""What a capture cannot show: weights, settings and cases that may be wrong in every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from profiling.captures.distances import distance
+from profiling.captures.double import Float64Network, Unable
+from profiling.captures.folder import Call, Capture
+from profiling.captures.judging import FORMULA
+from profiling.captures.leaves import leaves, only_real, real_rows
+
+# Of a module's calls, so many are tried before a value is taken to be without effect.
+_TRIED = 3
+# From this share of norms at one and biases at zero on, nothing was trained.
+_FRESH = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindSpot:
+    """One thing that may be wrong without any captured call showing it."""
+
+    subject: str  # "weight", "setting", "case", "module"
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.name}: {self.reason}"
+
+
+class BlindSpots:
+    """Looks for blind spots of calls of the judged modules, with the original in float64."""
+
+    def __init__(
+        self, capture: Capture, exact: Float64Network, is_judged: Callable[[Call], bool]
+    ) -> None:
+        self._capture, self._exact = capture, exact
+        self._calls: dict[str, list[Call]] = {}
+        for call in filter(is_judged, capture.calls):
+            self._calls.setdefault(call.module, []).append(call)
+
+    def find(self) -> list[BlindSpot]:
+        return [*self.modules(), *self.weights(), *self.settings(), *self.cases()]
+
+    # Values that could be others
+
+    def weights(self) -> Iterator[BlindSpot]:
+        """Weights that could be neutral (nothing added, nothing scaled) and no call would tell."""
+        for name, parameter in self._exact.network.named_parameters():
+            calls = self._around(name.rpartition(".")[0])
+            if not calls:
+                told = "no judged module that was called contains it"
+                yield BlindSpot(subject="weight", name=name, reason=told)
+                continue
+            neutral = neutral_like(name, parameter)
+            if torch.equal(neutral, parameter):
+                told = f"all its values are {neutral.flatten()[0]:g}, as if it were not there"
+                yield BlindSpot(subject="weight", name=name, reason=told)
+            elif not self._shows(calls, _replaced(parameter, neutral)):
+                told = "without it every captured call gives the same result"
+                yield BlindSpot(subject="weight", name=name, reason=told)
+
+    def settings(self) -> Iterator[BlindSpot]:
+        """Numbers that a class of modules computes by, of which another would do as well."""
+        seen: set[tuple[str, str]] = set()
+        for path, calls in self._calls.items():
+            module = self._exact.network.get_submodule(path)
+            for name, value in self._capture.modules[path]["settings"].items():
+                key = (type(module).__name__, name)
+                if not _is_computed_with(name, value) or key in seen:
+                    continue
+                seen.add(key)
+                if not self._shows(calls, _set(module, name, 2 * value or 1.0)):
+                    told = f"with {2 * value or 1.0:g} for {value:g} every call gives the same"
+                    yield BlindSpot(subject="setting", name=".".join(key), reason=told)
+
+    def _around(self, path: str) -> list[Call]:
+        """The calls of the nearest judged module that a weight belongs to."""
+        while path not in self._calls and path:
+            path = path.rpartition(".")[0]
+        return self._calls.get(path, [])
+
+    def _shows(self, calls: Sequence[Call], changed: Any) -> bool:
+        with changed:
+            return any(self._differs(call) for call in calls[:_TRIED])
+
+    def _differs(self, call: Call) -> bool:
+        wanted = self._exact.outputs(call)
+        try:
+            found = self._exact.run(call, self._exact.network.get_submodule(call.module))
+        except Unable:
+            return True
+        real = real_rows(self._named(call))
+        return any(
+            # Compared so that nan differs.
+            not distance(only_real(p, found[p], real), only_real(p, t, real)).relative <= FORMULA
+            for p, t in wanted.items()
+            if t.is_floating_point()
+        )
+
+    def _named(self, call: Call) -> dict[str, Any]:
+        args, kwargs = self._capture.arguments(call)
+        names = self._capture.modules[call.module]["parameters"]
+        return {**dict(zip(names, args, strict=False)), **kwargs}
+
+    # Modules and cases that no call has to do with
+
+    def modules(self) -> Iterator[BlindSpot]:
+        """Modules of a judged class that are in no captured call themselves."""
+        kinds = {self._capture.modules[path]["class"] for path in self._calls}
+        for path, module in self._capture.modules.items():
+            if module["class"] in kinds and path not in self._calls:
+                told = f"a {module['class']} of which no call was captured"
+                yield BlindSpot(subject="module", name=path, reason=told)
+
+    def cases(self) -> Iterator[BlindSpot]:
+        seen = _Cases()
+        for calls in self._calls.values():
+            for call in calls:
+                seen.look(call, self._named(call))
+        for name, reason in seen.missing():
+            yield BlindSpot(subject="case", name=name, reason=reason)
+
+
+class _Cases:
+    """Which kinds of input were among the calls, as far as their arguments tell."""
+
+    def __init__(self) -> None:
+        self._possible: dict[str, str] = {}
+        self._seen: set[str] = set()
+        self._stretches: dict[int | None, set[tuple[int, ...]]] = {}
+
+    def look(self, call: Call, named: Mapping[str, Any]) -> None:
+        for name, value in named.items():
+            if name in ("attention_mask", "mask"):
+                self._note("padding", "no call has padding in its batch", real_rows(named))
+            if name in ("input_ids", "attention_mask", "inputs_embeds"):
+                rows = [t for _, t in leaves(value) if t.ndim > 1 and len(t) > 1]
+                self._note("batch", "no call has a batch of several rows", rows)
+            if "grid_thw" in name or name == "pixel_values":
+                several = isinstance(value, Tensor) and len(value) > 1
+                told = "no call has several pictures"
+                self._note("pictures", told, several and ("grid" in name or value.ndim > 3))
+            if name in ("past_key_values", "past_key_value"):
+                filled = any(True for _ in leaves(value))
+                self._note("prefill", "no call begins with an empty cache", not filled)
+                self._note("decoding", "no call begins with a filled cache", filled)
+            if name == "cu_seqlens" and isinstance(value, Tensor):
+                self._look_at_stretches(call, value.diff())
+
+    def _look_at_stretches(self, call: Call, lengths: Tensor) -> None:
+        kinds = self._stretches.setdefault(call.parent, set())
+        kinds.add(tuple(lengths.tolist()))
+        told = "all calls attend within the same stretches: windows and whole pictures are not both"
+        self._note("full attention and windows", f"{told} there", len(kinds) > 1)
+        told = "in no call are the stretches of attention of different lengths"
+        self._note("padded windows", told, len(set(lengths.tolist())) > 1)
+
+    def _note(self, name: str, reason: str, seen: Any) -> None:
+        self._possible[name] = reason
+        if seen is not None and not (isinstance(seen, bool | list) and not seen):
+            self._seen.add(name)
+
+    def missing(self) -> list[tuple[str, str]]:
+        return [(n, reason) for n, reason in self._possible.items() if n not in self._seen]
+
+
+def neutral_like(name: str, value: Tensor) -> Tensor:
+    """The value of a weight that does nothing: a scale of one, else nothing added."""
+    is_scale = value.ndim == 1 and name.endswith("weight")
+    return torch.ones_like(value) if is_scale else torch.zeros_like(value)
+
+
+def is_fresh(network: nn.Module) -> bool:
+    """Whether scales are all one and biases all zero, as only an untrained network has them."""
+    vectors = [
+        torch.equal(neutral_like(name, parameter), parameter)
+        for name, parameter in network.named_parameters()
+        if parameter.ndim == 1
+    ]
+    return bool(vectors) and sum(vectors) >= _FRESH * len(vectors)
+
+
+def _is_computed_with(name: str, value: Any) -> bool:
+    """A number with a fraction; that of a dropout has no part in evaluation."""
+    return isinstance(value, float) and "drop" not in name and name != "p"
+
+
+@contextmanager
+def _replaced(parameter: Tensor, value: Tensor) -> Iterator[None]:
+    old = parameter.data
+    parameter.data = value
+    try:
+        yield
+    finally:
+        parameter.data = old
+
+
+@contextmanager
+def _set(module: nn.Module, name: str, value: float) -> Iterator[None]:
+    old = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, old)

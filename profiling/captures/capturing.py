@@ -1,0 +1,284 @@
+"""Captures what modules are called with and what they return, with hooks; no edit of the network.
+
+    with Capturing(network, "folder", Bounds(...)):
+        network(**inputs)
+
+The folder appears under its name when it is complete. A call is stored whole or not at all, and
+what was left out is named with the reason.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import platform
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ContextDecorator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import transformers
+from torch import nn
+
+from profiling.captures.encoding import Encoder
+from profiling.captures.folder import CALLS, DESCRIPTION, FORMAT, WEIGHTS, dump_json
+from profiling.captures.module_settings import describe_modules, layer_of
+from profiling.captures.tensor_files import TensorWriter
+from profiling.captures.weight_files import digests_of, save_weights
+from profiling.errors import ConfigError
+
+_CALLS, _BYTES, _RAISED = "the limit of calls", "the limit of bytes", "the call raised an error"
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much a capture may hold; weights that are saved with it are not counted."""
+
+    modules: tuple[str, ...]  # patterns of paths, as file names have them
+    max_modules: int
+    calls: int  # of each module, the first ones
+    bytes: int  # of the folder
+    file_bytes: int  # of a file of tensors, about
+
+    def choose(self, network: nn.Module) -> tuple[dict[str, nn.Module], list[str]]:
+        """The modules to watch, and the paths that are too many."""
+        named = {
+            path: module
+            for path, module in network.named_modules()
+            if not isinstance(module, _CONTAINERS)
+            and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.modules)
+        }
+        if not named:
+            reason = "no module has such a path; '*' are all, 'a.*' all inside of a"
+            raise ConfigError("modules", " ".join(self.modules), reason)
+        paths = list(named)
+        chosen = {path: named[path] for path in paths[: self.max_modules]}
+        return chosen, paths[self.max_modules :]
+
+
+@dataclass(kw_only=True)
+class _Call:
+    """A call that has begun; `uses` are the tensors it holds in the store."""
+
+    facts: dict[str, Any]
+    layer: int | None
+    caches: list[str]
+    uses: list[str]
+
+
+@dataclass(kw_only=True)
+class _Log:
+    """What was stored and what was not."""
+
+    lines: list[str] = field(default_factory=list)
+    line_bytes: int = 0
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    opaque: Counter[str] = field(default_factory=Counter)
+
+    def leave_out(self, path: str, reason: str) -> None:
+        self.left_out.setdefault(path, Counter())[reason] += 1
+
+
+class Capturing(ContextDecorator):
+    """A context manager, or a decorator of a function that calls the network."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        folder: Path | str,
+        bounds: Bounds,
+        *,
+        facts: Mapping[str, Any],
+        weights: bool,
+    ) -> None:
+        self.folder = Path(folder)
+        self._network, self._bounds, self._facts = network, bounds, facts
+        self._weights = weights
+        # Of calls of each module; whoever runs several batches raises it from one to the next.
+        self.limit = bounds.calls
+        self._watched, self._unwatched = bounds.choose(network)
+        require_free(self.folder)
+
+    def __enter__(self) -> Self:
+        require_free(self.folder)
+        parent = self.folder.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{self.folder.name}-"
+        self._unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        self._store = TensorWriter(folder=self._unfinished, file_bytes=self._bounds.file_bytes)
+        self._log = _Log()
+        self._encoder = Encoder(add=self._add, opaque=self._note_opaque)
+        self._modules, self._configs = describe_modules(self._network)
+        self._digests = digests_of(self._network)
+        # The description: what it says of modules, and of each what may be left out.
+        known = [self._modules, self._configs, self._digests, dict(self._facts), self._unwatched]
+        self._reserved = len(dump_json(known)) + sum(len(p) + 96 for p in self._watched) + 4096
+        self._open: list[_Call | None] = []
+        self._begun: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
+        self._layers = {path: layer_of(module) for path, module in self._watched.items()}
+        self._handles = [
+            handle for path, module in self._watched.items() for handle in self._hook(path, module)
+        ]
+        return self
+
+    def _hook(self, path: str, module: nn.Module) -> list[Any]:
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._begin(path, args, kwargs)
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._end(path, args, kwargs, output)
+
+        return [
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            # Called where the module raises, too, so that no call stays open.
+            module.register_forward_hook(after, with_kwargs=True, always_call=True),
+        ]
+
+    # One call
+
+    def _add(self, tensor: Any) -> str:
+        name = self._store.add(tensor)
+        self._uses.append(name)
+        return name
+
+    def _note_opaque(self, kind: str) -> None:
+        self._log.opaque[kind] += 1
+
+    def _begin(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        number = self._begun[path]
+        self._begun[path] += 1
+        if self._taken[path] >= self.limit:
+            self._log.leave_out(path, _CALLS)
+            self._open.append(None)
+            return
+        layer = self._layers[path]
+        self._uses: list[str] = []
+        # Before the call, since caches are written into.
+        facts = {
+            "id": len(self._log.lines),
+            "parent": next((c.facts["id"] for c in reversed(self._open) if c), None),
+            "module": path,
+            "number": number,
+            "args": [self._encoder.encode(value, layer) for value in args],
+            "kwargs": {n: self._encoder.encode(value, layer) for n, value in kwargs.items()},
+        }
+        call = _Call(facts=facts, layer=layer, caches=_caches_in(args, kwargs), uses=self._uses)
+        if self._is_too_much(0):
+            self._store.release(call.uses)
+            self._log.leave_out(path, _BYTES)
+            self._open.append(None)
+            return
+        self._taken[path] += 1
+        self._log.lines.append("")
+        self._open.append(call)
+
+    def _end(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        call = self._open.pop() if self._open else None
+        if call is None:
+            return
+        self._uses = call.uses
+        if output is None and _is_raising():
+            self._drop(call, _RAISED)
+            return
+        call.facts["output"] = self._encoder.encode(output, call.layer)
+        if call.caches:
+            named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+            call.facts["caches_after"] = {
+                str(name): self._encoder.encode(named[name], call.layer) for name in call.caches
+            }
+        line = dump_json(call.facts) + "\n"
+        if self._is_too_much(len(line.encode())):
+            self._drop(call, _BYTES)
+            return
+        self._log.lines[call.facts["id"]] = line
+        self._log.line_bytes += len(line.encode())
+        self._store.keep(call.uses)
+
+    def _is_too_much(self, line_bytes: int) -> bool:
+        taken = self._store.bytes + self._log.line_bytes + line_bytes + self._reserved
+        return taken > self._bounds.bytes
+
+    def _drop(self, call: _Call, reason: str) -> None:
+        self._store.release(call.uses)
+        self._log.leave_out(call.facts["module"], reason)
+
+    # All calls
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        try:
+            self._finish(None if kind is None else f"{kind.__name__}: {error}")
+            require_free(self.folder)
+            self._unfinished.chmod(0o755)
+            self._unfinished.rename(self.folder)
+        finally:
+            shutil.rmtree(self._unfinished, ignore_errors=True)
+
+    def _finish(self, interrupted: str | None) -> None:
+        for call in filter(None, self._open):
+            self._drop(call, _RAISED)
+        self._store.flush()
+        (self._unfinished / CALLS).write_text("".join(self._log.lines), encoding="utf-8")
+        if self._weights:
+            save_weights(self._network, self._unfinished / WEIGHTS)
+        text = dump_json(self._describe(interrupted)) + "\n"
+        (self._unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
+
+    def _describe(self, interrupted: str | None) -> dict[str, Any]:
+        called = {path for path, count in self._begun.items() if count}
+        return {
+            "format": FORMAT,
+            "network": type(self._network).__name__,
+            "made_with": made_with(),
+            "interrupted": interrupted,
+            **self._facts,
+            "bounds": asdict(self._bounds),
+            "modules": self._modules,
+            "configs": self._configs,
+            "weights": self._digests,
+            "calls": sum(map(bool, self._log.lines)),
+            "files": self._store.files,
+            "offered_bytes": self._store.offered_bytes,
+            "opaque": dict(self._log.opaque),
+            "left_out": {
+                "calls": {path: dict(counts) for path, counts in self._log.left_out.items()},
+                "modules_over_the_limit": self._unwatched,
+                "modules_never_called": [path for path in self._watched if path not in called],
+            },
+        }
+
+
+def made_with() -> dict[str, str]:
+    """The versions that a bit-equal replay depends on."""
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _caches_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    return [n for n, value in named.items() if isinstance(value, transformers.cache_utils.Cache)]
+
+
+def _is_raising() -> bool:
+    return sys.exc_info()[0] is not None
+
+
+def require_free(folder: Path) -> None:
+    if folder.exists() or folder.is_symlink():
+        raise ConfigError("output", folder, "exists already; name a folder that does not")

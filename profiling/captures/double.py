@@ -1,0 +1,81 @@
+"""Modules in float64: what they would return without the rounding of their own dtype."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers.cache_utils import Cache
+
+from profiling.captures.encoding import Opaque
+from profiling.captures.folder import Call, Capture
+from profiling.captures.leaves import contents, leaves, without_caches
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_CASTS = {Tensor.float: Tensor.double, Tensor.half: Tensor.double, Tensor.bfloat16: Tensor.double}
+
+
+class InFloat64(TorchFunctionMode):
+    """Norms, softmax and rotary positions cast to float32 by name; here they get float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = {name: _lifted(value) for name, value in (kwargs or {}).items()}
+        if func in (Tensor.to, Tensor.type):
+            args = tuple(map(_lifted, args))
+        return _CASTS.get(func, func)(*args, **named)
+
+
+def _lifted(value: Any) -> Any:
+    return torch.float64 if any(value is dtype for dtype in _NARROW) else value
+
+
+class Unable(RuntimeError):
+    """Why a module cannot be run in float64, in one line."""
+
+
+class Float64Network:
+    """A copy of a network in float64 that runs captured calls."""
+
+    def __init__(self, capture: Capture, network: nn.Module) -> None:
+        self._capture = capture
+        try:
+            self.network = copy.deepcopy(network).double()
+        except Exception as error:
+            raise Unable(f"the network has no copy in float64: {error}") from error
+        self._device = next((str(t.device) for t in self.network.parameters()), "cpu")
+        self._exact: dict[int, dict[str, Tensor]] = {}
+
+    def outputs(self, call: Call) -> dict[str, Tensor]:
+        """The call's output, and the cache after it, by path; each call is run once."""
+        if call.id not in self._exact:
+            self._exact[call.id] = self.run(call, self.network.get_submodule(call.module))
+        return self._exact[call.id]
+
+    def run(self, call: Call, module: nn.Module) -> dict[str, Tensor]:
+        args, kwargs = self._capture.arguments(call, self._device, torch.float64)
+        if any(isinstance(value, Opaque) for value in (*args, *kwargs.values())):
+            raise Unable("an argument was not stored")
+        try:
+            with torch.inference_mode(), InFloat64():
+                output = module(*args, **kwargs)
+        except Exception as error:
+            raise Unable(f"{type(error).__name__}: {error}") from error
+        named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+        return name_outputs(output, [named[name] for name in call.caches_after])
+
+
+def captured_outputs(capture: Capture, call: Call) -> dict[str, Tensor]:
+    """What the original returned in its own dtype, by the same paths."""
+    return name_outputs(capture.output(call), list(capture.caches_after(call).values()))
+
+
+def name_outputs(output: Any, caches: list[Any]) -> dict[str, Tensor]:
+    """Tensors of an output by path, and of the cache below `cache`."""
+    found = dict(leaves(without_caches(output)))
+    for cache in caches[:1]:
+        held = contents(cache) if isinstance(cache, Cache) else cache
+        found |= dict(leaves(held, "cache"))
+    return found

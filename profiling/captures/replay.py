@@ -1,0 +1,75 @@
+"""Captured calls run again on the modules that they were captured from; are the bits the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from profiling.captures.encoding import Opaque
+from profiling.captures.folder import Call, Capture
+from profiling.captures.leaves import leaves
+from profiling.captures.tensor_files import digest_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A call that was run again: what differs, or why it could not be run."""
+
+    call: Call
+    different: tuple[str, ...]  # paths of outputs that are not the same bits
+    unable: str | None
+
+    @property
+    def equal(self) -> bool:
+        return not self.different and self.unable is None
+
+
+def replay_all(capture: Capture, network: nn.Module, device: str = "cpu") -> Iterator[Replayed]:
+    for call in capture.calls:
+        yield replay(capture, call, network.get_submodule(call.module), device)
+
+
+def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Replayed:
+    args, kwargs = capture.arguments(call, device)
+    unstored = [kind for part in (args, kwargs) for kind in opaque_in(part)]
+    if unstored:
+        return Replayed(
+            call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
+        )
+    with torch.inference_mode():
+        output = module(*args, **kwargs)
+    named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+    found = dict(leaves(output))
+    wanted = dict(leaves(capture.output(call, device)))
+    for name, after in capture.caches_after(call, device).items():
+        found |= dict(leaves(named[name], f"cache {name}"))
+        wanted |= dict(leaves(after, f"cache {name}"))
+    different = tuple(
+        path for path in wanted if path not in found or not same_bits(found[path], wanted[path])
+    )
+    return Replayed(call=call, different=different, unable=None)
+
+
+def same_bits(found: Tensor, wanted: Tensor) -> bool:
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        return False
+    return torch.equal(found, wanted) or digest_of(found) == digest_of(wanted)
+
+
+def opaque_in(value: Any) -> Iterator[str]:
+    """The classes of values that were not stored."""
+    if isinstance(value, Opaque):
+        yield value.kind
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from opaque_in(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from opaque_in(part)
+    elif isinstance(value, Cache):
+        yield from opaque_in(vars(value))
