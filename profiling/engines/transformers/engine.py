@@ -17,6 +17,7 @@ from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.operators import OperatorTrace
+from profiling.engines.rows import describe_rows
 from profiling.engines.trace import Clock, Trace
 from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
 from profiling.engines.transformers.finiteness import FirstLogits, NonFinite, find_layer
@@ -186,27 +187,8 @@ class TransformersEngine(Engine):
     def describe(
         self, batch: Sequence[Prepared], inputs: Inputs, generated: Tensor | None
     ) -> list[Row]:
-        prompts = inputs["attention_mask"].sum(dim=1).tolist()
-        visual = self.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
-        sizes = self.family.processing.picture_sizes(inputs)
-        new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
-        if generated is not None:
-            tokens = generated.cpu()
-            counts = self.model.count_new_tokens(tokens)
-            new = list(zip(self.family.processing.decode(tokens), counts, strict=True))
-        return [
-            Row(
-                prompt=item.prompt,
-                answer=new[row][0],
-                num_question_tokens=len(self.family.processing.question_token_ends(item.question)),
-                num_prompt_tokens=prompts[row],
-                num_visual_tokens=visual[row],
-                num_new_tokens=new[row][1],
-                image_width=sizes[row][0],
-                image_height=sizes[row][1],
-            )
-            for row, item in enumerate(batch)
-        ]
+        tokens = None if generated is None else generated.cpu()
+        return describe_rows(self.model, batch, inputs, tokens)
 
     def tokens(self, generated: Tensor) -> list[list[int]]:
         counts = self.model.count_new_tokens(generated)

@@ -28,9 +28,14 @@ class CacheSize:
 
 def read_cache(network: Any, run: Callable[[], None]) -> Iterator[Reading]:
     """What one more token of context costs, from the cache that one batch really built."""
-    source = "bytes of the key and value tensors after one batch"
     with watch_cache(network) as size:
         run()
+    yield from cache_readings(size)
+
+
+def cache_readings(size: CacheSize) -> Iterator[Reading]:
+    """Bytes of keys and values in all, and of one more token in one row."""
+    source = "bytes of the key and value tensors after one batch"
     if not size.tokens:
         reason = "no module of this model returned a cache of keys and values"
         yield unavailable("kv_cache_bytes_per_token", reason)

@@ -1,0 +1,1 @@
+"""Points run by the families' plain functions, in NumPy, PyTorch or JAX."""

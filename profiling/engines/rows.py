@@ -1,0 +1,37 @@
+"""What an engine with a processor of its own tells of the samples in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from profiling.engines.engine import Row
+
+if TYPE_CHECKING:
+    from profiling.models.model import Model, Prepared
+
+
+def describe_rows(
+    model: Model, batch: Sequence[Prepared], inputs: Mapping[str, Any], tokens: Any | None
+) -> list[Row]:
+    """A row for each sample, from the processor's tensors and the new tokens, if there are any."""
+    processing = model.family.processing
+    prompts = inputs["attention_mask"].sum(dim=1).tolist()
+    visual = processing.count_visual_tokens(inputs["input_ids"]).tolist()
+    sizes = processing.picture_sizes(inputs)
+    new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
+    if tokens is not None:
+        new = list(zip(processing.decode(tokens), model.count_new_tokens(tokens), strict=True))
+    return [
+        Row(
+            prompt=item.prompt,
+            answer=new[row][0],
+            num_question_tokens=len(processing.question_token_ends(item.question)),
+            num_prompt_tokens=prompts[row],
+            num_visual_tokens=visual[row],
+            num_new_tokens=new[row][1],
+            image_width=sizes[row][0],
+            image_height=sizes[row][1],
+        )
+        for row, item in enumerate(batch)
+    ]

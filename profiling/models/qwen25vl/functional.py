@@ -1,0 +1,262 @@
+"""Qwen2.5-VL as functions of its inputs, its weights and its configuration.
+
+One source for NumPy, PyTorch and JAX, also under `jax.jit`. Read it from the top: pixels become
+patches, windows of patches attend to themselves, four patches become one visual token; visual
+tokens take their places among the embeddings of the text; the decoder gives the logits of the next
+token and keeps keys and values. What depends on the sizes of pictures and on the tokens alone is
+worked out in NumPy: it is constant under `jit`.
+
+Weights are nested (`nested_weights`), `config` is the configuration as a dict. Shapes: N patches of
+all pictures, V visual tokens, B rows, S tokens of a prompt, T tokens that fit, D width, H heads, d
+width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy
+
+from profiling.models.array_functions import (
+    Array,
+    Config,
+    KeysValues,
+    Rotation,
+    Weights,
+    advance,
+    attend,
+    causal,
+    embed,
+    fuse,
+    gated_decoder,
+    gated_mlp,
+    gelu,
+    join_heads,
+    library,
+    linear,
+    patch_embedding,
+    place_like,
+    place_pictures,
+    rms_norm,
+    rotate,
+    rotation,
+    start_decoding,
+    visible_with_next,
+    widen,
+)
+from profiling.models.functional_family import FunctionalFamily
+
+Grid = tuple[int, int, int]  # frames, rows and columns of a picture's patches
+VISION_EPS = 1e-6
+
+# What the functions take for granted, by the place in the configuration.
+ASSUMED = {
+    "text_config.use_sliding_window": (False, None),
+    "text_config.rope_parameters.rope_type": ("default",),
+    "vision_config.rope_parameters.rope_type": ("axial",),
+}
+
+
+# The vision part
+
+
+def sizes(inputs: Mapping[str, Any]) -> tuple[Grid, ...]:
+    """What has to be known of the pictures before anything is computed: their grids."""
+    grids = numpy.asarray(inputs["image_grid_thw"]).tolist()
+    return tuple((frames, rows, columns) for frames, rows, columns in grids)
+
+
+def vision(pixels: Array, grids: tuple[Grid, ...], weights: Weights, config: Config) -> Array:
+    """Patches [N, D] in the order in which they came, from their pixels [N, C * frames * p * p]."""
+    tower, settings, xp = weights["model"]["visual"], config["vision_config"], library(pixels)
+    order, places, windows, pictures = lay_out(grids, settings)
+    x = patch_embedding(pixels, tower["patch_embed"]["proj"])  # [N, D]
+    # Patches of one window follow one another from here on.
+    x = xp.take(x, place_like(order, x), axis=0)
+    turn = patch_rotation(places[order], tower["rotary_pos_emb"]["inv_freq"], x)
+    for number, block in enumerate(tower["blocks"]):
+        whole = number in settings["fullatt_block_indexes"]
+        x = vision_block(x, block, turn, pictures if whole else windows, settings)
+    return xp.take(x, place_like(numpy.argsort(order), x), axis=0)
+
+
+def lay_out(
+    grids: Sequence[Grid], settings: Config
+) -> tuple[numpy.ndarray, numpy.ndarray, list[int], list[int]]:
+    """The order of patches by window [N], row and column of each [N, 2], and two lists of lengths.
+
+    Patches come in squares of `merge` by `merge`, which later become one visual token. A window has
+    `side` by `side` squares; those at the right and lower border have what is left. The lengths are
+    those of the windows and those of the frames of pictures.
+    """
+    merge = settings["spatial_merge_size"]
+    side = settings["window_size"] // (settings["patch_size"] * merge)
+    places, windows, count = [], [], 0
+    for frames, rows, columns in grids:
+        ranges = map(numpy.arange, (rows // merge, columns // merge, merge, merge))
+        row, column, down, right = numpy.meshgrid(*ranges, indexing="ij")
+        place = numpy.stack((row * merge + down, column * merge + right), axis=-1)
+        high, across = -(-(rows // merge) // side), -(-(columns // merge) // side)
+        window = ((row // side) * across + column // side).reshape(-1)
+        for _ in range(frames):
+            places.append(place.reshape(-1, 2))
+            windows.append(window + count)
+            count += high * across
+    number = numpy.concatenate(windows)
+    lengths = numpy.bincount(number).tolist()
+    whole = [rows * columns for frames, rows, columns in grids for _ in range(frames)]
+    return numpy.argsort(number, kind="stable"), numpy.concatenate(places), lengths, whole
+
+
+def patch_rotation(places: numpy.ndarray, frequencies: Array, like: Array) -> Rotation:
+    """Cosines and sines [N, 1, d / 2]: half of the angles from the row, half from the column."""
+    xp, wide = library(like), widen(like).dtype
+    cells = xp.astype(place_like(places, like), wide)  # [N, 2]
+    angles = cells[..., None] * xp.astype(frequencies, wide)  # [N, 2, d / 4]
+    return rotation(xp.reshape(angles, (len(places), 1, -1)), wide)
+
+
+def vision_block(
+    x: Array, weights: Weights, turn: Rotation, lengths: Sequence[int], settings: Config
+) -> Array:  # [N, D]
+    inner = rms_norm(x, weights["norm1"], VISION_EPS)
+    x = x + vision_attention(inner, weights["attn"], turn, lengths, settings)
+    inner = rms_norm(x, weights["norm2"], VISION_EPS)
+    return x + gated_mlp(inner, weights["mlp"], settings["hidden_act"])
+
+
+def vision_attention(
+    x: Array, weights: Weights, turn: Rotation, lengths: Sequence[int], settings: Config
+) -> Array:  # [N, D]
+    """Each stretch of so many patches attends to itself; equal ones are computed as a batch."""
+    xp, heads = library(x), settings["num_heads"]
+    joined = xp.reshape(linear(x, weights["qkv"]), (x.shape[0], 3, heads, -1))  # [N, 3, H, d]
+    query, key, value = rotate(joined[:, 0], turn), rotate(joined[:, 1], turn), joined[:, 2]
+    seen = []
+    for start, stop, length in stretches(lengths):
+        parts = (
+            xp.reshape(part[start:stop], (-1, length, heads, part.shape[-1]))
+            for part in (query, key, value)
+        )
+        batch = (xp.permute_dims(part, (0, 2, 1, 3)) for part in parts)  # [windows, H, length, d]
+        seen.append(xp.reshape(join_heads(attend(*batch)), (stop - start, -1)))
+    return linear(xp.concat(seen, axis=0), weights["proj"])
+
+
+def stretches(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Where each run of equal lengths starts and stops, and the length."""
+    start = 0
+    for length, alike in groupby(lengths):
+        stop = start + length * len(list(alike))
+        yield start, stop, length
+        start = stop
+
+
+def project(x: Array, weights: Weights, config: Config) -> Array:  # [N, D] -> [V, text width]
+    """The merger: squares of patches become visual tokens."""
+    merger, merge = weights["model"]["visual"]["merger"], config["vision_config"]
+    joined = rms_norm(x, merger["ln_q"], VISION_EPS)
+    joined = library(x).reshape(joined, (-1, merge["spatial_merge_size"] ** 2 * x.shape[-1]))
+    # The activation between the two layers has no weights, hence 0 and 2.
+    return linear(gelu(linear(joined, merger["mlp"][0])), merger["mlp"][2])
+
+
+# The prompt
+
+
+def plan(inputs: Mapping[str, Any], config: Config) -> dict[str, numpy.ndarray]:
+    """What follows from the tokens alone: where each is, and where its embedding comes from."""
+    ids, mask = numpy.asarray(inputs["input_ids"]), numpy.asarray(inputs["attention_mask"])
+    positions, after = positions_of(ids, mask, sizes(inputs), config)
+    return {
+        "ids": ids,  # [B, S]
+        "real": mask.astype(bool),  # [B, S]: not padding
+        "source": place_pictures(ids, config["image_token_id"]),  # [B * S]
+        "positions": positions,  # [3, B, S]
+        "places": after,  # [B]: the position of the first new token
+        "history": ids,  # [B, S]: what a repetition penalty counts
+    }
+
+
+def positions_of(
+    ids: numpy.ndarray, mask: numpy.ndarray, grids: Sequence[Grid], config: Config
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Frame, row and column of each token [3, B, S], and the position that comes next [B].
+
+    A token of text has one number for all three. A picture takes as many numbers as its longer
+    side has visual tokens, wherever in it they are.
+    """
+    positions, after = numpy.zeros((3, *ids.shape), numpy.int64), []
+    merge, waiting = config["vision_config"]["spatial_merge_size"], iter(grids)
+    for row, real in enumerate(mask.astype(bool)):
+        found: list[numpy.ndarray] = []
+        tokens, here = ids[row, real], 0
+        while (done := sum(part.shape[1] for part in found)) < len(tokens):
+            if tokens[done] == config["image_token_id"]:
+                frames, high, wide = next(waiting)
+                cells = numpy.indices((frames, high // merge, wide // merge))
+                found.append(cells.reshape(3, -1) + here)
+                here += max(high, wide) // merge
+            else:
+                rest = tokens[done:] == config["image_token_id"]
+                count = int(rest.argmax()) if rest.any() else len(rest)
+                found.append(numpy.tile(numpy.arange(count) + here, (3, 1)))
+                here += count
+        positions[:, row, real] = numpy.concatenate(found, axis=1)
+        after.append(here)
+    return positions, numpy.asarray(after)
+
+
+def token_rotation(positions: Array, weights: Weights, config: Config, like: Array) -> Rotation:
+    """Cosines and sines [B, 1, S, d / 2]; sections of frequencies take frame, row or column."""
+    xp, wide = library(like), widen(like).dtype
+    sections = config["rope_parameters"]["mrope_section"]
+    axes = numpy.repeat(numpy.arange(len(sections)) % 3, sections)  # [d / 2]
+    own = xp.take(positions, place_like(axes, like), axis=0)  # [d / 2, B, S]
+    own = xp.permute_dims(own, (1, 2, 0))[:, None]  # [B, 1, S, d / 2]
+    frequencies = xp.astype(weights["rotary_emb"]["inv_freq"], wide)
+    return rotation(xp.astype(own, wide) * frequencies, like.dtype)
+
+
+def prefill(
+    given: Mapping[str, Array], pictures: Array, weights: Weights, config: Config, room: int
+) -> tuple[Array, dict[str, Any]]:
+    """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
+    decoder, text = weights["model"]["language_model"], config["text_config"]
+    x = fuse(given["ids"], pictures, given["source"], decoder["embed_tokens"]["weight"])
+    turn = token_rotation(given["positions"], decoder, text, x)
+    x, caches = gated_decoder(x, turn, causal(given["real"]), None, None, decoder, text)
+    logits = linear(x[:, -1], weights["lm_head"])
+    return logits, start_decoding(caches, given["real"], given["places"], room)
+
+
+# One more token
+
+
+def step(
+    token: Array, state: Mapping[str, Any], weights: Weights, config: Config
+) -> tuple[Array, dict[str, Any]]:
+    """Logits [B, vocabulary] after one more token [B]."""
+    decoder, text = weights["model"]["language_model"], config["text_config"]
+    xp = library(token)
+    x = embed(token[:, None], decoder["embed_tokens"]["weight"])  # [B, 1, D]
+    positions = xp.broadcast_to(state["places"][None, :, None], (3, token.shape[0], 1))
+    turn = token_rotation(positions, decoder, text, x)
+    visible = visible_with_next(state)[:, None, None]  # [B, 1, 1, T]
+    caches: Sequence[KeysValues] = state["caches"]
+    x, caches = gated_decoder(x, turn, visible, caches, state["slot"], decoder, text)
+    return linear(x[:, 0], weights["lm_head"]), advance(state, caches)
+
+
+FUNCTIONS = FunctionalFamily(
+    assumed=ASSUMED,
+    sizes=sizes,
+    plan=plan,
+    vision=vision,
+    project=project,
+    prefill=prefill,
+    step=step,
+)
+generate = FUNCTIONS.generate
