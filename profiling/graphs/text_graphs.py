@@ -23,6 +23,7 @@ from profiling.models.text_parts import Lengths, TextPart
 from profiling.models.tower import written_out_attention
 from profiling.parts.artifacts import write_json
 from profiling.parts.build_cost import BuildCost
+from profiling.runtimes.onnxruntime import OnnxRuntime
 from profiling.runtimes.runtime import Program, Runtime
 
 RECORD_FILE = "text_parts.check.json"
@@ -39,12 +40,17 @@ _CHECKED = (
 )
 
 
-def export_text(model: Model, folder: Path, *, precision: str, runtime: Runtime) -> dict[str, Path]:
+def export_text(
+    model: Model, folder: Path, *, precision: str, provider: str | None
+) -> dict[str, Path]:
     """Write a graph for each text part, by name, and the record of their checks.
 
     Graphs take and return single precision; `precision` is that of the stored weights. A graph
-    that does not match the network is deleted. `runtime` runs the checks.
+    that does not match the network is deleted. `provider` (None: that of the device) checks them.
     """
+    settings = {"provider": provider, "provider_options": None}
+    threads, device = torch.get_num_threads(), str(model.device)
+    runtime = OnnxRuntime.of(device=device, threads=threads, settings=settings)
     made: dict[str, Path] = {}
     records: dict[str, Any] = {}
     with BuildCost() as cost:

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import numpy
 
+from profiling.runtimes.offered import REQUIREMENTS
+
 Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
 
 
@@ -59,13 +61,9 @@ class Runtime(ABC):
         return cls(device=device, threads=threads, settings=settings)
 
 
-# Where the package of a runtime is listed, known without importing any.
-_REQUIREMENTS = {"onnxruntime": "requirements.txt", "openvino": "requirements-openvino.txt"}
-
-
 def find_runtime(name: str) -> type[Runtime]:
     """The runtime in the module of that name; RuntimeAbsent where its package is missing."""
     if find_spec(name) is None:
-        raise RuntimeAbsent(f"{name} is not installed: pip install -r {_REQUIREMENTS[name]}")
+        raise RuntimeAbsent(f"{name} is not installed: pip install -r {REQUIREMENTS[name]}")
     runtime: type[Runtime] = import_module(f"profiling.runtimes.{name}").RUNTIME
     return runtime

@@ -130,8 +130,9 @@ class Blip2T5Layout(Blip2Layout):
     def untie(self, network: Any) -> None:
         # The library ties the head of every T5 to its embedding. flan-T5 has a head of its own,
         # and its config.json says so by the option that the library reads as "do not scale".
-        if not self.config.text_config.scale_decoder_outputs:
-            head = network.get_submodule(self.parts.head)
+        head = network.get_submodule(self.parts.head)
+        # A network that lacks the head has a module without weights in its place.
+        if list(head.parameters()) and not self.config.text_config.scale_decoder_outputs:
             head.weight = nn.Parameter(torch.empty_like(head.weight))
 
     @property
