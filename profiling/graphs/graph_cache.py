@@ -92,10 +92,15 @@ def address(model: Model, parts: Sequence[nn.Module], facts: Mapping[str, Any]) 
         "config": model.family.config.to_dict(),
         "values": [_digest_values(part) for part in parts],
         "code": digest_code(),
-        "versions": {name: version(name) for name in _MAKERS},
+        "versions": makers(),
     }
     text = json.dumps(described, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def makers() -> dict[str, str]:
+    """The versions of the packages that make graphs."""
+    return {name: version(name) for name in _MAKERS}
 
 
 def _digest_values(part: nn.Module) -> str:

@@ -75,6 +75,7 @@ class SessionProgram(Program):
         self.inputs = [value.name for value in given]
         self.outputs = [value.name for value in session.get_outputs()]
         self.dtypes = {value.name: _DTYPES[value.type] for value in given}
+        self.ranks = {value.name: len(value.shape) for value in given}
         self._run = session.run
 
     def run(self, feeds: Arrays) -> list[Any]:

@@ -31,6 +31,8 @@ class Program(ABC):
     outputs: Sequence[str]
     # The dtype of each input, by numpy's name.
     dtypes: Mapping[str, str]
+    # The number of dimensions of each input.
+    ranks: Mapping[str, int]
 
     @abstractmethod
     def run(self, feeds: Arrays) -> list[Any]:
