@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from profiling.graphs.feeds import check_sizes, feeds_of, noise
-from profiling.graphs.layouts import delete_file, values_of
+from profiling.graphs.layouts import delete_file, size_of
 from profiling.graphs.vision_chain import CHECK_FILE, Chain, digest_graph, read_check
 from profiling.models.model import Model
 from profiling.parts.artifacts import write_json
@@ -42,7 +42,7 @@ def check_export(
 ) -> dict[str, Any]:
     """The record of the check; raises if a graph is invalid or its error too large."""
     for path in files:
-        _check_form(path)
+        require_form(path)
     parts = files[:-1]
     chains = [[files[-1]], *([parts] if parts else [])]
     results = [
@@ -57,7 +57,7 @@ def check_export(
         "dtype": str(stored).removeprefix("torch."),
         "computes_in": str(computed).removeprefix("torch."),
         "parts": [path.name for path in parts],
-        "bytes": _size_bytes(files),
+        "bytes": sum(map(size_of, files)),
         "limit_relative_l2": limit,
         "checked": results,
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
@@ -73,12 +73,6 @@ def _require_near(results: Sequence[Mapping[str, Any]], limit: float | None) -> 
             )
 
 
-def _size_bytes(files: Sequence[Path]) -> int:
-    """Size of graphs with their weights; a graph that joins others has none of its own."""
-    both = [one for path in files for one in (path, values_of(path))]
-    return sum(one.stat().st_size for one in both if one.is_file())
-
-
 @contextmanager
 def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object) -> Iterator[None]:
     """Rewrite a checked graph in place; add facts, cost and new errors to its record.
@@ -91,7 +85,7 @@ def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object
     try:
         with BuildCost() as cost:
             yield
-            _check_form(path)
+            require_form(path)
             record["checked"] = compare(
                 model,
                 [path],
@@ -103,13 +97,13 @@ def rewriting(model: Model, path: Path, *, provider: str | None, **facts: object
     except BaseException:
         delete_file(path)
         raise
-    record["bytes"] = _size_bytes([path])
+    record["bytes"] = size_of(path)
     record["make_s"] += cost.make_s
     record["make_peak_bytes"] = max(record["make_peak_bytes"], cost.make_peak_bytes)
     write_check(path.parent, record)
 
 
-def _check_form(path: Path) -> None:
+def require_form(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as problem:
@@ -173,7 +167,7 @@ def compare(
 def distance(found: Tensor, expected: Tensor) -> dict[str, float]:
     if found.shape != expected.shape:
         raise ExportFailed(
-            f"the exported vision part returns {list(found.shape)}, the network"
+            f"the exported part returns {list(found.shape)}, the network"
             f" {list(expected.shape)}: the file was deleted"
         )
     one, other = found.cpu().double().flatten(), expected.cpu().double().flatten()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,14 +193,27 @@ def _bounds(blocks: int, parts: int) -> list[tuple[int, int]]:
 def _export_stage(stage: nn.Module, feeds: Mapping[str, Tensor], path: Path) -> Path:
     inner = next(module for module in stage.modules() if isinstance(module, Stage))
     axes = {**inner.tower.axes, HIDDEN: inner.tower.hidden_axes}
+    outputs = [OUTPUT if inner.ends else f"{HIDDEN}_out"]
+    return write_graph(stage, feeds, axes=axes, outputs=outputs, path=path)
+
+
+def write_graph(
+    module: nn.Module,
+    feeds: Mapping[str, Tensor],
+    *,
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str],
+    path: Path,
+) -> Path:
+    """Export a module that takes these inputs in order; `axes` are the dimensions that vary."""
     with _quiet():
         program = torch.onnx.export(
-            stage,
+            module,
             tuple(feeds.values()),
             dynamo=True,
-            dynamic_shapes=_dynamic([axes[name] for name in feeds]),
+            dynamic_shapes=_dynamic(module, [axes[name] for name in feeds]),
             input_names=list(feeds),
-            output_names=[OUTPUT if inner.ends else f"{HIDDEN}_out"],
+            output_names=list(outputs),
             opset_version=_OPSET,
             custom_translation_table={torch.ops.aten.softmax.int: _softmax},
             verbose=False,
@@ -216,10 +230,12 @@ def _softmax(given: Any, dim: int, dtype: int = -1) -> Any:
     return op.CastLike(soft, given) if dtype == -1 else op.Cast(soft, to=dtype)
 
 
-def _dynamic(shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
-    """Dynamic dimensions in the form of the arguments: the first, and a tuple of the others."""
-    given, *extras = map(dict, shapes)
-    return (given, tuple(extras)) if extras else (given,)
+def _dynamic(module: nn.Module, shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
+    """Dynamic dimensions in the form of the arguments: those of `*arguments` are a tuple."""
+    taken = inspect.signature(module.forward).parameters.values()
+    named = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in taken)
+    given = [dict(shape) for shape in shapes]
+    return (*given[:named], *([tuple(given[named:])] if given[named:] else []))
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from profiling import PACKAGE
 from profiling.graphs.export import (
@@ -20,6 +22,7 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.text_graphs import export_text
 from profiling.machine.cache import cache_root
 from profiling.models.model import Model
 from profiling.parts.artifacts import make_once
@@ -51,14 +54,8 @@ def cached_vision(
         "optimize": optimize,
         # It is checked with it, and rewritten for it.
         "provider": find_provider(provider, str(model.device)),
-        "device": model.device.type,
-        "config": model.family.config.to_dict(),
-        "values": _digest_values(model),
-        "code": _digest_code(),
-        "versions": {name: version(name) for name in _MAKERS},
     }
-    text = json.dumps(facts, sort_keys=True, default=str)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder_name = address(model, [model.family.layout.tower(model.network)], facts)
 
     def make(folder: Path) -> None:
         path = export_vision(
@@ -69,12 +66,46 @@ def cached_vision(
         if optimize:
             optimize_vision(model, path, provider=provider)
 
-    return make_once(cache_root() / "onnx" / name, make) / MODEL_FILE
+    return make_once(cache_root() / "onnx" / folder_name, make) / MODEL_FILE
 
 
-def _digest_values(model: Model) -> str:
+def cached_text(model: Model, *, precision: str, provider: str | None) -> Path:
+    """The folder of a model's exported text parts; exports them if they are not cached."""
+    facts = {
+        "precision": precision,
+        "provider": find_provider(provider, str(model.device)),
+        "text": True,
+    }
+    parts = list(model.family.layout.text_parts(model.network).values())
+
+    def make(folder: Path) -> None:
+        export_text(model, folder, precision=precision, provider=provider)
+
+    return make_once(cache_root() / "onnx" / address(model, parts, facts), make)
+
+
+def address(model: Model, parts: Sequence[nn.Module], facts: Mapping[str, Any]) -> str:
+    """The name of a graph's folder: of what it is made of, and of what makes it."""
+    described = {
+        **facts,
+        "device": model.device.type,
+        "config": model.family.config.to_dict(),
+        "values": [_digest_values(part) for part in parts],
+        "code": digest_code(),
+        "versions": makers(),
+    }
+    text = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def makers() -> dict[str, str]:
+    """The versions of the packages that make graphs."""
+    return {name: version(name) for name in _MAKERS}
+
+
+def _digest_values(part: nn.Module) -> str:
     digest = hashlib.blake2b()
-    for name, value in model.family.layout.tower(model.network).state_dict().items():
+    for name, value in part.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)
@@ -82,7 +113,7 @@ def _digest_values(model: Model) -> str:
 
 
 @cache
-def _digest_code() -> str:
+def digest_code() -> str:
     digest = hashlib.sha256()
     for path in _sources():
         digest.update(

@@ -80,6 +80,11 @@ def values_of(path: Path) -> Path:
     return path.with_name(path.name + ".data")
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a graph with its weights; a graph that joins others has none of its own."""
+    return sum(one.stat().st_size for one in (path, values_of(path)) if one.is_file())
+
+
 def delete_file(path: Path) -> None:
     """Delete a graph with its weights."""
     for one in (path, values_of(path)):

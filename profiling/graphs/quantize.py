@@ -1,4 +1,4 @@
-"""Quantizes the weights of an exported vision graph."""
+"""Stores the weights of an exported graph in half precision, or quantized."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from profiling.models.model import Model
 
 # Weights that share a scale: 4 bits have only 16 steps.
 _BLOCK = 32
+_HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
 
 def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None) -> None:
@@ -26,8 +27,40 @@ def quantize_vision(model: Model, path: Path, *, kind: str, provider: str | None
     weights: it is in the record.
     """
     with rewriting(model, path, provider=provider, quantized=kind, limit_relative_l2=None):
-        whole = _with_plain_products(onnx.load(str(path)))
-        save(_int8(whole, path) if kind == "int8" else _int4(whole), path)
+        rewrite_weights(path, kind=kind)
+
+
+def rewrite_weights(path: Path, *, kind: str) -> None:
+    """Store the weights of a graph's products in another precision, in place."""
+    whole = onnx.load(str(path))
+    if kind in _HALVES:
+        save(_half(whole, _HALVES[kind]), path)
+        return
+    plain = _with_plain_products(whole)
+    save(_int8(plain, path) if kind == "int8" else _int4(plain), path)
+
+
+def _half(model: ModelProto, element: int) -> ModelProto:
+    """Weights in half precision, each converted to single precision where it is read."""
+    graph = model.graph
+    casts = []
+    for value in graph.initializer:
+        if value.data_type != onnx.TensorProto.FLOAT or len(value.dims) < 2:
+            continue
+        stored = f"{value.name}/half"
+        casts.append(
+            onnx.helper.make_node("Cast", [stored], [value.name], to=onnx.TensorProto.FLOAT)
+        )
+        value.CopyFrom(_narrowed(value, stored, element))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _narrowed(value: onnx.TensorProto, name: str, element: int) -> onnx.TensorProto:
+    kind = onnx.helper.tensor_dtype_to_np_dtype(element)
+    return numpy_helper.from_array(numpy_helper.to_array(value).astype(kind), name)
 
 
 def _with_plain_products(model: ModelProto) -> ModelProto:

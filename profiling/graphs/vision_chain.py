@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from profiling.models.family import Family
 from profiling.models.model import Model
 from profiling.models.stand_ins import VisionReplacement
 from profiling.parts.artifacts import digest_all, find_difference
+from profiling.parts.reduced import replace_parts
 from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
 from profiling.runtimes.providers import CUDA_PROVIDER
+from profiling.runtimes.runtime import Program
 
 CHECK_FILE = "vision_model.check.json"
 # The runtime's numbers for what a tensor holds; numpy has none for bfloat16.
@@ -90,13 +93,31 @@ class Chain:
         return binding.get_outputs()[0]
 
 
+class ProgramVision:
+    """A whole vision graph as a program, which takes arrays."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def run(self, feeds: Mapping[str, Tensor]) -> Tensor:
+        """The embeddings [tokens, width] for `pixel_values` and the other inputs by name."""
+        arrays = {name: self._array(name, feeds[name]) for name in self.program.inputs}
+        (embeddings,) = self.program.run(arrays)
+        return torch.from_numpy(embeddings)
+
+    def _array(self, name: str, value: Tensor) -> Any:
+        flat = value.flatten(0, value.dim() - self.program.ranks[name])
+        dtype = getattr(torch, self.program.dtypes[name])
+        return flat.to("cpu", dtype).contiguous().numpy()
+
+
 class OnnxVision(VisionReplacement):
     """The vision part and the projector in one; what comes behind is handed the embeddings."""
 
     def __init__(
         self,
         *,
-        chain: Chain,
+        chain: Chain | ProgramVision,
         family: Family,
         stand_in: nn.Module,
         dtype: torch.dtype,
@@ -116,6 +137,14 @@ class OnnxVision(VisionReplacement):
         embeddings = self.chain.run({"pixel_values": pixels, **extras})
         pictures = self.family.layout.group_by_picture(embeddings, len(pixels))
         return self.stand_in(pictures.to(pixels.device, self.dtype))
+
+
+def put_vision(model: Model, vision: nn.Module) -> None:
+    """The module in the place of the vision part, whose values are let go of."""
+    replacements = model.family.layout.stand_ins(model.dtype)
+    replacements[model.family.layout.parts.vision] = vision
+    replace_parts(model.network, replacements)
+    gc.collect()
 
 
 def load_vision(
@@ -175,7 +204,11 @@ def _list_graph(folder: Path) -> list[Path]:
 
 def read_check(path: Path) -> dict[str, Any]:
     """The record beside an export; empty if there is none."""
-    record = path.with_name(CHECK_FILE)
+    return read_record(path.with_name(CHECK_FILE))
+
+
+def read_record(record: Path) -> dict[str, Any]:
+    """What a file says of exported graphs; empty if there is no such file."""
     if not record.is_file():
         return {}
     content: dict[str, Any] = read_json(record, at_most=LARGEST_SETTINGS)

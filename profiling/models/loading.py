@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
@@ -47,6 +47,11 @@ class LoadPlan:
     quantization: Quantization | None = None
     # Paths of modules that are not quantized.
     whole: tuple[str, ...] = ()
+    # Makes of a family's network class one whose networks lack parts, which are then not loaded.
+    reduce: Callable[[Family], type[Any]] | None = None
+
+    def network_class(self, family: Family) -> type[Any]:
+        return family.layout.network_class if self.reduce is None else self.reduce(family)
 
 
 def find_family(name: str) -> FamilyDefinition:
@@ -176,7 +181,7 @@ def _stored_network(
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type != "cpu" else {}
     with _explained(source):
-        network, report = family.layout.network_class.from_pretrained(
+        network, report = plan.network_class(family).from_pretrained(
             source.config,
             config=copy.deepcopy(family.config),
             dtype=plan.dtype or "auto",
@@ -196,19 +201,39 @@ def _random_network(
     family: Family, device: torch.device, dtype: torch.dtype, seed: int, plan: LoadPlan
 ) -> Any:
     """The architecture with random values made in place, on the device and in the dtype."""
+    network = _unfilled(plan.network_class(family), family, device, dtype, plan)
+    whole = network
+    if plan.reduce is not None:
+        whole = _unfilled(family.layout.network_class, family, torch.device("meta"), dtype, plan)
+    held = dict(network.named_parameters(remove_duplicate=False))
+    names = _names_by_parameter(whole)
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.no_grad():
+        for module in whole.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                found = next((held[n] for n in names[id(parameter)] if n in held), None)
+                # What a network lacks is drawn all the same: the rest is as in a whole network.
+                value = torch.empty_like(parameter, device=device) if found is None else found
+                _fill(module, name, value, generator)
+    return network
+
+
+def _unfilled(
+    kind: type[Any], family: Family, device: torch.device, dtype: torch.dtype, plan: LoadPlan
+) -> Any:
     with torch.device(device), no_init_weights():
-        network = family.layout.network_class._from_config(
-            copy.deepcopy(family.config), dtype=dtype, **plan.options
-        )
+        network = kind._from_config(copy.deepcopy(family.config), dtype=dtype, **plan.options)
         network.tie_weights()
         family.layout.untie(network)
         _keep_single_precision(network, dtype)
-    generator = torch.Generator(device=device).manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                _fill(module, name, parameter, generator)
     return network
+
+
+def _names_by_parameter(network: Any) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return names
 
 
 def _keep_single_precision(network: Any, dtype: torch.dtype) -> None:
@@ -221,9 +246,7 @@ def _keep_single_precision(network: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.float()
 
 
-def _fill(
-    module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator
-) -> None:
+def _fill(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
     is_scale = parameter.ndim == 1 and name == "weight" and "norm" in type(module).__name__.lower()
     if is_scale:
         parameter.fill_(1)

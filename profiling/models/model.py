@@ -14,7 +14,7 @@ from profiling.errors import ConfigError
 from profiling.machine.torch_device import synchronize
 from profiling.models.family import Family, placed
 from profiling.models.quantization import QuantizedLayers
-from profiling.models.storage import stored_tensors
+from profiling.models.storage import place_of, stored_tensors
 from profiling.samples.prompt_length import NoSuchLength, fit_question
 from profiling.samples.samples import Sample, read_picture
 
@@ -98,7 +98,7 @@ class Model:
     def parameter_bytes(self) -> int:
         """What the weights and buffers take in memory; what is shared is counted once."""
         tensors = stored_tensors(self.network)
-        sizes = {t.data_ptr(): t.numel() * t.element_size() for t in tensors}
+        sizes = {place_of(t): t.numel() * t.element_size() for t in tensors}
         return sum(sizes.values())
 
     def synchronize(self) -> None:

@@ -10,6 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from profiling.models.text_parts import (
+    DECODER,
+    EMBEDDING,
+    CacheShape,
+    Decoder,
+    TextPart,
+    TokenEmbedding,
+)
 from profiling.models.tower import VisionTower
 
 
@@ -83,6 +91,42 @@ class Layout(ABC):
     def decoder(self) -> str:
         """The path of the decoder without its head."""
         return self.parts.language
+
+    # The text parts as modules of plain tensors
+
+    @property
+    def decoder_stack(self) -> str:
+        """The path of the module that is called with embeddings and returns hidden states."""
+        return self.decoder
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        text = self.config.text_config
+        heads = int(text.num_attention_heads)
+        return CacheShape(
+            layers=int(text.num_hidden_layers),
+            heads=int(getattr(text, "num_key_value_heads", None) or heads),
+            width=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
+        )
+
+    @property
+    def position_axes(self) -> int:
+        """The number of positions that a token has; 0 where positions are no input."""
+        rotary = getattr(self.config.text_config, "rope_parameters", None) or {}
+        return len(rotary.get("mrope_section", ())) or 1
+
+    def text_parts(self, network: Any) -> dict[str, TextPart]:
+        """The text parts by name; they share the network's weights."""
+        decoder = Decoder(
+            decoder=network.get_submodule(self.decoder_stack),
+            head=network.get_submodule(self.parts.head),
+            cache=self.cache_shape,
+            width=network.get_input_embeddings().embedding_dim,
+            axes=self.position_axes,
+        )
+        return {EMBEDDING: TokenEmbedding(network.get_input_embeddings()), DECODER: decoder}
+
+    # The vision side by paths
 
     @property
     def vision_paths(self) -> tuple[str, ...]:

@@ -20,6 +20,11 @@ def stored_tensors(network: nn.Module) -> Iterator[Tensor]:
         yield from scales_of(module)
 
 
+def place_of(tensor: Any) -> int:
+    """Equal for tensors that share their memory; a tensor without any is told by itself."""
+    return tensor.data_ptr() or id(tensor)
+
+
 def tensors_of(tensor: Any) -> Iterator[Tensor]:
     """The tensor itself, or the tensors inside a wrapper such as torchao's."""
     if not is_traceable_wrapper_subclass(tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -52,10 +52,15 @@ def list_unmade(network: nn.Module) -> list[str]:
 
 def reduced_class(kind: type[Any], replacements: Replacements) -> type[Any]:
     """A subclass whose networks are built with replacements."""
+    return changed_class(kind, lambda network: replace_parts(network, replacements))
+
+
+def changed_class(kind: type[Any], change: Callable[[Any], None]) -> type[Any]:
+    """A subclass whose networks are changed right after they are built, before weights are read."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         kind.__init__(self, config, *args, **kwargs)
-        replace_parts(self, replacements)
+        change(self)
         # The library looks up tied weights even if they are absent.
         present = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         ties = self.all_tied_weights_keys.items()

@@ -1,4 +1,4 @@
-"""ONNX Runtime: providers, options and sessions."""
+"""ONNX Runtime: providers, options, sessions and programs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import Any
 import onnxruntime
 
 from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
+from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent
 
 _ERRORS_ONLY = 3
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
 
 
-class ProviderAbsent(RuntimeError):
+class ProviderAbsent(RuntimeAbsent):
     """The runtime cannot use an execution provider here: one line that says which it can."""
 
 
@@ -58,3 +65,43 @@ def start_session(
             f" {', '.join(session.get_providers())} instead"
         )
     return session
+
+
+class SessionProgram(Program):
+    """A graph in a session of the runtime."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        given = session.get_inputs()
+        self.inputs = [value.name for value in given]
+        self.outputs = [value.name for value in session.get_outputs()]
+        self.dtypes = {value.name: _DTYPES[value.type] for value in given}
+        self.ranks = {value.name: len(value.shape) for value in given}
+        self._run = session.run
+
+    def run(self, feeds: Arrays) -> list[Any]:
+        made: list[Any] = self._run(None, feeds)
+        return made
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on any execution provider that the installed package has."""
+
+    @classmethod
+    def check(cls, device: str, settings: Mapping[str, Any]) -> None:
+        find_provider(settings["provider"], device)
+
+    def open(self, path: Path) -> SessionProgram:
+        options = session_options(self.threads)
+        provider = find_provider(self.settings["provider"], self.device)
+        given = dict(self.settings["provider_options"] or {})
+        if provider == CUDA_PROVIDER:
+            given = {"device_id": int(self.device.partition(":")[2] or 0), **given}
+        session = start_session(path, options, provider=provider, provider_options=given)
+        return SessionProgram(session)
+
+    def computes_in(self, stored: str) -> str:
+        # Weights in half precision are converted when a session starts; int8 products are integer.
+        return "int8" if stored == "int8" else "float32"
+
+
+RUNTIME = OnnxRuntime

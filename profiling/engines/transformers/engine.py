@@ -62,6 +62,33 @@ class Inputs(dict[str, Tensor]):
         self.side = side
 
 
+def stack_of(point: Point) -> list[Optimization]:
+    """The optimizations of a point; a runtime that runs parts comes first."""
+    stack = list(read_stack(point.optimization_settings))
+    if not graph_parts_of(point):
+        return stack
+    # It imports what makes graphs, which a point without a runtime has no use for.
+    from profiling.engines.transformers.runtime_parts import RuntimeParts
+
+    return [RuntimeParts(point), *stack]
+
+
+def graph_parts_of(point: Point) -> bool:
+    return "runtime" in point.engine_settings
+
+
+def check_stack(point: Point) -> list[Optimization]:
+    """The stack, or Unsupported where this machine, family or combination cannot have it."""
+    stack = stack_of(point)
+    if graph_parts_of(point):
+        runtime: Any = stack[0]
+        for name, optimization in zip(point.optimization, stack[1:], strict=True):
+            runtime.check_beside(name, optimization)
+    for optimization in stack:
+        optimization.check(point)
+    return stack
+
+
 class TransformersEngine(Engine):
     """A loaded model with its stack of optimizations."""
 
@@ -104,7 +131,7 @@ class TransformersEngine(Engine):
     @classmethod
     def prepare_process(cls, point: Point) -> None:
         find_family(point.model)
-        for optimization in read_stack(point.optimization_settings):
+        for optimization in stack_of(point):
             optimization.import_libraries()
 
     @classmethod
@@ -112,8 +139,7 @@ class TransformersEngine(Engine):
         unusable = why_unusable(point.device)
         if unusable is not None:
             raise Unsupported(f"device={point.device}: {unusable}")
-        for optimization in read_stack(point.optimization_settings):
-            optimization.check(point)
+        check_stack(point)
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
@@ -124,10 +150,8 @@ class TransformersEngine(Engine):
     def load(cls, point: Point) -> Self:
         torch.set_num_threads(point.threads)
         torch.manual_seed(point.seed)
-        stack = read_stack(point.optimization_settings)
-        for optimization in stack:
-            # Also where it notes what planning and applying need of the point.
-            optimization.check(point)
+        # Also where each notes what planning and applying need of the point.
+        stack = check_stack(point)
         return cls(loaded=build(point, stack), stack=stack)
 
     @classmethod
@@ -262,6 +286,8 @@ class TransformersEngine(Engine):
 
     def _computes_in(self) -> str:
         model = self.model
+        if self.loaded.computes_in is not None:
+            return self.loaded.computes_in
         quantization = None if model.quantized is None else model.quantized.quantization
         return computes_in(model.dtype, model.device, quantization)
 
@@ -269,7 +295,7 @@ class TransformersEngine(Engine):
         return account(
             self.family,
             geometry_of(self.family, inputs, length),
-            weight_bytes=weight_sizes(self.network),
+            weight_bytes={**self.loaded.replaced_weights(), **weight_sizes(self.network)},
             cache_element_bytes=self.model.dtype.itemsize,
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from profiling.models.storage import stored_tensors
+from profiling.models.storage import place_of, stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 
 
@@ -91,7 +91,7 @@ def read_weights(network: Any, parts: Mapping[str, Sequence[Any]]) -> Iterator[R
 
 def _weights(metric: str, modules: Sequence[Any], counted: set[int]) -> Reading:
     tensors = [tensor for module in modules for tensor in stored_tensors(module)]
-    fresh = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
+    fresh = {place_of(tensor): tensor.nbytes for tensor in tensors}
     value = sum(size for place, size in fresh.items() if place not in counted)
     counted.update(fresh)
     return reading(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,10 @@ class LoadedModel:
     absorbed: dict[str, str] = field(default_factory=dict)
     fixed_cache: FixedCache | None = None
     build: BuildCosts = field(default_factory=BuildCosts)
+    # The dtype that the language side computes in, where it is not torch that computes.
+    computes_in: str | None = None
+    # Bytes of the weights by name that the network lacks, since a runtime has them.
+    replaced_weights: Callable[[], Mapping[str, int]] = dict
 
     @property
     def generate_options(self) -> dict[str, Any]:

@@ -20,3 +20,8 @@ class Blip2OptLayout(Blip2Layout):
     @property
     def decoder(self) -> str:
         return "language_model.model"
+
+    @property
+    def decoder_stack(self) -> str:
+        # The head calls it directly, not the module around it.
+        return f"{self.decoder}.decoder"

@@ -8,5 +8,7 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 class Baseline(Optimization):
     """Changes nothing; everything else is compared with it."""
 
+    changes = frozenset()
+
 
 OPTIMIZATION = Baseline

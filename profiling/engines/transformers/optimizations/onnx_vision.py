@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from importlib import import_module
 from typing import Any
 
@@ -13,9 +12,8 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization, require_package
 from profiling.errors import Unsupported
 from profiling.models.loading import LoadPlan, find_family
-from profiling.models.model import Model
-from profiling.parts.reduced import replace_parts
 from profiling.points.point import Point
+from profiling.runtimes.offered import VISION
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 
@@ -24,6 +22,7 @@ class OnnxVision(Optimization):
     """Exports once for each content; every later run only opens the file."""
 
     as_counted = False
+    changes = frozenset({VISION})
 
     def __init__(
         self,
@@ -69,7 +68,7 @@ class OnnxVision(Optimization):
         model = loaded.model
         # Both import the runtime, which a point without this optimization has no use for.
         from profiling.graphs.graph_cache import cached_vision
-        from profiling.graphs.vision_chain import load_vision, read_check
+        from profiling.graphs.vision_chain import load_vision, put_vision, read_check
         from profiling.parts.artifacts import size_bytes
         from profiling.runtimes.onnxruntime import ProviderAbsent
 
@@ -100,14 +99,6 @@ class OnnxVision(Optimization):
             make_peak_bytes=record["make_peak_bytes"],
             artifact_bytes=size_bytes(path.parent),
         )
-
-
-def put_vision(model: Model, vision: torch.nn.Module) -> None:
-    """The module in the place of the vision part, whose values are let go of."""
-    replacements = model.family.layout.stand_ins(model.dtype)
-    replacements[model.family.layout.parts.vision] = vision
-    replace_parts(model.network, replacements)
-    gc.collect()
 
 
 OPTIMIZATION = OnnxVision

@@ -21,6 +21,7 @@ from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
 from profiling.points.point import Point
 from profiling.records import Reading
+from profiling.runtimes.offered import PARTS, TEXT
 
 _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
@@ -31,6 +32,8 @@ class Optimization:
 
     # Whether the network still computes what is counted of the plain one, in its dtype.
     as_counted: ClassVar[bool] = True
+    # The parts whose torch modules it needs, and which a runtime cannot run beside it.
+    changes: ClassVar[frozenset[str]] = frozenset(PARTS)
 
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
@@ -62,6 +65,7 @@ class Optimization:
 class Precision(Optimization):
     """Weights and arithmetic in one dtype."""
 
+    changes = frozenset()
     dtype: ClassVar[torch.dtype]
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
@@ -72,6 +76,7 @@ class Quantized(Optimization):
     """Quantized weights; arithmetic in the dtype of the stack."""
 
     as_counted = False
+    changes = frozenset({TEXT})
 
     def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
         super().__init__(kind=kind, order=order)

@@ -23,6 +23,7 @@ class VisionCache(Optimization):
     """Starts empty at each pass over the samples, so that only what repeats in them is saved."""
 
     as_counted = False
+    changes = frozenset()
 
     def __init__(self, *, kind: str, order: int, max_bytes: int) -> None:
         super().__init__(kind=kind, order=order)

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.engines.transformers.optimizations.onnx_vision import put_vision
 from profiling.errors import Unsupported
 from profiling.graphs.export import export_vision
-from profiling.graphs.vision_chain import load_vision
+from profiling.graphs.vision_chain import load_vision, put_vision
 from profiling.machine.cache import cache_root
 from tests.composing import compose_point
 from tests.tiny_models import (

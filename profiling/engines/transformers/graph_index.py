@@ -1,0 +1,178 @@
+"""Where the graphs of a point are: found before anything is loaded, made by another process.
+
+The process that measures never holds the weights that a runtime has: what is not cached is exported
+by a process of its own, which ends before the model is loaded.
+
+    python -m profiling.engines.transformers.graph_index < point.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from profiling import PROJECT
+from profiling.engines.transformers.optimizations.optimization import Precision, read_stack
+from profiling.errors import Unsupported
+from profiling.graphs.choices import WHOLE
+from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code, makers
+from profiling.machine.cache import cache_root
+from profiling.models.loading import LoadPlan, load_model
+from profiling.models.model import Model
+from profiling.models.weights import locate
+from profiling.parts.artifacts import write_json
+from profiling.points.point import Point
+from profiling.runtimes.offered import TEXT, VISION
+from profiling.runtimes.runtime import RuntimeAbsent
+
+_UNSUPPORTED = 3
+_HALF = {"torch.float16": "float16", "torch.bfloat16": "bfloat16"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """The graph of the vision part, the folder of the text parts, and how weights are stored."""
+
+    vision: Path | None
+    text: Path | None
+    precision: str
+
+    @property
+    def is_there(self) -> bool:
+        return all(path is None or path.exists() for path in (self.vision, self.text))
+
+
+def wanted_parts(point: Point) -> tuple[str, ...]:
+    """The parts that a runtime runs; none for an engine without one."""
+    if "runtime" not in point.engine_settings:
+        return ()
+    return tuple(point.engine_settings["parts"] or (VISION, TEXT))
+
+
+def load_plan(point: Point) -> LoadPlan:
+    """How the model is loaded that is exported: in the dtype of the stack, and not quantized."""
+    plan = LoadPlan(dtype=None)
+    for optimization in read_stack(point.optimization_settings):
+        if isinstance(optimization, Precision):
+            plan = optimization.plan(plan)
+    return plan
+
+
+def find(point: Point) -> Graphs | None:
+    """The graphs of a point, if they were made."""
+    path = _entry(point)
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    graphs = _read(found)
+    return graphs if graphs.is_there else None
+
+
+def _read(found: Mapping[str, Any]) -> Graphs:
+    places = {name: None if found[name] is None else Path(found[name]) for name in (VISION, "text")}
+    return Graphs(vision=places[VISION], text=places["text"], precision=found["precision"])
+
+
+def ensure(point: Point) -> Graphs:
+    """The graphs of a point, made by another process if they are missing."""
+    found = find(point)
+    if found is not None:
+        return found
+    _make_elsewhere(point)
+    made = find(point)
+    if made is None:
+        raise RuntimeError(f"the graphs of {point.label()} were made and are not there")
+    return made
+
+
+def _make_elsewhere(point: Point) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "profiling.engines.transformers.graph_index"],
+        input=json.dumps(dataclasses.asdict(point), default=list),
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == _UNSUPPORTED:
+        raise Unsupported(done.stderr.splitlines()[-1])
+    if done.returncode:
+        raise RuntimeError(
+            f"exporting ended with status {done.returncode}: {done.stderr.strip()[-2000:]}"
+        )
+
+
+def make(point: Point) -> Graphs:
+    """Load the whole model and export the wanted parts; graphs of the same content are shared."""
+    model = load_model(point, load_plan(point))
+    return export(point, model)
+
+
+def export(point: Point, model: Model) -> Graphs:
+    """The graphs of a model that was loaded for this point; notes where they are."""
+    settings, parts = point.engine_settings, wanted_parts(point)
+    precision = settings["precision"] or _HALF.get(str(model.dtype), WHOLE)
+    provider = settings.get("provider")
+    vision = text = None
+    if VISION in parts:
+        vision = cached_vision(
+            model,
+            layout="single",
+            parts=1,
+            simplify=False,
+            quantize=None if precision == WHOLE else precision,
+            optimize=False,
+            provider=provider,
+        )
+    if TEXT in parts:
+        text = cached_text(model, precision=precision, provider=provider)
+    places = {VISION: vision and str(vision), "text": text and str(text)}
+    write_json(_entry(point), {**places, "precision": precision})
+    return Graphs(vision=vision, text=text, precision=precision)
+
+
+def _entry(point: Point) -> Path:
+    """The file that says where a point's graphs are, by all that they depend on."""
+    source = locate(point)
+    folder = Path(source.config)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    facts = {
+        "weights": source.digest,
+        # Large files are digested at their ends only.
+        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files],
+        "random": [point.seed, point.public_dtype] if source.values == "random" else None,
+        "model": point.model,
+        "dtype": str(load_plan(point).dtype),
+        "parts": sorted(wanted_parts(point)),
+        "precision": point.engine_settings["precision"],
+        "provider": point.engine_settings.get("provider"),
+        "device": point.device,
+        "code": digest_code(),
+        "versions": makers(),
+    }
+    text = json.dumps(facts, sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return cache_root() / "onnx" / "index" / f"{name}.json"
+
+
+def main() -> None:
+    import torch
+
+    point = Point(**json.load(sys.stdin))
+    torch.set_num_threads(point.threads)
+    try:
+        make(point)
+    except RuntimeAbsent as problem:
+        print(problem, file=sys.stderr)
+        raise SystemExit(_UNSUPPORTED) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""A decoder in a runtime, in the place of the library's: it takes embeddings and returns logits.
+
+The network around it stays the library's, so that generate, positions, padding and stopping do too.
+The head's place is taken by an identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput
+
+from profiling.models.text_parts import (
+    BIAS,
+    CROSS_BIAS,
+    EMBEDDINGS,
+    POSITIONS,
+    CacheShape,
+)
+from profiling.runtimes.runtime import Program
+
+Array = Any
+_LOWEST = numpy.finfo(numpy.float32).min
+# The bias of steps is laid out for so many more tokens at once.
+_AHEAD = 256
+
+
+class DecoderOutput(dict[str, Any]):
+    """What the callers of a decoder read, without the checks of the library's own outputs."""
+
+    def __init__(self, hidden: Tensor, cache: Cache) -> None:
+        super().__init__(last_hidden_state=hidden, past_key_values=cache)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else tuple(self.values())[key]
+
+
+class ArrayLayer:
+    """One layer's keys and values, as tensors that share the memory of the arrays."""
+
+    def __init__(self, arrays: Sequence[Array], index: int) -> None:
+        self._arrays, self._index = arrays, index
+
+    @property
+    def keys(self) -> Tensor:
+        return torch.from_numpy(self._arrays[2 * self._index])
+
+    @property
+    def values(self) -> Tensor:
+        return torch.from_numpy(self._arrays[2 * self._index + 1])
+
+
+class RuntimeCache(Cache):  # type: ignore[misc]
+    """Keys and values that a runtime returned; the library asks for their length only."""
+
+    is_compileable = False
+
+    def __init__(self, *, shape: CacheShape, seen: Array, cross: Sequence[Array]) -> None:
+        super().__init__(layers=[])
+        self.shape, self.cross, self.length = shape, cross, 0
+        empty = numpy.zeros((len(seen), shape.heads, 0, shape.width), numpy.float32)
+        self.arrays: list[Array] = [empty] * (2 * shape.layers)
+        self.seen = seen
+        self._row = self._laid_out(seen)
+
+    def _laid_out(self, seen: Array) -> Array:
+        """The bias of a step over the tokens so far, with room for more."""
+        row = numpy.zeros((len(seen), 1, 1, seen.shape[1] + _AHEAD), numpy.float32)
+        row[:, 0, 0, : seen.shape[1]][~seen] = _LOWEST
+        return row
+
+    def bias(self, new: int) -> Array:
+        """What is added to the scores of the next `new` tokens, whose mask is known."""
+        total = self.length + new
+        if new > 1:
+            return _causal_bias(self.seen[:, :total], new)
+        if total > self._row.shape[-1]:
+            self._row = numpy.concatenate([self._row, numpy.zeros_like(self._row)], axis=-1)
+        return numpy.ascontiguousarray(self._row[..., :total])
+
+    def positions(self, new: int) -> Array:
+        """The positions [B, new] of the next tokens, counted without padding."""
+        before = self.seen[:, : self.length].sum(axis=1, keepdims=True)
+        known = self.seen[:, self.length : self.length + new]
+        ones = numpy.ones((len(self.seen), new - known.shape[1]), bool)
+        counted = numpy.concatenate([known, ones], axis=1).cumsum(axis=1)
+        beyond = max(0, self.length - self.seen.shape[1])
+        return numpy.maximum(before + beyond + counted - 1, 0)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    @property
+    def self_attention_cache(self) -> SimpleNamespace:
+        layers = [ArrayLayer(self.arrays, index) for index in range(self.shape.layers)]
+        return SimpleNamespace(layers=layers)
+
+    @property
+    def cross_attention_cache(self) -> SimpleNamespace | None:
+        if not self.cross:
+            return None
+        layers = [ArrayLayer(self.cross, index) for index in range(self.shape.layers)]
+        return SimpleNamespace(layers=layers)
+
+
+def _causal_bias(seen: Array, new: int) -> Array:
+    """0 where a token attends, else the lowest number: [B, T] to [B, 1, new, T]."""
+    total = seen.shape[1]
+    places = numpy.arange(total)
+    allowed = seen[:, None, None, :] & (places <= places[total - new :, None])
+    return numpy.where(allowed, numpy.float32(0), _LOWEST)
+
+
+class RuntimePart(nn.Module):
+    """A module whose work a runtime does; what it holds counts by the size of its graph."""
+
+    def __init__(self, program: Program, *, held_bytes: int) -> None:
+        super().__init__()
+        self.program = program
+        held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
+        self.register_buffer("held", held, persistent=False)
+
+
+class RuntimeEncoder(RuntimePart):
+    """A text encoder up to the keys and values that the decoder's cross-attention reads."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, program: Program, *, config: Any, table: nn.Module, held_bytes: int) -> None:
+        super().__init__(program, held_bytes=held_bytes)
+        self.config, self.embed_tokens = config, table
+        self.cross: list[Array] = []
+        self.cross_bias: Array = None
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed_tokens
+
+    @torch.compiler.disable
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **_: Any,
+    ) -> BaseModelOutput:
+        given = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        embeddings = to_array(given)
+        seen = _mask_of(attention_mask, embeddings.shape[:2])
+        self.cross_bias = numpy.where(seen[:, None, None, :], numpy.float32(0), _LOWEST)
+        self.cross = self.program.run({EMBEDDINGS: embeddings, BIAS: self.cross_bias})
+        # The states themselves are read by nothing but the cross-attention.
+        return BaseModelOutput(last_hidden_state=given)
+
+
+class RuntimeDecoder(RuntimePart):
+    """A decoder with its head; its last hidden state are the logits of the last position."""
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        config: Any,
+        table: nn.Module,
+        shape: CacheShape,
+        axes: int,
+        encoder: RuntimeEncoder | None,
+        held_bytes: int,
+    ) -> None:
+        super().__init__(program, held_bytes=held_bytes)
+        self.config, self.embed_tokens = config, table
+        self.shape, self.axes = shape, axes
+        # In a tuple, so that it is not taken for a module inside of this one.
+        self._encoder = (encoder,)
+        self._past = shape.names("past")
+        self._cross = shape.names("cross") if encoder is not None else []
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed_tokens
+
+    @torch.compiler.disable
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        **_: Any,
+    ) -> DecoderOutput:
+        given = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        embeddings = to_array(given)
+        cache = past_key_values
+        if not isinstance(cache, RuntimeCache):
+            cache = self._begin(_mask_of(attention_mask, embeddings.shape[:2]))
+        positions = None if position_ids is None else to_array(position_ids)
+        logits = torch.from_numpy(self.step(embeddings, cache, positions))
+        return DecoderOutput(logits.to(given.device), cache)
+
+    def _begin(self, seen: Array) -> RuntimeCache:
+        """A cache for one generation; the library's own, still empty, is let go of."""
+        (encoder,) = self._encoder
+        return RuntimeCache(shape=self.shape, seen=seen, cross=encoder.cross if encoder else ())
+
+    def step(self, embeddings: Array, cache: RuntimeCache, positions: Array | None) -> Array:
+        """The logits [B, 1, V] behind the last of these tokens, which join the cache."""
+        new = embeddings.shape[1]
+        feeds = {EMBEDDINGS: embeddings, BIAS: cache.bias(new)}
+        (encoder,) = self._encoder
+        if encoder is not None:
+            feeds[CROSS_BIAS] = encoder.cross_bias
+            feeds.update(zip(self._cross, cache.cross, strict=True))
+        else:
+            counted = cache.positions(new) if positions is None else positions
+            feeds[POSITIONS] = self._placed(counted, len(embeddings))
+        feeds.update(zip(self._past, cache.arrays, strict=True))
+        logits, *cache.arrays = self.program.run(feeds)
+        cache.length += new
+        return logits
+
+    def _placed(self, positions: Array, batch: int) -> Array:
+        """Positions in the shape of the graph's input, [B, S] or [axes, B, S]."""
+        if self.axes == 1:
+            wanted = numpy.broadcast_to(positions, (batch, positions.shape[-1]))
+        else:
+            # A further axis, of positions in the text alone, comes first.
+            last = positions[-self.axes :] if positions.ndim == 3 else positions[None]
+            wanted = numpy.broadcast_to(last, (self.axes, batch, positions.shape[-1]))
+        return numpy.ascontiguousarray(wanted, numpy.int64)
+
+
+def to_array(tensor: Tensor) -> Array:
+    """A tensor as a contiguous array in single precision, or as whole numbers."""
+    plain = tensor.float() if tensor.is_floating_point() else tensor
+    return plain.detach().cpu().contiguous().numpy()
+
+
+def _mask_of(mask: Tensor | None, shape: tuple[int, ...]) -> Array:
+    if mask is None:
+        return numpy.ones(shape, bool)
+    return to_array(mask).astype(bool)

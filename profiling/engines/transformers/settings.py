@@ -1,0 +1,38 @@
+"""What the settings of engines may be whose parts run as graphs in a runtime."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from profiling.graphs.choices import PRECISIONS
+from profiling.points.settings import Settings
+from profiling.runtimes.offered import PARTS, STORED
+
+PROVIDER = "provider"
+
+
+def check(settings: Settings) -> None:
+    runtime = settings.get("runtime")
+    if runtime is None:
+        return
+    _check_parts(settings)
+    allowed = [kind for kind in PRECISIONS if kind in STORED[runtime]]
+    settings.require_one_of("precision", (None, *allowed))
+    if PROVIDER in settings:
+        settings.require_options("provider_options")
+        _check_provider(settings)
+
+
+def _check_parts(settings: Settings) -> None:
+    parts = settings["parts"]
+    is_right = isinstance(parts, list | tuple) and parts and set(map(str, parts)) <= set(PARTS)
+    if parts is not None and not (is_right and len(set(parts)) == len(parts)):
+        raise settings.refuse("parts", f"allowed are null and a list of {', '.join(PARTS)}")
+
+
+def _check_provider(settings: Settings) -> None:
+    # Without the runtime, the worker says that it is missing.
+    if settings[PROVIDER] is not None and find_spec("onnxruntime"):
+        from onnxruntime import get_all_providers
+
+        settings.require_one_of(PROVIDER, (*get_all_providers(), None))

@@ -1,0 +1,19 @@
+"""What runtimes offer, known without importing one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+# The parts of a model that a runtime may run.
+VISION, TEXT = "vision", "decoder"
+PARTS = (VISION, TEXT)
+# Where the package of each runtime is listed.
+REQUIREMENTS: Mapping[str, str] = {
+    "onnxruntime": "requirements.txt",
+    "openvino": "requirements-openvino.txt",
+}
+# What each runtime reads graphs with weights in.
+STORED: Mapping[str, Sequence[str]] = {
+    "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),
+    "openvino": ("float32", "float16", "bfloat16", "int8"),
+}
