@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -64,9 +65,9 @@ class Question:
     @property
     def is_plain(self) -> bool:
         """One point and nothing besides: the answer is a description."""
-        lists = (self.points, self.prompt_tokens, self.visual_tokens)
         asked = (self.conventions, self.gpus, self.explained, self.csv, self.json)
-        return all(len(one) == 1 for one in lists) and not any(asked)
+        lengths = {*self.prompt_tokens, *self.visual_tokens}
+        return len(self.points) == 1 and lengths == {None} and not any(asked)
 
 
 @dataclass(kw_only=True)
@@ -130,6 +131,9 @@ def _read_lists(arguments: Sequence[str]) -> dict[str, list[str]]:
     check_sweeps(overrides)
     values: dict[str, list[str]] = {}
     for override in overrides:
+        if isinstance(override.value(), Glob):
+            key, _, value = str(override.input_line).partition("=")
+            raise ConfigError(key, value, "allowed are values")
         if override.is_sweep_override() and override.is_discrete_sweep():
             (jobs,) = BasicSweeper.split_arguments([override], None)
             values[override.get_key_element()] = [one.partition("=")[2] for (one,) in jobs]

@@ -144,7 +144,8 @@ CONVENTIONS = {
             name=EXACT,
             unit=FLOP,
             says="every matrix product of all phases, a multiply-add as two operations;"
-            " feed-forward and key/value widths as the model has them; the head at the last position only",
+            " feed-forward and key/value widths as the model has them; the head at the last"
+            " position only",
             used_by="this project's records",
             entries=_exactly,
         ),
@@ -159,8 +160,8 @@ CONVENTIONS = {
             name="fastv",
             unit=MAC,
             says="multiply-adds of one layer (the mean one where tokens are dropped) over all"
-            " prompt tokens n: 4nd² + 2n²d + 2ndm, two matrices in the feed-forward part; no head, no"
-            " vision part, no projector, no decoding",
+            " prompt tokens n: 4nd² + 2n²d + 2ndm, two matrices in the feed-forward part; no head,"
+            " no vision part, no projector, no decoding",
             used_by="FastV",
             entries=_published(tokens="prompt", matrices=2, one_layer=True),
         ),

@@ -101,9 +101,8 @@ def predict(
     """The least and the likely time of every phase that there is."""
     device, sheet = choose_data_sheet(gpu)
     if dtype not in sheet.flops_per_s:
-        allowed = f"{device} has no peak for {dtype}; allowed with one of"
-        dtypes = ", ".join(f"optimization={_DTYPES[name]}" for name in sheet.flops_per_s)
-        raise ConfigError("gpu", gpu, f"{allowed} {dtypes}")
+        known = ", ".join(sheet.flops_per_s)
+        raise ConfigError("gpu", gpu, f"{device} has no {dtype}; allowed are points in {known}")
     phases = []
     for count in costs.counts:
         flops, moved = costs.flops(count.phase), costs.moved_bytes[count.phase]
@@ -119,9 +118,6 @@ def predict(
             )
         )
     return Prediction(device=device, sheet=sheet, dtype=dtype, phases=tuple(phases), needed=needed)
-
-
-_DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
 def shares_reached(results_dir: Path, *, model: str, weights: str) -> dict[str, Reached]:
