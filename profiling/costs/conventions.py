@@ -169,7 +169,7 @@ CONVENTIONS = {
             name="fastv_all",
             unit=MAC,
             says="the same formula over all layers",
-            used_by="papers that state 3.2 T for LLaVA-1.5-7B",
+            used_by="papers that sum the formula over the layers",
             entries=_published(tokens="prompt", matrices=2, one_layer=False),
         ),
         Convention(
