@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from profiling.costs.accounting import account, geometry_of
+from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
@@ -29,6 +29,7 @@ from profiling.engines.transformers.optimizations.optimization import (
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.models.family import Family
+from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.models.quantization import computes_in
@@ -250,12 +251,20 @@ class TransformersEngine(Engine):
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
         return account(
             self.family,
-            geometry_of(self.family, inputs, length),
+            self._geometry(inputs, length),
             weight_bytes=weight_sizes(self.network),
             cache_element_bytes=self.model.dtype.itemsize,
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),
         )
+
+    def _geometry(self, inputs: Inputs, length: int) -> Geometry:
+        """The shape of what the whole stack computes."""
+        geometry = geometry_of(self.family, inputs, length)
+        visual, text = count_tokens(self.family, inputs)
+        for optimization in self.stack:
+            geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
+        return geometry
 
     def settle(self, workload: Passes) -> None:
         if self.loaded.fixed_cache is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from profiling.costs.accounting import account, geometry_of
+from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.conventions import Counted
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
@@ -59,16 +59,15 @@ class Lengths:
     prompt_tokens: int | None
     visual_tokens: int | None
 
-    def instead_of(self, visual: Sequence[int], prompt: int) -> tuple[tuple[int, ...], int]:
-        """The visual tokens of each row and the length of the prompt; text stays as it is."""
-        text = prompt - max(visual)
-        if self.visual_tokens is not None:
-            visual = [self.visual_tokens] * len(visual)
-        length = self.prompt_tokens or text + max(visual)
-        if length < max(visual):
+    def instead_of(self, visual: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Visual tokens and text tokens of each row; a given length is that of every row."""
+        visual = [self.visual_tokens or count for count in visual]
+        if self.prompt_tokens is None:
+            return visual, list(text)
+        if self.prompt_tokens < max(visual):
             allowed = f"allowed is a whole number from {max(visual)}, the number of visual tokens"
-            raise ConfigError("prompt_tokens", length, allowed)
-        return tuple(visual), length
+            raise ConfigError("prompt_tokens", self.prompt_tokens, allowed)
+        return visual, [self.prompt_tokens - count for count in visual]
 
 
 AS_PROCESSED = Lengths(prompt_tokens=None, visual_tokens=None)
@@ -97,10 +96,13 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
     family, dtype = _load_family(point)
     inputs = _encode(point, family, dtype)
     geometry = geometry_of(family, inputs, point.max_new_tokens)
-    processed = family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
-    visual, length = lengths.instead_of(processed, geometry.prompt_tokens)
-    geometry = replace(geometry, prompt_tokens=length)
-    return PointShape(family=family, dtype=dtype, geometry=geometry, visual_tokens=visual)
+    visual, text = lengths.instead_of(*count_tokens(family, inputs))
+    if lengths != AS_PROCESSED:
+        longest = max(v + t for v, t in zip(visual, text, strict=True))
+        geometry = replace(geometry, prompt_tokens=longest)
+    for optimization in read_stack(point.optimization_settings):
+        geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
+    return PointShape(family=family, dtype=dtype, geometry=geometry, visual_tokens=tuple(visual))
 
 
 def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
