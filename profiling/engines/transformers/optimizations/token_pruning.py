@@ -10,13 +10,12 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.engines.transformers.token_reduction.method import find_method
 from profiling.engines.transformers.token_reduction.reducer import Reducer, count_kept
-from profiling.errors import ConfigError, Unsupported
+from profiling.errors import Unsupported
 from profiling.models.geometry import Cut, Geometry
 from profiling.models.loading import find_family
 from profiling.points.point import Point
 from profiling.records import DERIVED, Reading, reading
 
-_KEYS = "optimization.token_pruning"
 # Their steps are of one shape, or compiled for it, and prefill a cache laid out beforehand.
 _FIXED_SHAPES = ("static_cache", "compile")
 # What stands in the place of the vision encoder does not show its attention.
@@ -33,12 +32,6 @@ class TokenPruning(Optimization):
         self.keep = keep
         chosen = find_method(method)
         self.layer = chosen.default_layer if layer is None else layer
-        if chosen.needs_layer and self.layer == 0:
-            allowed = f"method={method} goes by a decoder layer; allowed is a whole number from 1"
-            raise ConfigError(f"{_KEYS}.layer", layer, allowed)
-        if chosen.needs_encoder and self.layer:
-            allowed = f"method={method} chooses before the decoder; allowed are 0 and null"
-            raise ConfigError(f"{_KEYS}.layer", layer, allowed)
         self.method = chosen(seed=seed, layer=self.layer)
         self.name = method
 

@@ -18,8 +18,6 @@ class Method(ABC):
 
     # The decoder layer before which it drops, where none is asked for; 0: before the decoder.
     default_layer: ClassVar[int] = 0
-    # Whether it needs a decoder layer before the one at which it drops.
-    needs_layer: ClassVar[bool] = False
     # Whether it needs the attention of the vision encoder.
     needs_encoder: ClassVar[bool] = False
 

@@ -17,7 +17,6 @@ class FastV(Method):
     """The attention of the layer before the one at which tokens are dropped, over all heads."""
 
     default_layer = 2
-    needs_layer = True
 
     def watch(self, network: Any, family: Family) -> None:
         decoder = network.get_submodule(family.layout.decoder)
