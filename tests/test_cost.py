@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from profiling.cost import describe, main, read_arguments
+from profiling.cost import describe, describe_question, main, read_arguments, read_question
 from profiling.probes.flops import FlopsProbe
 from tests.costs.published_sizes import PARAMETERS
 from tests.tiny_models import FAMILIES, load, make_workload
@@ -110,3 +112,100 @@ def test_the_command_itself() -> None:
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("llava, weights=tiny: ")
+
+
+# Lists, conventions and files
+
+
+def ask(*arguments: str) -> list[str]:
+    return list(describe_question(read_question(arguments)))
+
+
+def test_lists_make_a_row_for_each_point_and_convention(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "counts.json"
+    ask(
+        "model=llava,qwen25vl",
+        "weights=tiny",
+        "img_size=112,168",
+        "convention=exact,macs",
+        "--json",
+        str(file),
+    )
+    counts = json.loads(file.read_text())["counts"]
+    assert len(counts) == 8
+    assert {(one["model"], one["img_size"], one["convention"]) for one in counts} == {
+        (model, side, convention)
+        for model in ("llava", "qwen25vl")
+        for side in (112, 168)
+        for convention in ("exact", "macs")
+    }
+    for one in counts:
+        assert sum(entry["amount"] for entry in one["entries"]) == one["total"]
+        phases = (one[phase] or 0 for phase in ("vision", "projector", "prefill", "decode"))
+        assert sum(phases) == pytest.approx(one["total"])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_exact_convention_is_what_is_counted(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "counts.csv"
+    asked = (f"model={name}", "weights=tiny", "batch_size=2", "max_new_tokens=4")
+    ask(*asked, "--csv", str(file))
+    (row,) = csv.DictReader(file.open())
+    printed = table(*asked)
+    for phase in ("vision", "prefill", "decode", "total"):
+        shown = float(printed[phase][0].replace(",", "")) * 1e9
+        assert float(row[phase]) == pytest.approx(shown, abs=6e5)
+
+
+def test_explained_lines_add_up_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lines.csv"
+    lines = ask("model=llava", "weights=tiny", "convention=fastv", "--explain", f"--csv={file}")
+    rows = list(csv.DictReader(file.open()))
+    assert [row["formula"] for row in rows] == ["4nd²", "2n²d", "2ndm"]
+    total = sum(float(row["amount"]) for row in rows)
+    assert lines[-1].split()[-1] == f"{total / 1e9:,.3f}"
+
+
+def test_numbers_of_tokens_can_be_given() -> None:
+    lines = ask("model=llava", "weights=tiny", "visual_tokens=10,20", "prompt_tokens=40")
+    rows = [line.split() for line in lines if line.split()[1:2] == ["exact"]]
+    assert [row[0] for row in rows] == ["10", "20"]
+    assert len({row[-2] for row in rows}) == 1
+
+
+def test_a_device_is_predicted(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    lines = ask("model=llava", "weights=tiny", "gpu=h100,l4", "--json", str(file))
+    assert sum(line.startswith("data sheet: ") for line in lines) == 2
+    fast, slow = json.loads(file.read_text())["predictions"]
+    assert fast["least_s"] < slow["least_s"]
+    assert fast["fits"] is True
+    assert fast["memory_bytes"] == sum(
+        fast[part] for part in ("weight_bytes", "cache_bytes", "activation_bytes")
+    )
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "convention=tflops",
+        "gpu=voodoo2",
+        "visual_tokens=0",
+        "prompt_tokens=-3",
+        "prompt_tokens=1",
+        "img_size=112,0",
+        "model=glob(*)",
+        "--csv",
+        "--colour",
+    ],
+)
+def test_what_only_this_command_has_is_refused_in_one_line_too(
+    argument: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cost", "model=llava", "weights=tiny", argument])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert argument.lstrip("-").partition("=")[0] in told

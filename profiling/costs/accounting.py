@@ -27,6 +27,13 @@ def geometry_of(family: Family, inputs: Mapping[str, Tensor], new_tokens: int) -
     )
 
 
+def count_tokens(family: Family, inputs: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
+    """Visual tokens and other tokens of each row, without padding."""
+    visual = family.processing.count_visual_tokens(inputs["input_ids"])
+    text = inputs["attention_mask"].sum(dim=1) - visual
+    return visual.tolist(), text.tolist()
+
+
 def account(
     family: Family,
     geometry: Geometry,

@@ -49,7 +49,7 @@ def _filled(costs: Costs) -> int:
     """The number of cache elements that prefill writes."""
     geometry, cache = costs.geometry, costs.cache
     encoded = cache.encoded_elements * geometry.prompt_tokens
-    return geometry.batch_size * (cache.elements * cache.length(geometry, 1) + encoded)
+    return geometry.batch_size * (cache.decoded(geometry, 1) + encoded)
 
 
 def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) -> int | None:
@@ -60,5 +60,5 @@ def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) ->
         return None
     encoded = cache.encoded_elements * geometry.prompt_tokens
     # A step reads the cache of earlier steps and adds one token.
-    kept = sum(cache.elements * (cache.length(geometry, step) + 1) + encoded for step in steps)
+    kept = sum(cache.decoded(geometry, step) + cache.elements + encoded for step in steps)
     return len(steps) * weights + geometry.batch_size * kept * cache_element_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 
 from profiling.costs.counting import FlopCounter
 from profiling.models.family import Family
-from profiling.models.geometry import Geometry, blank
+from profiling.models.geometry import Cut, Geometry, blank
 
 
 class Forward(NamedTuple):
@@ -44,6 +44,14 @@ class CacheShape:
 
     elements: int  # of a token in the decoder
     encoded_elements: int  # of a token in the text encoder; 0 without one
+    layers: int = 1  # of the decoder
+
+    def decoded(self, geometry: Geometry, step: int) -> int:
+        """The elements of a row in the decoder's cache before a decoding step."""
+        if geometry.cut is None:
+            return self.elements * self.length(geometry, step)
+        lengths = sum(count * length for count, length in geometry.stages(self.layers))
+        return self.elements * lengths // self.layers + self.elements * (step - 1)
 
     def length(self, geometry: Geometry, step: int) -> int:
         """The number of tokens in the decoder's cache before a decoding step."""
@@ -123,6 +131,8 @@ class Twin:
 
     def count(self, geometry: Geometry, *, steps: Iterable[int] = ()) -> Costs:
         """All phases; for decoding the first and the last step, and `steps`."""
+        if geometry.cut is not None:
+            return self._count_cut(geometry, geometry.cut, steps)
         last = geometry.new_tokens - 1
         asked = sorted({*steps, 1, last} if last else set())
         cache = self.new_cache()
@@ -135,6 +145,24 @@ class Twin:
             prefill=prefill,
             steps={step: self._tally(self.step(geometry, step, cache)) for step in asked},
             cache=shape,
+        )
+
+    def _count_cut(self, geometry: Geometry, cut: Cut, steps: Iterable[int]) -> Costs:
+        """A count with each of the two lengths, weighted by the layers that see it."""
+        whole = self.count(replace(geometry, cut=None), steps=steps)
+        less = self.count(replace(geometry, cut=None, prompt_tokens=cut.tokens), steps=steps)
+        layers = self.family.costs.decoder_stack.layers
+
+        def mix(one: Tally, other: Tally) -> Tally:
+            # Layers are equal, so that this is a whole number.
+            flops = (cut.layer * one.flops + (layers - cut.layer) * other.flops) // layers
+            return replace(one, flops=flops)
+
+        return replace(
+            whole,
+            geometry=geometry,
+            prefill=mix(whole.prefill, less.prefill),
+            steps={step: mix(tally, less.steps[step]) for step, tally in whole.steps.items()},
         )
 
     # The forwards of each phase
@@ -256,7 +284,7 @@ def _grow(cache: Any, length: int) -> None:
 def _cache_shape(cache: Any) -> CacheShape:
     own = _own_cache(cache)
     encoded = 0 if own is cache else _elements(cache.cross_attention_cache)
-    return CacheShape(elements=_elements(own), encoded_elements=encoded)
+    return CacheShape(elements=_elements(own), encoded_elements=encoded, layers=len(own.layers))
 
 
 def _elements(cache: Any) -> int:

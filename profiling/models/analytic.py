@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What the matrix products of a layer are for.
+QUERY_OUTPUT = "query and output"
+KEY_VALUE = "key and value"
+ATTENTION = "scores and weighted sum"
+FEED_FORWARD = "feed-forward"
+
 
 def linear(rows: int, width_in: int, width_out: int) -> int:
     """A matrix product: one multiplication and one addition for each pair of numbers."""
@@ -26,12 +32,19 @@ class Stack:
     inner_width: int
     inner_matrices: int  # 2, or 3 where the feed-forward part is gated
 
+    def terms(self, rows: int, columns: int) -> dict[str, int]:
+        """Every matrix product of `rows` tokens that attend to `columns` tokens, by what it is."""
+        products = {
+            QUERY_OUTPUT: 2 * linear(rows, self.width, self.query_width),
+            KEY_VALUE: 2 * linear(rows, self.width, self.key_width),
+            ATTENTION: attention(rows, columns, self.query_width),
+            FEED_FORWARD: self.inner_matrices * linear(rows, self.width, self.inner_width),
+        }
+        return {what: self.layers * flops for what, flops in products.items()}
+
     def rows(self, rows: int) -> int:
         """Everything that is computed for each token separately."""
-        projections = 2 * linear(rows, self.width, self.query_width)
-        projections += 2 * linear(rows, self.width, self.key_width)
-        inner = self.inner_matrices * linear(rows, self.width, self.inner_width)
-        return self.layers * (projections + inner)
+        return sum(self.terms(rows, 0).values())
 
     def attend(self, rows: int, columns: int) -> int:
         """The attention of `rows` tokens to `columns` tokens."""

@@ -6,11 +6,15 @@ Both are written independently of each other, because tests compare one with the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from profiling.models import analytic
 from profiling.models.geometry import Geometry
+
+HEAD = "head"
 
 
 class FamilyCosts(ABC):
@@ -61,16 +65,39 @@ class FamilyCosts(ABC):
             inner_matrices=self.feed_forward_matrices,
         )
 
+    @property
+    def reading_stack(self) -> analytic.Stack:
+        """The layers that read the whole prompt, visual tokens included."""
+        return self.decoder_stack
+
+    def prefill_terms(self, geometry: Geometry) -> dict[str, int]:
+        """The first forward of the language model, its head at the last position only."""
+        layers = Counter[str]()
+        for count, length in geometry.stages(self.decoder_stack.layers):
+            layers.update(replace(self.decoder_stack, layers=count).terms(length, length))
+        every_row = {what: geometry.batch_size * flops for what, flops in layers.items()}
+        return {**every_row, HEAD: self.head_flops(geometry)}
+
     def prefill_flops(self, geometry: Geometry) -> int:
-        """The first forward of the language model; its head at the last position only."""
-        length = geometry.prompt_tokens
-        one = self.decoder_stack.forward(length, length)
-        return geometry.batch_size * one + self.head_flops(geometry)
+        return sum(self.prefill_terms(geometry).values())
 
     def decode_step_flops(self, geometry: Geometry, step: int) -> int:
         """The forward that computes new token `step` + 1 from the one before."""
-        one = self.decoder_stack.forward(1, geometry.prompt_tokens + step)
+        one = sum(
+            replace(self.decoder_stack, layers=count).forward(1, length + step)
+            for count, length in geometry.stages(self.decoder_stack.layers)
+        )
         return geometry.batch_size * one + self.head_flops(geometry)
+
+    def widest_rows(self, geometry: Geometry) -> int:
+        """An estimate of the values that are alive at the widest place of the prefill.
+
+        The residual stream twice, and the inner values of the feed-forward part, of all tokens;
+        attention by blocks holds no matrix of scores.
+        """
+        stack = self.reading_stack
+        rows = geometry.batch_size * geometry.prompt_tokens
+        return rows * (2 * stack.width + (stack.inner_matrices - 1) * stack.inner_width)
 
     def head_flops(self, geometry: Geometry) -> int:
         text = self.config.text_config

@@ -9,12 +9,27 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A prompt that loses tokens within the decoder."""
+
+    layer: int  # the number of layers that see the whole prompt
+    tokens: int  # of the prompt in the layers behind them
+
+
+@dataclass(frozen=True, kw_only=True)
 class Geometry:
     """A padded batch as the network gets it, and the number of tokens to generate."""
 
     sizes: tuple[tuple[int, int], ...]  # width and height of each picture, in pixels
     prompt_tokens: int  # of the longest prompt of the batch, visual tokens included
     new_tokens: int
+    cut: Cut | None = None
+
+    def stages(self, layers: int) -> list[tuple[int, int]]:
+        """Numbers of decoder layers with the number of prompt tokens in each of them."""
+        if self.cut is None:
+            return [(layers, self.prompt_tokens)]
+        return [(self.cut.layer, self.prompt_tokens), (layers - self.cut.layer, self.cut.tokens)]
 
     @property
     def batch_size(self) -> int:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from profiling.errors import Unsupported
+from profiling.models.encoder_scores import EncoderScores
 from profiling.models.text_parts import (
     DECODER,
     EMBEDDING,
@@ -63,6 +65,9 @@ class Layout(ABC):
     # What to request for flash attention; a dictionary has one entry for each sub-configuration.
     flash_attention: ClassVar[str | dict[str, str]] = "flash_attention_2"
     vision_parameters: ClassVar[tuple[str, ...]] = ()  # of the vision side, in no module
+    # Why no visual token can be left out; None where that can be done.
+    whole_picture: ClassVar[str | None] = None
+    encoder_attends: ClassVar[bool] = False  # whether the vision part has attention to read
     embedding_names: ClassVar[tuple[str, ...]] = ("embed_tokens.weight", "shared.weight")
 
     def __init__(self, *, config: Any):
@@ -176,6 +181,10 @@ class Layout(ABC):
     def tower_inputs(self, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """The tower's inputs besides pixels, from the arguments of the vision part."""
         return {}
+
+    def read_encoder(self, network: Any) -> EncoderScores:
+        """Scores of visual tokens by the vision part's attention, read at each of its calls."""
+        raise Unsupported("the vision part of this family has no attention")
 
     # The language side alone: embeddings take the place of pixels
 

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
     commands = {"compare": run_compare, "gate": run_gate, "best": run_best}
+    commands["explain"] = run_explain
     return commands.get(arguments[0] if arguments else "", write_report)
 
 
@@ -90,7 +91,7 @@ def _report_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=PROGRAM,
         description="Markdown pages of all runs, or only the requested file.",
-        epilog=f"Other commands: {PROGRAM} compare | gate | best, each with its own --help.",
+        epilog=f"Other commands: {PROGRAM} compare | gate | best | explain, each with --help.",
     )
     parser.add_argument("results_dir", nargs="?", default=RESULTS)
     parser.add_argument("--output", type=Path, default=Path(PAGES), help="folder of the pages")
@@ -176,6 +177,22 @@ def run_best(arguments: Sequence[str]) -> int:
     lines = write_best(runs, column, conditions, most=options.maximize is not None)
     print("\n".join(lines) if lines else "no run meets all conditions")
     return 0 if lines else 1
+
+
+def run_explain(arguments: Sequence[str]) -> int:
+    """Explain the times of a run; the status is 0 for any result."""
+    from profiling.report.read.selection import select_rounds
+    from profiling.report.say.explanation import explain_run
+
+    parser = _Parser(prog=f"{PROGRAM} explain", description="Whether the times are normal.")
+    parser.add_argument("run", metavar="RUN", help="a folder, a fingerprint, or key=value,...")
+    parser.add_argument("--results", type=Path, default=Path(RESULTS), metavar="DIR")
+    options = parser.parse_args(arguments[1:])
+    runs = _read_for_selection(options.results)
+    rounds = select_rounds(options.run, runs)
+    for number, run in enumerate(rounds):
+        print("\n".join(([""] if number else []) + explain_run(run, runs)))
+    return 0
 
 
 def read_all(results_dir: Path) -> Runs:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from profiling.costs.accounting import account, geometry_of
+from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
@@ -37,6 +37,7 @@ from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
 from profiling.machine.torch_device import why_unusable
 from profiling.models.family import Family
+from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family
 from profiling.models.model import Model, Prepared
 from profiling.models.quantization import computes_in
@@ -294,12 +295,20 @@ class TransformersEngine(Engine):
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
         return account(
             self.family,
-            geometry_of(self.family, inputs, length),
+            self._geometry(inputs, length),
             weight_bytes={**self.loaded.replaced_weights(), **weight_sizes(self.network)},
             cache_element_bytes=self.model.dtype.itemsize,
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),
         )
+
+    def _geometry(self, inputs: Inputs, length: int) -> Geometry:
+        """The shape of what the whole stack computes."""
+        geometry = geometry_of(self.family, inputs, length)
+        visual, text = count_tokens(self.family, inputs)
+        for optimization in self.stack:
+            geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
+        return geometry
 
     def settle(self, workload: Passes) -> None:
         if self.loaded.fixed_cache is not None:

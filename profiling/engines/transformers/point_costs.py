@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from profiling.costs.accounting import account, geometry_of
+from profiling.costs.accounting import account, count_tokens, geometry_of
+from profiling.costs.conventions import Counted
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
 from profiling.engines.transformers.optimizations.optimization import read_stack
+from profiling.errors import ConfigError
 from profiling.models.family import Family
+from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_family
 from profiling.models.model import Model
-from profiling.models.weights import locate
+from profiling.models.weights import WeightsSource, locate
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, full_batches, load_samples
 
@@ -35,14 +38,79 @@ class PointCosts:
     phases: PhaseCosts
     cache_bytes: int  # of keys and values, for each decoded token of a row
     encoded_cache_bytes: int  # the same for each encoded token; 0 where nothing is encoded
+    activation_bytes: int  # an estimate of the most that a forward holds at one time
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(self.parameters.values()) * self.element_bytes
+
+    @property
+    def full_cache_bytes(self) -> int:
+        """The cache of the whole batch after the last step."""
+        decoded = self.new_tokens - 1 + (0 if self.encoded_cache_bytes else self.prompt_tokens)
+        row = self.cache_bytes * decoded + self.encoded_cache_bytes * self.prompt_tokens
+        return len(self.sizes) * row
 
 
-def count_point(point: Point) -> PointCosts:
-    """Count a point on the meta device; no weights are read."""
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Numbers of tokens to count with in place of those that the processor makes."""
+
+    prompt_tokens: int | None
+    visual_tokens: int | None
+
+    def instead_of(self, visual: Sequence[int], text: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Visual tokens and text tokens of each row; a given length is that of every row."""
+        visual = [self.visual_tokens or count for count in visual]
+        if self.prompt_tokens is None:
+            return visual, list(text)
+        if self.prompt_tokens < max(visual):
+            allowed = f"allowed is a whole number from {max(visual)}, the number of visual tokens"
+            raise ConfigError("prompt_tokens", self.prompt_tokens, allowed)
+        return visual, [self.prompt_tokens - count for count in visual]
+
+
+AS_PROCESSED = Lengths(prompt_tokens=None, visual_tokens=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointShape:
+    """The first full batch of a point: what arithmetic counts from."""
+
+    family: Family
+    dtype: torch.dtype
+    geometry: Geometry
+    visual_tokens: tuple[int, ...]  # of each row
+
+    def counted(self) -> Counted:
+        return Counted(
+            costs=self.family.costs,
+            geometry=self.geometry,
+            visual_tokens=self.visual_tokens,
+            has_projector=bool(self.family.layout.parts.projector),
+        )
+
+
+def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
+    """The shape of a point's first full batch; no network is made."""
     family, dtype = _load_family(point)
+    inputs = _encode(point, family, dtype)
+    geometry = geometry_of(family, inputs, point.max_new_tokens)
+    visual, text = lengths.instead_of(*count_tokens(family, inputs))
+    if lengths != AS_PROCESSED:
+        longest = max(v + t for v, t in zip(visual, text, strict=True))
+        geometry = replace(geometry, prompt_tokens=longest)
+    for optimization in read_stack(point.optimization_settings):
+        geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
+    return PointShape(family=family, dtype=dtype, geometry=geometry, visual_tokens=tuple(visual))
+
+
+def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
+    """Count a point on the meta device; no weights are read."""
+    shape = shape_point(point, lengths=lengths)
+    family, dtype, geometry = shape.family, shape.dtype, shape.geometry
     twin = Twin(family=family, attention="sdpa")
     counts = {name: p.numel() for name, p in twin.network.named_parameters()}
-    geometry = geometry_of(family, _encode(point, twin, dtype), point.max_new_tokens)
     costs = count(family, geometry)
     return PointCosts(
         sizes=geometry.sizes,
@@ -61,12 +129,13 @@ def count_point(point: Point) -> PointCosts:
         ),
         cache_bytes=costs.cache.elements * dtype.itemsize,
         encoded_cache_bytes=costs.cache.encoded_elements * dtype.itemsize,
+        activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,
     )
 
 
 def _load_family(point: Point) -> tuple[Family, torch.dtype]:
     source = locate(point)
-    family = load_family(point, source)
+    family = _families.get((point.model, source.config)) or _keep_family(point, source)
     plan = LoadPlan(dtype=None)
     for optimization in read_stack(point.optimization_settings):
         plan = optimization.plan(plan)
@@ -75,11 +144,21 @@ def _load_family(point: Point) -> tuple[Family, torch.dtype]:
     return family, plan.dtype or named
 
 
-def _encode(point: Point, twin: Twin, dtype: torch.dtype) -> Mapping[str, Tensor]:
+_families: dict[tuple[str, str], Family] = {}
+
+
+def _keep_family(point: Point, source: WeightsSource) -> Family:
+    """Read once for all points of a command: loading a processor takes longer than counting."""
+    family = _families[point.model, source.config] = load_family(point, source)
+    return family
+
+
+def _encode(point: Point, family: Family, dtype: torch.dtype) -> Mapping[str, Tensor]:
     """The processor's tensors for the first full batch."""
     model = Model(
-        network=twin.network,
-        family=twin.family,
+        # Nothing is asked of it before a batch is encoded.
+        network=None,
+        family=family,
         device=torch.device("meta"),
         dtype=dtype,
         stored_values=False,

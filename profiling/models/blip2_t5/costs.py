@@ -7,6 +7,7 @@ from functools import cached_property
 
 from profiling.models import analytic
 from profiling.models.blip2.costs import Blip2Costs
+from profiling.models.costs import HEAD
 from profiling.models.geometry import Geometry
 
 
@@ -34,18 +35,23 @@ class Blip2T5Costs(Blip2Costs):
         length = geometry.prompt_tokens
         return geometry.batch_size * self.encoder_stack.forward(length, length)
 
-    def prefill_flops(self, geometry: Geometry) -> int:
+    @property
+    def reading_stack(self) -> analytic.Stack:
+        return self.encoder_stack
+
+    def prefill_terms(self, geometry: Geometry) -> dict[str, int]:
         # The decoder reads its start token, and computes the keys and values of the encoder's
         # output once for all steps.
-        stack = self.decoder_stack
-        keys = (
-            2 * stack.layers * analytic.linear(geometry.prompt_tokens, stack.width, stack.key_width)
-        )
-        return (
-            self.text_encoder_flops(geometry)
-            + geometry.batch_size * keys
-            + self.decode_step_flops(geometry, 0)
-        )
+        stack, length = self.decoder_stack, geometry.prompt_tokens
+        keys = 2 * stack.layers * analytic.linear(length, stack.width, stack.key_width)
+        encoded = self.encoder_stack.terms(length, length)
+        head = self.head_flops(geometry)
+        return {
+            **{what: geometry.batch_size * flops for what, flops in encoded.items()},
+            "cross-attention keys and values": geometry.batch_size * keys,
+            "decoder, one token": self.decode_step_flops(geometry, 0) - head,
+            HEAD: head,
+        }
 
     def decode_step_flops(self, geometry: Geometry, step: int) -> int:
         stack = self.decoder_stack

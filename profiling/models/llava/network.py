@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
+from profiling.models.attention_tap import tap_attention
+from profiling.models.encoder_scores import EncoderScores
 from profiling.models.network import Parts, force_option
 from profiling.models.square import SquareLayout
 from profiling.models.stand_ins import PassThroughLayers
@@ -48,6 +50,26 @@ class ClipTower(PatchTower):
         return self.projector(hidden[:, self.left_out :]).flatten(0, 1)  # type: ignore[no-any-return]
 
 
+class ClassTokenScores(EncoderScores):
+    """What the class token attends to in the layer whose output is read."""
+
+    def __init__(self, *, network: Any, layer: int, left_out: int) -> None:
+        super().__init__()
+        self.left_out = left_out
+        # Some versions of the library have the tower one level deeper.
+        inner: Any = getattr(network.model.vision_tower, "vision_model", network.model.vision_tower)
+        read = layer if layer < 0 else layer - 1
+        tap_attention(inner.encoder.layers[read].self_attn, self._look)
+
+    def _look(self, query: Tensor, key: Tensor, scaling: float) -> None:
+        products = query[:, :, :1] @ key.transpose(-1, -2) * scaling
+        scores = products.float().softmax(dim=-1).mean(dim=1)[:, 0]
+        self.parts.append(scores[:, self.left_out :])
+
+    def by_picture(self, inputs: Mapping[str, Any]) -> list[Tensor]:
+        return list(torch.cat(self.parts))
+
+
 class LlavaLayout(SquareLayout):
     """CLIP, a projector of two layers, Llama."""
 
@@ -59,6 +81,7 @@ class LlavaLayout(SquareLayout):
         text_encoder=None,
     )
     network_class = LlavaForConditionalGeneration
+    encoder_attends = True
 
     def adapt(self, network: nn.Module) -> None:
         # `generate` does not pass this on; at the tower's native size it changes nothing.
@@ -67,6 +90,13 @@ class LlavaLayout(SquareLayout):
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         features = network.model.get_image_features(inputs["pixel_values"]).pooler_output
         return torch.cat(list(features))
+
+    def read_encoder(self, network: Any) -> ClassTokenScores:
+        return ClassTokenScores(
+            network=network,
+            layer=int(self.config.vision_feature_layer),
+            left_out=self._left_out,
+        )
 
     def tower(self, network: Any) -> ClipTower:
         return ClipTower(

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_window_index
 
+from profiling.models.attention_tap import tap_attention
+from profiling.models.encoder_scores import EncoderScores
 from profiling.models.network import Layout, Parts
 from profiling.models.stand_ins import PassThrough
 from profiling.models.tower import VisionTower
@@ -81,6 +84,37 @@ class WindowTower(VisionTower):
         return attention.proj(values)  # type: ignore[no-any-return]
 
 
+class ReceivedScores(EncoderScores):
+    """How much attention the patches of each visual token receive in the last block."""
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.visual = visual
+        tap_attention(visual.blocks[-1].attn, self._look)
+
+    def _look(self, query: Tensor, key: Tensor, scaling: float) -> None:
+        """One segment of attention; head by head, since all scores at a time may not fit."""
+        (queries,), (keys,) = query, key
+        received = [
+            (q @ k.transpose(-1, -2) * scaling).float().softmax(dim=-1).mean(dim=0)
+            for q, k in zip(queries, keys, strict=True)
+        ]
+        self.parts.append(torch.stack(received).mean(dim=0))
+
+    def by_picture(self, inputs: Mapping[str, Any]) -> list[Tensor]:
+        grids, visual = inputs["image_grid_thw"], self.visual
+        merged = torch.cat(self.parts).unflatten(0, (-1, visual.spatial_merge_unit)).mean(dim=1)
+        # The blocks see the visual tokens window by window.
+        order, _ = get_vision_window_index(
+            grids,
+            spatial_merge_size=visual.spatial_merge_size,
+            window_size=visual.window_size,
+            patch_size=visual.patch_size,
+        )
+        scores = merged[order.argsort().to(merged.device)]
+        return list(scores.split((grids.prod(dim=-1) // visual.spatial_merge_unit).tolist()))
+
+
 class Qwen25VLLayout(Layout):
     """The projector (the merger) is inside the vision part."""
 
@@ -92,6 +126,10 @@ class Qwen25VLLayout(Layout):
         text_encoder=None,
     )
     network_class = Qwen2_5_VLForConditionalGeneration
+    encoder_attends = True
+
+    def read_encoder(self, network: Any) -> ReceivedScores:
+        return ReceivedScores(network.get_submodule(self.parts.vision))
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         tower = network.get_submodule(self.parts.vision)

@@ -15,6 +15,7 @@ import torch
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
+from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
@@ -49,6 +50,12 @@ class Optimization:
 
     def apply(self, loaded: LoadedModel) -> None:
         """Change the loaded model."""
+
+    def shape(
+        self, geometry: Geometry, *, visual_tokens: Sequence[int], text_tokens: Sequence[int]
+    ) -> Geometry:
+        """The shape of what is computed, from that of the plain model and each row's tokens."""
+        return geometry
 
     def begin_pass(self) -> None:
         """Forget what an earlier pass over the samples left and users would not profit from."""

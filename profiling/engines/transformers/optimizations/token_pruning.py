@@ -1,0 +1,93 @@
+"""Some visual tokens are left out, by a method of the folder `token_reduction/methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.optimizations.optimization import Optimization
+from profiling.engines.transformers.token_reduction.method import find_method
+from profiling.engines.transformers.token_reduction.reducer import Reducer, count_kept
+from profiling.errors import Unsupported
+from profiling.models.geometry import Cut, Geometry
+from profiling.models.loading import find_family
+from profiling.points.point import Point
+from profiling.records import DERIVED, Reading, reading
+
+# Their steps are of one shape, or compiled for it, and prefill a cache laid out beforehand.
+_FIXED_SHAPES = ("static_cache", "compile")
+# What stands in the place of the vision encoder does not show its attention.
+_ENCODER_REPLACED = ("onnx_vision", "vision_cache", "flash_attn")
+
+
+class TokenPruning(Optimization):
+    """Within the library's own generate; positions stay those of the whole prompt."""
+
+    def __init__(
+        self, *, kind: str, order: int, method: str, keep: float, layer: int | None, seed: int
+    ) -> None:
+        super().__init__(kind=kind, order=order)
+        self.keep = keep
+        chosen = find_method(method)
+        self.layer = chosen.default_layer if layer is None else layer
+        self.method = chosen(seed=seed, layer=self.layer)
+        self.name = method
+
+    def check(self, point: Point) -> None:
+        layout = find_family(point.model).layout
+        if layout.whole_picture is not None:
+            raise Unsupported(f"no visual token can be left out: {layout.whole_picture}")
+        for name in _FIXED_SHAPES:
+            if name in point.optimization:
+                raise Unsupported(f"{name} fixes shapes before tokens are left out")
+        if not self.method.needs_encoder:
+            return
+        if not layout.encoder_attends:
+            raise Unsupported(
+                f"{self.name} goes by the attention of a vision encoder, and this family has none"
+            )
+        for name in _ENCODER_REPLACED:
+            if name in point.optimization:
+                raise Unsupported(f"{self.name} reads the encoder's attention, which {name} hides")
+
+    def apply(self, loaded: LoadedModel) -> None:
+        model = loaded.model
+        layers = model.family.costs.decoder_stack.layers
+        if self.layer >= layers:
+            raise Unsupported(f"layer={self.layer}: the decoder has {layers} layers, from 0")
+        self.reducer = Reducer(
+            network=model.network,
+            family=model.family,
+            method=self.method,
+            keep=self.keep,
+            layer=self.layer,
+        )
+
+    def shape(
+        self, geometry: Geometry, *, visual_tokens: Sequence[int], text_tokens: Sequence[int]
+    ) -> Geometry:
+        longest = max(
+            count_kept(visual, self.keep) + text
+            for visual, text in zip(visual_tokens, text_tokens, strict=True)
+        )
+        return replace(geometry, cut=Cut(layer=self.layer, tokens=longest))
+
+    def begin_pass(self) -> None:
+        self.reducer.forget()
+
+    def uncounted(self) -> AbstractContextManager[None]:
+        return self.reducer.uncounted()
+
+    def answered(self) -> Iterator[Reading]:
+        kept = self.reducer.kept
+        yield reading(
+            "visual_tokens_kept",
+            value=sum(kept) / len(kept),
+            status=DERIVED,
+            source="counted at each prefill while every sample was answered once",
+        )
+
+
+OPTIMIZATION = TokenPruning

@@ -1,0 +1,1 @@
+"""Methods of token reduction, one file each."""
