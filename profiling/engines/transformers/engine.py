@@ -31,7 +31,7 @@ from profiling.engines.transformers.optimizations.optimization import (
     build,
     read_stack,
 )
-from profiling.engines.transformers.point_costs import count_point
+from profiling.engines.transformers.point_costs import AS_PROCESSED, count_point
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
@@ -144,7 +144,7 @@ class TransformersEngine(Engine):
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
-        costs = count_point(point)
+        costs = count_point(point, lengths=AS_PROCESSED)
         return sum(costs.parameters.values()) * costs.element_bytes
 
     @classmethod
