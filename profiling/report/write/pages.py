@@ -41,6 +41,7 @@ from profiling.report.write.markdown import (
     setting_columns,
     table,
 )
+from profiling.report.write.operators import list_traced
 from profiling.report.write.published import STEM as PUBLISHED
 from profiling.report.write.published import write_published
 from profiling.report.write.sections import (
@@ -132,6 +133,7 @@ def _write_measured(page: Page, timed: Sequence[Run]) -> list[str]:
         *(line for sweep in shown for line in show_sweep(page, sweep)),
         *show_compute(page, shown[0] if shown else None, timed),
         *show_roofline(page, reference),
+        *section("Where the time goes inside a phase", list_traced(timed)),
         *show_quality(_distinct(shown) or timed),
         *show_examples(page, reference),
     ]
