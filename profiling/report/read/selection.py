@@ -25,14 +25,16 @@ def select_sides(first: str, second: str, runs: Sequence[Run]) -> tuple[list[Run
     The run that is meant stands last. Rounds of one point are not divided between the sides: there
     each side is the run that was named. An error says which choices there are.
     """
-    named = [_select(selector, runs) for selector in (first, second)]
-    sides = [
-        _add_rounds(run, selector, among)
-        for (run, among), selector in zip(named, (first, second), strict=True)
-    ]
+    sides = select_rounds(first, runs), select_rounds(second, runs)
     if {run.name for run in sides[0]} & {run.name for run in sides[1]}:
-        return [named[0][0]], [named[1][0]]
-    return sides[0], sides[1]
+        return sides[0][-1:], sides[1][-1:]
+    return sides
+
+
+def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
+    """The run that a selector names, after the other rounds of its point if they are enough."""
+    run, among = _select(selector, runs)
+    return _add_rounds(run, selector, among)
 
 
 def _select(selector: str, runs: Sequence[Run]) -> tuple[Run, Sequence[Run]]:
