@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiling.records import read_comparisons
+from profiling.versus import main
 from tests.faking import RUN_VERSUS, await_that, finish, start, tell
 from tests.runs.test_session import INTERRUPTED, is_gone
 
@@ -63,6 +65,7 @@ def test_what_both_share_is_replaced_by_what_a_side_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
+        (("max_new_tokens=6",), "required: B"),
         (("max_new_tokens=0", "max_new_tokens=3"), "max_new_tokens=0"),
         (("max_new_tokens=6", "max_new_tokns=3"), "max_new_tokns"),
         (("max_new_tokens=6,7", "max_new_tokens=3"), "a comparison has two points"),
@@ -77,16 +80,34 @@ def test_what_both_share_is_replaced_by_what_a_side_says(tmp_path: Path) -> None
     ],
 )
 def test_a_wrong_configuration_is_one_line(
-    arguments: tuple[str, ...], named: str, tmp_path: Path
+    arguments: tuple[str, ...],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status, output, errors = versus(tmp_path, *arguments)
-    assert (status, output) == (2, "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["versus", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output, errors = capsys.readouterr()
+    assert (ended.value.code, output) == (2, "")
     (line,) = errors.splitlines()
     assert named in line
-    assert list_sides(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", ["failed", "unsupported", "out_of_memory", "SIGKILL"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "failed",
+        pytest.param("unsupported", marks=SLOW),
+        pytest.param("out_of_memory", marks=SLOW),
+        pytest.param("SIGKILL", marks=SLOW),
+    ],
+)
 def test_a_side_that_fails_is_one_line_and_no_comparison(how: str, tmp_path: Path) -> None:
     tell(tmp_path, tokens3=how)
     status, _, errors = versus(tmp_path, *SIDES)
@@ -97,7 +118,7 @@ def test_a_side_that_fails_is_one_line_and_no_comparison(how: str, tmp_path: Pat
     assert all(is_gone(pid) for pid, *_ in list_sides(tmp_path))
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
 def test_an_interrupted_comparison_leaves_no_process_and_goes_on(
     sign: signal.Signals, tmp_path: Path
 ) -> None:
