@@ -23,7 +23,12 @@ sys.path.insert(0, {str(PROJECT)!r})
 from profiling.runs import worker
 worker._CHILD = {CHILD!r}
 sys.argv[0] = {str(PROJECT / "main.py")!r}
+"""
+RUN_MAIN = """
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+RUN_VERSUS = """
+runpy.run_module("profiling.versus", run_name="__main__")
 """
 
 
@@ -48,10 +53,13 @@ def make_plan(folder: Path, *overrides: str) -> Plan:
     return plan_point(config)
 
 
-def start(folder: Path, *arguments: str, driver: str = "") -> subprocess.Popen[str]:
+def start(
+    folder: Path, *arguments: str, driver: str = "", command: str = RUN_MAIN
+) -> subprocess.Popen[str]:
     """A command line of its own process, whose children are fake; `driver` is run before it."""
+    program = DRIVER % driver + command
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER % driver, *arguments, "num_samples=1", "share_device=true"],
+        [sys.executable, "-c", program, *arguments, "num_samples=1", "share_device=true"],
         cwd=folder,
         env=os.environ | {FOLDER: str(folder)},
         stdout=subprocess.PIPE,

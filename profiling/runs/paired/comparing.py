@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -30,19 +32,39 @@ from profiling.runs.paired.launch_files import LaunchFiles
 from profiling.runs.paired.opposed import Opposed, find_folder
 from profiling.runs.paired.passes import TOTAL
 from profiling.runs.paired.side import Side, SideFailed
-from profiling.runs.paired.turns import LAUNCHES, PASSES, Launch, Turns, WarmUp
+from profiling.runs.paired.turns import LAUNCHES, PASSES, Gate, Launch, Runner, Turns, WarmUp
 from profiling.runs.paired.watching import watch
 from profiling.runs.recording import now
-from profiling.runs.session import installed_versions
+from profiling.runs.session import Plan, installed_versions
 from profiling.statistics.launches import LEAST_PAIRS, choose_pairs, find_best_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a comparison is measured with."""
+
+    # From the name of a side and its point, a process for it.
+    start: Callable[[str, Plan], Runner]
+    watch: Callable[..., AbstractContextManager[Gate]]
+    free_bytes: Callable[[str], int | None]
+    now_s: Callable[[], float]
+
+
+REAL = Means(
+    start=lambda name, plan: Side(name=name, plan=plan),
+    watch=watch,
+    free_bytes=free_bytes,
+    now_s=time.perf_counter,
+)
 
 
 class Comparer:
     """Measures one comparison; finished launches of an interrupted one are used."""
 
-    def __init__(self, opposed: Opposed, *, notify: Callable[[str], None]) -> None:
+    def __init__(self, opposed: Opposed, *, notify: Callable[[str], None], means: Means) -> None:
         self._opposed = opposed
         self._notify = notify
+        self._means = means
         self._folder = find_folder(opposed)
         self._files = LaunchFiles(folder=self._folder, address=opposed.address)
         self._launches, self._reason = self._files.read()
@@ -75,7 +97,8 @@ class Comparer:
         return math.fsum(launch.took_s for launch in self._launches)
 
     def _measure(self, number: int) -> None:
-        self._notify(f"launch {number}{self._of()}: starting")
+        planned = self._opposed.launches
+        self._notify(f"launch {number}" + (f" of {planned}" if number <= planned else ""))
         try:
             launch = self._turns(number).run(number, interleaved=self._interleaved)
         except SideFailed as failed:
@@ -89,16 +112,12 @@ class Comparer:
         self._launches.append(launch)
         self._files.write(launch, reason=self._reason)
 
-    def _of(self) -> str:
-        planned = self._opposed.launches
-        return f" of {planned}" if len(self._launches) < planned else ""
-
     def _turns(self, number: int) -> Turns:
         point = self._opposed.a.point
         chosen = point.comparison
         return Turns(
             start=self._start,
-            watch=partial(watch, limits=NoiseLimits(**point.profiler["noise"])),
+            watch=partial(self._means.watch, limits=NoiseLimits(**point.profiler["noise"])),
             warm_up=WarmUp(
                 window=chosen["warmup_window"],
                 tolerance=chosen["warmup_tolerance"],
@@ -106,17 +125,13 @@ class Comparer:
                 time_budget_s=chosen["time_budget_s"],
             ),
             count_pairs=partial(self._count_pairs, number),
+            now_s=self._means.now_s,
         )
 
-    def _start(self, name: str) -> Side:
-        return Side(name=name, plan=self._opposed.plans[name])
+    def _start(self, name: str) -> Runner:
+        return self._means.start(name, self._opposed.plans[name])
 
     def _count_pairs(self, number: int, launch_s: float, pair_s: float) -> int:
-        pairs = self._choose_pairs(number, launch_s, pair_s)
-        self._notify(f"launch {number}{self._of()}: {pairs} pairs of passes")
-        return pairs
-
-    def _choose_pairs(self, number: int, launch_s: float, pair_s: float) -> int:
         """The first launches have equally many, since their spread decides how many follow."""
         if not self._launches:
             pairs = choose_pairs(launch_s=launch_s, pair_s=pair_s)
@@ -143,7 +158,7 @@ class Comparer:
             for name, plan in self._opposed.plans.items()
         ]
         share = self._opposed.a.point.comparison["memory_share"]
-        shortage = find_shortage(*needs, share=share, free=free_bytes)
+        shortage = find_shortage(*needs, share=share, free=self._means.free_bytes)
         if shortage is not None:
             self._interleave_launches(shortage)
 

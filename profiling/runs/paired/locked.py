@@ -8,7 +8,7 @@ from pathlib import Path
 
 from profiling.machine.locks import hold
 from profiling.records import Comparison
-from profiling.runs.paired.comparing import Comparer
+from profiling.runs.paired.comparing import REAL, Comparer
 from profiling.runs.paired.opposed import Opposed, find_kept
 from profiling.runs.session import LOCKS, device_lock
 
@@ -26,7 +26,7 @@ def compare(opposed: Opposed, *, notify: Callable[[str], None]) -> tuple[Compari
         kept = find_kept(opposed)
         if kept is not None:
             return kept, True
-        return Comparer(opposed, notify=notify).run(), False
+        return Comparer(opposed, notify=notify, means=REAL).run(), False
 
 
 def _locks(opposed: Opposed) -> dict[Path, str]:

@@ -6,7 +6,6 @@ alternates (A B B A …), and so does the side that starts, from launch to launc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -29,6 +28,7 @@ class Runner(Protocol):
 
     @property
     def pid(self) -> int: ...
+    def weigh(self) -> int | None: ...
     def start_loading(self) -> None: ...
     def await_loaded(self) -> Prepared: ...
     def begin(self, position: int) -> None: ...
@@ -130,7 +130,7 @@ class Turns:
     watch: Watch
     warm_up: WarmUp
     count_pairs: CountPairs
-    now_s: Callable[[], float] = time.perf_counter
+    now_s: Callable[[], float]
 
     def run(self, number: int, *, interleaved: str) -> Launch:
         run = self._alternate_passes if interleaved == PASSES else self._alternate_launches

@@ -1,0 +1,90 @@
+"""Sweeps with `paired=true`: which points are compared with what, and how that ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from profiling.records import read, read_comparisons
+from profiling.runs.paired.baselines import find_baseline, oppose
+from tests.composing import compose_config
+from tests.faking import finish, make_plan, start, tell
+from tests.test_versus import list_sides
+
+
+def test_the_baseline_is_the_point_that_is_typed_as_such(tmp_path: Path) -> None:
+    point = make_plan(tmp_path, "optimization=[bf16,vision_cache]", "img_size=56", "paired=true")
+    typed = make_plan(tmp_path, "optimization=baseline", "img_size=56")
+    found = find_baseline(point)
+    assert (found.fingerprint, found.point.label()) == (typed.fingerprint, typed.point.label())
+
+
+def test_every_point_but_the_baseline_is_opposed_to_it(tmp_path: Path) -> None:
+    names = ("baseline", "fp32", "bf16", "int8")
+    plans = [make_plan(tmp_path, f"optimization={one}", "paired=true") for one in names]
+    opposed = oppose([*plans, plans[1]])
+    assert [one.a.fingerprint for one in opposed] == [plans[0].fingerprint] * 3
+    assert [one.b.fingerprint for one in opposed] == [plan.fingerprint for plan in plans[1:]]
+    assert oppose([make_plan(tmp_path, "optimization=bf16")]) == []
+
+
+@pytest.mark.parametrize(
+    ("experiment", "paired"),
+    [("optimizations", True), ("quantization", True), ("devices", True), ("image_size", False)],
+)
+def test_experiments_that_compare_variants_are_paired(experiment: str, paired: bool) -> None:
+    assert compose_config(f"experiment={experiment}")["paired"] is paired
+    assert compose_config(f"experiment={experiment}", "paired=false")["paired"] is False
+
+
+SWEEP = ("-m", "optimization=baseline,fp32,bf16", "paired=true", "launches=3", "max_new_tokens=2")
+QUICKLY = ("comparison.time_budget_s=1", "model=llava")
+
+
+def test_a_sweep_measures_its_points_and_then_compares_them(tmp_path: Path) -> None:
+    tell(tmp_path)
+    status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
+    assert status == 0, errors
+    assert "2 comparisons with the baseline: 2 completed" in output
+    found = read_comparisons(tmp_path / "results").comparisons
+    points = {
+        one.summary["optimization"]: one.fingerprint for one in read(tmp_path / "results").records
+    }
+    assert {one.a for one in found} == {points["baseline"]}
+    assert {one.b for one in found} == {points["fp32"], points["bf16"]}
+    assert "[2/2] llava baseline" in errors
+    begun = len(list_sides(tmp_path))
+    status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
+    assert status == 0 and errors.count("kept, no difference shown larger than") == 2
+    assert len(list_sides(tmp_path)) == begun
+
+
+def test_a_dry_sweep_lists_the_comparisons(tmp_path: Path) -> None:
+    status, output, _ = finish(start(tmp_path, *SWEEP, "dry=true"))
+    assert status == 0
+    assert sum("at least 3 launches" in line for line in output.splitlines()) == 2
+    assert list_sides(tmp_path) == []
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["failed", pytest.param("unsupported", marks=SLOW), pytest.param("out_of_memory", marks=SLOW)],
+)
+def test_a_side_that_fails_is_a_line_and_the_others_are_compared(how: str, tmp_path: Path) -> None:
+    tell(tmp_path, tokens2=how)
+    status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
+    assert status == (1 if how == "failed" else 0) and "Traceback" not in errors
+    assert f"2 comparisons with the baseline: 2 {how}" in output
+    assert errors.count(f"not compared: A {how}: as told") == 2
+
+
+def test_a_point_that_cannot_be_had_is_not_compared(tmp_path: Path) -> None:
+    tell(tmp_path, s112="unsupported")
+    command = ("img_size=112", "optimization=bf16", "paired=true", *QUICKLY)
+    status, _, errors = finish(start(tmp_path, *command))
+    assert status == 1 and "not compared: the point is unsupported" in errors
+    assert list_sides(tmp_path) == []
