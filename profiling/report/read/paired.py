@@ -89,9 +89,6 @@ class PairedTable:
         return exact or self._found.get(self._name_points(over, under))
 
 
-NO_PAIRS = PairedTable((), {})
-
-
 def _preference(comparison: Comparison) -> tuple[bool, int, int, str]:
     """The last one counts: quiet, with most launches; never the one with the nicer result."""
     paired = comparison.a_over_b
@@ -141,3 +138,6 @@ def _read_ratio(written: Mapping[str, Any]) -> Ratio:
     if not (in_order and ends and all(1 / _LARGEST < end < _LARGEST for end in ends)):
         raise ValueError(f"{value} [{low}, {high}] is no ratio with its interval")
     return Ratio(value=value, low=low, high=high, confidence=None if low is None else CONFIDENCE)
+
+
+NO_PAIRS = PairedTable((), {})
