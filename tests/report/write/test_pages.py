@@ -111,9 +111,10 @@ def test_values_carry_their_marks(pages: dict[str, str]) -> None:
     rows = [line for line in pages["llava"].splitlines() if line.startswith("| `")]
     assert rows
     assert all(re.match(rf"\| `[^`]+`{TINY} \|", row) for row in rows)
-    noisy = [row for row in rows if "| int4 |" in row and " ms" not in row and "[" in row]
-    assert noisy
-    assert all(re.search(rf"\d\]{NOISY} \|", row) for row in noisy)
+    noisy = [row for row in rows if "| int4 |" in row]
+    assert sum(bool(re.search(rf"\d\]{NOISY} \|", row)) for row in noisy) >= 2
+    # The speed-up was measured in pairs, on a quiet machine.
+    assert any(re.search(r"0\.800× \[0\.784×, 0\.816×\] \|", row) for row in noisy)
     assert f"| {ESTIMATED} " in pages["llava"]
     for mark in (TINY, NOISY, ESTIMATED):
         assert f"\n- {mark} " in pages["llava"]

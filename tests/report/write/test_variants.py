@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,9 @@ def test_each_phase_has_its_speed_up_with_an_interval(text: str) -> None:
     assert rows["bf16"]["speed-up, decode"] == "–"
     assert rows["baseline"]["speed-up, vision"] == "–"
     # Two separate runs do not show how much equal runs vary.
-    assert rows["fp32"]["speed-up, prefill"] == "0.550×"
-    assert [row["measured"] for row in rows.values()] == [
-        "–",
-        "paired, 5 launches",
-        "separate runs",
-    ]
+    assert re.fullmatch(r"0\.5\d\d×", rows["fp32"]["speed-up, prefill"])
+    measured = [row["measured"] for row in rows.values()]
+    assert measured == ["–", "paired, 5 launches", "separate runs"]
 
 
 def cut(cell: str) -> list[str]:
