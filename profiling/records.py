@@ -36,8 +36,6 @@ COMPLETED, FAILED, UNSUPPORTED, OUT_OF_MEMORY = STATUSES = (
 )
 MEASURED, ESTIMATED, DERIVED, UNAVAILABLE = ("measured", "estimated", "derived", "unavailable")
 KEPT_STATUSES = (COMPLETED, UNSUPPORTED, OUT_OF_MEMORY)
-# The folder of paired comparisons, beside the records of a results folder.
-COMPARISONS = "comparisons"
 
 ANSWER_FIELDS = (
     "id",
@@ -345,12 +343,8 @@ def _record_folders(results_dir: Path) -> list[Path]:
     if not results_dir.is_dir():
         return []
     with os.scandir(results_dir) as entries:
-        found = [entry.path for entry in entries if entry.is_dir() and _is_of_a_run(entry.name)]
+        found = [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
     return [Path(path) for path in sorted(found)]
-
-
-def _is_of_a_run(name: str) -> bool:
-    return name[0] != "." and name != COMPARISONS
 
 
 def read_record(folder: Path) -> Record:
