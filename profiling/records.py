@@ -1,4 +1,4 @@
-"""The record of a point: its format, how it is written in one piece, how it is read back."""
+"""Records of points and of comparisons: their formats, how they are written and read back."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ COMPLETED, FAILED, UNSUPPORTED, OUT_OF_MEMORY = STATUSES = (
 )
 MEASURED, ESTIMATED, DERIVED, UNAVAILABLE = ("measured", "estimated", "derived", "unavailable")
 KEPT_STATUSES = (COMPLETED, UNSUPPORTED, OUT_OF_MEMORY)
+# The folder of a results folder that holds the comparisons, and the file that makes one complete.
+COMPARISONS = "comparisons"
+COMPARISON_FILE = "comparison.json"
 
 ANSWER_FIELDS = (
     "id",
@@ -168,12 +171,22 @@ def write_record(
     with _durable(folder / "answers.jsonl") as stream:
         for answer in answers:
             stream.write(json.dumps(answer, ensure_ascii=False, allow_nan=False) + "\n")
-    complete = {"schema_version": SCHEMA_VERSION, **run}
-    partial = folder / f".run.json.{os.getpid()}"
+    write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, **run})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that holds all of its content or is not there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     with _durable(partial) as stream:
-        stream.write(json.dumps(complete, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(partial, folder / "run.json")
-    _sync_folder(folder)
+        stream.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    os.replace(partial, path)
+    _sync_folder(path.parent)
+
+
+def write_comparison(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the file that makes a comparison complete, last of all in its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / COMPARISON_FILE, {"schema_version": SCHEMA_VERSION, **content})
 
 
 class _durable:
@@ -343,28 +356,37 @@ def _record_folders(results_dir: Path) -> list[Path]:
     if not results_dir.is_dir():
         return []
     with os.scandir(results_dir) as entries:
-        found = [entry.path for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        found = [entry.path for entry in entries if entry.is_dir() and _may_be_record(entry.name)]
     return [Path(path) for path in sorted(found)]
+
+
+def _may_be_record(name: str) -> bool:
+    return name[0] != "." and name != COMPARISONS
 
 
 def read_record(folder: Path) -> Record:
     """Read one record; raises `BrokenRecord` where it is incomplete or invalid."""
     path = folder / "run.json"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BrokenRecord(f"{folder}: no run.json: the run was interrupted") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenRecord(f"{path}: cannot be read: {error}") from None
-    try:
-        run = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BrokenRecord(f"{path}: not valid JSON: {error}") from None
+    run = read_json(path, missing=f"{folder}: no run.json: the run was interrupted")
     _check_run(path, run)
     if run["status"] == COMPLETED:
         _check_readings(folder / "readings.csv")
         _check_answers(folder / "answers.jsonl")
     return Record(folder, run)
+
+
+def read_json(path: Path, *, missing: str) -> Any:
+    """The content of a file; raises `BrokenRecord`, with `missing` where there is no file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BrokenRecord(missing) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenRecord(f"{path}: cannot be read: {error}") from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BrokenRecord(f"{path}: not valid JSON: {error}") from None
 
 
 def _refuse_constant(name: str) -> float:
@@ -375,21 +397,29 @@ _SHAPE = {"fingerprint": str, "status": str, "config": dict, "machine": dict, "s
 
 
 def _check_run(path: Path, run: Any) -> None:
-    if not isinstance(run, dict):
-        raise BrokenRecord(f"{path}: not an object")
-    version = run.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BrokenRecord(f"{path}: schema_version {version}, this code reads {SCHEMA_VERSION}")
-    for name, kind in _SHAPE.items():
-        if not isinstance(run.get(name), kind):
-            raise BrokenRecord(f"{path}: {name} is missing or not a {kind.__name__}")
+    _check_shape(path, run, _SHAPE)
     if run["status"] not in STATUSES:
         raise BrokenRecord(f"{path}: status {run['status']!r} is none of {', '.join(STATUSES)}")
-    if not re.fullmatch(r"[0-9A-Za-z_.-]+", run["fingerprint"]):
-        raise BrokenRecord(f"{path}: fingerprint {run['fingerprint']!r} is not one")
+    _check_address(path, "fingerprint", run["fingerprint"])
     for name, value in run["summary"].items():
         if not suits(name, value):
             raise BrokenRecord(f"{path}: summary.{name} is not what it should be")
+
+
+def _check_shape(path: Path, content: Any, shape: Mapping[str, type]) -> None:
+    if not isinstance(content, dict):
+        raise BrokenRecord(f"{path}: not an object")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BrokenRecord(f"{path}: schema_version {version}, this code reads {SCHEMA_VERSION}")
+    for name, kind in shape.items():
+        if not isinstance(content.get(name), kind):
+            raise BrokenRecord(f"{path}: {name} is missing or not a {kind.__name__}")
+
+
+def _check_address(path: Path, name: str, address: str) -> None:
+    if not re.fullmatch(r"[0-9A-Za-z_.-]+", address):
+        raise BrokenRecord(f"{path}: {name} {address!r} is not one")
 
 
 # No quantity of a run is larger, and floats beyond it overflow in arithmetic.
@@ -451,3 +481,124 @@ def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(answer, dict):
                 raise BrokenRecord(f"{path}: line {number}: not an object")
             yield answer
+
+
+# Comparisons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Time of one side over that of the other, of the whole pass or of one phase.
+
+    Without an interval where there are fewer than three launches. `a_median_s` and `b_median_s`
+    are the medians over launches of each side's median.
+    """
+
+    ratio: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    launches: int | None = None
+    pairs: int | None = None
+    between_launch_sd: float | None = None
+    within_launch_sd: float | None = None
+    a_median_s: float | None = None
+    b_median_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two points measured in turn: `whole.ratio` is the time of `a` over the time of `b`."""
+
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        return self.folder.name
+
+    @property
+    def a(self) -> str:
+        """The fingerprint of one side; in a sweep with `paired=true` that of the baseline."""
+        return str(self.content["a"])
+
+    @property
+    def b(self) -> str:
+        return str(self.content["b"])
+
+    @property
+    def whole(self) -> Compared:
+        return _read_compared(self.content)
+
+    @property
+    def phases(self) -> dict[str, Compared]:
+        """The phases that both sides mark."""
+        return {name: _read_compared(found) for name, found in self.content["phases"].items()}
+
+    @property
+    def noisy(self) -> bool:
+        return bool(self.content["noisy"])
+
+    @property
+    def noise_reason(self) -> str | None:
+        return self.content.get("noise_reason")
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The comparisons of a results folder, and a line for each that could not be read."""
+
+    comparisons: list[Comparison]
+    problems: list[str]
+
+
+def read_comparisons(results_dir: Path | str) -> Comparisons:
+    """Read all comparisons of a results folder; interrupted and broken ones become `problems`."""
+    found, problems = [], []
+    for folder in _record_folders(Path(results_dir) / COMPARISONS):
+        try:
+            found.append(read_comparison(folder))
+        except BrokenRecord as problem:
+            problems.append(str(problem))
+    return Comparisons(found, problems)
+
+
+_COMPARISON_SHAPE = {"a": str, "b": str, "phases": dict, "noisy": bool}
+_COUNTS = ("launches", "pairs")
+_NEEDED = ("ratio", *_COUNTS)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read one comparison; raises `BrokenRecord` where it is incomplete or invalid."""
+    path = folder / COMPARISON_FILE
+    missing = f"{folder}: no {COMPARISON_FILE}: the comparison was interrupted"
+    content = read_json(path, missing=missing)
+    if isinstance(content, dict):
+        # The format has had one version so far, and other programs may leave it out.
+        content.setdefault("schema_version", SCHEMA_VERSION)
+    _check_shape(path, content, _COMPARISON_SHAPE)
+    for name in ("a", "b"):
+        _check_address(path, name, content[name])
+    _check_compared(path, "", content, needed=_NEEDED)
+    for phase, found in content["phases"].items():
+        if not isinstance(found, dict):
+            raise BrokenRecord(f"{path}: phases.{phase} is not an object")
+        _check_compared(path, f"phases.{phase}.", found, needed=("ratio",))
+    return Comparison(folder, content)
+
+
+def _check_compared(
+    path: Path, place: str, found: Mapping[str, Any], *, needed: Sequence[str]
+) -> None:
+    for field in fields(Compared):
+        value = found.get(field.name)
+        if value is None and field.name not in needed:
+            continue
+        kind = int if field.name in _COUNTS else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < _LARGEST:
+            raise BrokenRecord(f"{path}: {place}{field.name} is not what it should be")
+    if not found["ratio"] > 0:
+        raise BrokenRecord(f"{path}: {place}ratio is not above 0")
+
+
+def _read_compared(found: Mapping[str, Any]) -> Compared:
+    return Compared(**{f.name: found[f.name] for f in fields(Compared) if f.name in found})
