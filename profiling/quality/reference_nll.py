@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
-from profiling.statistics.means import estimate_mean
+from profiling.statistics.skewed_means import LEAST_SAMPLES, bound_mean
 
 BOUNDS = ("reference_nll_ci_low", "reference_nll_ci_high")
 
@@ -25,10 +25,10 @@ def score_reference_nll(answers: Sequence[Answered], judging: Judging) -> Iterab
 
 
 def _bound(values: Sequence[float]) -> Iterable[Reading]:
-    if len(values) < 2:
-        reason = "fewer than two samples: their spread is unknown"
-        return [unavailable(name, reason) for name in BOUNDS]
-    interval = estimate_mean(values).interval
-    method = "95% interval of the mean over samples, Student's t"
+    interval = bound_mean(values)
+    if interval is None:
+        reason = f"fewer than {LEAST_SAMPLES} samples, or samples that do not differ: too few to"
+        return [unavailable(name, f"{reason} know how far the mean may be off") for name in BOUNDS]
+    method = "95% interval of the mean over samples, Student's t corrected for skewness"
     bounds = zip(BOUNDS, (interval.low, interval.high), strict=True)
     return [reading(name, value=end, status=DERIVED, source=method) for name, end in bounds]

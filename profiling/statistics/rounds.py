@@ -111,7 +111,7 @@ def find_power(shift: float, freedom: float) -> float:
 @cache
 def _list_spreads(freedom: float) -> tuple[tuple[float, float], ...]:
     """Values of the estimated over the true standard error, with their probabilities."""
-    steps, most = 2000, 1 + 8 / math.sqrt(2 * freedom)
+    steps, most = 400, 1 + 8 / math.sqrt(2 * freedom)
     scale = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
     places = [most * (step + 0.5) / steps for step in range(steps)]
     logs = [scale + (freedom - 1) * math.log(u) - freedom * u * u / 2 for u in places]

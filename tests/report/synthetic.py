@@ -13,7 +13,7 @@ from typing import Any
 
 from profiling import metrics
 from profiling.metrics import AT_READING, PHASES, SUMMARY_COLUMNS
-from profiling.records import READING_FIELDS, SCHEMA_VERSION
+from profiling.records import COMPARISONS, READING_FIELDS, SCHEMA_VERSION
 
 FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
 SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
@@ -95,6 +95,49 @@ def write_run(
     }
     (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def write_comparison(
+    a: Path,
+    b: Path,
+    *,
+    ratio: float,
+    reach: float | None = 1.02,
+    launches: int = 5,
+    noisy: bool = False,
+    phases: dict[str, float] | None = None,
+    name: str = "",
+    **changes: Any,
+) -> Path:
+    """A paired comparison of two runs beside their records; `ratio` is A's time over B's.
+
+    `reach` is the upper end of the interval over the ratio; without one there is no interval.
+    """
+    sides = [folder.name.partition("-")[0] for folder in (a, b)]
+    folder = a.parent / COMPARISONS / (name or "-".join(sides))
+    folder.mkdir(parents=True)
+    written = {
+        "a": sides[0],
+        "b": sides[1],
+        "launches": launches,
+        "pairs": 24 * launches,
+        **_ratio(ratio, reach),
+        "phases": {
+            phase: _ratio(value, reach) | {"launches": launches, "pairs": 24 * launches}
+            for phase, value in (phases or {}).items()
+        },
+        "between_launch_sd": 0.01,
+        "within_launch_sd": 0.05,
+        "noisy": noisy,
+        **changes,
+    }
+    (folder / "comparison.json").write_text(json.dumps(written) + "\n", encoding="utf-8")
+    return folder
+
+
+def _ratio(value: float, reach: float | None) -> dict[str, float | None]:
+    ends = (None, None) if reach is None else (value / reach, value * reach)
+    return {"ratio": value, "ci_low": ends[0], "ci_high": ends[1]}
 
 
 def write_many(results_dir: Path, count: int) -> None:

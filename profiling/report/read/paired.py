@@ -1,20 +1,15 @@
-"""Paired comparisons: read from a results folder, and found for two runs."""
+"""Paired comparisons, found for two runs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from profiling.metrics import TOTAL
-from profiling.records import COMPARISONS
+from profiling.records import Compared, Comparison
 from profiling.statistics.intervals import CONFIDENCE
 from profiling.statistics.ratios import Ratio
-
-FILE = "comparison.json"
-_LARGEST = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +20,6 @@ class PairedTimes:
     launches: int
     pairs: int
     noisy: bool
-    name: str
 
     @property
     def whole(self) -> Ratio:
@@ -38,7 +32,6 @@ class PairedTimes:
             launches=self.launches,
             pairs=self.pairs,
             noisy=self.noisy,
-            name=self.name,
         )
 
 
@@ -51,15 +44,6 @@ def _invert(ratio: Ratio) -> Ratio:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One record of a comparison: the fingerprints of both sides, and A over B."""
-
-    a: str
-    b: str
-    a_over_b: PairedTimes
-
-
 class PairedTable:
     """The comparisons of a results folder, by the fingerprints of both sides.
 
@@ -70,10 +54,12 @@ class PairedTable:
     def __init__(self, comparisons: Sequence[Comparison], points: Mapping[str, str]) -> None:
         self._points = points
         self._found: dict[tuple[str, str], PairedTimes] = {}
+        self._configs: dict[str, Mapping[str, Any]] = {}
         for one in sorted(comparisons, key=_preference):
-            self._add(self._name_points(one.a, one.b), one.a_over_b)
+            self._add(self._name_points(one.a, one.b), _as_times(one))
         for one in sorted(comparisons, key=_preference):
-            self._add((one.a, one.b), one.a_over_b)
+            self._add((one.a, one.b), _as_times(one))
+            self._configs |= _read_configs(one)
 
     def _name_points(self, over: str, under: str) -> tuple[str, str]:
         return self._points.get(over, over), self._points.get(under, under)
@@ -88,56 +74,46 @@ class PairedTable:
         exact = self._found.get((over, under))
         return exact or self._found.get(self._name_points(over, under))
 
-
-NO_PAIRS = PairedTable((), {})
+    def list_partners(self, under: str) -> Iterator[tuple[Mapping[str, Any], PairedTimes]]:
+        """The configurations that a fingerprint was compared with, and their times over its own."""
+        for (over, other), paired in self._found.items():
+            if other == under and over in self._configs:
+                yield self._configs[over], paired
 
 
 def _preference(comparison: Comparison) -> tuple[bool, int, int, str]:
     """The last one counts: quiet, with most launches; never the one with the nicer result."""
-    paired = comparison.a_over_b
-    return (not paired.noisy, paired.launches, paired.pairs, paired.name)
+    whole = comparison.whole
+    return (not comparison.noisy, whole.launches or 0, whole.pairs or 0, comparison.address)
 
 
-def read_comparisons(results_dir: Path) -> tuple[list[Comparison], list[str]]:
-    """All comparisons of a results folder, and a line for each that cannot be read."""
-    found, problems = [], []
-    for path in sorted((results_dir / COMPARISONS).glob(f"*/{FILE}")):
-        try:
-            found.append(_read_comparison(path))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            problems.append(f"{path}: is no paired comparison: {_describe(error)}")
-    return found, problems
+def _read_configs(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """The configurations of the sides by their fingerprints, where the comparison has them."""
+    configs = comparison.content.get("configs")
+    if not isinstance(configs, Mapping):
+        return {}
+    sides = ((comparison.a, configs.get("a")), (comparison.b, configs.get("b")))
+    return {fingerprint: config for fingerprint, config in sides if isinstance(config, Mapping)}
 
 
-def _describe(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
-
-
-def _read_comparison(path: Path) -> Comparison:
-    written = json.loads(path.read_text(encoding="utf-8"))
-    phases = {str(phase): _read_ratio(one) for phase, one in (written["phases"] or {}).items()}
-    paired = PairedTimes(
-        times={**phases, TOTAL: _read_ratio(written)},
-        launches=int(written["launches"]),
-        pairs=int(written["pairs"]),
-        noisy=bool(written["noisy"]),
-        name=path.parent.name,
+def _as_times(comparison: Comparison) -> PairedTimes:
+    """The time of A over that of B."""
+    whole = comparison.whole
+    phases = {phase: _as_ratio(one) for phase, one in comparison.phases.items()}
+    return PairedTimes(
+        times={**phases, TOTAL: _as_ratio(whole)},
+        launches=whole.launches or 0,
+        pairs=whole.pairs or 0,
+        noisy=comparison.noisy,
     )
-    return Comparison(a=_as_text(written["a"]), b=_as_text(written["b"]), a_over_b=paired)
 
 
-def _as_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no fingerprint")
-    return value
+def _as_ratio(found: Compared) -> Ratio:
+    """Without an interval where an end is missing or out of order."""
+    low, high = found.ci_low, found.ci_high
+    if low is None or high is None or not 0 < low <= found.ratio <= high:
+        return Ratio(value=found.ratio, low=None, high=None, confidence=None)
+    return Ratio(value=found.ratio, low=low, high=high, confidence=CONFIDENCE)
 
 
-def _read_ratio(written: Mapping[str, Any]) -> Ratio:
-    value, low, high = (written[name] for name in ("ratio", "ci_low", "ci_high"))
-    if low is None or high is None:
-        low = high = None
-    ends = [end for end in (value, low, high) if end is not None]
-    in_order = low is None or low <= value <= high
-    if not (in_order and ends and all(1 / _LARGEST < end < _LARGEST for end in ends)):
-        raise ValueError(f"{value} [{low}, {high}] is no ratio with its interval")
-    return Ratio(value=value, low=low, high=high, confidence=None if low is None else CONFIDENCE)
+NO_PAIRS = PairedTable((), {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from profiling.records import COMPLETED, Record
@@ -100,7 +100,11 @@ def _is_baseline(record: Record) -> bool:
 
 
 def _engine_of(record: Record) -> Any:
-    engine = record.config.get("engine", PLAIN_ENGINE)
+    return _engine_in(record.config)
+
+
+def _engine_in(config: Mapping[str, Any]) -> Any:
+    engine = config.get("engine", PLAIN_ENGINE)
     return engine.get("name") if isinstance(engine, Mapping) else engine
 
 
@@ -111,8 +115,10 @@ def _compare(
     position: int,
     baseline: int | None,
 ) -> BaselineComparison:
-    if baseline is None or records[position].status != COMPLETED:
+    if records[position].status != COMPLETED:
         return NO_BASELINE
+    if baseline is None:
+        return replace(NO_BASELINE, paired=_find_without_record(records[position], table))
     return BaselineComparison(
         baseline=baseline,
         agreement=share_of_equal(
@@ -125,6 +131,25 @@ def _compare(
         ),
         paired=table.find(records[baseline].fingerprint, records[position].fingerprint),
     )
+
+
+def _find_without_record(record: Record, table: PairedTable) -> PairedTimes | None:
+    """The paired comparison with a baseline that left no record of its own."""
+    wanted = _rest_of(record.config)
+    partners = table.list_partners(record.fingerprint)
+    return next((one for config, one in partners if _is_plain(config, wanted)), None)
+
+
+def _is_plain(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    stack = config.get("optimization")
+    is_baseline = isinstance(stack, Mapping) and list(stack) == [BASELINE]
+    return is_baseline and _engine_in(config) == PLAIN_ENGINE and _rest_of(config) == wanted
+
+
+def _rest_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a point and its baseline have in common."""
+    without = (*NOT_MEASURED, "optimization", "engine")
+    return {key: value for key, value in config.items() if key not in without}
 
 
 def comparable(

@@ -14,18 +14,18 @@ from profiling.records import (
     ESTIMATED,
     UNAVAILABLE,
     BrokenRecord,
+    Comparison,
     Record,
     read,
+    read_comparisons,
     suits,
 )
 from profiling.report.read.checks import check_record
 from profiling.report.read.keys import ROUND, Settings, list_differing, read_settings
 from profiling.report.read.paired import (
     NO_PAIRS,
-    Comparison,
     PairedTable,
     PairedTimes,
-    read_comparisons,
 )
 from profiling.report.read.plain_runs import (
     NO_BASELINE,
@@ -156,8 +156,9 @@ def read_runs(results_dir: Path) -> Runs:
             found.append(_read_record(record))
         except BrokenRecord as problem:
             problems.append(str(problem))
-    comparisons, broken = read_comparisons(results_dir)
-    return Runs(runs=_compare(found, comparisons), problems=[*problems, *broken])
+    paired = read_comparisons(results_dir)
+    problems += paired.problems
+    return Runs(runs=_compare(found, paired.comparisons), problems=problems)
 
 
 def _read_record(record: Record) -> _Readable:

@@ -28,12 +28,15 @@ from profiling.report.say.units import (
 )
 from profiling.report.say.verdicts import Verdicts, judge_variants
 from profiling.statistics.growth import Growth, find_crossing, fit_growth
-from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.intervals import Interval
 from profiling.statistics.medians import bound_median
 from profiling.statistics.ratios import Ratio
+from profiling.statistics.summaries import LEAST_REPEATS
 
 # Of the increase: where other phases lose more, a share of it means nothing.
 _MOST_LOST = 0.05
+# Two intervals of 84% that are apart show a difference as a test at 5% does.
+_LEAST_CONFIDENCE = 0.84
 _UNKNOWN = (
     "These are separate runs: how much equal runs vary is unknown. `paired=true` measures in pairs."
 )
@@ -87,18 +90,17 @@ def say_growth(sweep: Sweep) -> str:
     small, large = sized[0], sized[-1]
     sizes = [describe_value(sweep.key, run[sweep.key]) for run in (small, large)]
     paired = find_paired(large, small)
-    times_said = f"{say_time(small)} to {say_time(large)}"
+    how = f"{say_time(small)} to {say_time(large)}"
+    lead = f"From {sizes[0]} to {sizes[1]}"
+    if paired is None and not all(map(_is_bounded, (small, large))):
+        return f"{lead} one batch takes {how}; these runs have no intervals to tell a change."
     if not _are_apart(small, large, paired):
-        return f"From {sizes[0]} to {sizes[1]} no change of the latency is shown ({times_said})."
+        return f"{lead} no change of the latency is shown ({how})."
     ratio = times(large["latency_s"] / small["latency_s"])
     if paired is not None:
-        ratio, times_said = say_ratio(paired.whole), f"{times_said}; measured in pairs"
-    else:
-        times_said += "; separate runs"
-    return (
-        f"From {sizes[0]} to {sizes[1]} one batch takes {ratio} the time ({times_said})"
-        f"{_say_main_cause(small, large)}."
-    )
+        ratio = say_ratio(paired.whole)
+    how += "; separate runs" if paired is None else "; measured in pairs"
+    return f"{lead} one batch takes {ratio} the time ({how}){_say_main_cause(small, large)}."
 
 
 def _are_apart(small: Run, large: Run, paired: PairedTimes | None) -> bool:
@@ -108,9 +110,16 @@ def _are_apart(small: Run, large: Run, paired: PairedTimes | None) -> bool:
     return are_separate(*(run.interval("latency_s") for run in (small, large)))
 
 
+def _is_bounded(run: Run) -> bool:
+    bounds = run.interval("latency_s")
+    return bounds is not None and bounds.confidence >= _LEAST_CONFIDENCE
+
+
 def are_separate(one: Interval | None, other: Interval | None) -> bool:
-    """Whether two intervals reach their confidence and have nothing in common."""
-    if one is None or other is None or min(one.confidence, other.confidence) < CONFIDENCE:
+    """Whether two intervals reach enough confidence and have nothing in common."""
+    if one is None or other is None:
+        return False
+    if min(one.confidence, other.confidence) < _LEAST_CONFIDENCE:
         return False
     return one.high < other.low or other.high < one.low
 
@@ -128,15 +137,23 @@ def _say_main_cause(small: Run, large: Run) -> str:
     gains = {phase: after.get(phase, 0.0) - before[phase] for phase in before}
     main = max(gains, key=lambda phase: gains[phase])
     lost = -sum(min(0.0, gain) for gain in gains.values())
-    if lost > _MOST_LOST * added or not are_separate(*_bound_phase(main, small, large)):
+    if lost > _MOST_LOST * added or not _grows(main, small, large):
         return ""
     share = gains[main] / added
     return f"; {main} is {'all' if share > 0.995 else percent(share)} of the increase"
 
 
-def _bound_phase(phase: str, *runs: Run) -> list[Interval | None]:
-    repeats = [read_phase_repeats(without_cache(run.record)).get(phase) for run in runs]
-    return [bound_median(values) if values else None for values in repeats]
+def _grows(phase: str, small: Run, large: Run) -> bool:
+    """Whether all repeats of a phase, or their intervals, are longer in one run than in another."""
+    repeats = [
+        read_phase_repeats(without_cache(run.record)).get(phase, []) for run in (small, large)
+    ]
+    if min(map(len, repeats)) < LEAST_REPEATS:
+        return False
+    before, after = (bound_median(values) for values in repeats)
+    return min(repeats[1]) > max(repeats[0]) or (
+        are_separate(before, after) and median(repeats[1]) > median(repeats[0])
+    )
 
 
 def fit(sweep: Sweep, column: str) -> tuple[str, Growth | None]:

@@ -13,6 +13,7 @@ from profiling.report.say.units import (
     quantity,
     times,
 )
+from profiling.statistics.intervals import CONFIDENCE, Interval
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,14 @@ def test_quantities(value: object, unit: str, text: str) -> None:
 
 
 def test_an_interval_shares_the_unit_of_its_value() -> None:
-    assert interval(0.9999, 0.95, 1.05, "s") == "1000 [950, 1050] ms"
-    assert interval(0.5, None, 0.6, "s") == "500 ms"
+    bounds = Interval(low=0.95, high=1.05, confidence=CONFIDENCE)
+    assert interval(0.9999, bounds, "s") == "1000 [950, 1050] ms"
+    assert interval(0.5, None, "s") == "500 ms"
+
+
+def test_an_interval_is_not_called_more_certain_than_it_is() -> None:
+    bounds = Interval(low=0.95, high=1.05, confidence=0.949)
+    assert interval(1.0, bounds, "s") == "1.00 [0.950, 1.05] s (94% interval)"
 
 
 def test_shares_and_ratios() -> None:

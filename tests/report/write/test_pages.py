@@ -20,7 +20,7 @@ from profiling.report.say.marks import (
     TINY,
 )
 from profiling.report.write.pages import write_pages
-from tests.report.synthetic import write_run
+from tests.report.synthetic import write_comparison, write_run
 
 COMMAND = "python -m profiling.report somewhere"
 
@@ -37,8 +37,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model in ("llava", "fuyu"):
         for img_size in (112, 224, 336, 448, 560):
             write_run(results, model=model, img_size=img_size)
-        for optimization in ("bf16", "int4"):
-            write_run(results, model=model, optimization=optimization, noisy=optimization == "int4")
+        (base,) = (path for path in results.glob("*/run.json") if is_baseline(path, model))
+        for optimization, ratio in (("bf16", 1.3), ("int4", 0.8)):
+            noisy = optimization == "int4"
+            other = write_run(results, model=model, optimization=optimization, noisy=noisy)
+            write_comparison(base.parent, other, ratio=ratio)
         write_run(
             results,
             model=model,
@@ -47,6 +50,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
             error="no C compiler | <b>none</b>",
         )
     return results
+
+
+def is_baseline(path: Path, model: str) -> bool:
+    summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
+    wanted = (model, "baseline", 224)
+    return (summary["model"], summary["optimization"], summary["img_size"]) == wanted
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,8 @@ def test_a_page_opens_with_the_answer(pages: dict[str, str]) -> None:
     assert re.search(r"vision is \d+% of the increase", opening)
     assert "Fastest is bf16: 1.3" in opening
     assert "Slower than the baseline: int4" in opening
-    assert re.search(r"\*\*llava is the fastest\*\* at .* fuyu the slowest", pages["index"])
+    assert "Which model is fastest cannot be said." in pages["index"]
+    assert "is the fastest" not in pages["index"]
 
 
 def test_growth_is_fitted_per_phase(pages: dict[str, str]) -> None:
@@ -101,9 +111,10 @@ def test_values_carry_their_marks(pages: dict[str, str]) -> None:
     rows = [line for line in pages["llava"].splitlines() if line.startswith("| `")]
     assert rows
     assert all(re.match(rf"\| `[^`]+`{TINY} \|", row) for row in rows)
-    noisy = [row for row in rows if "| int4 |" in row and " ms" not in row and "[" in row]
-    assert noisy
-    assert all(re.search(rf"\d\]{NOISY} \|", row) for row in noisy)
+    noisy = [row for row in rows if "| int4 |" in row]
+    assert sum(bool(re.search(rf"\d\]{NOISY} \|", row)) for row in noisy) >= 2
+    # The speed-up was measured in pairs, on a quiet machine.
+    assert any(re.search(r"0\.800× \[0\.784×, 0\.816×\] \|", row) for row in noisy)
     assert f"| {ESTIMATED} " in pages["llava"]
     for mark in (TINY, NOISY, ESTIMATED):
         assert f"\n- {mark} " in pages["llava"]

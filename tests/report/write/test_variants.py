@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from profiling.report import read_runs
 from profiling.report.write.pages import write_pages
-from tests.report.synthetic import write_run
+from tests.report.synthetic import write_comparison, write_run
 
 COMMAND = "python -m profiling.report somewhere"
 
@@ -42,9 +43,11 @@ def split_row(line: str) -> list[str]:
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = tmp_path_factory.mktemp("results")
     plain = {"wer": 0.25, "latency_s": 0.2, "energy_j": 4.0}
-    write_run(results, summary=plain, repeats=20)
+    base = write_run(results, summary=plain, repeats=20)
     saved = {"latency_s": 0.1, "make_s": 5.0, "make_peak_bytes": 2.0**20, "artifact_bytes": 4096.0}
-    write_run(results, optimization="bf16", summary={**plain, **saved, "energy_j": 3.0}, repeats=20)
+    summary = {**plain, **saved, "energy_j": 3.0}
+    fast = write_run(results, optimization="bf16", summary=summary, repeats=20)
+    write_comparison(base, fast, ratio=2.0, phases={"vision": 1.3, "prefill": 1.25})
     lost = {"latency_s": 0.3, "make_s": 5.0, "wer": 0.5, "energy_j": 5.0}
     write_run(results, optimization="fp32", summary={**plain, **lost})
     write_run(results, optimization="flash_attn", status="unsupported", error="needs a GPU")
@@ -58,8 +61,12 @@ def test_each_phase_has_its_speed_up_with_an_interval(text: str) -> None:
     assert list(rows) == ["baseline", "bf16", "fp32"]
     value, low, high = (float(part) for part in cut(rows["bf16"]["speed-up, vision"]))
     assert low < value < high and value == pytest.approx(1.3, rel=0.05)
-    assert float(cut(rows["fp32"]["speed-up, prefill"])[0]) == pytest.approx(0.55, rel=0.05)
+    assert rows["bf16"]["speed-up, decode"] == "–"
     assert rows["baseline"]["speed-up, vision"] == "–"
+    # Two separate runs do not show how much equal runs vary.
+    assert re.fullmatch(r"0\.5\d\d×", rows["fp32"]["speed-up, prefill"])
+    measured = [row["measured"] for row in rows.values()]
+    assert measured == ["–", "paired, 5 launches", "separate runs"]
 
 
 def cut(cell: str) -> list[str]:
@@ -77,55 +84,94 @@ def test_what_a_variant_changes_and_when_it_pays(text: str) -> None:
 
 
 def test_quality_is_compared_sample_by_sample(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / "r", optimization=name) for name in ("baseline", "bf16", "int4")]
-    for run, cost in zip(runs, (1.0, 1.0, 1.5), strict=True):
+    names = ("baseline", "bf16", "int4")
+    runs = [write_run(tmp_path / "r", optimization=name, samples=40) for name in names]
+    for run, cost in zip(runs, (0.0, 0.0, 0.5), strict=True):
         lines = [json.loads(line) for line in (run / "answers.jsonl").open(encoding="utf-8")]
-        told = [line | {"reference_nll": cost + n / 8} for n, line in enumerate(lines)]
+        told = [
+            line | {"reference_nll": 1 + cost * (1 + (-1) ** n / 8)} for n, line in enumerate(lines)
+        ]
         (run / "answers.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
     text = page(tmp_path / "r", tmp_path / "pages")
     assert text is not None
     head = "nats per token of the reference, change per sample"
     cells = {name: row[head] for name, row in rows_of(text, head).items()}
     assert cells["baseline"] == "–"
-    assert cells["bf16"].startswith("+0.000 [")
+    assert cells["bf16"] == "0"
     assert cells["int4"].startswith("**+0.500 [") and cells["int4"].endswith("]**")
 
 
 @pytest.mark.parametrize(
-    ("latency_s", "low", "high", "said"),
+    ("ratio", "reach", "said"),
     [
-        (0.1, 0.09, 0.11, "Fastest is bf16: 2.00× [1.79, 2.25]"),
-        (0.4, 0.39, 0.41, "Slower than the baseline: bf16."),
-        (0.19, 0.15, 0.25, "No significant difference: bf16."),
-        (0.1, None, None, "No significant difference: bf16."),
-        (0.1, 0.0, 0.11, "No significant difference: bf16."),
+        (2.0, 1.12, "Fastest is bf16: 2.00× [1.79, 2.24]"),
+        (0.5, 1.12, "Slower than the baseline: bf16 0.500× [0.446, 0.560]."),
+        (1.05, 1.12, "No difference from the baseline is shown for: bf16 1.05× [0.938, 1.18]."),
+        (2.0, None, "Which variant is fastest cannot be said."),
     ],
 )
-def test_only_what_the_intervals_show_is_called_faster(
-    tmp_path: Path, latency_s: float, low: float | None, high: float | None, said: str
+def test_only_what_the_paired_interval_shows_is_called_faster(
+    tmp_path: Path, ratio: float, reach: float | None, said: str
 ) -> None:
-    bounds = {"latency_ci_low_s": low, "latency_ci_high_s": high}
-    plain = {"latency_s": 0.2, "latency_ci_low_s": 0.19, "latency_ci_high_s": 0.21}
-    write_run(tmp_path / "r", summary=plain)
-    write_run(tmp_path / "r", optimization="bf16", summary={"latency_s": latency_s, **bounds})
-    text = page(tmp_path / "r", tmp_path / "pages")
-    assert text is not None
-    opening = text.split("## ")[0]
+    base = write_run(tmp_path / "r")
+    write_comparison(base, write_run(tmp_path / "r", optimization="bf16"), ratio=ratio, reach=reach)
+    opening = open_page(tmp_path)
     assert said in opening
-    shown = "No optimization is significantly faster"
-    assert (shown in opening) == (not said.startswith("Fastest"))
+    assert ("Fastest is" in opening) == said.startswith("Fastest")
+    shown = "No optimization is shown to be faster"
+    assert (shown in opening) == (said[:6] in ("Slower", "No dif"))
 
 
-def test_a_second_run_of_the_same_says_what_the_machine_alone_changed(tmp_path: Path) -> None:
-    for name, latency_s in (("baseline", 0.2), ("fp32", 0.25), ("bf16", 0.17), ("int4", 0.1)):
-        bounds = {"latency_ci_low_s": latency_s * 0.98, "latency_ci_high_s": latency_s * 1.02}
-        write_run(tmp_path / "r", optimization=name, summary={"latency_s": latency_s, **bounds})
-    text = page(tmp_path / "r", tmp_path / "pages")
+def open_page(folder: Path) -> str:
+    text = page(folder / "r", folder / "pages")
     assert text is not None
-    opening = text.split("## ")[0]
-    assert "Fastest is int4: 2.00×" in opening and "Slower" not in opening
-    assert "No significant difference: bf16." in opening
-    assert "Here fp32 is the same model as the baseline and measured 0.800× [" in opening
+    return text.split("## ")[0]
+
+
+def test_separate_runs_make_no_headline(tmp_path: Path) -> None:
+    for name, latency_s in (("baseline", 0.2), ("fp32", 0.25), ("bf16", 0.17), ("int4", 0.01)):
+        write_run(tmp_path / "r", optimization=name, summary={"latency_s": latency_s}, repeats=40)
+    opening = open_page(tmp_path)
+    assert "Which variant is fastest cannot be said." in opening
+    assert "astest is" not in opening and "lower than" not in opening
+    assert "fp32 is the same model as the baseline and measured 0.800× in a separate" in opening
+
+
+def test_variants_that_are_not_apart_have_no_fastest(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "r")
+    for name, ratio in (("bf16", 1.50), ("int4", 1.49), ("compile", 1.2)):
+        write_comparison(base, write_run(tmp_path / "r", optimization=name), ratio=ratio)
+    opening = open_page(tmp_path)
+    assert "Fastest" not in opening
+    assert "Faster than the baseline, which one most is not shown: bf16: 1.50× [" in opening
+
+
+def test_the_fastest_of_those_measured_in_pairs_is_called_so(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "r")
+    write_comparison(base, write_run(tmp_path / "r", optimization="bf16"), ratio=1.5)
+    write_run(tmp_path / "r", optimization="int4", summary={"latency_s": 0.0001})
+    opening = open_page(tmp_path)
+    assert "Fastest of those measured in pairs is bf16: 1.50×" in opening
+    assert "Not measured in pairs, so that nothing can be said of them: int4." in opening
+
+
+@pytest.mark.parametrize(
+    ("control", "said", "is_believed"),
+    [
+        (1.01, "measured 1.01× [0.990, 1.03], as it has to be.", True),
+        (0.80, "measured 0.800× [0.784, 0.816], which it should not", False),
+    ],
+)
+def test_equal_models_are_the_control(
+    tmp_path: Path, control: float, said: str, is_believed: bool
+) -> None:
+    base = write_run(tmp_path / "r")
+    for name, ratio in (("fp32", control), ("bf16", 1.1), ("int4", 2.0)):
+        write_comparison(base, write_run(tmp_path / "r", optimization=name), ratio=ratio)
+    opening = open_page(tmp_path)
+    assert f"Here fp32 is the same model as the baseline and {said}" in opening
+    assert "Fastest is int4: 2.00×" in opening
+    assert ("No difference from the baseline is shown for: bf16" in opening) != is_believed
 
 
 def test_what_could_not_run_says_why(text: str) -> None:
