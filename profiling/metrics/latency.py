@@ -56,7 +56,8 @@ The interval comes from order statistics and is evaluated at 10, 20, 40, ... rep
 are those of the effective number of independent repeats: the smaller of two estimates, from the
 autocorrelation of successive repeats and from the means of blocks of 2, 4, 8, ... repeats, both
 raised by about one standard error. Where that number is below six the interval is the range, with
-the confidence that it reaches; below 80% there is none.
+the confidence that it reaches; below 80% there is none. There is none either where the repeats step
+out of it, or where a trend over them (a slow warm-up) has not faded at the end.
 
 The interval covers the median of this process in this stretch of time. In simulations with the
 stopping rule (independent noise, outliers, autoregression up to 0.8, two modes, slow changes, a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from profiling.engines.engine import Accelerator, Footprint
 from profiling.engines.workload import Rotation, Workload
+from profiling.machine.clock import Time
 from profiling.machine.peak_watch import PeakWatch
 from profiling.machine.resident import SELF
 from profiling.records import MEASURED, Reading, reading, unavailable
@@ -27,31 +29,49 @@ _CPU_METRICS = (
 class MemoryProbe:
     """Resets every peak, runs each batch once, and reads the peaks afterwards.
 
-    Of more batches than `passes`, only so many are run: a fair sample, as the sources say.
+    Of more batches than `passes`, or than fit into the time budget, only so many are run: a fair
+    sample, as the sources say.
     """
 
     timed = True
 
-    def __init__(self, *, passes: int, sample_interval_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        passes: int,
+        sample_interval_s: float,
+        time_budget_s: float = math.inf,
+        time: Time = Time(),  # noqa: B008 (it has no state)
+    ) -> None:
         self.passes = passes
         self.sample_interval_s = sample_interval_s
+        self.time_budget_s = time_budget_s
+        self.time = time
 
     def measure(self, workload: Workload) -> Iterator[Reading]:
         footprint = workload.engine.footprint()
         gpu = watch_gpu(footprint)
         batches = Rotation(workload)
-        passes = min(self.passes, len(batches))
         with ExitStack() as watched:
             cpu = [watched.enter_context(watch) for watch in self._watches(footprint)]
             gpu.reset()
-            for _ in range(passes):
-                batches.run()
+            passes = self._run(batches)
             workload.engine.synchronize()
             gpu.read()
         missing = footprint.shared or NOT_HERE
         found = (_headline(cpu, gpu, missing), *_resident(cpu, missing), *gpu.readings())
         yield from _add_to_sources(found, f"highest of {passes} of {len(batches)} batches")
         yield from workload.engine.memory_readings(workload)
+
+    def _run(self, batches: Rotation) -> int:
+        """Run each batch once, at least one; how many were run."""
+        begun_s, passes = self.time.now_s(), 0
+        while passes < min(self.passes, len(batches)):
+            batches.run()
+            passes += 1
+            if self.time.now_s() - begun_s >= self.time_budget_s:
+                break
+        return passes
 
     def _watches(self, footprint: Footprint) -> list[PeakWatch]:
         interval_s = self.sample_interval_s

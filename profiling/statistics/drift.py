@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import fmean, median
 from typing import Literal
@@ -14,6 +14,7 @@ from profiling.statistics.autocorrelation import (
     estimate_autocorrelation,
     rank_values,
 )
+from profiling.statistics.intervals import Interval
 
 LEAST_VALUES = 12
 # Of a slope over its error. The best of many shapes is looked for, so two would be found in noise:
@@ -23,6 +24,8 @@ LEAST_STRENGTH = 4.0
 LEAST_CHANGE = 0.02
 # Time constants of a fading trend, as shares of the series; the last is nearly a straight line.
 FADING = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 3.0)
+# Of these, the longest of which next to nothing (2%) is left at the end.
+LONGEST_FADED = 1 / 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Drift:
     change: float  # relative to the level at the beginning
     at: int | None  # index of the first value after a step; None for a trend
     strength: float
+    fading: float | None = None  # time constant of a trend, as a share of the series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class _Shape:
 
     at: int | None
     heights: tuple[float, ...]
+    fading: float | None = None
 
 
 def find_drift(values: Sequence[float]) -> Drift | None:
@@ -61,7 +66,7 @@ def find_drift(values: Sequence[float]) -> Drift | None:
     if strength < LEAST_STRENGTH or abs(change) < LEAST_CHANGE:
         return None
     kind: Literal["step", "trend"] = "trend" if shape.at is None else "step"
-    return Drift(kind=kind, change=change, at=shape.at, strength=strength)
+    return Drift(kind=kind, change=change, at=shape.at, strength=strength, fading=shape.fading)
 
 
 def _list_shapes(centred: Sequence[float]) -> Iterator[_Shape]:
@@ -69,7 +74,8 @@ def _list_shapes(centred: Sequence[float]) -> Iterator[_Shape]:
     size = len(centred)
     yield _make_step(size, _find_step(centred))
     for share in FADING:
-        yield _normalize([math.exp(-i / (share * size)) for i in range(size)], None)
+        heights = [math.exp(-i / (share * size)) for i in range(size)]
+        yield replace(_normalize(heights, None), fading=share)
 
 
 def _find_step(centred: Sequence[float]) -> int:
@@ -114,6 +120,18 @@ def _measure_change(values: Sequence[float], at: int | None) -> float:
     before, after = (values[:end], values[-end:]) if at is None else (values[:at], values[at:])
     level = median(before)
     return median(after) / level - 1 if level else 0.0
+
+
+def leads_out_of(drift: Drift, values: Sequence[float], interval: Interval) -> bool:
+    """Whether the level that a series drifts to may not be within an interval of its median.
+
+    The interval is then right of what was measured and wrong of what comes next: after a step that
+    leads out of it, and where a trend has not faded at the end, so that nobody knows where to.
+    """
+    if drift.fading is not None and drift.fading > LONGEST_FADED:
+        return True
+    first = len(values) * 3 // 4 if drift.at is None else drift.at
+    return not interval.holds(median(values[first:]))
 
 
 def describe_drift(drift: Drift) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
 from profiling.statistics.autocorrelation import count_effective
+from profiling.statistics.drift import Drift, describe_drift, find_drift, leads_out_of
 from profiling.statistics.intervals import Interval
 from profiling.statistics.medians import bound_median, take_quantile
 
@@ -34,7 +35,10 @@ class Summary:
 
 def summarize(values: Sequence[float]) -> Summary:
     n = len(values)
-    interval = bound_median(values) if n else None
+    bounds = bound_median(values) if n else None
+    drift = find_drift(values)
+    drifted = drift is not None and (bounds is None or leads_out_of(drift, values, bounds))
+    interval = None if drifted else bounds
     effective = count_effective(values) if n else 0
     return Summary(
         n=n,
@@ -48,11 +52,13 @@ def summarize(values: Sequence[float]) -> Summary:
         high=interval.high if interval else None,
         confidence=interval.confidence if interval else None,
         effective_n=effective,
-        missing=_explain_missing(n, effective, interval),
+        missing=_explain_missing(n, effective, interval, drift if drifted else None),
     )
 
 
-def _explain_missing(n: int, effective: int, interval: Interval | None) -> dict[str, str]:
+def _explain_missing(
+    n: int, effective: int, interval: Interval | None, drift: Drift | None
+) -> dict[str, str]:
     needs = {"median": 1, "mean": 1, "minimum": 1, "maximum": 1, "std": 2, "p95": P95_MINIMUM}
     missing = {
         name: f"needs at least {least} repeats, there are {n}"
@@ -60,7 +66,8 @@ def _explain_missing(n: int, effective: int, interval: Interval | None) -> dict[
         if n < least
     }
     if interval is None:
-        missing |= dict.fromkeys(("low", "high", "confidence"), _explain_no_interval(n, effective))
+        reason = _explain_no_interval(n, effective) if drift is None else _explain_drift(drift)
+        missing |= dict.fromkeys(("low", "high", "confidence"), reason)
     return missing
 
 
@@ -70,6 +77,13 @@ def _explain_no_interval(n: int, effective: int) -> str:
     return (
         f"successive repeats depend on each other: {n} of them have an effective sample size of "
         f"{effective}, too few for an interval of the median"
+    )
+
+
+def _explain_drift(drift: Drift) -> str:
+    return (
+        f"the level {describe_drift(drift)}, and may leave any interval of the median: warm up "
+        "longer or take more repeats"
     )
 
 
