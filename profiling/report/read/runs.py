@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +25,15 @@ from profiling.report.read.keys import Settings, list_differing, read_settings
 from profiling.report.read.plain_runs import NO_BASELINE, Answers, compare_with_baselines
 from profiling.report.read.readings import Provenance, read_provenance
 
+LONGEST_REST = 24
+# The name of a folder may hold anything.
+_UNSAFE = re.compile(r"[^0-9A-Za-z_.-]")
+
+
+def _name_of(record: Record) -> str:
+    """The folder's name as text; what is no UTF-8 in it is replaced."""
+    return os.fsencode(record.folder.name).decode("utf-8", "replace")
+
 
 class ReportError(ValueError):
     """A mistake in what was asked for; the message is one line."""
@@ -41,6 +52,8 @@ class Run:
     distinct: tuple[str, ...]
     provenance: Mapping[str, Provenance]
     baseline: str | None
+    # Whether pages may show pictures of the folder that the record names.
+    follows_folder: bool
 
     def __getitem__(self, name: str) -> Any:
         """The value of a column or of a configuration key, which not every run has."""
@@ -53,13 +66,14 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name, which tells repetitions of one point apart."""
-        return self.record.folder.name
+        return _name_of(self.record)
 
     @property
     def short(self) -> str:
-        """The beginning of the name, and the number of the repetition."""
+        """The beginning of the name, and the number of the repetition, without any markup."""
         fingerprint = self.record.fingerprint
-        return fingerprint[:8] + self.name.removeprefix(fingerprint)
+        rest = self.name.removeprefix(fingerprint)[:LONGEST_REST]
+        return fingerprint[:8] + _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", rest)
 
     def number(self, name: str) -> float | None:
         """The value of a metric or of a configuration key, where it is a number."""
@@ -105,8 +119,11 @@ class _Readable:
     answers: Answers
 
 
-def read_runs(results_dir: Path) -> Runs:
-    """Read the runs of a folder; broken records become problems."""
+def read_runs(results_dir: Path, *, pictures: bool = True) -> Runs:
+    """Read the runs of a folder; broken records become problems.
+
+    Without `pictures` pages show none of a sample folder that a record names outside the project.
+    """
     collection = read(results_dir)
     problems = list(collection.problems)
     found: list[_Readable] = []
@@ -115,7 +132,7 @@ def read_runs(results_dir: Path) -> Runs:
             found.append(_read_record(record))
         except BrokenRecord as problem:
             problems.append(str(problem))
-    return Runs(runs=_compare(found), problems=problems)
+    return Runs(runs=_compare(found, pictures), problems=problems)
 
 
 def _read_record(record: Record) -> _Readable:
@@ -125,7 +142,7 @@ def _read_record(record: Record) -> _Readable:
     )
 
 
-def _compare(found: Sequence[_Readable]) -> list[Run]:
+def _compare(found: Sequence[_Readable], pictures: bool) -> list[Run]:
     """The runs of records, each compared with its baseline and with all others."""
     records = [one.record for one in found]
     compared = compare_with_baselines(records, [one.answers for one in found])
@@ -139,7 +156,8 @@ def _compare(found: Sequence[_Readable]) -> list[Run]:
             settings=own,
             distinct=distinct,
             provenance=one.provenance,
-            baseline=None if pair.baseline is None else records[pair.baseline].folder.name,
+            baseline=None if pair.baseline is None else _name_of(records[pair.baseline]),
+            follows_folder=pictures,
         )
         for one, row, own, pair in zip(found, rows, settings, compared, strict=True)
     ]
@@ -156,6 +174,7 @@ def single_run(record: Record) -> Run:
         distinct=(),
         provenance=read_provenance(record),
         baseline=None,
+        follows_folder=False,
     )
 
 

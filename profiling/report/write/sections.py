@@ -312,7 +312,7 @@ def error_column(runs: Sequence[Run]) -> Column:
 
 def show_examples(page: Page, run: Run) -> list[str]:
     """A few samples with the model's answers, and the pictures where they are found."""
-    found = find_samples(run.record)
+    found = find_samples(run.record, follow=run.follows_folder)
     lines = without_cache(run.record).answers[:EXAMPLES]
     shown = [match(found, line) for line in lines]
     questions = [own.request or str(line["prompt"]) for own, line in zip(shown, lines, strict=True)]
@@ -358,7 +358,7 @@ def show_marks(runs: Sequence[Run], command: str) -> list[str]:
         *(f"- {line}." for line in explain(runs, estimates=_has_estimates(runs))),
         "- Times are medians of one batch end to end; [low, high] is a 95% interval.",
         "- A dash: no value; it is never zero.",
-        f"- Made by `{command}`.",
+        f"- Made by {escape.code(command)}.",
     ]
     return section("How to read this page", lines)
 
