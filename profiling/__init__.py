@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 # A wheel carries what a checkout has beside the package (conf, checkpoints, datasets) inside of it.
 _CARRIED = PACKAGE / "project"
 PROJECT = _CARRIED if _CARRIED.is_dir() else PACKAGE.parent
+
+# ONNX Runtime reads it when it is imported, and otherwise keeps a database in the user's cache.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

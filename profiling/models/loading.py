@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
+from profiling.errors import ConfigError, shorten
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family, FamilyDefinition
 from profiling.models.loading_report import require_complete
@@ -152,10 +153,22 @@ def load_family(point: Point, source: WeightsSource) -> Family:
         # Before anything large is fetched: the library only warns of another family.
         values, _ = config_class.get_config_dict(source.config, **source.options)
         check_model_type(values, point.model, source.config)
-        config = read_config(config_class, source.config, source.options)
+        with _right(source):
+            config = read_config(config_class, source.config, source.options)
         if source.values == "random":
             _take_token_ids(config, Path(source.processor) / "config.json")
         return kind.load(config=config, folder=source.processor, processor_options=source.options)
+
+
+@contextmanager
+def _right(source: WeightsSource) -> Iterator[None]:
+    """Values that the library refuses as a mistake in the file, in one line."""
+    refusals = import_module("huggingface_hub.errors").StrictDataclassError
+    try:
+        yield
+    except (refusals, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"config.json is refused: {shorten(' '.join(str(error).split()))}"
+        raise ConfigError("model.checkpoint", source.config, reason) from None
 
 
 def read_config(config_class: Any, name: str, options: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from profiling.files import (
     LARGEST_INDEX,
     LARGEST_SETTINGS,
     describe,
+    digest_file,
     open_file,
     parse_json,
     read_json,
@@ -57,6 +58,8 @@ def locate(point: Point) -> WeightsSource:
         return _pretrained(point)
     tiny = CHECKPOINTS / "tiny" / point.model
     check_folder(tiny, point.model)
+    if point.checkpoint is not None:
+        return _random_like(point, point.checkpoint, tiny)
     config = tiny if point.weights == "tiny" else CHECKPOINTS / "public" / point.model
     return WeightsSource(
         config=str(config),
@@ -80,6 +83,27 @@ def _pretrained(point: Point) -> WeightsSource:
         name, digest = point.checkpoint, f"{point.checkpoint}@{point.revision}"
     return WeightsSource(
         config=name, processor=name, values="stored", options=options, digest=digest
+    )
+
+
+def _random_like(point: Point, checkpoint: str, tiny: Path) -> WeightsSource:
+    """Random values in the architecture of a checkpoint, of which config.json alone is read."""
+    folder = Path(os.path.expanduser(checkpoint))
+    options: dict[str, Any]
+    if os.path.isdir(folder):
+        check_model_type(_read_json(folder, "config.json"), point.model, folder)
+        options, name = {"local_files_only": True}, str(folder.absolute())
+        digest = digest_file(folder / "config.json")
+    else:
+        _check_hub_name(checkpoint)
+        options = {} if point.revision is None else {"revision": point.revision}
+        name, digest = checkpoint, f"{checkpoint}@{point.revision}"
+    return WeightsSource(
+        config=name,
+        processor=str(tiny),
+        values="random",
+        options=options,
+        digest=_digest_folder(tiny) + digest,
     )
 
 
@@ -248,8 +272,9 @@ def describe_weights(point: Point) -> str:
             " weights=pretrained profiles the public checkpoint"
         )
     if point.weights == "random":
+        shape = f"{point.model} at full size" if point.checkpoint is None else point.checkpoint
         return (
-            f"weights=random: the architecture of {point.model} at full size with random values;"
+            f"weights=random: the architecture of {shape} with random values;"
             " its costs are real, its answers mean nothing"
         )
     revision = f" at revision {point.revision}" if point.revision else ""

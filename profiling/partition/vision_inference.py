@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -104,6 +104,10 @@ def make_feeds(pixels: Array, recipe: dict[str, Any]) -> dict[str, Array]:
 
 
 def run(graph: Path, feeds: dict[str, Array], threads: int) -> Array:
+    # It reads this when it is imported, and otherwise keeps a database in the user's cache.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])

@@ -15,7 +15,7 @@ from profiling import PACKAGE
 MEASURING = frozenset(
     {
         *("engines", "runtimes", "models", "parts", "graphs", "samples", "machine"),
-        *("probes", "quality", "costs", "statistics", "records", "metrics", "runs"),
+        *("probes", "quality", "costs", "statistics", "files", "records", "metrics", "runs"),
     }
 )
 # The modules of `runs` that start, arrange and announce the runs, and measure nothing.

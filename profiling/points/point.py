@@ -84,7 +84,7 @@ class Point:
     checkpoint: str | None = field(
         metadata=key(
             "model.checkpoint",
-            help="a hub id or a folder, with weights=pretrained",
+            help="a hub id or a folder: weights=pretrained loads it, random takes its shape",
             read=readers.checkpoint,
             loads=always,
             by_content=True,

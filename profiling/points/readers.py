@@ -77,13 +77,16 @@ def threads(composed: Composed, name: str) -> int:
 
 
 def checkpoint(composed: Composed, name: str) -> str | None:
-    """The public checkpoint; None where the weights are not those of one."""
-    return text(composed, name) if _is_pretrained(composed, name) else None
+    """The checkpoint whose weights are loaded, or whose architecture random ones are given.
+
+    None where it is the architecture that the project ships with the model.
+    """
+    return text(composed, name) if _has_checkpoint(composed, name) else None
 
 
 def revision(composed: Composed, name: str) -> str | None:
     """The revision of a hub checkpoint; the shipped one belongs to the shipped checkpoint."""
-    if not _is_pretrained(composed, name):
+    if not _has_checkpoint(composed, name):
         return None
     is_shipped = composed[name] == _shipped(composed, name)
     if os.path.isdir(os.path.expanduser(str(composed["model.checkpoint"]))):
@@ -94,12 +97,20 @@ def revision(composed: Composed, name: str) -> str | None:
     return None if is_shipped and elsewhere else composed[name]
 
 
-def _is_pretrained(composed: Composed, name: str) -> bool:
-    """Whether weights are those of a checkpoint; a setting of one is refused where they are not."""
+def _has_checkpoint(composed: Composed, name: str) -> bool:
+    """Whether a checkpoint is read; a setting of one is refused where none is."""
     weights = composed["weights.name"]
-    if weights != "pretrained" and composed[name] != _shipped(composed, name):
-        raise ConfigError(name, composed[name], f"allowed with weights=pretrained, not {weights}")
-    return bool(weights == "pretrained")
+    if weights == "pretrained":
+        return True
+    elsewhere = composed["model.checkpoint"] != _shipped(composed, "model.checkpoint")
+    if weights == "random" and elsewhere:
+        return True
+    if composed[name] != _shipped(composed, name):
+        other = "random" if name == "model.checkpoint" else "random and a model.checkpoint"
+        raise ConfigError(
+            name, composed[name], f"allowed with weights=pretrained or {other}, not {weights}"
+        )
+    return False
 
 
 def _shipped(composed: Composed, name: str) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from profiling.errors import shorten
+from profiling.files import describe
 from profiling.report.read.runs import (
     ReportError,
     Run,
@@ -32,8 +35,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _choose(arguments)(arguments)
     except ReportError as mistake:
-        print(mistake, file=sys.stderr)
-        return WRONG
+        print(_one_line(str(mistake)), file=sys.stderr)
+    except OSError as error:
+        name = f"{shorten(error.filename)}: " if error.filename else ""
+        print(_one_line(f"{name}{describe(error)}"), file=sys.stderr)
+    return WRONG
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and without control characters for the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in _joined(text))
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
@@ -45,7 +60,7 @@ def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
 def write_report(arguments: Sequence[str]) -> int:
     """Write the pages, or only the requested files."""
     options = _report_parser().parse_args(arguments)
-    found = read_all(Path(options.results_dir))
+    found = read_all(Path(options.results_dir), pictures=options.pictures)
     if not _write_files(found, options, arguments):
         _write_pages(found, options.output, arguments)
     return 0
@@ -83,7 +98,7 @@ def _write_pages(found: Runs, output: Path, arguments: Sequence[str]) -> None:
     try:
         index = write_pages(found, output, command=_written(arguments))
     except OSError as error:
-        raise ReportError(f"{output}: cannot be written: {error.strerror}") from None
+        raise ReportError(f"{shorten(output)}: cannot be written: {describe(error)}") from None
     print(f"{len(found.runs)} runs: {index}")
 
 
@@ -100,6 +115,11 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument("--html", type=Path, help="write only this self-contained page")
     parser.add_argument("--parquet", type=Path, help="write only this Parquet file")
     parser.add_argument("--dataset", type=Path, help="write only this Hugging Face dataset folder")
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="show pictures of the sample folders that records name, not only of the project's own",
+    )
     return parser
 
 
@@ -157,7 +177,7 @@ def _pair_parser(name: str, first: str, second: str, description: str) -> _Parse
 
 def _read_for_selection(results_dir: Path) -> list[Run]:
     """The runs to select from; none where folders are named and there is no results folder."""
-    return _read_and_tell(results_dir).runs if results_dir.is_dir() else []
+    return _read_and_tell(results_dir).runs if os.path.isdir(results_dir) else []
 
 
 def run_best(arguments: Sequence[str]) -> int:
@@ -195,20 +215,21 @@ def run_explain(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_all(results_dir: Path) -> Runs:
+def read_all(results_dir: Path, *, pictures: bool = False) -> Runs:
     """Every run of a folder; records that cannot be read are named on the error stream."""
-    if not results_dir.is_dir():
-        raise ReportError(f"{results_dir}: there is no such results folder")
-    found = _read_and_tell(results_dir)
+    # Path.is_dir raises an error for a name that is too long.
+    if not os.path.isdir(results_dir):
+        raise ReportError(f"{shorten(results_dir)}: there is no such results folder")
+    found = _read_and_tell(results_dir, pictures=pictures)
     if not found.runs:
-        raise ReportError(f"{results_dir}: holds no run that can be read")
+        raise ReportError(f"{shorten(results_dir)}: holds no run that can be read")
     return found
 
 
-def _read_and_tell(results_dir: Path) -> Runs:
-    found = read_runs(results_dir)
+def _read_and_tell(results_dir: Path, *, pictures: bool = False) -> Runs:
+    found = read_runs(results_dir, pictures=pictures)
     for problem in found.problems:
-        print(" ".join(problem.split()), file=sys.stderr)
+        print(_one_line(problem), file=sys.stderr)
     return found
 
 
@@ -218,4 +239,4 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise ReportError(f"{path}: cannot be written: {error.strerror}") from None
+        raise ReportError(f"{shorten(path)}: cannot be written: {describe(error)}") from None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
-from profiling.files import LARGEST_INDEX, read_bytes, read_json
+from profiling.files import LARGEST_INDEX, read_bytes, read_json, require_file
 from profiling.records import Record
 
 INDEX = "samples.json"
@@ -37,9 +38,13 @@ def match(samples: Mapping[str, SampleContent], line: Mapping[str, Any]) -> Samp
     return found if same else NOT_FOUND
 
 
-def find_samples(record: Record) -> dict[str, SampleContent]:
-    """The samples of a run by id; only small pictures, and none from outside the folder."""
-    folder = _find_folder(record)
+def find_samples(record: Record, *, follow: bool = True) -> dict[str, SampleContent]:
+    """The samples of a run by id; only small pictures, and none from outside the folder.
+
+    With `follow` the folder may be any that the record names. Without it only the project's own
+    are read: whoever writes a record could have other files shown in a page.
+    """
+    folder = _find_folder(record, follow)
     if folder is None:
         return {}
     entries = _read_entries(folder / INDEX)
@@ -54,7 +59,7 @@ def find_samples(record: Record) -> dict[str, SampleContent]:
     }
 
 
-def _find_folder(record: Record) -> Path | None:
+def _find_folder(record: Record, follow: bool) -> Path | None:
     """The run's sample folder; for a run of another machine, the project's own of that name.
 
     An equal name does not mean equal samples: `match` checks each one.
@@ -66,7 +71,13 @@ def _find_folder(record: Record) -> Path | None:
     folders = [PROJECT / written] if isinstance(written, str) else []
     if isinstance(name, str):
         folders.append(PROJECT / "datasets" / name)
-    return next((folder for folder in folders if (folder / INDEX).is_file()), None)
+    allowed = (folder for folder in folders if follow or _is_own(folder))
+    return next((folder for folder in allowed if os.path.isfile(folder / INDEX)), None)
+
+
+def _is_own(folder: Path) -> bool:
+    own = os.path.realpath(PROJECT / "datasets")
+    return "\0" not in str(folder) and Path(os.path.realpath(folder)).is_relative_to(own)
 
 
 def _references(response: object) -> tuple[str, ...]:
@@ -86,9 +97,17 @@ def _read_entries(index: Path) -> list[Any]:
 def _picture(folder: Path, written: object) -> Path | None:
     if not isinstance(written, str) or not written or "\0" in written:
         return None
-    path = (folder / written).resolve()
-    inside = path.is_relative_to(folder.resolve()) and path.suffix.lower() in KINDS
-    return path if inside and path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
+    path = Path(os.path.realpath(folder / written))
+    inside = path.is_relative_to(os.path.realpath(folder)) and path.suffix.lower() in KINDS
+    return path if inside and _is_small(path) else None
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        require_file(path, at_most=LARGEST_BYTES)
+    except OSError:
+        return False
+    return True
 
 
 def copy_picture(path: Path, output: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,15 @@ from profiling.report.read.readings import Provenance, find_confidence, read_pro
 from profiling.statistics.intervals import CONFIDENCE, Interval
 from profiling.statistics.summaries import LEAST_REPEATS
 
+LONGEST_REST = 24
+# The name of a folder may hold anything.
+_UNSAFE = re.compile(r"[^0-9A-Za-z_.-]")
+
+
+def _name_of(record: Record) -> str:
+    """The folder's name as text; what is no UTF-8 in it is replaced."""
+    return os.fsencode(record.folder.name).decode("utf-8", "replace")
+
 
 class ReportError(ValueError):
     """A mistake in what was asked for; the message is one line."""
@@ -57,6 +68,8 @@ class Run:
     baseline: str | None
     paired: PairedTable
     speedup_is_noisy: bool
+    # Whether pages may show pictures of the folder that the record names.
+    follows_folder: bool
 
     def __getitem__(self, name: str) -> Any:
         """The value of a column or of a configuration key, which not every run has."""
@@ -69,13 +82,14 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name, which tells repetitions of one point apart."""
-        return self.record.folder.name
+        return _name_of(self.record)
 
     @property
     def short(self) -> str:
-        """The beginning of the name, and the number of the repetition."""
+        """The beginning of the name, and the number of the repetition, without any markup."""
         fingerprint = self.record.fingerprint
-        return fingerprint[:8] + self.name.removeprefix(fingerprint)
+        rest = self.name.removeprefix(fingerprint)[:LONGEST_REST]
+        return fingerprint[:8] + _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", rest)
 
     def number(self, name: str) -> float | None:
         """The value of a metric or of a configuration key, where it is a number."""
@@ -146,8 +160,11 @@ class _Readable:
     answers: Answers
 
 
-def read_runs(results_dir: Path) -> Runs:
-    """Read the runs of a folder; broken records become problems."""
+def read_runs(results_dir: Path, *, pictures: bool = True) -> Runs:
+    """Read the runs of a folder; broken records become problems.
+
+    Without `pictures` pages show none of a sample folder that a record names outside the project.
+    """
     collection = read(results_dir)
     problems = list(collection.problems)
     found: list[_Readable] = []
@@ -158,7 +175,7 @@ def read_runs(results_dir: Path) -> Runs:
             problems.append(str(problem))
     paired = read_comparisons(results_dir)
     problems += paired.problems
-    return Runs(runs=_compare(found, paired.comparisons), problems=problems)
+    return Runs(runs=_compare(found, paired.comparisons, pictures), problems=problems)
 
 
 def _read_record(record: Record) -> _Readable:
@@ -168,7 +185,9 @@ def _read_record(record: Record) -> _Readable:
     )
 
 
-def _compare(found: Sequence[_Readable], comparisons: Sequence[Comparison]) -> list[Run]:
+def _compare(
+    found: Sequence[_Readable], comparisons: Sequence[Comparison], pictures: bool
+) -> list[Run]:
     """The runs of records, each compared with its baseline and with all others."""
     records = [one.record for one in found]
     table = _tabulate(records, comparisons)
@@ -186,7 +205,8 @@ def _compare(found: Sequence[_Readable], comparisons: Sequence[Comparison]) -> l
             settings=own,
             distinct=distinct,
             provenance=one.provenance,
-            baseline=None if pair.baseline is None else records[pair.baseline].folder.name,
+            baseline=None if pair.baseline is None else _name_of(records[pair.baseline]),
+            follows_folder=pictures,
             paired=table,
             speedup_is_noisy=pair.paired is not None and pair.paired.noisy,
         )
@@ -221,6 +241,7 @@ def single_run(record: Record) -> Run:
         baseline=None,
         paired=NO_PAIRS,
         speedup_is_noisy=False,
+        follows_folder=False,
     )
 
 

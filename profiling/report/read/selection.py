@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from profiling.errors import shorten
 from profiling.metrics import SUMMARY_COLUMNS
 from profiling.report.read.keys import list_differing, list_keys, show_value
 from profiling.report.read.runs import (
@@ -39,14 +41,14 @@ def select_rounds(selector: str, runs: Sequence[Run]) -> list[Run]:
 
 def _select(selector: str, runs: Sequence[Run]) -> tuple[Run, Sequence[Run]]:
     """The run that a selector names, and the runs among which its rounds are."""
-    if (Path(selector) / "run.json").is_file():
+    if os.path.isfile(os.path.join(selector, "run.json")):
         return _read_one(Path(selector))
     if "=" in selector:
         return _select_by_values(selector, runs), runs
     matching = [run for run in runs if run.name.startswith(selector)]
     if not matching:
         raise ReportError(
-            f"{selector}: no such folder with a run, and no fingerprint begins so"
+            f"{shorten(selector)}: no such folder with a run, and no fingerprint begins so"
             f" ({len(runs)} runs)"
         )
     return _only(selector, matching), runs
@@ -64,7 +66,7 @@ def _add_rounds(run: Run, selector: str, among: Sequence[Run]) -> list[Run]:
 def _read_one(folder: Path) -> tuple[Run, Sequence[Run]]:
     found = read_runs(folder.resolve().parent)
     for run in found.runs:
-        if run.name == folder.resolve().name:
+        if run.record.folder.name == folder.resolve().name:
             return run, found.runs
     broken = [problem for problem in found.problems if str(folder.resolve()) in problem]
     raise ReportError(broken[0] if broken else f"{folder}: cannot be read as a run")
@@ -74,7 +76,7 @@ def _select_by_values(selector: str, runs: Sequence[Run]) -> Run:
     wanted = parse_values(selector, list_keys(run.settings for run in runs))
     matching = [run for run in runs if matches(run, wanted)]
     if not matching:
-        raise ReportError(f"{selector}: no run has these values{_suggest(wanted, runs)}")
+        raise ReportError(f"{shorten(selector)}: no run has these values{_suggest(wanted, runs)}")
     return _only(selector, matching)
 
 
@@ -84,7 +86,7 @@ def parse_values(text: str, keys: Sequence[str] = ()) -> dict[str, str]:
     for part in text.split(","):
         column, equals, value = part.partition("=")
         if not equals:
-            raise ReportError(f"{text}: {part!r} is not of the form key=value")
+            raise ReportError(f"{shorten(text)}: {shorten(part)!r} is not of the form key=value")
         wanted[check_column(column.strip(), keys)] = value.strip()
     return wanted
 
@@ -94,9 +96,9 @@ def check_column(column: str, keys: Sequence[str] = ()) -> str:
     known = (*SUMMARY_COLUMNS, *keys)
     if column in known:
         return column
-    close = difflib.get_close_matches(column, known, n=3)
+    close = difflib.get_close_matches(column[:100], known, n=3)
     hint = f"; similar: {', '.join(dict.fromkeys(close))}" if close else ""
-    raise ReportError(f"{column}: there is no such column{hint}")
+    raise ReportError(f"{shorten(column)}: there is no such column{hint}")
 
 
 def matches(run: Run, wanted: Mapping[str, str]) -> bool:
@@ -139,6 +141,6 @@ def _only(selector: str, matching: Sequence[Run]) -> Run:
     differing = list_differing([run.settings for run in points])
     choices = "; ".join(f"{key}={_list_values(points, key)}" for key in differing)
     raise ReportError(
-        f"{selector}: {len(points)} runs match; narrow it down by"
+        f"{shorten(selector)}: {len(points)} runs match; narrow it down by"
         f" {choices or 'more of the fingerprint'}"
     )

@@ -40,6 +40,14 @@ def markdown(text: str) -> str:
     return plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
+def code(text: str) -> str:
+    """A command as code in markdown, whatever its words are; a longer fence holds backticks."""
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    pad = " " if "`" in plain else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
 def embedded_json(value: object) -> str:
     """JSON that is safe inside a script element for any strings in it."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))

@@ -12,6 +12,7 @@ from profiling.metrics import FLAG_COLUMNS, SUMMARY_COLUMNS, TEXT_COLUMNS, WHOLE
 from profiling.records import ANSWER_FIELDS, READING_FIELDS
 from profiling.report.read.readings import read_rows
 from profiling.report.read.runs import ReportError, Run, without_cache
+from profiling.report.say import escape
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,7 +39,7 @@ configs:
 
 # Runs of vision-language models
 
-{count} runs, written by `{command}`.
+{count} runs, written by {command}.
 
 - `runs`: one row per run: the columns of its summary, and as JSON its configuration, machine,
   package versions and commit, without host names and paths.
@@ -70,7 +71,7 @@ def write_dataset(runs: Sequence[Run], folder: Path, *, command: str) -> None:
     _write(folder / "runs.parquet", [_whole_runs(runs, arrow)])
     _write(folder / "readings.parquet", (_readings(run, arrow) for run in runs))
     _write(folder / "answers.parquet", (_answers(run, arrow) for run in runs))
-    card = _CARD.format(count=len(runs), command=command)
+    card = _CARD.format(count=len(runs), command=escape.code(command))
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
 
 

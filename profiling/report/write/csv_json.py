@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas
 
 
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+
+
 def to_csv(runs: Sequence[Run]) -> str:
     """The summary columns and no others; an empty cell where there is no value."""
     stream = io.StringIO()
@@ -30,7 +33,12 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)
+    return _inert(value) if isinstance(value, str) else repr(value)
+
+
+def _inert(text: str) -> str:
+    """A text that a spreadsheet shows and does not run, with an apostrophe as people type it."""
+    return f"'{text}" if text.startswith(_RUN_BY_SPREADSHEETS) else text
 
 
 def to_frame(runs: Sequence[Run]) -> pandas.DataFrame:

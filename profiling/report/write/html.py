@@ -194,7 +194,7 @@ class _SampleStore:
         """The samples of a run; runs with the same folder share them."""
         folder = str(run.record.config.get("dataset"))
         if folder not in self._folders:
-            self._folders[folder] = find_samples(run.record)
+            self._folders[folder] = find_samples(run.record, follow=run.follows_folder)
         return self._folders[folder]
 
     def add(self, line: dict[str, Any], content: SampleContent) -> int:

@@ -310,7 +310,7 @@ def error_column(runs: Sequence[Run]) -> Column:
 
 def show_examples(page: Page, run: Run) -> list[str]:
     """A few samples with the model's answers, and the pictures where they are found."""
-    found = find_samples(run.record)
+    found = find_samples(run.record, follow=run.follows_folder)
     lines = without_cache(run.record).answers[:EXAMPLES]
     shown = [match(found, line) for line in lines]
     questions = [own.request or str(line["prompt"]) for own, line in zip(shown, lines, strict=True)]
@@ -357,7 +357,7 @@ def show_marks(runs: Sequence[Run], command: str) -> list[str]:
         "- Times are medians of one batch end to end; [low, high] is a 95% interval, or of the"
         " confidence that stands behind it. It covers this run, not the variation from run to run.",
         "- A dash: no value; it is never zero.",
-        f"- Made by `{command}`.",
+        f"- Made by {escape.code(command)}.",
     ]
     return section("How to read this page", lines)
 
