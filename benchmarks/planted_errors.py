@@ -272,7 +272,7 @@ def pairs_beside(w: Any, s: Any, a: Any) -> Any:
         name: {n: t.unflatten(0, (-1, width))[:, order].flatten(0, 1) for n, t in w[name].items()}
         for name in ("q_proj", "k_proj")
     }
-    return {"output": f.attention({**w, **changed}, s, a)["output"]}
+    return f.attention({**w, **changed}, s, a)["output"]
 
 
 def without_residual(w: Any, s: Any, a: Any) -> Any:
@@ -571,15 +571,19 @@ def main() -> None:
     chosen.output.write_text("\n".join(write_tables()) + "\n", encoding="utf-8")
 
 
+_HEAD = """# Planted errors
+
+Made by `python -m benchmarks.planted_errors`. One error at a time is planted into functions that do
+the work of the modules of the tiny Qwen2.5-VL, and the captured calls of those modules are judged.
+A cell says whether the error was found: `yes`, `no`, or `hidden` where the function gives the same
+on every captured call and the list of blind spots names the weights that hide it. `formula` and
+`rounding` are the largest figures of `verify` (limits 1e-09 and 4). Values are those of the shipped
+checkpoint (trained), with norms and biases drawn far from neutral (stressed), and as the library
+initialises a network (fresh). A legitimate variant should be flagged by nobody."""
+
+
 def write_tables() -> Iterator[str]:
-    yield "# Planted errors"
-    yield ""
-    yield "Made by `python -m benchmarks.planted_errors`. One error at a time is planted into functions"
-    yield "that do the work of the modules of the tiny Qwen2.5-VL. A cell says whether it was found:"
-    yield "`yes`, `no`, or `hidden` where the function gives the same on every captured call and the list"
-    yield "of blind spots names the weights that hide it. Values are those of the shipped checkpoint"
-    yield "(trained), with norms and biases drawn far from neutral (stressed), and as the library"
-    yield "initialises a network (fresh). `verify` is right about a variant when it does not flag it."
+    yield _HEAD
     for dtype in DTYPES:
         for values in VALUES:
             with tempfile.TemporaryDirectory() as folder:
