@@ -25,12 +25,14 @@ def test_every_call_gives_the_same_bits_again(family: str) -> None:
     assert [one for one in replays if not one.equal] == []
 
 
-@pytest.mark.parametrize(
-    "optimization", ["bf16", "static_cache", "vision_cache", "onnx_vision", "split"]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx_vision", "compile", "int8")]
+
+
+@pytest.mark.parametrize("optimization", ["bf16", "static_cache", "vision_cache", "split", *SLOW])
 def test_optimized_networks_are_captured_too(optimization: str, tmp_path: Path) -> None:
     engine = load("llava", f"optimization={optimization}")
-    with capture(engine.network, tmp_path / "calls", calls=2, weights=False):
+    eager = torch.compiler.set_stance("force_eager")
+    with eager, capture(engine.network, tmp_path / "calls", calls=2, weights=False):
         answer(engine, ask_unevenly(engine, 1), 112, 3)
     replays = list(replay_all(Capture(tmp_path / "calls"), engine.network))
     assert len(replays) > 50
