@@ -221,7 +221,7 @@ def decoder_layer(w: Any, settings: Any, arguments: Any) -> dict[str, Any]:
     return {"output": x + gated(inner, w["mlp"], functional.silu), "cache": {layer: kept}}
 
 
-def _in_list(number: int, whole: Any) -> bool:
+def is_listed(number: int, whole: Any) -> bool:
     return number in whole
 
 
@@ -237,7 +237,7 @@ MODULES: Mapping[str, Callable[[Any, Any, Any], Any]] = {
     "Qwen2_5_VLVisionAttention": vision_attention,
     "Qwen2_5_VLVisionBlock": vision_block,
     "Qwen2_5_VisionTransformerPretrainedModel": functools.partial(
-        tower, is_whole=_in_list, count=None
+        tower, is_whole=is_listed, count=None
     ),
     "Qwen2_5_VLRotaryEmbedding": text_rotary,
     "Qwen2_5_VLAttention": attention,

@@ -87,11 +87,12 @@ class BlindSpots:
         return self._calls.get(path, [])
 
     def _shows(self, calls: Sequence[Call], changed: Any) -> bool:
+        # Before the change, since the results are kept.
+        wanted = [(call, self._exact.outputs(call)) for call in calls[:_TRIED]]
         with changed:
-            return any(self._differs(call) for call in calls[:_TRIED])
+            return any(self._differs(call, outputs) for call, outputs in wanted)
 
-    def _differs(self, call: Call) -> bool:
-        wanted = self._exact.outputs(call)
+    def _differs(self, call: Call, wanted: Mapping[str, Tensor]) -> bool:
         try:
             found = self._exact.run(call, self._exact.network.get_submodule(call.module))
         except Unable:

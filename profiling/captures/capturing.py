@@ -130,11 +130,14 @@ class Capturing(ContextDecorator):
         return self
 
     def _hook(self, path: str, module: nn.Module) -> list[Any]:
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._begin(path, args, kwargs)
+        # A shallow copy of a module has its hooks too, and is another module.
+        def before(called: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if called is module:
+                self._begin(path, args, kwargs)
 
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            self._end(path, args, kwargs, output)
+        def after(called: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            if called is module:
+                self._end(path, args, kwargs, output)
 
         return [
             module.register_forward_pre_hook(before, with_kwargs=True),

@@ -91,9 +91,13 @@ class Capture:
     ) -> Any:
         try:
             return Decoder(read=self._tensors.read, device=device, floats=floats).decode(value)
-        except (Malformed, RecursionError) as error:
-            what = str(error) or "nested too deeply"
-            raise broken(self.folder, f"{CALLS}, call {call.id}: {what}") from None
+        except ConfigError:
+            raise
+        except RecursionError:
+            raise broken(self.folder, f"{CALLS}, call {call.id}: nested too deeply") from None
+        except (Malformed, TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
+            what = f"{CALLS}, call {call.id}: a value that cannot be: {error}"
+            raise broken(self.folder, what) from None
 
     def arguments(
         self, call: Call, device: str = "cpu", floats: torch.dtype | None = None

@@ -46,7 +46,7 @@ def capture_point(
     point: Point, run: Run, bounds: Bounds, folder: Path, *, overrides: Sequence[str], weights: bool
 ) -> None:
     engine = load_engine(point)
-    batches = _batches(engine, point, run)
+    batches = encode_batches(engine, point, run)
     facts = {
         "point": {"overrides": list(overrides), "parts": _paths_of_parts(engine)},
         "run": {"samples": run.samples, "uneven": run.uneven, "tokens": run.tokens},
@@ -61,7 +61,7 @@ def capture_point(
             engine.generate(batch, length=run.tokens, exact=True, trace=None)
 
 
-def _batches(engine: Any, point: Point, run: Run) -> list[Any]:
+def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:
     count = run.samples + run.uneven
     samples = load_samples(Path(point.dataset_folder), count=count, at_most=None)
     prepared = engine.prepare(samples, point.prompt_len)

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from profiling.errors import ConfigError
@@ -35,12 +36,12 @@ def broken(folder: Path, what: str) -> ConfigError:
 
 def can_be_stored(tensor: Any) -> bool:
     """Whether a tensor has values of its own that a safetensors file can hold."""
+    plain = type(tensor) in (Tensor, nn.Parameter) or not is_traceable_wrapper_subclass(tensor)
     return bool(
-        tensor.layout == torch.strided
-        and tensor.device.type != "meta"
-        and not tensor.is_quantized
-        and not is_traceable_wrapper_subclass(tensor)
+        plain
         and tensor.dtype in _DTYPES
+        and tensor.layout == torch.strided
+        and tensor.device.type != "meta"
     )
 
 
@@ -55,13 +56,19 @@ _DTYPES = frozenset(
 
 def digest_of(tensor: Tensor) -> str:
     """A digest of dtype, shape and values; strides have no part in it."""
-    held = tensor.detach().to("cpu").contiguous()
+    return _digest(tensor.detach().to("cpu").contiguous())
+
+
+def _digest(held: Tensor) -> str:
     head = f"{held.dtype}{tuple(held.shape)}".encode()
     return hashlib.blake2b(_bytes_of(held), digest_size=16, key=head[:64]).hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> Any:
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+def _bytes_of(held: Tensor) -> Any:
+    # NumPy has no dtype for some of torch's.
+    known = held if held.dtype in _IN_NUMPY else held.reshape(-1).view(torch.uint8)
+    return known.numpy().reshape(-1).view(numpy.uint8)
+_IN_NUMPY = frozenset((torch.float32, torch.float64, torch.float16, torch.int64, torch.bool))
 
 
 class TensorWriter:
@@ -80,8 +87,10 @@ class TensorWriter:
 
     def add(self, tensor: Tensor) -> str:
         """The tensor's digest; one more use of it until it is released."""
-        held = tensor.detach().to("cpu").contiguous()
-        name = digest_of(held)
+        held = tensor.detach()
+        if not (held.is_cpu and held.is_contiguous()):
+            held = held.cpu().contiguous()
+        name = _digest(held)
         self.offered_bytes += held.nbytes
         self._uses[name] += 1
         if name not in self._sizes:

@@ -1,0 +1,156 @@
+"""Bounds, what is left out, and captures of one's own modules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from profiling.captures import capture
+from profiling.captures.folder import Capture
+from profiling.captures.replay import replay_all
+from profiling.errors import ConfigError
+from profiling.parts.artifacts import size_bytes
+from tests.captures.captured import capture_scaled, make_scaled
+from tests.tiny_models import answer, ask_unevenly, load
+
+
+def test_calls_are_a_tree(tmp_path: Path) -> None:
+    _, found = capture_scaled(tmp_path / "calls")
+    told = [(call.module, call.number, call.parent) for call in found.calls]
+    assert told == [("", 0, None), ("inner", 0, 0), ("", 1, None), ("inner", 1, 2)]
+    assert found.modules[""]["settings"] == {"factor": 0.5}
+    assert found.modules["inner"]["settings"]["in_features"] == 6
+    assert found.modules[""]["parameters"] == ["x", "add"]
+
+
+def test_a_function_is_decorated(tmp_path: Path) -> None:
+    module = make_scaled()
+
+    @capture(module, tmp_path / "calls")
+    def work() -> Tensor:
+        return module(torch.ones(6))
+
+    result = work()
+    found = Capture(tmp_path / "calls")
+    assert torch.equal(found.output(found.calls[0]), result)
+    assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_the_first_calls_of_each_module_are_kept(tmp_path: Path) -> None:
+    module = make_scaled()
+    with capture(module, tmp_path / "calls", calls=2):
+        for _ in range(5):
+            module(torch.randn(6))
+    found = Capture(tmp_path / "calls")
+    assert [call.number for call in found.calls if call.module == "inner"] == [0, 1]
+    left_out = found.facts["left_out"]["calls"]
+    assert left_out == {"": {"the limit of calls": 3}, "inner": {"the limit of calls": 3}}
+
+
+def test_modules_are_chosen_by_patterns(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    with capture(module, tmp_path / "calls", modules=("[01]", "nowhere*"), max_modules=1):
+        module(torch.randn(3))
+    found = Capture(tmp_path / "calls")
+    assert {call.module for call in found.calls} == {"0"}
+    assert found.facts["left_out"]["modules_over_the_limit"] == ["1"]
+    with pytest.raises(ConfigError, match="no module has such a path"):
+        capture(module, tmp_path / "other", modules=("encoder.*",))
+
+
+@pytest.mark.parametrize("bound", [60_000, 200_000, 1_000_000, 3_000_000])
+def test_a_bound_of_bytes_is_kept(bound: int, tmp_path: Path) -> None:
+    engine = load("llava")
+    with capture(engine.network, tmp_path / "calls", calls=9, max_bytes=bound, weights=False):
+        answer(engine, ask_unevenly(engine, 2), 112, 2)
+    assert size_bytes(tmp_path / "calls") <= bound
+    found = Capture(tmp_path / "calls")
+    counts = found.facts["left_out"]["calls"].values()
+    assert sum(count.get("the limit of bytes", 0) for count in counts) > 0
+    assert all(one.equal for one in replay_all(found, engine.network))
+
+
+def test_a_call_that_raises_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
+    module = make_scaled()
+    with pytest.raises(RuntimeError), capture(module, tmp_path / "calls"):
+        module(torch.randn(6))
+        module(torch.randn(5))
+    found = Capture(tmp_path / "calls")
+    assert [call.module for call in found.calls] == ["", "inner"]
+    assert "the call raised an error" in found.facts["left_out"]["calls"]["inner"]
+    assert found.facts["interrupted"].startswith("RuntimeError")
+
+
+def test_what_cannot_be_stored_is_named(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor, how: object) -> Tensor:
+            return x
+
+    with capture(Odd(), tmp_path / "calls"):
+        Odd()
+    module = Odd()
+    with capture(module, tmp_path / "odd"):
+        module(torch.ones(2), object())
+    assert Capture(tmp_path / "odd").facts["opaque"] == {"builtins.object": 1}
+    (replayed,) = replay_all(Capture(tmp_path / "odd"), module)
+    assert replayed.unable == "an argument was not stored: builtins.object"
+
+
+def test_values_come_back_as_they_were(tmp_path: Path) -> None:
+    class Anything(nn.Module):
+        def forward(self, *args: object, **kwargs: object) -> object:
+            return args, kwargs
+
+    module = Anything()
+    given = (None, True, 2, float("inf"), "text", [1, (2.5, {"a": None})], {1: "one", (2, 3): 0})
+    named = {"dtype": torch.bfloat16, "size": torch.Size([2, 3]), "half": torch.ones(2).bfloat16()}
+    with capture(module, tmp_path / "calls"):
+        module(*given, **named)
+    found = Capture(tmp_path / "calls")
+    args, kwargs = found.arguments(found.calls[0])
+    assert args == given
+    assert kwargs.pop("half").dtype == torch.bfloat16
+    assert kwargs == {"dtype": torch.bfloat16, "size": torch.Size([2, 3])}
+
+
+def test_each_tensor_is_stored_once(tmp_path: Path) -> None:
+    module, x = nn.Identity(), torch.randn(50_000)
+    with capture(module, tmp_path / "calls", calls=20):
+        for _ in range(20):
+            module(x)
+    assert size_bytes(tmp_path / "calls") < 1.2 * x.nbytes
+
+
+def test_what_a_module_changes_in_place_is_stored_as_it_was_before(tmp_path: Path) -> None:
+    class Changes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.add_(1)
+
+    module = Changes()
+    with capture(module, tmp_path / "calls"):
+        module(torch.zeros(3))
+    found = Capture(tmp_path / "calls")
+    assert found.arguments(found.calls[0])[0][0].tolist() == [0, 0, 0]
+    assert found.output(found.calls[0]).tolist() == [1, 1, 1]
+
+
+def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exists already"):
+        capture(make_scaled(), tmp_path)
+
+
+def test_nothing_depends_on_this_machine(tmp_path: Path) -> None:
+    _, found = capture_scaled(tmp_path / "calls")
+    texts = [path.read_bytes() for path in found.folder.iterdir()]
+    assert not any(str(tmp_path).encode() in text for text in texts)
+    assert json.loads((found.folder / "capture.json").read_text())["made_with"].keys() == {
+        "torch",
+        "transformers",
+        "python",
+        "processor",
+        "threads",
+    }
