@@ -182,6 +182,7 @@ def decoder(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=project,

@@ -155,6 +155,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=project,

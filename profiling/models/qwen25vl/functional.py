@@ -68,6 +68,15 @@ def sizes(inputs: Mapping[str, Any]) -> tuple[Grid, ...]:
     return tuple((frames, rows, columns) for frames, rows, columns in grids)
 
 
+def pictures(grids: tuple[Grid, ...]) -> list[tuple[slice, tuple[Grid, ...]]]:
+    """The patches of each picture among those of all, and its grid: it may be seen alone."""
+    ends = numpy.cumsum([frames * rows * columns for frames, rows, columns in grids]).tolist()
+    return [
+        (slice(start, end), (grid,))
+        for start, end, grid in zip([0, *ends], ends, grids, strict=False)
+    ]
+
+
 def vision(pixels: Array, grids: tuple[Grid, ...], weights: Weights, config: Config) -> Array:
     """Patches [N, D] in the order in which they came, from their pixels [N, C * frames * p * p]."""
     tower, settings, xp = weights["model"]["visual"], config["vision_config"], library(pixels)
@@ -253,6 +262,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=pictures,
     plan=plan,
     vision=vision,
     project=project,
