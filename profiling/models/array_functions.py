@@ -266,9 +266,15 @@ def put(cache: Array, x: Array, slot: Array) -> Array:
 
 
 def remember(fresh: KeysValues, cache: KeysValues | None, slot: Array | None) -> KeysValues:
-    """All keys and values that a query may see: those of the prompt, or one token's in a cache."""
+    """All keys and values that a query may see: those of the prompt, or one token's in a cache.
+
+    Without a slot, a cache has no room: it is made longer.
+    """
     if cache is None:
         return fresh
+    if slot is None:
+        concat = library(fresh[0]).concat
+        return concat((cache[0], fresh[0]), axis=2), concat((cache[1], fresh[1]), axis=2)
     return put(cache[0], fresh[0], slot), put(cache[1], fresh[1], slot)
 
 
@@ -381,7 +387,7 @@ def grouped_attention(
     x: Array,  # [B, S, D]
     weights: Weights,
     turn: Rotation,
-    visible: Array,
+    visible: Array | None,
     cache: KeysValues | None,
     slot: Array | None,
     config: Config,
@@ -406,14 +412,26 @@ def gated_decoder(
     config: Config,
 ) -> tuple[Array, list[KeysValues]]:
     """Every layer: attention and a gated MLP, an RMS norm before each; and a norm at the end."""
-    eps, act, kept = config["rms_norm_eps"], config["hidden_act"], []
+    kept = []
     for number, layer in enumerate(weights["layers"]):
         cache = None if caches is None else caches[number]
-        inner = rms_norm(x, layer["input_layernorm"], eps)
-        seen, cache = grouped_attention(
-            inner, layer["self_attn"], turn, visible, cache, slot, config
-        )
-        x = x + seen
-        x = x + gated_mlp(rms_norm(x, layer["post_attention_layernorm"], eps), layer["mlp"], act)
+        x, cache = gated_layer(x, layer, turn, visible, cache, slot, config)
         kept.append(cache)
-    return rms_norm(x, weights["norm"], eps), kept
+    return rms_norm(x, weights["norm"], config["rms_norm_eps"]), kept
+
+
+def gated_layer(
+    x: Array,
+    weights: Weights,
+    turn: Rotation,
+    visible: Array | None,
+    cache: KeysValues | None,
+    slot: Array | None,
+    config: Config,
+) -> tuple[Array, KeysValues]:
+    eps, own = config["rms_norm_eps"], weights["self_attn"]
+    inner = rms_norm(x, weights["input_layernorm"], eps)
+    seen, cache = grouped_attention(inner, own, turn, visible, cache, slot, config)
+    x = x + seen
+    inner = rms_norm(x, weights["post_attention_layernorm"], eps)
+    return x + gated_mlp(inner, weights["mlp"], config["hidden_act"]), cache

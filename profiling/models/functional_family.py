@@ -33,6 +33,8 @@ class FunctionalFamily:
     plan: Callable[[Inputs, Config], dict[str, numpy.ndarray]]
     # Pixels, sizes, weights, configuration: the vision part's states.
     vision: Callable[[Array, Any, Weights, Config], Array]
+    # For each picture, its rows of the pixels and its sizes; None where pictures need no parting.
+    pictures: Callable[[Any], list[tuple[slice, Any]]] | None
     # Those states as visual tokens [V, D]; None where there is no projector.
     project: Callable[[Array, Weights, Config], Array] | None
     # The plan, visual tokens, weights, configuration and room for tokens: logits and a state.

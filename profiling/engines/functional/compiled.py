@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,8 @@ class CompiledFunctions(PlainFunctions):
     """Each function is compiled for every shape that it meets; similar lengths share one shape.
 
     Prompts are padded and caches are laid out to a multiple of so many tokens, and there are as
-    many places for visual tokens.
+    many places for visual tokens. Pictures of different sizes are seen one after another: together
+    they would need code for every combination of sizes.
     """
 
     def __init__(self, *, length_multiple: int, **given: Any) -> None:
@@ -54,6 +55,7 @@ class CompiledFunctions(PlainFunctions):
         self._before_measuring = (0, 0.0)
         self._vision = self._compile(self._see, static=(2,))
         self._project = self._compile(self._merge)
+        self._insert = self._compile(self._put, donated=(0,))
         self._prefill = self._compile(self._begin, static=(3,))
         # The state before a step is used up by it, so its memory serves the state after it.
         self._step = self._compile(self._go_on, donated=(1,))
@@ -75,16 +77,14 @@ class CompiledFunctions(PlainFunctions):
     # What is compiled: weights are an argument, or they would be copied into the code
 
     def _see(self, pixels: Array, weights: Any, sizes: Hashable) -> Array:
-        states = self.functions.vision(pixels, sizes, weights, self.config)
-        return states if self.functions.project else self._fill(states)
+        return self.functions.vision(pixels, sizes, weights, self.config)
 
     def _merge(self, states: Array, weights: Any) -> Array:
         assert self.functions.project is not None
-        return self._fill(self.functions.project(states, weights, self.config))
+        return self.functions.project(states, weights, self.config)
 
-    def _fill(self, tokens: Array) -> Array:
-        """Visual tokens [V, D], and rows that no token of a prompt takes its embedding from."""
-        return jnp.pad(tokens, ((0, self._rounded(len(tokens)) - len(tokens)), (0, 0)))
+    def _put(self, places: Array, tokens: Array, start: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(places, tokens, start, axis=0)
 
     def _begin(
         self, given: Mapping[str, Array], pictures: Array, weights: Any, room: int
@@ -117,11 +117,24 @@ class CompiledFunctions(PlainFunctions):
     def _rounded(self, length: int) -> int:
         return -(-length // self.length_multiple) * self.length_multiple
 
-    def vision(self, pixels: Array, sizes: Hashable) -> Array:
-        return self._vision(pixels, self.weights, sizes)
+    def vision(self, pixels: Array, sizes: Hashable) -> Any:
+        parts = [(slice(None), sizes)]
+        if self.functions.pictures is not None:
+            parts = self.functions.pictures(sizes)
+        seen = [self._vision(pixels[rows], self.weights, size) for rows, size in parts]
+        return seen if self.functions.project else self._fill(seen)
 
-    def project(self, states: Array) -> Array:
-        return self._project(states, self.weights)
+    def project(self, states: Any) -> Array:
+        return self._fill([self._project(each, self.weights) for each in states])
+
+    def _fill(self, tokens: Sequence[Array]) -> Array:
+        """Visual tokens [V, D] of all pictures, and rows that no prompt takes a token from."""
+        count, (width,) = sum(map(len, tokens)), {each.shape[1] for each in tokens}
+        places, start = jnp.zeros((self._rounded(count), width), tokens[0].dtype), 0
+        for each in tokens:
+            places = self._insert(places, each, start)
+            start += len(each)
+        return places
 
     def prefill(
         self, planned: Mapping[str, numpy.ndarray], pictures: Array, room: int

@@ -27,6 +27,7 @@ from profiling.models.array_functions import (
     resize_positions,
     split_heads,
 )
+from profiling.models.module_calls import COMMON, Call
 
 # What the functions take for granted, by the place in the configuration.
 ASSUMED = {"qformer_config.use_qformer_text_input": (False, None)}
@@ -41,11 +42,14 @@ def sizes(inputs: Mapping[str, Any]) -> None:
 
 def vision(pixels: Array, sizes: None, weights: Weights, config: Config) -> Array:
     """States [B, 1 + P, D] of the patches of pictures [B, 3, height, width]."""
-    own, settings = weights["vision_model"], config["vision_config"]
-    x = picture_embedding(pixels, own["embeddings"], settings)
-    for layer in own["encoder"]["layers"]:
+    return vision_transformer(pixels, weights["vision_model"], config["vision_config"])
+
+
+def vision_transformer(pixels: Array, weights: Weights, settings: Config) -> Array:
+    x = picture_embedding(pixels, weights["embeddings"], settings)
+    for layer in weights["encoder"]["layers"]:
         x = vision_layer(x, layer, settings)
-    return layer_norm(x, own["post_layernorm"], settings["layer_norm_eps"])
+    return layer_norm(x, weights["post_layernorm"], settings["layer_norm_eps"])
 
 
 def picture_embedding(pixels: Array, weights: Weights, settings: Config) -> Array:
@@ -61,18 +65,23 @@ def picture_embedding(pixels: Array, weights: Weights, settings: Config) -> Arra
 
 
 def vision_layer(x: Array, weights: Weights, settings: Config) -> Array:  # [B, 1 + P, D]
-    eps, own = settings["layer_norm_eps"], weights["mlp"]
-    x = x + vision_attention(layer_norm(x, weights["layer_norm1"], eps), weights, settings)
-    normed = layer_norm(x, weights["layer_norm2"], eps)
-    return x + mlp(normed, own["fc1"], own["fc2"], settings["hidden_act"])
+    eps = settings["layer_norm_eps"]
+    inner = layer_norm(x, weights["layer_norm1"], eps)
+    x = x + vision_attention(inner, weights["self_attn"], settings)
+    inner = layer_norm(x, weights["layer_norm2"], eps)
+    return x + vision_mlp(inner, weights["mlp"], settings)
 
 
 def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
-    own, heads, xp = weights["self_attn"], settings["num_attention_heads"], library(x)
+    heads, xp = settings["num_attention_heads"], library(x)
     # One layer makes queries, keys and values of all heads, one after another.
-    joined = xp.reshape(linear(x, own["qkv"]), (*x.shape[:2], 3, heads, -1))
+    joined = xp.reshape(linear(x, weights["qkv"]), (*x.shape[:2], 3, heads, -1))
     query, key, value = (xp.permute_dims(joined[:, :, part], (0, 2, 1, 3)) for part in range(3))
-    return linear(join_heads(attend(query, key, value)), own["projection"])
+    return linear(join_heads(attend(query, key, value)), weights["projection"])
+
+
+def vision_mlp(x: Array, weights: Weights, settings: Config) -> Array:
+    return mlp(x, weights["fc1"], weights["fc2"], settings["hidden_act"])
 
 
 # The Q-Former
@@ -80,16 +89,22 @@ def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
 
 def project(states: Array, weights: Weights, config: Config) -> Array:
     """Visual tokens [V, text width] from the states [B, 1 + P, D] of pictures."""
-    own, settings, xp = weights["qformer"], config["qformer_config"], library(states)
-    # The Q-Former may be in single precision where the rest is in half precision.
-    scale = own["layernorm"]["weight"]
-    queries = xp.astype(weights["query_tokens"], scale.dtype)  # [1, Q, D]
-    queries = xp.broadcast_to(queries, (states.shape[0], *queries.shape[1:]))
-    x = layer_norm(queries, own["layernorm"], settings["layer_norm_eps"])
-    for layer in own["encoder"]["layer"]:
-        x = qformer_layer(x, xp.astype(states, scale.dtype), layer, settings)
+    x = qformer(weights["query_tokens"], states, weights["qformer"], config["qformer_config"])
+    xp = library(states)
     tokens = linear(xp.astype(x, states.dtype), weights["language_projection"])
     return xp.reshape(tokens, (-1, tokens.shape[-1]))
+
+
+def qformer(queries: Array, states: Array, weights: Weights, settings: Config) -> Array:
+    """What each query [1, Q, D] found in the states of each picture: [B, Q, D]."""
+    xp, first = library(states), weights["layernorm"]
+    # The Q-Former may be in single precision where the rest is in half precision.
+    queries, states = (xp.astype(each, first["weight"].dtype) for each in (queries, states))
+    queries = xp.broadcast_to(queries, (states.shape[0], *queries.shape[1:]))
+    x = layer_norm(queries, first, settings["layer_norm_eps"])
+    for layer in weights["encoder"]["layer"]:
+        x = qformer_layer(x, states, layer, settings)
+    return x
 
 
 def qformer_layer(x: Array, states: Array, weights: Weights, settings: Config) -> Array:
@@ -103,12 +118,56 @@ def qformer_layer(x: Array, states: Array, weights: Weights, settings: Config) -
 
 
 def qformer_attention(x: Array, states: Array, weights: Weights, settings: Config) -> Array:
-    own, heads = weights["attention"], settings["num_attention_heads"]
-    query = split_heads(linear(x, own["query"]), heads)
-    key, value = (split_heads(linear(states, own[name]), heads) for name in ("key", "value"))
-    return add_and_norm(join_heads(attend(query, key, value)), x, weights["output"], settings)
+    seen = multi_head(x, states, weights["attention"], settings)
+    return add_and_norm(seen, x, weights["output"], settings)
+
+
+def multi_head(x: Array, states: Array, weights: Weights, settings: Config) -> Array:
+    heads = settings["num_attention_heads"]
+    query = split_heads(linear(x, weights["query"]), heads)
+    key, value = (split_heads(linear(states, weights[name]), heads) for name in ("key", "value"))
+    return join_heads(attend(query, key, value))
 
 
 def add_and_norm(x: Array, before: Array, weights: Weights, settings: Config) -> Array:
     added = linear(x, weights["dense"]) + before
     return layer_norm(added, weights["LayerNorm"], settings["layer_norm_eps"])
+
+
+# What the library's modules compute, for verifying captured calls
+
+
+def _states(arguments: Any) -> Array:
+    """What is attended to: the picture where it is given, otherwise the queries themselves."""
+    states = arguments.get("encoder_hidden_states")
+    return arguments["hidden_states"] if states is None else states
+
+
+def _add_and_norm(weights: Weights, settings: Any, arguments: Any) -> Array:
+    x, before = arguments["hidden_states"], arguments["input_tensor"]
+    return add_and_norm(x, before, weights, settings.config)
+
+
+VISION_MODULES: Mapping[str, Call] = {
+    **COMMON,
+    "Blip2Attention": lambda w, s, a: (vision_attention(a["hidden_states"], w, s.config),),
+    "Blip2EncoderLayer": lambda w, s, a: vision_layer(a["hidden_states"], w, s.config),
+    "Blip2MLP": lambda w, s, a: vision_mlp(a["hidden_states"], w, s.config),
+    "Blip2QFormerAttention": lambda w, s, a: qformer_attention(
+        a["hidden_states"], _states(a), w, s.config
+    ),
+    "Blip2QFormerLayer": lambda w, s, a: qformer_layer(
+        a["hidden_states"], a["encoder_hidden_states"], w, s.config
+    ),
+    "Blip2QFormerModel": lambda w, s, a: {
+        "last_hidden_state": qformer(a["query_embeds"], a["encoder_hidden_states"], w, s.config)
+    },
+    "Blip2QFormerMultiHeadAttention": lambda w, s, a: (
+        multi_head(a["hidden_states"], _states(a), w, s.config),
+    ),
+    **dict.fromkeys(("Blip2QFormerOutput", "Blip2QFormerSelfOutput"), _add_and_norm),
+    "Blip2VisionEmbeddings": lambda w, s, a: picture_embedding(a["pixel_values"], w, s.config),
+    "Blip2VisionModel": lambda w, s, a: {
+        "last_hidden_state": vision_transformer(a["pixel_values"], w, s.config)
+    },
+}

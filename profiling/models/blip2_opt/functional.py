@@ -33,8 +33,9 @@ from profiling.models.array_functions import (
     start_decoding,
     visible_with_next,
 )
-from profiling.models.blip2.functional import ASSUMED, project, sizes, vision
+from profiling.models.blip2.functional import ASSUMED, VISION_MODULES, project, sizes, vision
 from profiling.models.functional_family import FunctionalFamily
+from profiling.models.module_calls import Call, cache_in, visible_in, with_cache
 
 EPS = 1e-5
 # The table of positions has two rows before that of the first token.
@@ -85,7 +86,7 @@ def decoder(
     kept = []
     for number, layer in enumerate(weights["layers"]):
         cache = None if caches is None else caches[number]
-        x, cache = decoder_layer(x, visible, cache, slot, layer, config)
+        x, cache = decoder_layer(x, layer, visible, cache, slot, config)
         kept.append(cache)
     if "final_layer_norm" in weights:
         x = layer_norm(x, weights["final_layer_norm"], EPS)
@@ -93,11 +94,11 @@ def decoder(
 
 
 def decoder_layer(
-    x: Array,
-    visible: Array,
+    x: Array,  # [B, S, D]
+    weights: Weights,
+    visible: Array | None,
     cache: KeysValues | None,
     slot: Array | None,
-    weights: Weights,
     config: Config,
 ) -> tuple[Array, KeysValues]:
     """Attention and an MLP, each with a norm before it (one size of OPT has it after)."""
@@ -118,7 +119,7 @@ def norm(x: Array, weights: Weights, name: str) -> Array:
 def attention(
     x: Array,  # [B, S, D]
     weights: Weights,
-    visible: Array,
+    visible: Array | None,
     cache: KeysValues | None,
     slot: Array | None,
     config: Config,
@@ -149,6 +150,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=project,
@@ -156,3 +158,32 @@ FUNCTIONS = FunctionalFamily(
     step=step,
 )
 generate = FUNCTIONS.generate
+
+
+# What the library's modules compute, for verifying captured calls
+
+
+def _attention(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
+    x, number = arguments["hidden_states"], settings.module["layer_idx"]
+    visible = visible_in(arguments.get("attention_mask"), x)
+    cache = cache_in(arguments, number)
+    seen, kept = attention(x, weights, visible, cache, None, settings.config)
+    return with_cache((seen,), number, kept)
+
+
+def _layer(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
+    x, number = arguments["hidden_states"], settings.parts["self_attn"]["layer_idx"]
+    visible = visible_in(arguments.get("attention_mask"), x)
+    cache = cache_in(arguments, number)
+    x, kept = decoder_layer(x, weights, visible, cache, None, settings.config)
+    return with_cache(x, number, kept)
+
+
+MODULES: Mapping[str, Call] = {
+    **VISION_MODULES,
+    "OPTAttention": _attention,
+    "OPTDecoderLayer": _layer,
+    "OPTLearnedPositionalEmbedding": lambda w, s, a: embed(
+        a["position_ids"] + FIRST_POSITION, w["weight"]
+    ),
+}

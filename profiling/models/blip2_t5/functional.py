@@ -17,6 +17,7 @@ import numpy
 from profiling.models.array_functions import (
     Array,
     Config,
+    KeysValues,
     Weights,
     activation,
     advance,
@@ -34,8 +35,9 @@ from profiling.models.array_functions import (
     split_heads,
     visible_with_next,
 )
-from profiling.models.blip2.functional import ASSUMED, project, sizes, vision
+from profiling.models.blip2.functional import ASSUMED, VISION_MODULES, project, sizes, vision
 from profiling.models.functional_family import FunctionalFamily
+from profiling.models.module_calls import Call, only, rms_norm_call
 
 # The prompt
 
@@ -71,13 +73,30 @@ def encoder(x: Array, real: Array, weights: Weights, config: Config) -> Array:  
     bias = distance_bias(buckets, blocks, x)  # [1, H, S, S]
     for block in blocks:
         attention, feed = block["layer"]
-        inner = rms_norm(x, attention["layer_norm"], eps)
-        own, heads = attention["SelfAttention"], config["num_heads"]
-        query, key, value = (split_heads(linear(inner, own[name]), heads) for name in "qkv")
-        seen = attend(query, key, value, real[:, None, None], bias=bias, scale=1.0)
-        x = x + linear(join_heads(seen), own["o"])
+        own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
+        known = keys_values(inner, own, config)
+        x = x + read(inner, known, own, config, real[:, None, None], bias)
         x = x + feed_forward(rms_norm(x, feed["layer_norm"], eps), feed["DenseReluDense"], config)
     return rms_norm(x, weights["final_layer_norm"], eps)
+
+
+def keys_values(states: Array, weights: Weights, config: Config) -> KeysValues:
+    key, value = (split_heads(linear(states, weights[n]), config["num_heads"]) for n in "kv")
+    return key, value
+
+
+def read(
+    x: Array,
+    known: KeysValues,
+    weights: Weights,
+    config: Config,
+    visible: Array | None,
+    bias: Array | None,
+) -> Array:
+    """Attention of states [B, S, D] to keys and values, whose products are not scaled."""
+    query = split_heads(linear(x, weights["q"]), config["num_heads"])
+    seen = attend(query, *known, visible, bias=bias, scale=1.0)
+    return linear(join_heads(seen), weights["o"])
 
 
 def feed_forward(x: Array, weights: Weights, config: Config) -> Array:
@@ -121,13 +140,12 @@ def empty_state(
     states: Array, real: Array, weights: Weights, config: Config, room: int
 ) -> dict[str, Any]:
     """What decoding begins with: no keys and values of its own, and those of what was read."""
-    xp, heads, device = library(states), config["num_heads"], device_of(states)
-    cross = []
-    for block in weights["block"]:
-        own = block["layer"][1]["EncDecAttention"]
-        cross.append(tuple(split_heads(linear(states, own[name]), heads) for name in "kv"))
-    key, rows = cross[0][0], states.shape[0]
-    empty = xp.zeros((rows, heads, room, key.shape[-1]), dtype=key.dtype, device=device)
+    xp, device, rows = library(states), device_of(states), states.shape[0]
+    attentions = [block["layer"][1]["EncDecAttention"] for block in weights["block"]]
+    cross = [keys_values(states, own, config) for own in attentions]
+    key, _ = cross[0]
+    shape = (rows, config["num_heads"], room, key.shape[-1])
+    empty = xp.zeros(shape, dtype=key.dtype, device=device)
     buckets = bucket(-numpy.arange(room), config, both_ways=False)  # of keys so far back
     return {
         "caches": [(empty, empty)] * len(cross),
@@ -160,20 +178,16 @@ def decoder(
     x: Array, state: Mapping[str, Any], bias: Array, weights: Weights, config: Config
 ) -> tuple[Array, list[Any]]:
     """The state [B, 1, D] of one token after every layer, and the caches with its slot filled."""
-    eps, heads, kept = config["layer_norm_epsilon"], config["num_heads"], []
-    visible, read = visible_with_next(state)[:, None, None], state["read"][:, None, None]
-    for block, cache, (key, value) in zip(
-        weights["block"], state["caches"], state["cross"], strict=True
-    ):
+    eps, kept = config["layer_norm_epsilon"], []
+    visible, real = visible_with_next(state)[:, None, None], state["read"][:, None, None]
+    layers = zip(weights["block"], state["caches"], state["cross"], strict=True)
+    for block, cache, known in layers:
         attention, crossing, feed = block["layer"]
         own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
-        query, *fresh = (split_heads(linear(inner, own[name]), heads) for name in "qkv")
-        cache = remember(tuple(fresh), cache, state["slot"])
-        seen = attend(query, *cache, visible, bias=bias, scale=1.0)
-        x = x + linear(join_heads(seen), own["o"])
+        cache = remember(keys_values(inner, own, config), cache, state["slot"])
+        x = x + read(inner, cache, own, config, visible, bias)
         own, inner = crossing["EncDecAttention"], rms_norm(x, crossing["layer_norm"], eps)
-        query = split_heads(linear(inner, own["q"]), heads)
-        x = x + linear(join_heads(attend(query, key, value, read, scale=1.0)), own["o"])
+        x = x + read(inner, known, own, config, real, None)
         x = x + feed_forward(rms_norm(x, feed["layer_norm"], eps), feed["DenseReluDense"], config)
         kept.append(cache)
     return rms_norm(x, weights["final_layer_norm"], eps), kept
@@ -182,6 +196,7 @@ def decoder(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=project,
@@ -190,3 +205,47 @@ FUNCTIONS = FunctionalFamily(
     encoder_decoder=True,
 )
 generate = FUNCTIONS.generate
+
+
+# What the library's modules compute, for verifying captured calls
+
+
+def _attention(weights: Weights, settings: Any, arguments: Any) -> Any:
+    x, states = arguments["hidden_states"], arguments.get("key_value_states")
+    half, layer = "self" if states is None else "cross", settings.module["layer_idx"]
+    cache = (arguments.get("past_key_values") or {}).get(half, {}).get(layer)
+    if half == "cross":
+        known = cache or keys_values(states, weights, settings.config)
+    else:
+        known = remember(keys_values(x, weights, settings.config), cache, None)
+    bias, mask = arguments.get("position_bias"), arguments.get("mask")
+    if bias is None and "relative_attention_bias" in weights:
+        bias = _bias(x, known[0].shape[2], weights, settings)
+    visible = mask if mask is None or mask.dtype == library(x).bool else mask >= 0
+    seen = read(x, known, weights, settings.config, visible, bias)
+    output = (seen,) if half == "cross" else (seen, bias)
+    caches = arguments.get("past_key_values") is not None
+    return {"output": output, "cache": {half: {layer: known}}} if caches else output
+
+
+def _bias(x: Array, count: int, weights: Weights, settings: Any) -> Array:
+    """Of so many keys, the last of which are the queries' own."""
+    both_ways, keys = not settings.module["is_decoder"], numpy.arange(count)
+    queries = keys[count - x.shape[1] :, None]
+    buckets = bucket(keys - queries, settings.config, both_ways=both_ways)
+    return distance_bias(buckets, [{"layer": [{"SelfAttention": weights}]}], x)
+
+
+def _feed(weights: Weights, settings: Any, arguments: Any) -> Array:
+    x, config = only(arguments), settings.config
+    inner = rms_norm(x, weights["layer_norm"], config["layer_norm_epsilon"])
+    return x + feed_forward(inner, weights["DenseReluDense"], config)
+
+
+MODULES: Mapping[str, Call] = {
+    **VISION_MODULES,
+    "T5Attention": _attention,
+    "T5DenseGatedActDense": lambda w, s, a: feed_forward(only(a), w, s.config),
+    "T5LayerFF": _feed,
+    "T5LayerNorm": rms_norm_call,
+}

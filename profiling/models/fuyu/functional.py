@@ -39,6 +39,15 @@ from profiling.models.array_functions import (
     visible_with_next,
 )
 from profiling.models.functional_family import FunctionalFamily
+from profiling.models.module_calls import (
+    COMMON,
+    Call,
+    cache_in,
+    text_rotation_call,
+    turn_in,
+    visible_in,
+    with_cache,
+)
 
 # What the functions take for granted, by the place in the configuration.
 ASSUMED = {"text_config.rope_parameters.rope_type": ("default",)}
@@ -96,23 +105,40 @@ def decoder(
     weights: Weights,
     config: Config,
 ) -> tuple[Array, list[KeysValues]]:
-    eps, act, kept = config["layer_norm_eps"], config["hidden_act"], []
+    kept = []
     for number, layer in enumerate(weights["layers"]):
         cache = None if caches is None else caches[number]
-        inner = layer_norm(x, layer["input_layernorm"], eps)
-        seen, cache = attention(inner, layer["self_attn"], turn, visible, cache, slot, config)
-        x, own = x + seen, layer["mlp"]
-        inner = layer_norm(x, layer["post_attention_layernorm"], eps)
-        x = x + mlp(inner, own["dense_h_to_4h"], own["dense_4h_to_h"], act)
+        x, cache = decoder_layer(x, layer, turn, visible, cache, slot, config)
         kept.append(cache)
-    return layer_norm(x, weights["final_layernorm"], eps), kept
+    return layer_norm(x, weights["final_layernorm"], config["layer_norm_eps"]), kept
+
+
+def decoder_layer(
+    x: Array,  # [B, S, D]
+    weights: Weights,
+    turn: Rotation,
+    visible: Array | None,
+    cache: KeysValues | None,
+    slot: Array | None,
+    config: Config,
+) -> tuple[Array, KeysValues]:
+    eps, own = config["layer_norm_eps"], weights["self_attn"]
+    inner = layer_norm(x, weights["input_layernorm"], eps)
+    seen, cache = attention(inner, own, turn, visible, cache, slot, config)
+    x = x + seen
+    inner = layer_norm(x, weights["post_attention_layernorm"], eps)
+    return x + decoder_mlp(inner, weights["mlp"], config), cache
+
+
+def decoder_mlp(x: Array, weights: Weights, config: Config) -> Array:
+    return mlp(x, weights["dense_h_to_4h"], weights["dense_4h_to_h"], config["hidden_act"])
 
 
 def attention(
     x: Array,  # [B, S, D]
     weights: Weights,
     turn: Rotation,
-    visible: Array,
+    visible: Array | None,
     cache: KeysValues | None,
     slot: Array | None,
     config: Config,
@@ -155,6 +181,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=None,
@@ -162,3 +189,31 @@ FUNCTIONS = FunctionalFamily(
     step=step,
 )
 generate = FUNCTIONS.generate
+
+
+# What the library's modules compute, for verifying captured calls
+
+
+def _attention(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
+    x, number = arguments["hidden_states"], settings.module["layer_idx"]
+    visible = visible_in(arguments.get("attention_mask"), x)
+    cache, turn = cache_in(arguments, number), turn_in(arguments, 1)
+    seen, kept = attention(x, weights, turn, visible, cache, None, settings.config)
+    return with_cache((seen,), number, kept)
+
+
+def _layer(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
+    x, number = arguments["hidden_states"], settings.parts["self_attn"]["layer_idx"]
+    visible = visible_in(arguments.get("attention_mask"), x)
+    cache, turn = cache_in(arguments, number), turn_in(arguments, 1)
+    x, kept = decoder_layer(x, weights, turn, visible, cache, None, settings.config)
+    return with_cache(x, number, kept)
+
+
+MODULES: Mapping[str, Call] = {
+    **COMMON,
+    "PersimmonAttention": _attention,
+    "PersimmonDecoderLayer": _layer,
+    "PersimmonMLP": lambda w, s, a: decoder_mlp(a["hidden_states"], w, s.config),
+    "PersimmonRotaryEmbedding": text_rotation_call,
+}

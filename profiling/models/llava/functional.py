@@ -39,6 +39,7 @@ from profiling.models.array_functions import (
     visible_with_next,
 )
 from profiling.models.functional_family import FunctionalFamily
+from profiling.models.module_calls import COMMON, GATED_DECODER, Call, only
 
 # What the functions take for granted, by the place in the configuration.
 ASSUMED = {
@@ -88,24 +89,32 @@ def picture_embedding(pixels: Array, weights: Weights, settings: Config) -> Arra
 
 
 def vision_layer(x: Array, weights: Weights, settings: Config) -> Array:  # [B, 1 + P, D]
-    eps, inner = settings["layer_norm_eps"], weights["mlp"]
-    x = x + vision_attention(layer_norm(x, weights["layer_norm1"], eps), weights, settings)
-    normed = layer_norm(x, weights["layer_norm2"], eps)
-    return x + mlp(normed, inner["fc1"], inner["fc2"], settings["hidden_act"])
+    eps = settings["layer_norm_eps"]
+    inner = layer_norm(x, weights["layer_norm1"], eps)
+    x = x + vision_attention(inner, weights["self_attn"], settings)
+    inner = layer_norm(x, weights["layer_norm2"], eps)
+    return x + vision_mlp(inner, weights["mlp"], settings)
 
 
 def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
-    own, heads = weights["self_attn"], settings["num_attention_heads"]
     query, key, value = (
-        split_heads(linear(x, own[name]), heads) for name in ("q_proj", "k_proj", "v_proj")
+        split_heads(linear(x, weights[name]), settings["num_attention_heads"])
+        for name in ("q_proj", "k_proj", "v_proj")
     )
-    return linear(join_heads(attend(query, key, value)), own["out_proj"])
+    return linear(join_heads(attend(query, key, value)), weights["out_proj"])
+
+
+def vision_mlp(x: Array, weights: Weights, settings: Config) -> Array:
+    return mlp(x, weights["fc1"], weights["fc2"], settings["hidden_act"])
 
 
 def project(x: Array, weights: Weights, config: Config) -> Array:  # [B, P, D] -> [V, text width]
-    own, act = weights["model"]["multi_modal_projector"], config["projector_hidden_act"]
-    tokens = mlp(x, own["linear_1"], own["linear_2"], act)
+    tokens = projector(x, weights["model"]["multi_modal_projector"], config)
     return library(x).reshape(tokens, (-1, tokens.shape[-1]))
+
+
+def projector(x: Array, weights: Weights, config: Config) -> Array:
+    return mlp(x, weights["linear_1"], weights["linear_2"], config["projector_hidden_act"])
 
 
 # The prompt
@@ -155,6 +164,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=None,
     plan=plan,
     vision=vision,
     project=project,
@@ -162,3 +172,15 @@ FUNCTIONS = FunctionalFamily(
     step=step,
 )
 generate = FUNCTIONS.generate
+
+
+# What the library's modules compute, for verifying captured calls
+MODULES: Mapping[str, Call] = {
+    **COMMON,
+    **GATED_DECODER,
+    "CLIPAttention": lambda w, s, a: (vision_attention(a["hidden_states"], w, s.config),),
+    "CLIPEncoderLayer": lambda w, s, a: vision_layer(a["hidden_states"], w, s.config),
+    "CLIPMLP": lambda w, s, a: vision_mlp(a["hidden_states"], w, s.config),
+    "CLIPVisionEmbeddings": lambda w, s, a: picture_embedding(a["pixel_values"], w, s.config),
+    "LlavaMultiModalProjector": lambda w, s, a: projector(only(a), w, s.config),
+}

@@ -47,6 +47,14 @@ from profiling.models.array_functions import (
     widen,
 )
 from profiling.models.functional_family import FunctionalFamily
+from profiling.models.module_calls import (
+    COMMON,
+    GATED_DECODER,
+    Call,
+    doubled,
+    gated_mlp_call,
+    turn_in,
+)
 
 Grid = tuple[int, int, int]  # frames, rows and columns of a picture's patches
 VISION_EPS = 1e-6
@@ -68,6 +76,15 @@ def sizes(inputs: Mapping[str, Any]) -> tuple[Grid, ...]:
     return tuple((frames, rows, columns) for frames, rows, columns in grids)
 
 
+def pictures(grids: tuple[Grid, ...]) -> list[tuple[slice, tuple[Grid, ...]]]:
+    """The patches of each picture among those of all, and its grid: it may be seen alone."""
+    ends = numpy.cumsum([frames * rows * columns for frames, rows, columns in grids]).tolist()
+    return [
+        (slice(start, end), (grid,))
+        for start, end, grid in zip([0, *ends], ends, grids, strict=False)
+    ]
+
+
 def vision(pixels: Array, grids: tuple[Grid, ...], weights: Weights, config: Config) -> Array:
     """Patches [N, D] in the order in which they came, from their pixels [N, C * frames * p * p]."""
     tower, settings, xp = weights["model"]["visual"], config["vision_config"], library(pixels)
@@ -75,7 +92,8 @@ def vision(pixels: Array, grids: tuple[Grid, ...], weights: Weights, config: Con
     x = patch_embedding(pixels, tower["patch_embed"]["proj"])  # [N, D]
     # Patches of one window follow one another from here on.
     x = xp.take(x, place_like(order, x), axis=0)
-    turn = patch_rotation(places[order], tower["rotary_pos_emb"]["inv_freq"], x)
+    cells = place_like(places[order], x)
+    turn = patch_rotation(cells, tower["rotary_pos_emb"]["inv_freq"], x)
     for number, block in enumerate(tower["blocks"]):
         whole = number in settings["fullatt_block_indexes"]
         x = vision_block(x, block, turn, pictures if whole else windows, settings)
@@ -110,12 +128,11 @@ def lay_out(
     return numpy.argsort(number, kind="stable"), numpy.concatenate(places), lengths, whole
 
 
-def patch_rotation(places: numpy.ndarray, frequencies: Array, like: Array) -> Rotation:
+def patch_rotation(cells: Array, frequencies: Array, like: Array) -> Rotation:
     """Cosines and sines [N, 1, d / 2]: half of the angles from the row, half from the column."""
     xp, wide = library(like), widen(like).dtype
-    cells = xp.astype(place_like(places, like), wide)  # [N, 2]
-    angles = cells[..., None] * xp.astype(frequencies, wide)  # [N, 2, d / 4]
-    return rotation(xp.reshape(angles, (len(places), 1, -1)), wide)
+    angles = xp.astype(cells, wide)[..., None] * xp.astype(frequencies, wide)  # [N, 2, d / 4]
+    return rotation(xp.reshape(angles, (cells.shape[0], 1, -1)), wide)
 
 
 def vision_block(
@@ -155,12 +172,16 @@ def stretches(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def project(x: Array, weights: Weights, config: Config) -> Array:  # [N, D] -> [V, text width]
-    """The merger: squares of patches become visual tokens."""
-    merger, merge = weights["model"]["visual"]["merger"], config["vision_config"]
-    joined = rms_norm(x, merger["ln_q"], VISION_EPS)
-    joined = library(x).reshape(joined, (-1, merge["spatial_merge_size"] ** 2 * x.shape[-1]))
+    settings = config["vision_config"]
+    return merger(x, weights["model"]["visual"]["merger"], settings["spatial_merge_size"])
+
+
+def merger(x: Array, weights: Weights, merge: int) -> Array:
+    """Squares of `merge` by `merge` patches become visual tokens."""
+    joined = rms_norm(x, weights["ln_q"], VISION_EPS)
+    joined = library(x).reshape(joined, (-1, merge**2 * x.shape[-1]))
     # The activation between the two layers has no weights, hence 0 and 2.
-    return linear(gelu(linear(joined, merger["mlp"][0])), merger["mlp"][2])
+    return linear(gelu(linear(joined, weights["mlp"][0])), weights["mlp"][2])
 
 
 # The prompt
@@ -209,15 +230,14 @@ def positions_of(
     return positions, numpy.asarray(after)
 
 
-def token_rotation(positions: Array, weights: Weights, config: Config, like: Array) -> Rotation:
+def token_rotation(positions: Array, frequencies: Array, config: Config, like: Array) -> Rotation:
     """Cosines and sines [B, 1, S, d / 2]; sections of frequencies take frame, row or column."""
     xp, wide = library(like), widen(like).dtype
     sections = config["rope_parameters"]["mrope_section"]
     axes = numpy.repeat(numpy.arange(len(sections)) % 3, sections)  # [d / 2]
     own = xp.take(positions, place_like(axes, like), axis=0)  # [d / 2, B, S]
     own = xp.permute_dims(own, (1, 2, 0))[:, None]  # [B, 1, S, d / 2]
-    frequencies = xp.astype(weights["rotary_emb"]["inv_freq"], wide)
-    return rotation(xp.astype(own, wide) * frequencies, like.dtype)
+    return rotation(xp.astype(own, wide) * xp.astype(frequencies, wide), like.dtype)
 
 
 def prefill(
@@ -226,7 +246,7 @@ def prefill(
     """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
     decoder, text = weights["model"]["language_model"], config["text_config"]
     x = fuse(given["ids"], pictures, given["source"], decoder["embed_tokens"]["weight"])
-    turn = token_rotation(given["positions"], decoder, text, x)
+    turn = token_rotation(given["positions"], decoder["rotary_emb"]["inv_freq"], text, x)
     x, caches = gated_decoder(x, turn, causal(given["real"]), None, None, decoder, text)
     logits = linear(x[:, -1], weights["lm_head"])
     return logits, start_decoding(caches, given["real"], given["places"], room)
@@ -243,7 +263,7 @@ def step(
     xp = library(token)
     x = embed(token[:, None], decoder["embed_tokens"]["weight"])  # [B, 1, D]
     positions = xp.broadcast_to(state["places"][None, :, None], (3, token.shape[0], 1))
-    turn = token_rotation(positions, decoder, text, x)
+    turn = token_rotation(positions, decoder["rotary_emb"]["inv_freq"], text, x)
     visible = visible_with_next(state)[:, None, None]  # [B, 1, 1, T]
     caches: Sequence[KeysValues] = state["caches"]
     x, caches = gated_decoder(x, turn, visible, caches, state["slot"], decoder, text)
@@ -253,6 +273,7 @@ def step(
 FUNCTIONS = FunctionalFamily(
     assumed=ASSUMED,
     sizes=sizes,
+    pictures=pictures,
     plan=plan,
     vision=vision,
     project=project,
@@ -260,3 +281,39 @@ FUNCTIONS = FunctionalFamily(
     step=step,
 )
 generate = FUNCTIONS.generate
+
+
+# What the library's modules compute, for verifying captured calls
+
+
+def _stretch_lengths(arguments: Any) -> list[int]:
+    return numpy.diff(numpy.asarray(arguments["cu_seqlens"])).tolist()  # type: ignore[no-any-return]
+
+
+def _tower(weights: Weights, settings: Any, arguments: Any) -> dict[str, Array]:
+    whole, config = {"model": {"visual": weights}}, {"vision_config": settings.config}
+    grids = sizes({"image_grid_thw": arguments["grid_thw"]})
+    seen = vision(arguments["hidden_states"], grids, whole, config)
+    return {"pooler_output": project(seen, whole, config)}
+
+
+MODULES: Mapping[str, Call] = {
+    **COMMON,
+    **GATED_DECODER,
+    "Qwen2_5_VisionPatchEmbed": lambda w, s, a: patch_embedding(a["hidden_states"], w["proj"]),
+    "Qwen2_5_VisionTransformerPretrainedModel": _tower,
+    "Qwen2_5_VLMLP": gated_mlp_call,
+    "Qwen2_5_VLPatchMerger": lambda w, s, a: merger(a["x"], w, s.config["spatial_merge_size"]),
+    "Qwen2_5_VLRotaryEmbedding": lambda w, s, a: doubled(
+        token_rotation(a["position_ids"][-3:], w["inv_freq"], s.config, a["x"]), 1
+    ),
+    "Qwen2_5_VLVisionAttention": lambda w, s, a: vision_attention(
+        a["hidden_states"], w, turn_in(a, 1), _stretch_lengths(a), s.config
+    ),
+    "Qwen2_5_VLVisionBlock": lambda w, s, a: vision_block(
+        a["hidden_states"], w, turn_in(a, 1), _stretch_lengths(a), s.config
+    ),
+    "Qwen2_5_VLVisionRotaryEmbedding": lambda w, s, a: doubled(
+        patch_rotation(a["position_ids"], w["inv_freq"], a["x"]), 1
+    ),
+}
