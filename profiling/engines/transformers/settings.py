@@ -15,6 +15,8 @@ def check(settings: Settings) -> None:
     runtime = settings.get("runtime")
     if runtime is None:
         return
+    # It names code, as the name of the yaml does.
+    settings.require_one_of("runtime", [settings["name"]])
     _check_parts(settings)
     allowed = [kind for kind in PRECISIONS if kind in STORED[runtime]]
     settings.require_one_of("precision", (None, *allowed))
