@@ -22,9 +22,10 @@ from profiling.graphs.export import (
 )
 from profiling.graphs.optimize import optimize_vision
 from profiling.graphs.quantize import quantize_vision
-from profiling.graphs.text_graphs import export_text
+from profiling.graphs.text_graphs import export_text, pick
 from profiling.machine.cache import cache_root
 from profiling.models.model import Model
+from profiling.models.text_parts import DECODER, ENCODER
 from profiling.parts.artifacts import make_once
 from profiling.runtimes.onnxruntime import find_provider
 
@@ -70,16 +71,16 @@ def cached_vision(
 
 
 def cached_text(model: Model, *, precision: str, provider: str | None) -> Path:
-    """The folder of a model's exported text parts; exports them if they are not cached."""
+    """The folder with the decoder and, if there is one, the encoder; exports what is not cached."""
     facts = {
         "precision": precision,
         "provider": find_provider(provider, str(model.device)),
-        "text": True,
+        "parts": (DECODER, ENCODER),
     }
-    parts = list(model.family.layout.text_parts(model.network).values())
+    parts = list(pick(model, (DECODER, ENCODER)).values())
 
     def make(folder: Path) -> None:
-        export_text(model, folder, precision=precision, provider=provider)
+        export_text(model, folder, names=(DECODER, ENCODER), precision=precision, provider=provider)
 
     return make_once(cache_root() / "onnx" / address(model, parts, facts), make)
 

@@ -27,10 +27,15 @@ def _lift(value: Any) -> Any:
     return torch.float64 if value is torch.float32 else value
 
 
-def in_double_precision(module: nn.Module, feeds: Mapping[str, Tensor]) -> list[Tensor]:
-    """The outputs of a copy of the module whose every value is in double precision."""
-    precise = copy.deepcopy(module).double()
-    given = [value.double() if value.is_floating_point() else value for value in feeds.values()]
-    with torch.inference_mode(), _Lifted():
-        made = precise(*given)
-    return list(made) if isinstance(made, tuple) else [made]
+class DoublePrecision:
+    """A copy of a module whose every value is in double precision."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = copy.deepcopy(module).double()
+
+    def run(self, feeds: Mapping[str, Tensor]) -> list[Tensor]:
+        """The outputs for these inputs, in order."""
+        given = [value.double() if value.is_floating_point() else value for value in feeds.values()]
+        with torch.inference_mode(), _Lifted():
+            made = self._module(*given)
+        return list(made) if isinstance(made, tuple) else [made]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from profiling.graphs.check import LIMITS, ExportFailed, distance, require_form
 from profiling.graphs.choices import WHOLE
 from profiling.graphs.export import write_graph
 from profiling.graphs.layouts import delete_file, size_of
-from profiling.graphs.precise import in_double_precision
+from profiling.graphs.precise import DoublePrecision
 from profiling.graphs.quantize import rewrite_weights
 from profiling.models.model import Model
 from profiling.models.text_parts import Lengths, TextPart
@@ -41,9 +41,9 @@ _CHECKED = (
 
 
 def export_text(
-    model: Model, folder: Path, *, precision: str, provider: str | None
+    model: Model, folder: Path, *, names: Sequence[str], precision: str, provider: str | None
 ) -> dict[str, Path]:
-    """Write a graph for each text part, by name, and the record of their checks.
+    """Write a graph for each named text part that the family has, and the record of their checks.
 
     Graphs take and return single precision; `precision` is that of the stored weights. A graph
     that does not match the network is deleted. `provider` (None: that of the device) checks them.
@@ -54,17 +54,23 @@ def export_text(
     made: dict[str, Path] = {}
     records: dict[str, Any] = {}
     with BuildCost() as cost:
-        for name, part in model.family.layout.text_parts(model.network).items():
+        for name, part in pick(model, names).items():
             path = folder / f"{name}.onnx"
             with in_single_precision(part):
                 _export(part.eval(), path)
-                records[name] = _checked(part, path, precision=precision, runtime=runtime)
+                records[name] = check_text(part, path, precision=precision, runtime=runtime)
             made[name] = path
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     record = {"precision": precision, "parts": records, "versions": versions}
     costs = {"make_s": cost.make_s, "make_peak_bytes": cost.make_peak_bytes}
     write_json(folder / RECORD_FILE, {**record, **costs})
     return made
+
+
+def pick(model: Model, names: Sequence[str]) -> dict[str, TextPart]:
+    """The named text parts, those that the family has."""
+    parts = model.family.layout.text_parts(model.network)
+    return {name: parts[name] for name in names if name in parts}
 
 
 def _export(part: TextPart, path: Path) -> None:
@@ -88,7 +94,7 @@ def in_single_precision(module: nn.Module) -> Iterator[None]:
             parameter.data = data
 
 
-def _checked(part: TextPart, path: Path, *, precision: str, runtime: Runtime) -> dict[str, Any]:
+def check_text(part: TextPart, path: Path, *, precision: str, runtime: Runtime) -> dict[str, Any]:
     """Compare the graph as it was exported, and again once its weights were rewritten."""
     try:
         require_form(path)
@@ -115,17 +121,20 @@ _LIMITS_REWRITTEN = {"float16": LIMITS[torch.float16], "bfloat16": 1e-1}
 def compare_text(part: TextPart, program: Program) -> list[dict[str, Any]]:
     """The error of a graph to the part in double precision, at lengths not used for the export."""
     found = []
+    precise = DoublePrecision(part)
     for seed, lengths in enumerate(_CHECKED, start=1):
         feeds = part.example(lengths, torch.Generator().manual_seed(seed))
-        found.append({"lengths": vars(lengths), **_compare(part, program, feeds)})
+        found.append({"lengths": vars(lengths), **_compare(part, precise, program, feeds)})
     return found
 
 
-def _compare(part: TextPart, program: Program, feeds: Mapping[str, Tensor]) -> dict[str, Any]:
+def _compare(
+    part: TextPart, precise: DoublePrecision, program: Program, feeds: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """The largest error among the outputs, and that of the library's own single precision."""
     device = next(part.parameters()).device
     placed = {name: value.to(device) for name, value in feeds.items()}
-    right = in_double_precision(part, placed)
+    right = precise.run(placed)
     with torch.inference_mode():
         own = part(*placed.values())
     arrays = {name: feeds[name].numpy() for name in program.inputs}

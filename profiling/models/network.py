@@ -105,6 +105,11 @@ class Layout(ABC):
         return self.decoder
 
     @property
+    def generating(self) -> str:
+        """The path of the module whose `generate` calls it for each token; empty: the network."""
+        return ""
+
+    @property
     def cache_shape(self) -> CacheShape:
         text = self.config.text_config
         heads = int(text.num_attention_heads)

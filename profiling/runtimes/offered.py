@@ -12,6 +12,8 @@ REQUIREMENTS: Mapping[str, str] = {
     "onnxruntime": "requirements.txt",
     "openvino": "requirements-openvino.txt",
 }
+# What a runtime may be told to compute in.
+COMPUTED = ("float32", "bfloat16")
 # What each runtime reads graphs with weights in.
 STORED: Mapping[str, Sequence[str]] = {
     "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),

@@ -29,13 +29,11 @@ Array = Any
 _LOWEST = numpy.finfo(numpy.float32).min
 # The bias of steps is laid out for so many more tokens at once.
 _AHEAD = 256
+_AS_THEY_ARE = frozenset({torch.float32, torch.int64})
 
 
-class DecoderOutput(dict[str, Any]):
-    """What the callers of a decoder read, without the checks of the library's own outputs."""
-
-    def __init__(self, hidden: Tensor, cache: Cache) -> None:
-        super().__init__(last_hidden_state=hidden, past_key_values=cache)
+class PlainOutput(dict[str, Any]):
+    """What callers read of an output, without the checks that the library's own outputs make."""
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)
@@ -186,7 +184,6 @@ class RuntimeDecoder(RuntimePart):
     def get_input_embeddings(self) -> nn.Module:
         return self.embed_tokens
 
-    @torch.compiler.disable
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -195,7 +192,7 @@ class RuntimeDecoder(RuntimePart):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         **_: Any,
-    ) -> DecoderOutput:
+    ) -> PlainOutput:
         given = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         embeddings = to_array(given)
         cache = past_key_values
@@ -203,7 +200,7 @@ class RuntimeDecoder(RuntimePart):
             cache = self._begin(_mask_of(attention_mask, embeddings.shape[:2]))
         positions = None if position_ids is None else to_array(position_ids)
         logits = torch.from_numpy(self.step(embeddings, cache, positions))
-        return DecoderOutput(logits.to(given.device), cache)
+        return PlainOutput(last_hidden_state=logits.to(given.device), past_key_values=cache)
 
     def _begin(self, seen: Array) -> RuntimeCache:
         """A cache for one generation; the library's own, still empty, is let go of."""
@@ -213,7 +210,7 @@ class RuntimeDecoder(RuntimePart):
     def step(self, embeddings: Array, cache: RuntimeCache, positions: Array | None) -> Array:
         """The logits [B, 1, V] behind the last of these tokens, which join the cache."""
         new = embeddings.shape[1]
-        feeds = {EMBEDDINGS: embeddings, BIAS: cache.bias(new)}
+        feeds: dict[str, Array] = {EMBEDDINGS: embeddings, BIAS: cache.bias(new)}
         (encoder,) = self._encoder
         if encoder is not None:
             feeds[CROSS_BIAS] = encoder.cross_bias
@@ -228,17 +225,43 @@ class RuntimeDecoder(RuntimePart):
 
     def _placed(self, positions: Array, batch: int) -> Array:
         """Positions in the shape of the graph's input, [B, S] or [axes, B, S]."""
-        if self.axes == 1:
-            wanted = numpy.broadcast_to(positions, (batch, positions.shape[-1]))
-        else:
+        wanted = (batch, positions.shape[-1])
+        if self.axes > 1:
+            wanted = (self.axes, *wanted)
             # A further axis, of positions in the text alone, comes first.
-            last = positions[-self.axes :] if positions.ndim == 3 else positions[None]
-            wanted = numpy.broadcast_to(last, (self.axes, batch, positions.shape[-1]))
-        return numpy.ascontiguousarray(wanted, numpy.int64)
+            positions = positions[-self.axes :] if positions.ndim == 3 else positions[None]
+        if positions.shape != wanted:
+            positions = numpy.broadcast_to(positions, wanted)
+        return numpy.ascontiguousarray(positions, numpy.int64)
+
+
+def skip_to_decoder(network: Any, decoder: RuntimeDecoder) -> None:
+    """Have each step after the first go straight to the decoder.
+
+    What the library's own forward does around it is for pictures and masks, which a step has none
+    of. Steps whose positions the forward would make go through it.
+    """
+    kind = type(network)
+
+    def call(self: Any, *args: Any, **given: Any) -> Any:
+        cache = given.get("past_key_values")
+        places = given.get("position_ids")
+        if not isinstance(cache, RuntimeCache) or (places is None and decoder.axes > 1):
+            return kind.__call__(self, *args, **given)
+        ids = given["decoder_input_ids"] if "decoder_input_ids" in given else given["input_ids"]
+        made = decoder(input_ids=ids, position_ids=places, past_key_values=cache)
+        return PlainOutput(logits=made["last_hidden_state"], past_key_values=cache)
+
+    # Generate asks for it twice a step, and the library looks through all parameters each time.
+    device = network.device
+    members = {"__call__": call, "device": property(lambda _: device)}
+    network.__class__ = type(kind.__name__, (kind,), {**members, "__module__": kind.__module__})
 
 
 def to_array(tensor: Tensor) -> Array:
     """A tensor as a contiguous array in single precision, or as whole numbers."""
+    if tensor.is_cpu and tensor.dtype in _AS_THEY_ARE and tensor.is_contiguous():
+        return tensor.numpy()
     plain = tensor.float() if tensor.is_floating_point() else tensor
     return plain.detach().cpu().contiguous().numpy()
 

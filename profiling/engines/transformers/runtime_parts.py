@@ -16,7 +16,11 @@ from profiling.costs.twin import Twin
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
-from profiling.engines.transformers.runtime_decoder import RuntimeDecoder, RuntimeEncoder
+from profiling.engines.transformers.runtime_decoder import (
+    RuntimeDecoder,
+    RuntimeEncoder,
+    skip_to_decoder,
+)
 from profiling.errors import Unsupported
 from profiling.graphs.layouts import size_of
 from profiling.graphs.text_graphs import RECORD_FILE
@@ -185,6 +189,7 @@ def _put_text(model: Model, programs: Mapping[str, Program], sizes: Mapping[str,
         held_bytes=sizes[DECODER],
     )
     replace_parts(network, {layout.decoder_stack: decoder})
+    skip_to_decoder(network.get_submodule(layout.generating), decoder)
 
 
 def replaced_weights(model: Model, precision: str) -> dict[str, int]:

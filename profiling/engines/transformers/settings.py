@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from profiling.graphs.choices import PRECISIONS
 from profiling.points.settings import Settings
-from profiling.runtimes.offered import PARTS, STORED
+from profiling.runtimes.offered import COMPUTED, PARTS, STORED
 
 PROVIDER = "provider"
 
@@ -15,9 +15,13 @@ def check(settings: Settings) -> None:
     runtime = settings.get("runtime")
     if runtime is None:
         return
+    # It names code, as the name of the yaml does.
+    settings.require_one_of("runtime", [settings["name"]])
     _check_parts(settings)
     allowed = [kind for kind in PRECISIONS if kind in STORED[runtime]]
     settings.require_one_of("precision", (None, *allowed))
+    if "compute" in settings:
+        settings.require_one_of("compute", COMPUTED)
     if PROVIDER in settings:
         settings.require_options("provider_options")
         _check_provider(settings)

@@ -59,6 +59,10 @@ class Blip2Layout(SquareLayout):
         "text_config": "flash_attention_2",
     }
 
+    @property
+    def generating(self) -> str:
+        return self.parts.language
+
     def generate_options(self, side: int) -> dict[str, Any]:
         vision = self.config.vision_config
         resized = snap_side(side, int(vision.patch_size)) != vision.image_size

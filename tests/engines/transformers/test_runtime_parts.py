@@ -1,0 +1,256 @@
+"""Parts of every family in ONNX Runtime: the same tokens, the same counts, no weights in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from profiling.costs.accounting import geometry_of
+from profiling.engines.transformers import graph_index
+from profiling.engines.transformers.engine import Inputs, TransformersEngine, check_stack
+from profiling.engines.workload import Workload
+from profiling.errors import ConfigError, Unsupported
+from profiling.points.point import Point
+from profiling.samples.samples import load_samples
+from tests.composing import PROJECT, compose_point
+from tests.engines.transformers.shortened import make_shortened
+from tests.tiny_models import (
+    FAMILIES,
+    ask_unevenly,
+    build,
+    encode,
+    load,
+    make_workload,
+    model_of,
+    take_samples,
+)
+
+ENGINE = "engine=onnxruntime"
+LENGTH = 6
+
+
+def make_engine(point: Point) -> TransformersEngine:
+    """The engine of a point, whose graphs are made in this process where they are missing."""
+    if graph_index.find(point) is None:
+        torch.set_num_threads(1)
+        graph_index.make(point)
+    return build(point)
+
+
+Pair = tuple[TransformersEngine, TransformersEngine]
+# Its vision part is exported in no time; those of the others are held by the slow tests.
+WHOLE = "fuyu"
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    """A short model of a family in torch, and with its decoder in the runtime."""
+
+    @cache
+    def make(family: str) -> Pair:
+        folder = make_shortened(family, tmp_path_factory.mktemp("short") / family)
+        chosen = (f"model={family}", "weights=pretrained", f"model.checkpoint={folder}")
+        parts = () if family == WHOLE else ("engine.parts=[decoder]",)
+        return build(compose_point(*chosen)), make_engine(compose_point(*chosen, ENGINE, *parts))
+
+    return make
+
+
+@pytest.fixture(params=FAMILIES)
+def pair(request: pytest.FixtureRequest, pairs: Callable[[str], Pair]) -> Pair:
+    return pairs(request.param)
+
+
+def side_of(engine: TransformersEngine) -> int:
+    return compose_point(f"model={engine.family.name}").img_size
+
+
+def tokens_of(engine: TransformersEngine, rows: int, *, exact: bool) -> list[list[int]]:
+    side = side_of(engine)
+    inputs = Inputs(encode(engine, ask_unevenly(engine, rows), side), side=side)
+    return engine.generate(inputs, length=LENGTH, exact=exact, trace=None).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("exact", [True, False])
+def test_tokens_are_those_of_torch(pair: Pair, rows: int, exact: bool) -> None:
+    plain, engine = pair
+    assert tokens_of(engine, rows, exact=exact) == tokens_of(plain, rows, exact=exact)
+
+
+def test_references_are_as_likely(pair: Pair) -> None:
+    found = []
+    for engine in pair:
+        side = side_of(engine)
+        inputs = Inputs(encode(engine, ask_unevenly(engine, 2), side), side=side)
+        found.append(engine.reference_nlls(inputs, ["a red sign", "no"], LENGTH))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_torch_holds_the_embedding_alone(pair: Pair) -> None:
+    plain, engine = pair
+    layout = engine.family.layout
+    gone = (layout.decoder_stack, layout.parts.head, layout.parts.text_encoder or "-")
+    tables = {id(engine.network.get_input_embeddings().weight)}
+    for name, value in engine.network.named_parameters():
+        assert not name.startswith(tuple(f"{path}." for path in gone)) or id(value) in tables
+    assert engine.model.parameter_bytes() > 0.5 * plain.model.parameter_bytes()
+
+
+def test_phases_and_costs_are_seen(pair: Pair) -> None:
+    timings, costs, kept = [], [], []
+    for engine in pair:
+        workload = make_workload(engine, batch_size=2, max_new_tokens=LENGTH, count=2)
+        timings.append(workload.run_timed(0))
+        inputs = workload.encode(0)
+        costs.append(engine.costs(inputs, length=LENGTH, cross_check=False))
+        assert geometry_of(engine.family, inputs, LENGTH).new_tokens == LENGTH
+        read = {reading.metric: reading.value for reading in engine.memory_readings(workload)}
+        kept.append(read)
+    assert timings[1].phases_s.keys() == timings[0].phases_s.keys()
+    assert min(timings[1].phases_s[phase] for phase in ("vision", "prefill", "decode")) > 0
+    assert timings[1].num_tokens == LENGTH
+    assert costs[1].counts == costs[0].counts
+    assert costs[1].moved_bytes == costs[0].moved_bytes
+    for metric in ("kv_cache_bytes", "kv_cache_bytes_per_token"):
+        assert kept[1][metric] == kept[0][metric]
+    assert kept[1]["weights_language_bytes"] > 0
+
+
+def test_all_parts_leave_the_embedding(pairs: Callable[[str], Pair]) -> None:
+    _, whole = pairs(WHOLE)
+    assert [name for name, _ in whole.network.named_parameters()] == [
+        "model.language_model.embed_tokens.weight"
+    ]
+    assert whole.footprint().computes_in == "float32"
+    build_costs = whole.loaded.build
+    assert build_costs.make_s and build_costs.artifact_bytes
+
+
+def test_an_engine_of_one_part_leaves_the_other_to_torch() -> None:
+    engine = make_engine(
+        compose_point("model=fuyu", ENGINE, "engine.parts=[vision]", "optimization=fp32")
+    )
+    names = {name.split(".")[1] for name, _ in engine.network.named_parameters() if "." in name}
+    assert "vision_embed_tokens" not in names and "language_model" in names
+    plain = load("fuyu", "optimization=fp32")
+    assert tokens_of(engine, 2, exact=True) == tokens_of(plain, 2, exact=True)
+
+
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "int8", "int4"]
+)
+def test_weights_may_be_stored_in_less(precision: str) -> None:
+    whole = load("fuyu", "optimization=fp32")
+    chosen = ("model=fuyu", ENGINE, f"engine.precision={precision}", "engine.parts=[vision]")
+    engine = make_engine(compose_point(*chosen, "optimization=fp32"))
+    held = engine.network.get_submodule(engine.family.layout.parts.vision).held.nbytes
+    full = whole.network.get_submodule(whole.family.layout.parts.vision).weight.nbytes
+    assert held < {"bfloat16": 0.6, "int8": 0.4, "int4": 0.3}[precision] * full
+    inputs = encode(engine, ask_unevenly(engine, 2), 120)
+    pixels = inputs["pixel_values"]
+    found = engine.family.layout.embed(engine.network, {"pixel_values": pixels})
+    right = whole.family.layout.embed(whole.network, {"pixel_values": pixels})
+    assert 0 < float((found - right).norm() / right.norm()) < 0.2
+
+
+@pytest.mark.parametrize(
+    "optimization", ["int8", "int4", "static_cache", "onnx_vision", "split", "compile"]
+)
+def test_what_changes_a_replaced_part_is_unsupported(optimization: str) -> None:
+    point = compose_point("model=fuyu", ENGINE, f"optimization=[fp32,{optimization}]")
+    with pytest.raises(Unsupported, match=f"optimization={optimization} changes the .* part"):
+        check_stack(point)
+
+
+@pytest.mark.parametrize("optimization", ["baseline", "fp16", "bf16", "vision_cache"])
+def test_what_changes_no_module_of_a_replaced_part_is_supported(optimization: str) -> None:
+    assert check_stack(compose_point("model=fuyu", ENGINE, f"optimization={optimization}"))
+
+
+def test_quantized_text_beside_vision_in_the_runtime_is_supported() -> None:
+    chosen = (ENGINE, "engine.parts=[vision]", "optimization=[fp32,int8]")
+    assert check_stack(compose_point("model=fuyu", *chosen))
+
+
+def test_an_absent_provider_is_unsupported() -> None:
+    point = compose_point("model=fuyu", ENGINE, "engine.provider=VitisAIExecutionProvider")
+    with pytest.raises(Unsupported, match="VitisAIExecutionProvider is not in the installed"):
+        check_stack(point)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "parts=[]",
+        "parts=[decoder,decoder]",
+        "parts=vision",
+        "parts=[words]",
+        "precision=int3",
+        "provider=Abacus",
+        "provider_options=fast",
+        "runtime=openvino",
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"engine\.{setting.partition('=')[0]}"):
+        compose_point(ENGINE, f"engine.{setting}")
+
+
+DATASETS = {"textvqa": 120, "coco": 40, "scienceqa": 40}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_answer_is_that_of_torch(family: str) -> None:
+    """All parts of the embedded models, one by one and padded on the left in fours."""
+    plain = load(family, "optimization=fp32")
+    engine = build(compose_point(f"model={family}", ENGINE, "optimization=fp32"))
+    for dataset, count in DATASETS.items():
+        for batch in (1, 4):
+            for side in (side_of(plain), 2 * side_of(plain)):
+                compare(plain, engine, dataset, count if side == side_of(plain) else 8, batch, side)
+
+
+def compare(
+    plain: TransformersEngine,
+    engine: TransformersEngine,
+    dataset: str,
+    count: int,
+    batch: int,
+    side: int,
+) -> None:
+    samples = load_samples(PROJECT / "datasets" / dataset, count=None, at_most=count)
+    assert len(samples) == count
+    groups = [samples[i : i + batch] for i in range(0, count, batch)]
+    for group in groups:
+        inputs = plain.place(plain.encode(plain.prepare(group, None), side))
+        right = plain.generate(inputs, length=50, exact=False, trace=None)
+        found = engine.generate(inputs, length=50, exact=False, trace=None)
+        assert plain.tokens(found) == plain.tokens(right)
+
+
+@pytest.mark.slow
+def test_missing_graphs_are_made_by_a_process_of_their_own(tmp_path: Path) -> None:
+    folder = make_shortened("llava", tmp_path / "llava")
+    chosen = ("model=llava", "weights=pretrained", f"model.checkpoint={folder}", ENGINE)
+    point = compose_point(*chosen)
+    assert graph_index.find(point) is None
+    graphs = graph_index.ensure(point)
+    assert graphs.is_there and graph_index.find(point) == graphs
+    engine = build(point)
+    samples = take_samples(2)
+    workload = Workload(
+        engine=engine,
+        batches=[samples],
+        img_size=point.img_size,
+        prompt_len=None,
+        max_new_tokens=3,
+        preload=True,
+    )
+    workload.run(0)
+    assert model_of(engine).stored_values
