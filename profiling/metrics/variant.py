@@ -20,6 +20,13 @@ from profiling.metrics.declaration import (
 
 _made = partial(Metric, phase=RUN, better=LOWER, given_by=("variant",))
 _cached = partial(Metric, phase=RUN, given_by=("picture_cache",), when="the variant keeps pictures")
+_drafted = partial(
+    Metric,
+    unit=COUNT,
+    phase="decode",
+    given_by=("variant",),
+    when="the variant drafts tokens",
+)
 _COMPILED = "the variant is compiled"
 
 VARIANT = Group(
@@ -182,10 +189,24 @@ VARIANT = Group(
                     shown_as=SHARE,
                 ),
             ),
-            definition="share of drafted tokens that the model accepted",
-            method="counted by the optimization that drafts tokens",
+            definition="share of drafted tokens that the model accepted, up to the end of each"
+            " answer",
+            method="counted by the optimization that drafts tokens, in the pass that answers every"
+            " sample",
             uncertainty="exact",
-            limits="empty for a variant that drafts no tokens",
+            limits="empty for a variant that drafts no tokens; timed passes go on behind the end of"
+            " an answer, where repetition is accepted more often",
+        ),
+        Entry(
+            metrics=(
+                _drafted(name="drafted_tokens", title="drafted tokens", better=NEITHER),
+                _drafted(name="tokens_per_step", title="tokens a step", better=HIGHER),
+            ),
+            definition="tokens that were drafted for all samples, and new tokens for each step of"
+            " decoding behind the prefill: the accepted ones and the model's own",
+            method="as above",
+            uncertainty="exact",
+            limits="as above",
         ),
         Entry(
             metrics=(

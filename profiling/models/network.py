@@ -68,6 +68,8 @@ class Layout(ABC):
     # Why no visual token can be left out; None where that can be done.
     whole_picture: ClassVar[str | None] = None
     encoder_attends: ClassVar[bool] = False  # whether the vision part has attention to read
+    # Whether its generate hands pictures on to a model that drafts tokens.
+    drafts_with_pictures: ClassVar[bool] = True
     embedding_names: ClassVar[tuple[str, ...]] = ("embed_tokens.weight", "shared.weight")
 
     def __init__(self, *, config: Any):
@@ -173,6 +175,11 @@ class Layout(ABC):
     @abstractmethod
     def tower(self, network: Any) -> VisionTower:
         """Vision part and projector as one chain of blocks that shares the network's weights."""
+
+    @property
+    def generating(self) -> str:
+        """The path of the module whose `generate` has the loop; empty for the network itself."""
+        return ""
 
     @property
     def window(self) -> int | None:

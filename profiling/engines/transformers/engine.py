@@ -180,6 +180,7 @@ class TransformersEngine(Engine):
             length=length,
             exact=exact,
             **self.loaded.generate_options,
+            **self.loaded.drafting,
         )
         if trace is None:
             self.remove_hooks()

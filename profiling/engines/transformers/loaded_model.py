@@ -35,6 +35,10 @@ class LoadedModel:
     # Parts that are no modules of their own any more, with the reason.
     absorbed: dict[str, str] = field(default_factory=dict)
     fixed_cache: FixedCache | None = None
+    # What generate is told besides where tokens are drafted; teaching a reference drafts none.
+    drafting: dict[str, Any] = field(default_factory=dict)
+    # What generate is told of the cache.
+    cache_options: dict[str, Any] = field(default_factory=dict)
     build: BuildCosts = field(default_factory=BuildCosts)
     # The dtype that the language side computes in, where it is not torch that computes.
     computes_in: str | None = None
@@ -44,7 +48,8 @@ class LoadedModel:
     @property
     def generate_options(self) -> dict[str, Any]:
         """What the library's generate is told besides."""
-        return {} if self.fixed_cache is None else dict(self.fixed_cache.options)
+        fixed = {} if self.fixed_cache is None else self.fixed_cache.options
+        return {**self.cache_options, **fixed}
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""

@@ -50,6 +50,7 @@ class Blip2Layout(SquareLayout):
 
     network_class = Blip2ForConditionalGeneration
     vision_parameters = ("query_tokens",)
+    drafts_with_pictures = False
     whole_picture = "the Q-Former gives a fixed number of visual tokens for each picture"
     # The Q-Former has no such kernel, and requests the implementation for more than itself.
     flash_attention: ClassVar[str | dict[str, str]] = {
@@ -61,6 +62,7 @@ class Blip2Layout(SquareLayout):
 
     @property
     def generating(self) -> str:
+        # The network encodes the pictures, and has the language model generate.
         return self.parts.language
 
     def generate_options(self, side: int) -> dict[str, Any]:
