@@ -108,7 +108,7 @@ class Layout(ABC):
 
     @property
     def generating(self) -> str:
-        """The path of the module whose `generate` calls it for each token; empty: the network."""
+        """The path of the module whose `generate` has the loop; empty for the network itself."""
         return ""
 
     @property
@@ -175,11 +175,6 @@ class Layout(ABC):
     @abstractmethod
     def tower(self, network: Any) -> VisionTower:
         """Vision part and projector as one chain of blocks that shares the network's weights."""
-
-    @property
-    def generating(self) -> str:
-        """The path of the module whose `generate` has the loop; empty for the network itself."""
-        return ""
 
     @property
     def window(self) -> int | None:
