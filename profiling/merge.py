@@ -17,7 +17,7 @@ from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
 from profiling.errors import shorten
 from profiling.files import describe, digest_file, sync
 from profiling.machine.locks import LockError, hold
-from profiling.records import Record, read
+from profiling.records import COMPARISONS, read, read_comparisons
 
 MERGED, LEFT_SOME = 0, 1
 _LOCKS = ".locks"
@@ -43,34 +43,49 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     done = Merge()
     with hold(into / _LOCKS / "merge", on_wait=_say_wait):
         # While the lock is held, these can only be left over from a merge that was killed.
-        for partial in into.glob(f"{_PARTIAL}*"):
+        for partial in [*into.glob(f"{_PARTIAL}*"), *(into / COMPARISONS).glob(f"{_PARTIAL}*")]:
             _remove(partial)
         for source in sources:
-            collection = read(source)
-            done.problems.extend(collection.problems)
-            for record in collection.records:
-                _add(record, into, done)
+            _merge_one(source, into, done)
     return done
+
+
+def _merge_one(source: Path, into: Path, done: Merge) -> None:
+    collection, compared = read(source), read_comparisons(source)
+    done.problems.extend([*collection.problems, *compared.problems])
+    for record in collection.records:
+        _add(_Entry(folder=record.folder, name=record.fingerprint), into, done, into)
+    for comparison in compared.comparisons:
+        entry = _Entry(folder=comparison.folder, name=comparison.address)
+        _add(entry, into, done, into / COMPARISONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A record or a comparison, and the name that it has where it is the only one."""
+
+    folder: Path
+    name: str
 
 
 def _say_wait(holder: str) -> None:
     print(f"waiting for another command ({holder})", file=sys.stderr, flush=True)
 
 
-def _add(record: Record, into: Path, done: Merge) -> None:
-    if record.fingerprint.startswith("."):
-        done.problems.append(f"{record.folder}: fingerprint {record.fingerprint!r} is not one")
+def _add(entry: _Entry, into: Path, done: Merge, target: Path) -> None:
+    if entry.name.startswith("."):
+        done.problems.append(f"{entry.folder}: fingerprint {entry.name!r} is not one")
         return
     try:
-        # The lock that a sweep holds while it measures this point.
-        with hold(into / _LOCKS / record.fingerprint, on_wait=_say_wait):
-            _add_locked(record, into, done)
+        # The lock that is held while this point, or this comparison, is measured.
+        with hold(into / _LOCKS / entry.name, on_wait=_say_wait):
+            _add_locked(entry, target, done)
     except LockError as error:
-        done.problems.append(f"{record.folder}: {error}")
+        done.problems.append(f"{entry.folder}: {error}")
     except OSError as error:
         if error.errno in _END_ALL:
             raise
-        done.problems.append(f"{record.folder}: cannot be copied: {_reason(error)}")
+        done.problems.append(f"{entry.folder}: cannot be copied: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:
@@ -82,18 +97,19 @@ def _reason(error: OSError) -> str:
     return f"{name}{describe(error)}"
 
 
-def _add_locked(record: Record, into: Path, done: Merge) -> None:
-    content = digest(record.folder)
-    for place in _places(into, record.fingerprint):
+def _add_locked(entry: _Entry, target: Path, done: Merge) -> None:
+    content = digest(entry.folder)
+    target.mkdir(exist_ok=True)
+    for place in _places(target, entry.name):
         if not os.path.lexists(place):
             break
         if digest(place) == content:
-            done.there.append(record.folder)
+            done.there.append(entry.folder)
             return
-    if _copy(record.folder, place, content):
-        (done.added if place.name == record.fingerprint else done.beside).append(place)
+    if _copy(entry.folder, place, content):
+        (done.added if place.name == entry.name else done.beside).append(place)
     else:
-        done.problems.append(f"{record.folder}: changed while it was copied; merge again")
+        done.problems.append(f"{entry.folder}: changed while it was copied; merge again")
 
 
 def _places(into: Path, fingerprint: str) -> Iterator[Path]:

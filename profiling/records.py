@@ -544,7 +544,8 @@ class Comparison:
 
     @property
     def address(self) -> str:
-        return self.folder.name
+        """Equal for comparisons of the same points; a second one is in a folder with a number."""
+        return str(self.content["address"])
 
     @property
     def a(self) -> str:
@@ -606,8 +607,9 @@ def read_comparison(folder: Path) -> Comparison:
         # The format has had one version so far, and other programs may leave it out.
         content.setdefault("schema_version", SCHEMA_VERSION)
     _check_shape(path, content, _COMPARISON_SHAPE)
-    for name in ("a", "b"):
-        _check_address(path, name, content[name])
+    content.setdefault("address", folder.name)
+    for name in ("address", "a", "b"):
+        _check_address(path, name, str(content[name]))
     _check_compared(path, "", content, needed=_NEEDED)
     for phase, found in content["phases"].items():
         if not isinstance(found, dict):

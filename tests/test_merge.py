@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from profiling import PROJECT, merge
 from profiling.arguments import WRONG_CONFIGURATION
-from profiling.records import COMPLETED, read, write_record
+from profiling.records import (
+    COMPARISONS,
+    COMPLETED,
+    read,
+    read_comparisons,
+    write_comparison,
+    write_record,
+)
 
 
 def write(folder: Path, fingerprint: str, *, text: str = "one", name: str | None = None) -> Path:
@@ -44,6 +51,29 @@ def test_records_of_two_machines_become_one_folder(tmp_path: Path) -> None:
     assert texts(tmp_path / "all") == {"f1": "one", "f2": "two"}
     assert [place.name for place in done.added] == ["f1", "f2"]
     assert (done.beside, done.there, done.problems) == ([], [], [])
+
+
+def compare(folder: Path, name: str, ratio: float) -> Path:
+    place = folder / COMPARISONS / name
+    content = {"address": "c1", "a": "f1", "b": "f2", "launches": 5, "pairs": 40, "ratio": ratio}
+    write_comparison(place, {**content, "phases": {}, "noisy": False})
+    (place / "launch-1.json").write_text("{}")
+    return place
+
+
+def test_comparisons_are_merged_as_records_are(tmp_path: Path) -> None:
+    compare(tmp_path / "a", "c1", 1.1)
+    shutil.copytree(compare(tmp_path / "b", "c1", 1.2), tmp_path / "d" / COMPARISONS / "c1")
+    (tmp_path / "d" / COMPARISONS / "torn").mkdir()
+    done = merge.merge(tmp_path / "all", [tmp_path / name for name in "abd"])
+    found = {
+        one.folder.name: one.whole.ratio for one in read_comparisons(tmp_path / "all").comparisons
+    }
+    assert found == {"c1": 1.1, "c1-2": 1.2}
+    assert (tmp_path / "all" / COMPARISONS / "c1" / "launch-1.json").is_file()
+    assert (len(done.added), len(done.beside), len(done.there)) == (1, 1, 1)
+    assert len(done.problems) == 1 and "torn" in done.problems[0]
+    assert texts(tmp_path / "all") == {}
 
 
 def test_the_sources_stay_as_they_are(tmp_path: Path) -> None:

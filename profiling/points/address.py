@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ _AROUND_MEASURING = frozenset(
 )
 
 
+# The modules that compare two points: they decide what a comparison holds, and no record.
+_COMPARING = "runs/paired/"
+
+
 def canonical_json(value: object) -> str:
     return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
@@ -42,15 +46,30 @@ def to_json(value: Any) -> Any:
 
 @cache
 def digest_code() -> str:
-    """A digest of the code that measures."""
+    """A digest of the code that measures points."""
     return digest_rooms(PACKAGE)
+
+
+@cache
+def digest_comparing_code() -> str:
+    """A digest of the code that, besides, decides what a comparison holds."""
+    return _digest(PACKAGE, lambda name: name.startswith(_COMPARING))
 
 
 def digest_rooms(package: Path) -> str:
     """A digest of the modules that decide what a record holds, by name and content."""
+    return _digest(package, _decides_records)
+
+
+def _decides_records(name: str) -> bool:
+    measures = name.split("/")[0] in MEASURING
+    return measures and name not in _AROUND_MEASURING and not name.startswith(_COMPARING)
+
+
+def _digest(package: Path, counts: Callable[[str], bool]) -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).with_suffix("").as_posix()
-        if name.split("/")[0] in MEASURING and name not in _AROUND_MEASURING:
+        if counts(name):
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

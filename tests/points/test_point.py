@@ -325,12 +325,14 @@ MEASURES_NOTHING = (
     "runs/forecast.py",
     "runs/keeper.py",
     "runs/launching.py",
+    "runs/paired/turns.py",
     "runs/announcing.py",
     "runs/progress.py",
     "runs/session.py",
     "runs/sweep.py",
     "selfcheck/flops.py",
     "trackers/mlflow.py",
+    "versus.py",
 )
 
 

@@ -38,6 +38,9 @@ from profiling.runs.recording import now
 from profiling.runs.session import Plan, installed_versions
 from profiling.statistics.launches import LEAST_PAIRS, choose_pairs, find_best_pairs
 
+# Of the time budget: a launch that takes longer than the first must not cost a later one.
+_PLANNED_SHARE = 0.8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
@@ -135,8 +138,8 @@ class Comparer:
         """The first launches have equally many, since their spread decides how many follow."""
         if not self._launches:
             pairs = choose_pairs(launch_s=launch_s, pair_s=pair_s)
-            share_s = self._rule.time_budget_s / self._opposed.launches - launch_s
-            return max(LEAST_PAIRS, min(pairs, _even(share_s / pair_s)))
+            share_s = _PLANNED_SHARE * self._rule.time_budget_s / self._opposed.launches
+            return max(LEAST_PAIRS, min(pairs, _even((share_s - launch_s) / pair_s)))
         first = self._launches[0].pairs
         if number <= self._opposed.launches:
             return first

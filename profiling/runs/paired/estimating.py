@@ -67,6 +67,7 @@ def describe_launch(launch: Launch, phases: Sequence[str]) -> dict[str, Any]:
         "took_s": launch.took_s,
         "started_at": launch.started_at,
         "warmup": {side: len(log.warmup) for side, log in launch.sides.items()},
+        "idle_share": {side: log.idle_share for side, log in launch.sides.items()},
         "noise": launch.noise,
         **_describe_phase(launch, TOTAL),
         "phases": {phase: _describe_phase(launch, phase) for phase in phases},

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from profiling.points.address import canonical_json
+from profiling.points.address import canonical_json, digest_comparing_code
 from profiling.records import (
     COMPARISON_FILE,
     COMPARISONS,
@@ -46,7 +46,12 @@ class Opposed:
 
     @cached_property
     def address(self) -> str:
-        facts = {"a": self.a.fingerprint, "b": self.b.fingerprint, "settings": self.settings}
+        facts = {
+            "a": self.a.fingerprint,
+            "b": self.b.fingerprint,
+            "settings": self.settings,
+            "code": digest_comparing_code(),
+        }
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
 
     @property

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from profiling.records import Compared, Comparison
 
 _CLOSE = 0.005
+_TURNS = {"passes": "passes alternated", "launches": "launches alternated"}
+_ENDS = {
+    "interval": "the interval is as narrow as wanted",
+    "maximum": "no more launches were allowed",
+    "time_budget": "the time budget was spent",
+    "fixed": "so many launches were asked for",
+}
 
 
 def show(comparison: Comparison) -> Iterator[str]:
@@ -50,11 +57,10 @@ def _show_seconds(seconds: float | None) -> str:
 def describe_effort(comparison: Comparison) -> str:
     """How much was measured, and what ended it."""
     whole, content = comparison.whole, comparison.content
-    turns = {"passes": "passes alternated", "launches": "launches alternated"}
     return (
         f"{_count(whole.launches, 'launch', 'launches')} of fresh processes,"
         f" {_count(whole.pairs, 'pair', 'pairs')} of passes;"
-        f" {turns[content['interleaved']]}; ended by {content['stopped_by']}"
+        f" {_TURNS[content['interleaved']]}; {_ENDS[content['stopped_by']]}"
     )
 
 

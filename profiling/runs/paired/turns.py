@@ -79,6 +79,11 @@ class SideLog:
     idle_s: float = 0.0
     idle_cpu_s: float = 0.0
 
+    @property
+    def idle_share(self) -> float:
+        """The share of a core that the process used while it waited for its turn."""
+        return self.idle_cpu_s / self.idle_s if self.idle_s else 0.0
+
     def add(self, passed: Passed) -> None:
         for phase, seconds in passed.times_s.items():
             self.times_s.setdefault(phase, []).append(seconds)
@@ -222,7 +227,6 @@ def describe_noise(gate: Gate, logs: Mapping[str, SideLog]) -> str | None:
     """What disturbed the launch, in one line."""
     found = [gate.reason] if gate.reason else []
     for name, log in sorted(logs.items()):
-        share = log.idle_cpu_s / log.idle_s if log.idle_s else 0.0
-        if share > _MOST_IDLE_SHARE:
-            found.append(f"{name} used {share:.0%} of a core while it waited")
+        if log.idle_share > _MOST_IDLE_SHARE:
+            found.append(f"{name} used {log.idle_share:.0%} of a core while it waited")
     return "; ".join(found) or None
