@@ -165,8 +165,8 @@ ACL 2002 (BLEU); Lin, 2004 (ROUGE).""",
             " 1992), from 20 samples on",
             uncertainty="for lognormal values (standard deviation of the logs 1) misses the mean in"
             " 9% of cases with 20 samples, in 6% with 60",
-            limits="`unavailable` for fewer samples; of one run: a paired difference of two runs has"
-            " a narrower one",
+            limits="`unavailable` for fewer samples; of one run: a paired difference of two runs"
+            " has a narrower one",
         ),
         Entry(
             metrics=(
