@@ -161,9 +161,12 @@ ACL 2002 (BLEU); Lin, 2004 (ROUGE).""",
                 _nll(name="reference_nll_ci_high", title="reference NLL, high end"),
             ),
             definition="95% interval of `reference_nll`",
-            method="Student's t over samples",
-            uncertainty="too narrow for very few samples",
-            limits="of one run; a paired difference of two runs has a narrower one",
+            method="Student's t over samples, corrected for skewness (Hall, J. R. Stat. Soc. B 54,"
+            " 1992), from 20 samples on",
+            uncertainty="for lognormal values (standard deviation of the logs 1) misses the mean in"
+            " 9% of cases with 20 samples, in 6% with 60",
+            limits="`unavailable` for fewer samples; of one run: a paired difference of two runs"
+            " has a narrower one",
         ),
         Entry(
             metrics=(

@@ -54,7 +54,7 @@ def compare_matched(before: Sequence[float], after: Sequence[float]) -> RoundsCh
     logs = [math.log(b / a) for a, b in zip(before, after, strict=True)]
     return RoundsChange(
         log=fmean(logs),
-        standard_error=_drop_rounding(stdev(logs) / math.sqrt(len(logs)), before, after),
+        standard_error=_drop_rounding(stdev(logs) / math.sqrt(len(logs))),
         freedom=len(logs) - 1,
         rounds=len(logs),
         are_matched=True,
@@ -65,7 +65,7 @@ def compare_unmatched(before: Sequence[float], after: Sequence[float]) -> Rounds
     """Rounds that have no partner on the other side: Welch's t, whose spreads may differ."""
     sides = [[math.log(value) for value in side] for side in (before, after)]
     parts = [variance(logs) / len(logs) for logs in sides]
-    error = _drop_rounding(math.sqrt(sum(parts)), before, after)
+    error = _drop_rounding(math.sqrt(sum(parts)))
     shares = [part**2 / (len(logs) - 1) for part, logs in zip(parts, sides, strict=True)]
     return RoundsChange(
         log=fmean(sides[1]) - fmean(sides[0]),
@@ -76,9 +76,9 @@ def compare_unmatched(before: Sequence[float], after: Sequence[float]) -> Rounds
     )
 
 
-def _drop_rounding(error: float, before: Sequence[float], after: Sequence[float]) -> float:
-    """No error for values that are equal on each side; their logs may leave some rounding."""
-    return 0.0 if error < 1e-12 and len(set(before)) == len(set(after)) == 1 else error
+def _drop_rounding(error: float) -> float:
+    """No error for values that do not vary; their logs may leave some rounding."""
+    return error if error > 1e-12 else 0.0
 
 
 # What such rounds can show

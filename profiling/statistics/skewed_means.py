@@ -11,6 +11,8 @@ from profiling.statistics.student import student_quantile
 
 # With fewer, neither spread nor skewness is known well enough, whatever the method.
 LEAST_SAMPLES = 20
+# Relative to the values: a smaller spread is that of their last digits.
+_ROUNDING = 1e-9
 
 
 def bound_mean(values: Sequence[float]) -> Interval | None:
@@ -21,9 +23,11 @@ def bound_mean(values: Sequence[float]) -> Interval | None:
     of skewed values far more often than it says, nearly always on one side.
     """
     n = len(values)
-    if n < LEAST_SAMPLES or len(set(values)) < 2:
+    if n < LEAST_SAMPLES:
         return None
     mean, spread = fmean(values), stdev(values)
+    if spread <= _ROUNDING * max(map(abs, values)):
+        return None
     bend = fmean(((value - mean) / spread) ** 3 for value in values) / (3 * math.sqrt(n))
     reach = student_quantile((1 + CONFIDENCE) / 2, n - 1)
     error = spread / math.sqrt(n)

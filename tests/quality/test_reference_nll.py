@@ -19,19 +19,22 @@ def read(*nlls: float | None) -> dict[str, Reading]:
 
 
 def test_known_mean_and_interval() -> None:
-    found = read(1.0, 2.0, 3.0, None)
+    # Symmetric values leave nothing to correct: Student's t.
+    values = [1.0, 2.0, 3.0] * 10
+    found = read(*values, None)
     assert found["reference_nll"].value == pytest.approx(2.0)
-    reach = student_quantile(0.975, 2) / 3**0.5
+    reach = student_quantile(0.975, 29) * (20 / 29) ** 0.5 / 30**0.5
     assert found["reference_nll_ci_low"].value == pytest.approx(2 - reach)
     assert found["reference_nll_ci_high"].value == pytest.approx(2 + reach)
-    assert "3 of 4 samples" in found["reference_nll"].source
+    assert "30 of 31 samples" in found["reference_nll"].source
 
 
-def test_one_sample_has_no_interval() -> None:
-    found = read(1.5)
-    assert found["reference_nll"].value == 1.5
+@pytest.mark.parametrize("count", [1, 8])
+def test_few_samples_have_no_interval(count: int) -> None:
+    found = read(*(1.5 + number for number in range(count)))
+    assert found["reference_nll"].value is not None
     assert found["reference_nll_ci_low"].value is None
-    assert "fewer than two" in found["reference_nll_ci_low"].source
+    assert "fewer than 20 samples" in found["reference_nll_ci_low"].source
 
 
 def test_without_any_the_reason_is_given() -> None:

@@ -97,6 +97,35 @@ def write_run(
     return folder
 
 
+def write_timed(
+    results_dir: Path,
+    phases: dict[str, list[float]],
+    *,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.96,
+    summary: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """A run whose repeats took these times by phase, and whose interval is given."""
+    totals = [sum(times) for times in zip(*phases.values(), strict=True)]
+    columns: dict[str, Any] = {f"{phase}_s": None for phase in PHASES}
+    columns |= {f"{phase}_s": statistics.median(times) for phase, times in phases.items()}
+    columns |= {"latency_s": statistics.median(totals), "num_repeats": len(totals)}
+    ends = bounds or (None, None)
+    columns |= {"latency_ci_low_s": ends[0], "latency_ci_high_s": ends[1]}
+    folder = write_run(results_dir, summary=columns | (summary or {}), **settings)
+    rows = [
+        (phase, repeat, value)
+        for phase, times in {**phases, "total": totals}.items()
+        for repeat, value in enumerate(times)
+    ]
+    _write_readings(folder, {}, rows)
+    source = f"order statistics, confidence {confidence:.1%} for this process"
+    with (folder / "readings.csv").open("a", encoding="utf-8") as stream:
+        stream.write(f'total,latency_ci_low_s,0.1,s,measured,"{source}",,\n')
+    return folder
+
+
 def write_comparison(
     a: Path,
     b: Path,

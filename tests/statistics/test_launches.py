@@ -18,7 +18,7 @@ from profiling.statistics.launches import (
     choose_pairs,
     find_best_pairs,
 )
-from profiling.statistics.ratios import PairedRatio, compare_launches, compare_rounds, take_logs
+from profiling.statistics.ratios import PairedRatio, compare_launches, take_logs
 from profiling.statistics.student import student_quantile
 
 LOGS = some.lists(some.floats(-0.5, 0.5), min_size=2, max_size=6)
@@ -61,17 +61,10 @@ def test_one_or_two_launches_have_no_interval(number: int) -> None:
 
 
 def test_single_pairs_have_no_spread_within() -> None:
-    found = compare_rounds([1.1, 1.11, 1.12], [1.0, 1.0, 1.0])
+    found = compare_launches([[math.log(value)] for value in (1.1, 1.11, 1.12)], first=None)
     assert (found.within_launch_sd, found.between_launch_sd) == (None, None)
     assert found.value == pytest.approx((1.1 * 1.11 * 1.12) ** (1 / 3))
     assert found.is_different
-    assert not compare_rounds([1.1, 0.9, 1.0], [1.0, 1.0, 1.0]).is_different
-
-
-def test_rounds_are_launches_with_one_number_each() -> None:
-    assert compare_rounds([2.0, 3.0, 4.0], [1.0, 2.0, 4.0]) == compare_launches(
-        [[math.log(2)], [math.log(1.5)], [0.0]], first=None
-    )
 
 
 @given(some.lists(LOGS, min_size=1, max_size=6))

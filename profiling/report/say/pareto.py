@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from profiling import metrics
 from profiling.report.read.plain_runs import identify_machine
 from profiling.report.read.runs import Run, without_cache
+from profiling.report.say import escape
 
 
 def find_front(points: Sequence[tuple[float, ...]]) -> list[int]:
@@ -64,3 +66,14 @@ def front_of(runs: Sequence[Run], *, with_energy: bool) -> list[Run]:
     priced = [(cost, run) for run in runs if (cost := costs_of(run, with_energy=with_energy))]
     front = [priced[position] for position in find_front([cost for cost, _ in priced])]
     return [run for _, run in sorted(front, key=lambda pair: (pair[0], pair[1].name))]
+
+
+def say_front(group: Sequence[Run], front: Sequence[Run], *, with_energy: bool) -> str:
+    """How many runs are on the front, by their values alone: no interval decides that."""
+    latency = f"{metrics.find('latency_s').title} per sample"
+    others = [metrics.find(name).words for name in ("wer", *(["energy_j"] if with_energy else []))]
+    *first, last = (latency, *others)
+    return (
+        f"On {escape.markdown(group[0]['dataset'])}, {len(front)} of {len(group)} runs are"
+        f" dominated by no other run in the measured values of {', '.join(first)} and {last}."
+    )

@@ -171,7 +171,7 @@ def _say_basis(change: Change) -> str:
 
 def _say_rounds(rounds: RoundsChange) -> str:
     if rounds.interval is None:
-        return f"the same in all {rounds.rounds} rounds of each side"
+        return f"the same in each of {rounds.rounds} rounds"
     how = "matched rounds, Student's t" if rounds.are_matched else "separate rounds, Welch's t"
     return (
         f"by {rounds.rounds} {how} with {digits(rounds.freedom)} degrees of freedom; four times in"

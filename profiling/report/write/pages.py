@@ -12,7 +12,6 @@ from profiling import metrics
 from profiling.metrics import GROWTH, OVERVIEW, REPORT
 from profiling.report.draw.figures import draw_lines, draw_stacks
 from profiling.report.draw.record_figures import (
-    LATENCY_PER_SAMPLE,
     draw_costs,
     name_costs,
     stack_phases,
@@ -33,7 +32,7 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.marks import mark_estimate, mark_run, mark_weights
-from profiling.report.say.pareto import front_of, group_comparable
+from profiling.report.say.pareto import front_of, group_comparable, say_front
 from profiling.report.write.markdown import (
     number_columns,
     run_column,
@@ -335,12 +334,8 @@ def _show_front(page: Page, group: Sequence[Run], number: int) -> list[str]:
     _draw_front(page, group, front, f"front_{number}")
     shown = front[:LONGEST_FRONT]
     more = f" The {LONGEST_FRONT} fastest are shown." if len(front) > LONGEST_FRONT else ""
-    respects = [LATENCY_PER_SAMPLE, metrics.find("wer").words]
-    respects += [metrics.find("energy_j").words] if measured else []
-    listed = f"{', '.join(respects[:-1])} and {respects[-1]}"
     return [
-        f"On {escape.markdown(group[0]['dataset'])}, {len(front)} of {len(group)} runs are"
-        f" dominated by no other run in {listed}.{more}",
+        say_front(group, front, with_energy=measured) + more,
         "",
         *page.show(f"front_{number}", name_costs()),
         *table(

@@ -125,6 +125,7 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
         return []
     first, declared = sweep.runs[0], metrics.find(metric)
     group, name = f"{first['model']}{mark_weights(first)}", f"{sweep.key}_{metric}"
+    bounds = list_bounds(sweep, metric)
     draw_lines(
         page.figure(name),
         {group: known},
@@ -132,10 +133,10 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
         x_name=axis_of(sweep.key),
         y_name=declared.words,
         unit=declared.unit,
-        bounds={group: list_bounds(sweep, metric)},
+        bounds={group: bounds},
     )
     against = f"{declared.words.capitalize()} against {name_key(sweep.key)}"
-    return page.show(name, f"{against}, with 95% intervals over samples")
+    return page.show(name, against + (", with 95% intervals over samples" if bounds else ""))
 
 
 def list_bounds(sweep: Sweep, metric: str) -> list[tuple[float, float, float]]:

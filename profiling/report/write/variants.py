@@ -22,6 +22,7 @@ from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
 from profiling.report.say.marks import NOISY, mark_noise, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
+from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING, digits, say_ratio
 from profiling.report.say.verdicts import plain_of
@@ -78,17 +79,16 @@ class Variant:
             return NOISY if self.paired.noisy else ""
         return mark_noise(self.run) or mark_noise(self.plain)
 
-    def saved_s(self) -> float:
-        """Seconds that a batch takes less, by the speed-up."""
-        latency, speed = self.plain["latency_s"], self.speed(TOTAL)
-        return 0.0 if speed is None else float(latency - latency / speed.value)
-
     def breaks_even_after(self) -> str:
-        """The number of batches that save the time to make the variant."""
-        making = self.run.number("make_s")
-        if self.is_plain or making is None:
+        """The number of batches that save the time to make the variant, where it is shown to save.
+
+        Only a paired comparison shows that.
+        """
+        making, speed = self.run.number("make_s"), self.speed(TOTAL)
+        if self.is_plain or making is None or speed is None or not excludes_one(speed):
             return NOTHING
-        return _NEVER if self.saved_s() <= 0 else f"{making / self.saved_s():.0f}"
+        saved_s = self.plain["latency_s"] * (1 - 1 / speed.value)
+        return _NEVER if saved_s <= 0 else f"{making / saved_s:.0f}"
 
     def wer_change(self) -> str:
         mine, other = self.run.number("wer"), self.plain.number("wer")
@@ -123,13 +123,14 @@ def write_variants(page: Page, runs: Sequence[Run], command: str) -> list[str]:
         "- Each interval is for its own variant: of twenty variants that are as fast as the plain"
         " model, about one lies outside of its own.",
         "- The break-even point is the time to make the variant over the time that one batch saves,"
-        " at this setting. What every process has to make again counts each time.",
+        " at this setting, where a paired comparison shows that it saves any. What every process"
+        " has to make again counts each time.",
         "- Changes per sample are means over the samples that both runs answered, with 95%"
         " intervals, in bold where the interval excludes zero; too few samples, or samples that all"
         " change alike, have no interval. The negative log-likelihood of the"
         " references also detects a loss that changes no answer.",
-        "- On the front: no other variant of the model is better at once in latency and word error"
-        " rate, and in energy where it was measured.",
+        "- On the front: no other variant of the model has better measured values at once in"
+        " latency and word error rate, and in energy where it was measured.",
         "",
         *show_marks(shown, command),
     ]
