@@ -177,11 +177,21 @@ class NoiseGate:
             wall_s=self.now_s(),
             process_s=time.process_time() + others_s,
             cpu=read_cpu_times(self.proc, others_s=others_s),
-            queued_s=read_queued_s(self.proc),
+            queued_s=self._read_queued_s(),
             load=os.getloadavg()[0],
             pressure_s=read_pressure_s(self.proc),
             involuntary_switches=usage.ru_nivcsw,
         )
+
+    def _read_queued_s(self) -> dict[str, float] | None:
+        """Of the threads of this process and of the others that work for the engine."""
+        own = read_queued_s(self.proc)
+        if own is None:
+            return None
+        for pid in self.pids:
+            others = read_queued_s(self.proc, str(pid)) or {}
+            own |= {f"{pid}/{thread}": seconds for thread, seconds in others.items()}
+        return own
 
     @property
     def noisy(self) -> bool:
@@ -381,10 +391,10 @@ def read_pressure_s(proc: Path) -> float | None:
     return int(found.group(1)) / 1e6 if found else None
 
 
-def read_queued_s(proc: Path) -> dict[str, float] | None:
-    """Seconds that each thread of this process has waited for a core; None where not counted."""
+def read_queued_s(proc: Path, process: str = "self") -> dict[str, float] | None:
+    """Seconds that each thread of a process has waited for a core; None where not counted."""
     try:
-        threads = list((proc / "self/task").iterdir())
+        threads = list((proc / process / "task").iterdir())
     except OSError:
         return None
     # A thread may end between being listed and being read.

@@ -18,6 +18,7 @@ class ResidentSampler:
     def __init__(self, *, interval_s: float, proc: Path = SELF) -> None:
         self.interval_s, self.proc = interval_s, proc
         self.before_bytes = self.peak_bytes = 0
+        self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
         self.before_bytes = self.peak_bytes = read_resident_bytes(self.proc)
@@ -29,11 +30,21 @@ class ResidentSampler:
     def __exit__(self, *ended: object) -> None:
         self._stop.set()
         self._thread.join()
+        # What ended the work already is the better reason.
+        if ended == (None, None, None):
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         self._look()
 
     def _sample(self) -> None:
-        while not self._stop.wait(self.interval_s):
-            self._look()
+        try:
+            while not self._stop.wait(self.interval_s):
+                self._look()
+        except Exception as error:  # raised where the peak is read; the thread would end unseen
+            self._failure = error
 
     def _look(self) -> None:
         self.peak_bytes = max(self.peak_bytes, read_resident_bytes(self.proc))
@@ -53,15 +64,21 @@ def read_resident_bytes(proc: Path) -> int:
     try:
         pages = (proc / "statm").read_text(encoding="ascii").split()[1]
     except FileNotFoundError:
-        return _ask_psutil()
+        return _ask_psutil(int(proc.name) if proc.name.isdigit() else None)
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _ask_psutil() -> int:
-    """Resident memory on systems other than Linux; slower."""
+def _ask_psutil(pid: int | None) -> int:
+    """Resident memory on systems other than Linux; slower. None: of this process.
+
+    A process that has ended holds nothing.
+    """
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def read_high_water_bytes(proc: Path) -> int:

@@ -25,7 +25,8 @@ _STAT = "the kernel has /proc/stat"
 
 NOISE = Group(
     title="Noise",
-    text="""Watched before, during and after the timed batches. The limits are in `conf/profiler/`.
+    text="""Watched while latency, memory and energy are measured; each figure is the highest of the
+three, and its source names the one. The limits are in `conf/profiler/`.
 With `strict=true` a noisy run is not recorded: it ends as `failed`, with the reason.""",
     literature="""Linux kernel, Documentation/accounting/psi.rst; proc(5) (`stat`, `loadavg`);
 getrusage(2); NVML API Reference, clocks event reasons.""",

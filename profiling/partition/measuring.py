@@ -68,6 +68,7 @@ def _settings() -> dict[str, Any]:
     profiler = yaml.safe_load(_PROFILER.read_text(encoding="utf-8"))
     probes: dict[str, Any] = profiler["probes"]
     probes["latency"] |= {name: profiler[name] for name in ("repeats", "time_budget_s")}
+    probes["memory"] |= {"time_budget_s": profiler["time_budget_s"]}
     return probes
 
 

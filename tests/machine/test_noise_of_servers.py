@@ -69,3 +69,27 @@ def test_a_busy_process_is_counted_as_own() -> None:
         while read_process_s(Path("/proc"), process.pid) < before + 0.05:
             assert time.monotonic() < deadline
         process.kill()
+
+
+def write_queued(proc: Path, process: str, seconds: float) -> None:
+    """What 16 threads of a process have waited for a core, each."""
+    for thread in range(16):
+        folder = proc / process / "task" / f"{process}{thread}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "schedstat").write_text(f"0 {int(seconds * 1e9)} 1\n", encoding="utf-8")
+
+
+def test_threads_of_a_server_that_wait_for_a_core_are_noticed(tmp_path: Path) -> None:
+    """Each of 16 threads gets 40% of a core: CPU time beyond wall time, on a busy machine."""
+    per_s = os.sysconf("SC_CLK_TCK")
+    write_cpu(tmp_path, 0, 0)
+    write_stat(tmp_path, 7, "server", 0, 0)
+    write_queued(tmp_path, "self", 0.0)
+    write_queued(tmp_path, "7", 1.0)
+    watched = gate(tmp_path, 7)
+    with watched:
+        write_cpu(tmp_path, 64 * per_s, 96 * per_s)
+        write_stat(tmp_path, 7, "server", 64 * per_s, 0)
+        write_queued(tmp_path, "7", 7.0)
+    assert watched.figures["waiting_share"] == pytest.approx(0.6, abs=0.05)
+    assert "waited for a core 60% of the time" in str(watched.reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -103,3 +105,17 @@ def test_the_sampler_ends_with_the_watch() -> None:
     with pytest.raises(KeyError), PeakWatch(sample_interval_s=0.001):
         raise KeyError("work went wrong")
     assert not [thread for thread in threading.enumerate() if thread.name == "memory sampler"]
+
+
+def test_a_process_that_has_ended_does_not_hold_what_this_one_holds() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert read_resident_bytes(Path("/proc") / str(process.pid)) == 0
+
+
+def test_an_error_in_the_thread_is_raised_where_the_peak_is_read(still_proc: Path) -> None:
+    watch = PeakWatch(sample_interval_s=0.001, proc=still_proc)
+    with pytest.raises(ValueError, match="torn"), watch:
+        (still_proc / "statm.new").write_text("1000 torn 0 0 0 0 0")
+        (still_proc / "statm.new").replace(still_proc / "statm")
+        wait_for(lambda: watch._sampler._failure is not None)

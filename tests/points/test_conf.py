@@ -40,6 +40,8 @@ def compose_point(*overrides: str) -> Point:
 
 
 GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler", "comparison")
+# Presets, and the settings of other commands.
+OTHERS = {"config.yaml", "experiment", "fetch", "hydra", "selfcheck", "tracker"}
 # What an option asks the user for.
 GIVEN = {"endpoint": ("engine.url=http://localhost:8000/v1", "engine.model=served")}
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
@@ -76,7 +78,7 @@ def test_every_group_has_options(group: str) -> None:
 
 def test_every_yaml_belongs_to_a_tested_group() -> None:
     groups = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
-    assert groups == {"config.yaml", "experiment", "fetch", "hydra", "tracker", *GROUPS}
+    assert groups == {*OTHERS, *GROUPS}
 
 
 @pytest.mark.parametrize("model", options("model"))

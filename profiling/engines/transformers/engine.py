@@ -185,7 +185,7 @@ class TransformersEngine(Engine):
         if trace is None:
             self.remove_hooks()
             return self._generate_untimed(run)
-        hooks = self._hooks = self._hooks or PhaseHooks(self.loaded.parts())
+        hooks = self.place_hooks()
         hooks.follow(trace)
         tokens = run(stopping_criteria=token_marks(trace))
         hooks.follow(None)
@@ -203,6 +203,11 @@ class TransformersEngine(Engine):
             raise NonFinite(f"the logits of the first pass are not finite; first in {layer}")
         self._gave_numbers = True
         return tokens
+
+    def place_hooks(self) -> PhaseHooks:
+        """The hooks of timed generations, put on the network where they are not there yet."""
+        self._hooks = self._hooks or PhaseHooks(self.loaded.parts())
+        return self._hooks
 
     def remove_hooks(self) -> None:
         """Take the hooks of timed generations off the network."""

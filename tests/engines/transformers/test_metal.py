@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,7 +117,7 @@ def test_a_device_that_torch_cannot_use_is_unsupported(device: str, reason: str)
         pytest.skip("this machine has such a device")
     point = compose_point("model=llava")
     with pytest.raises(Unsupported, match=f"device={device}: .*{reason}"):
-        TransformersEngine.check(SimpleNamespace(**(vars(point) | {"device": device})))  # type: ignore[arg-type]
+        TransformersEngine.check(replace(point, device=device))
 
 
 # Clock and memory
@@ -202,3 +202,17 @@ def test_compiling_on_metal_takes_the_default_mode(on_metal: TransformersEngine)
     cache = on_metal.loaded.fixed_cache
     assert cache is not None and cache.compilation is not None
     assert cache.compilation.mode == "default"
+
+
+@pytest.mark.usefixtures("metal")
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (("optimization=int8",), "bitsandbytes has no kernels for device=mps"),
+        (("optimization=flash_attn",), "flash attention needs a GPU, and the device is mps"),
+    ],
+)
+def test_what_metal_lacks_is_unsupported(overrides: tuple[str, ...], reason: str) -> None:
+    point = replace(compose_point("model=llava", *overrides), device="mps")
+    with pytest.raises(Unsupported, match=reason):
+        TransformersEngine.check(point)

@@ -92,6 +92,8 @@ class Quantized(Optimization):
     def check(self, point: Point) -> None:
         engine = self.quantization.engine
         require_package(engine, _REQUIREMENTS[engine])
+        if point.device.startswith("mps") and engine == BITSANDBYTES:
+            raise Unsupported(f"bitsandbytes has no kernels for device={point.device}")
 
     def import_libraries(self) -> None:
         import_module(self.quantization.engine)
