@@ -17,11 +17,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
-from profiling.arguments import refuse
+from profiling.arguments import ending_quietly, print_anything, refuse
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.errors import ConfigError
 from profiling.points.configuration import read_config, read_point
+from profiling.points.help import describe_cost
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
 from profiling.probes.flops import read_costs
@@ -36,6 +37,10 @@ _WEIGHTS = "weights="
 
 
 def main() -> None:
+    print_anything()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_cost())
+        return
     try:
         lines = list(describe(read_arguments(sys.argv[1:])))
     except ConfigError as error:
@@ -44,7 +49,8 @@ def main() -> None:
         sys.exit(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
-    print("\n".join(lines))
+    with ending_quietly():
+        print("\n".join(lines))
 
 
 def read_arguments(arguments: Sequence[str]) -> Point:

@@ -13,9 +13,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, unknown_key
+from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, shorten, unknown_key
 from profiling.points.configuration import (
     GROUPS,
+    INNER_KEYS,
     ROOT_KEYS,
     SINGLE_GROUPS,
     keys_beside,
@@ -121,20 +122,20 @@ def explain(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
-        return f"{_hide(str(error.override))}: cannot be read: {text}; {_QUOTING}"
+        return f"{_hide(str(error.override))}: cannot be read: {shorten(text)}; {_QUOTING}"
     unknown = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if unknown:
         group, value = unknown.groups()
         return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key))}"
+        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key), INNER_KEYS)}"
     swept = re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", text)
     if swept:
         return f"{_hide(swept[1])}: allowed with -m, which runs a point for each of the values"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
-    return " ".join(lines)
+    return " ".join(map(shorten, lines))
 
 
 def _as_typed(key: str) -> str:
@@ -144,7 +145,7 @@ def _as_typed(key: str) -> str:
 def _hide(argument: str) -> str:
     """The argument, without its value where that may be a secret."""
     key, equals, _ = argument.partition("=")
-    return f"{key}={HIDDEN}" if equals and is_secret(key) else argument
+    return f"{key}={HIDDEN}" if equals and is_secret(key) else shorten(argument)
 
 
 def _describe_choices(group: str, available: Sequence[str]) -> str:

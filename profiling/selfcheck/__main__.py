@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from profiling.arguments import Parser, refusing
+from profiling.arguments import Parser, print_anything, refusing
 from profiling.machine.machine import resolve_device
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
 from profiling.selfcheck.table import heading, lines, totals
@@ -49,6 +49,7 @@ QUICK = Effort(
 
 
 def main(arguments: Sequence[str]) -> int:
+    print_anything()
     parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter checks: half a minute")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
