@@ -153,7 +153,8 @@ row = Reading(phase="vision", metric="latency_s", value=1.0, unit="s", status=ME
 for number in range(10_000):
     run = {"fingerprint": "f", "status": "completed", "config": {}, "machine": {}, "summary": {}}
     answers = [{"id": str(n), "answer": "a" * 200} for n in range(300)]
-    write_record(Path(sys.argv[1]) / f"f{number % 20}", run=run, readings=[row] * 300, answers=answers)
+    folder = Path(sys.argv[1]) / f"f{number % 20}"
+    write_record(folder, run=run, readings=[row] * 300, answers=answers)
 """
 
 
@@ -211,10 +212,14 @@ def kill_merges(folder: Path, source: Path, *, count: int, seed: int) -> Toll:
     """Merges of many records; after the next merge every record has arrived, once."""
     toll, chance = Toll(), random.Random(seed)
     expected = set(finished(source))
+    merge = [sys.executable, "-m", "profiling.merge"]
+    began = time.monotonic()
+    end(start([*merge, str(folder / "whole"), str(source)], folder), toll)
+    whole_s = time.monotonic() - began
     for number in range(count):
         into = folder / f"all{number}"
-        command = [sys.executable, "-m", "profiling.merge", str(into), str(source)]
-        kill_at(start(command, folder), chance.uniform(0.2, 1.0), toll)
+        command = [*merge, str(into), str(source)]
+        kill_at(start(command, folder), chance.uniform(whole_s / 4, whole_s), toll)
         before = finished(into)
         check_records(into, before, toll)
         end(start(command, folder), toll)
