@@ -1,4 +1,4 @@
-"""Record folders with anything in them are read or named by every command, and never a traceback."""
+"""Record folders with anything in them are read or named by every command."""
 
 from __future__ import annotations
 
@@ -162,17 +162,15 @@ def read_with_every_command(folder: Path) -> None:
             assert report([results, f"--{kind}", str(folder / f"o.{kind}")]) == 0
         assert (folder / "o.csv").read_text(encoding="utf-8").count("\n") >= 2
         json.loads((folder / "o.json").read_text(encoding="utf-8"))
-        assert report(["compare", str(sound), "optimization=baseline", "--results", results]) in (
-            0,
-            2,
-        )
+        pair = [str(sound), "optimization=baseline"]
+        assert report(["compare", *pair, "--results", results]) in (0, 2)
         assert report(["best", "--minimize", "latency_s", "--results", results]) in (0, 1)
         done = merge(folder / "all", [folder / "r"])
         assert (LEFT_SOME if done.problems else MERGED) in (0, 1)
         assert len(done.added) + len(done.problems) >= 1
 
 
-@settings(parent=FUZZED, max_examples=25)
+@settings(parent=FUZZED, max_examples=12)
 @given(data=st.data())
 def test_some_mutations_are_read_or_named(sound: Path, tmp_path: Path, data: Any) -> None:
     mutate(data, sound, tmp_path / "m")
@@ -187,11 +185,11 @@ def test_a_thousand_mutations_are_read_or_named(sound: Path, tmp_path: Path, dat
     read_with_every_command(tmp_path / "m")
 
 
-@pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_the_name_of_a_folder_stays_data(name: str, sound: Path, tmp_path: Path) -> None:
+def test_the_names_of_folders_stay_data(sound: Path, tmp_path: Path) -> None:
     shutil.copytree(sound, tmp_path / "r")
     first, _ = sorted((tmp_path / "r").iterdir())
-    os.rename(first, os.fsencode(first.parent) + b"/" + os.fsencode(name))
+    for name in HOSTILE_NAMES:
+        shutil.copytree(first, os.path.join(str(first.parent), name))
     pages = tmp_path / "pages"
     with bounded():
         assert report([str(tmp_path / "r"), "--output", str(pages)]) == 0
