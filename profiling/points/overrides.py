@@ -85,7 +85,7 @@ def _check_added(key: str, value: str) -> None:
 def _refuse_flags(message: str) -> NoReturn:
     """What argparse has to say, without its usage."""
     flag, _, reason = message.removeprefix("argument ").partition(": ")
-    raise ConfigError(flag, "", f"{reason}; allowed is what --hydra-help lists")
+    raise ConfigError(flag, "", f"{shorten(reason)}; allowed is what --hydra-help lists")
 
 
 def _check_launcher(name: str) -> None:
