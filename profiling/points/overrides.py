@@ -34,6 +34,10 @@ LAUNCHER_PLUGINS = {
 _MOST_DIGITS = 1000
 _LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
 _LONGEST_KEY = 200
+# Hydra fails on an option that is no text, in a list of values too.
+_NO_NAME = re.compile(
+    r"(^|[\[,(])\s*([+-]?[\d._]+(e[+-]?\d+)?|[+-]?inf|nan|true|false)\s*($|[\],)])", re.I
+)
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
@@ -66,6 +70,8 @@ def _check_override(argument: str) -> None:
     if not key.lstrip("+~"):
         raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
     group, _, inner = key.partition(".")
+    if key.lstrip("+~") in (*GROUPS, "experiment") and _NO_NAME.search(value):
+        raise ConfigError(key, value, describe_options(key.lstrip("+~")))
     if group not in GROUPS:
         _check_added(key, value)
         return

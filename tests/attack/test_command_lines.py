@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import tempfile
 import time
@@ -52,9 +53,7 @@ def _become(words: list[str], folder: Path, errors: int) -> None:
         sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
         os.chdir(folder)
         sys.argv = [str(PROJECT / "main.py"), *words]
-        import main
-
-        main.main()
+        runpy.run_path(sys.argv[0], run_name="__main__")
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
