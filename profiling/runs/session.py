@@ -215,10 +215,12 @@ class Session:
         return self._hold(_device_lock(point.device), f"another run measures on {point.device}")
 
     def close(self) -> None:
+        self.progress.close()
         self._keeper.close()
 
     def abandon(self) -> None:
         """End at once. Only the present point is lost."""
+        self.progress.close()
         self._keeper.kill()
 
     def counts(self) -> str:
