@@ -26,11 +26,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
-from profiling.arguments import Parser, print_anything, refuse
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.configuration import read_config, read_point
+from profiling.points.help import describe_cost
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
 from profiling.points.sweeping import check_sweeps
@@ -80,6 +81,9 @@ class Answer:
 
 def main() -> None:
     print_anything()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(describe_cost())
+        return
     try:
         question = read_question(sys.argv[1:])
         lines = list(describe_question(question))
@@ -89,7 +93,8 @@ def main() -> None:
         sys.exit(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
-    print("\n".join(lines))
+    with ending_quietly():
+        print("\n".join(lines))
 
 
 # What is asked

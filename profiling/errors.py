@@ -33,9 +33,13 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> ConfigError:
     return ConfigError(key, value, describe_unknown(key, list(known)))
 
 
-def describe_unknown(key: str, known: Sequence[str]) -> str:
-    """What is allowed in the place of an unknown key, and which of it is most like the key."""
+def describe_unknown(key: str, known: Sequence[str], inner: Iterable[str] = ()) -> str:
+    """What is allowed in the place of an unknown key, and which of it is most like the key.
+
+    `inner` are keys of other places, which may have been meant without the place before them.
+    """
     nearest = get_close_matches(key[:_LONGEST_SHOWN], known, n=1)
+    nearest = nearest or [name for name in inner if name.rpartition(".")[2] == key][:1]
     suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
     return f"unknown key; allowed are {', '.join(known)}{suggestion}"
 

@@ -194,7 +194,7 @@ LINES: list[tuple[str, str | None]] = [
     ("weights=pretrained model.checkpoint=nope", "model.checkpoint=nope: "),
     ("weights=pretrained model.revision=1234567", "model.revision=1234567: "),
     ("model.checkpoint=/not/there", None),
-    ("model.checkpoint=owner/name weights=random", "model.checkpoint=owner/name: "),
+    ("model.checkpoint=owner/name weights=tiny", "model.checkpoint=owner/name: "),
     ("model.revision=main", None),
     ("-m model=blip2_opt,nope", "model=nope: "),
     ("-m optimization=baseline,[fp16,bf16]", "optimization=[fp16,bf16]: "),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, shorten
 from profiling.files import (
     LARGEST_INDEX,
     LARGEST_SETTINGS,
@@ -165,10 +165,14 @@ def _list_read(folder: Path) -> list[Path]:
 def _refuse_code(config: Any, place: Path | str) -> None:
     """Refuse a configuration that has the library fetch a kernel, which is code, from the hub."""
     for key, value in _settings_in(config):
-        chooses = key.strip("_").startswith("attn_implementation") and isinstance(value, str)
-        if chooses and value not in _ATTENTION:
-            allowed = f"config.json has {key} {value!r:.60}; allowed are the library's own"
-            raise ConfigError("model.checkpoint", place, allowed)
+        if not key.strip("_").startswith("attn_implementation"):
+            continue
+        # A mapping has one for each part.
+        chosen = value.values() if isinstance(value, Mapping) else [value]
+        for one in chosen:
+            if isinstance(one, str) and one not in _ATTENTION:
+                allowed = f"config.json has {key} {one!r:.60}; allowed are the library's own"
+                raise ConfigError("model.checkpoint", place, allowed)
 
 
 def _settings_in(config: Any) -> Iterator[tuple[str, Any]]:
@@ -185,8 +189,9 @@ def _settings_in(config: Any) -> Iterator[tuple[str, Any]]:
 
 def _check_shards(folder: Path) -> None:
     for shard in list_shards(folder):
-        if not shard.is_file():
-            reason = f"there is no {shard.relative_to(folder)} in it"
+        # Path.is_file raises an error for a name that is too long.
+        if not os.path.isfile(shard):
+            reason = f"there is no {shorten(shard.relative_to(folder))} in it"
             raise ConfigError("model.checkpoint", folder, reason)
         _check_safetensors(folder, shard)
 

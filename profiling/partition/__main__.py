@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from profiling import PROJECT
-from profiling.arguments import Parser, refuse, whole_from
+from profiling.arguments import Parser, print_anything, refuse, whole_from
 from profiling.errors import ConfigError
 from profiling.graphs.choices import LAYOUTS
 from profiling.machine.gpus import ORDER
@@ -32,6 +32,7 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    print_anything()
     chosen = make_parser().parse_args(arguments)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.update(ORDER)

@@ -20,6 +20,8 @@ from profiling.points.point import Point
 from profiling.points.readers import is_number
 
 ROOT_KEYS = root_keys(Point)
+# Those that lie inside a group, such as `model.checkpoint`.
+INNER_KEYS = tuple(one.name for _, one in declarations(Point) if "." in one.name)
 GROUPS = tuple(key for key in ROOT_KEYS if is_group(key))
 SINGLE_GROUPS = tuple(group for group in GROUPS if not takes_several(group))
 

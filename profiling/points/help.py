@@ -27,6 +27,47 @@ whole configuration, --hydra-help the flags of Hydra. The exit status is 0 when 
 """
 
 
+_COST_USAGE = """\
+Counts what a point costs without running it: FLOPs, bytes moved, weights and cache, by phase.
+
+  python -m profiling.cost [key=value ...]
+"""
+_COST_KEYS = (
+    *("model", "weights", "model.checkpoint", "optimization", "dataset"),
+    *("img_size", "prompt_len", "batch_size", "max_new_tokens", "num_samples"),
+)
+_COST_MORE = """\
+weights is random here where it is not given: the real architecture, of which nothing is downloaded.
+Every key takes a list of values. Keys of this command alone: convention=fastv,calflops,... counts
+as papers and tools do, gpu=h100,... predicts the least time from data sheets, prompt_tokens=N and
+visual_tokens=N count with other lengths. --explain shows every line that is counted, --csv FILE and
+--json FILE write the table.
+
+All keys of main.py are allowed; python main.py --help lists them. The exit status is 2 for a wrong
+configuration.
+"""
+
+
+def describe_cost() -> str:
+    """What `python -m profiling.cost --help` prints."""
+    keys = [line for name in _COST_KEYS for line in _describe_keys(name)]
+    examples = [f"  {example}" for example in list_cost_examples()]
+    return "\n".join([_COST_USAGE, "Keys:", *keys, "", "Examples:", *examples, "", _COST_MORE])
+
+
+def list_cost_examples() -> list[str]:
+    first, *_ = list_options("model")
+    command = "python -m profiling.cost"
+    return [
+        command,
+        f"{command} model={first} img_size=336 batch_size=4",
+        f"{command} model={first} prompt_len=50 max_new_tokens=100",
+        f"{command} model={first} weights=tiny optimization=bf16",
+        f"{command} model={first} model.checkpoint=FOLDER",
+        f"{command} model={first} img_size=224,448 gpu=h100,l4",
+    ]
+
+
 def describe_command() -> str:
     return "\n".join([_USAGE, "Keys:", *_describe_keys(), "", "Examples:", *_list(), "", _MORE])
 
@@ -46,13 +87,15 @@ def list_examples() -> list[str]:
     ]
 
 
-def _describe_keys() -> Iterator[str]:
+def _describe_keys(only: str | None = None) -> Iterator[str]:
     defaults = _read_defaults()
     for _, declared in declarations(Point):
         if declared.help is not None:
             name = declared.root if declared.name.endswith(".name") else declared.name
-            yield from _describe(name, declared.help, defaults.get(name))
-    yield from _describe("experiment", "a sweep with a name", None)
+            if only in (None, name):
+                yield from _describe(name, declared.help, defaults.get(name))
+    if only is None:
+        yield from _describe("experiment", "a sweep with a name", None)
 
 
 def _describe(name: str, text: str, default: Any) -> list[str]:

@@ -13,9 +13,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, unknown_key
+from profiling.errors import HIDDEN, ConfigError, describe_unknown, is_secret, shorten, unknown_key
 from profiling.points.configuration import (
     GROUPS,
+    INNER_KEYS,
     ROOT_KEYS,
     SINGLE_GROUPS,
     keys_beside,
@@ -33,6 +34,10 @@ LAUNCHER_PLUGINS = {
 _MOST_DIGITS = 1000
 _LONG_NUMBER = re.compile(rf"[\d_]{{{_MOST_DIGITS + 1},}}")
 _LONGEST_KEY = 200
+# Hydra fails on an option that is no text, in a list of values too.
+_NO_NAME = re.compile(
+    r"(^|[\[,(])\s*([+-]?[\d._]+(e[+-]?\d+)?|[+-]?inf|nan|true|false)\s*($|[\],)])", re.I
+)
 _QUOTING = """allowed is key=value, with other than plain letters in quotes: 'key="value"'"""
 
 
@@ -65,6 +70,8 @@ def _check_override(argument: str) -> None:
     if not key.lstrip("+~"):
         raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
     group, _, inner = key.partition(".")
+    if key.lstrip("+~") in (*GROUPS, "experiment") and _NO_NAME.search(value):
+        raise ConfigError(key, value, describe_options(key.lstrip("+~")))
     if group not in GROUPS:
         _check_added(key, value)
         return
@@ -84,7 +91,7 @@ def _check_added(key: str, value: str) -> None:
 def _refuse_flags(message: str) -> NoReturn:
     """What argparse has to say, without its usage."""
     flag, _, reason = message.removeprefix("argument ").partition(": ")
-    raise ConfigError(flag, "", f"{reason}; allowed is what --hydra-help lists")
+    raise ConfigError(flag, "", f"{shorten(reason)}; allowed is what --hydra-help lists")
 
 
 def _check_launcher(name: str) -> None:
@@ -121,20 +128,20 @@ def explain(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     if isinstance(error, OverrideParseException):
-        return f"{_hide(str(error.override))}: cannot be read: {text}; {_QUOTING}"
+        return f"{_hide(str(error.override))}: cannot be read: {shorten(text)}; {_QUOTING}"
     unknown = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if unknown:
         group, value = unknown.groups()
         return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key))}"
+        return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key), INNER_KEYS)}"
     swept = re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", text)
     if swept:
         return f"{_hide(swept[1])}: allowed with -m, which runs a point for each of the values"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
-    return " ".join(lines)
+    return " ".join(map(shorten, lines))
 
 
 def _as_typed(key: str) -> str:
@@ -144,7 +151,7 @@ def _as_typed(key: str) -> str:
 def _hide(argument: str) -> str:
     """The argument, without its value where that may be a secret."""
     key, equals, _ = argument.partition("=")
-    return f"{key}={HIDDEN}" if equals and is_secret(key) else argument
+    return f"{key}={HIDDEN}" if equals and is_secret(key) else shorten(argument)
 
 
 def _describe_choices(group: str, available: Sequence[str]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
-from profiling.arguments import print_anything
 from profiling.report.command import main
 
-print_anything()
+for stream in (sys.stdout, sys.stderr):
+    # A terminal that lacks a character gets an escape.
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 sys.exit(main(sys.argv[1:]))

@@ -36,6 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         return _choose(arguments)(arguments)
     except ReportError as mistake:
         print(_one_line(str(mistake)), file=sys.stderr)
+    except BrokenPipeError:
+        # The reader, such as `head`, has closed the output; what is buffered cannot be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         name = f"{shorten(error.filename)}: " if error.filename else ""
         print(_one_line(f"{name}{describe(error)}"), file=sys.stderr)

@@ -221,6 +221,7 @@ class Session:
         return self._hold(device_lock(point.device), f"another run measures on {point.device}")
 
     def close(self) -> None:
+        self.progress.close()
         self._keeper.close()
 
     def stop(self) -> None:
@@ -229,6 +230,7 @@ class Session:
 
     def abandon(self) -> None:
         """End at once. Only the present point is lost."""
+        self.progress.close()
         self._keeper.kill()
 
     def counts(self) -> str:

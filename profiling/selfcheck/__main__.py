@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from profiling.arguments import Parser, refuse, refusing, whole_from
+from profiling.arguments import Parser, print_anything, refuse, refusing, whole_from
 from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device
 from profiling.selfcheck.finding import OFF, Check, Finding, perform
@@ -54,6 +54,7 @@ QUICK = Effort(
 
 
 def main(arguments: Sequence[str]) -> int:
+    print_anything()
     parser = Parser(prog="python -m profiling.selfcheck", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter checks: half a minute")
     parser.add_argument("--gpu", action="store_true", help=_GPU_HELP)

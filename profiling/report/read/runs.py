@@ -267,6 +267,9 @@ def read_answers(record: Record) -> Answers:
         return {}
     answers = {}
     for line in without_cache(record).answers:
+        if "answer" in line and line["answer"] is None:
+            # Random values answer nothing.
+            continue
         parts = [line.get(name) for name in ("id", "prompt", "answer")]
         if not all(isinstance(part, str) for part in parts):
             path = record.folder / "answers.jsonl"

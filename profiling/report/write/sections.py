@@ -320,7 +320,7 @@ def show_examples(page: Page, run: Run) -> list[str]:
         "picture": [_show_picture(own.picture, page.output) for own in shown],
         "question": [escape.markdown(question) for question in questions],
         "reference": [_first_reference(line.get("references")) for line in lines],
-        "answer": [escape.markdown(str(line["answer"])) for line in lines],
+        "answer": [_show_answer(line.get("answer")) for line in lines],
         score: [digits(line["wer"]) if is_number(line.get("wer")) else NOTHING for line in lines],
     }
     rows = table([Column(head=h, cells=c, is_text=h != score) for h, c in cells.items()])
@@ -333,6 +333,10 @@ def show_examples(page: Page, run: Run) -> list[str]:
 
 def _show_picture(path: Path | None, output: Path) -> str:
     return NOTHING if path is None else f"![]({copy_picture(path, output)})"
+
+
+def _show_answer(answer: object) -> str:
+    return NOTHING if answer is None else escape.markdown(str(answer))
 
 
 def _first_reference(references: object) -> str:

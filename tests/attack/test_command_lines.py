@@ -1,0 +1,92 @@
+"""Command lines from a grammar end with a status of the contract and without a traceback."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.attack.grammar import make_lines
+from tests.composing import PROJECT
+
+LIMIT_S = 60
+LIMIT_KIB = 2_000_000
+SEED = 19
+NEEDED = (
+    "main",
+    "hydra._internal.hydra",
+    "hydra._internal.config_loader_impl",
+    "hydra.core.override_parser.overrides_parser",
+    "profiling.runs.sweep",
+)
+
+
+def perform(words: list[str], folder: Path) -> tuple[int, str, float, int]:
+    """Status, errors, seconds and KiB of a command line, in a copy of this process."""
+    with tempfile.TemporaryFile() as errors:
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            _become(words, folder, errors.fileno())
+        _, status, used = os.wait4(pid, 0)
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
+    return os.waitstatus_to_exitcode(status), text, time.monotonic() - began, used.ru_maxrss
+
+
+def _become(words: list[str], folder: Path, errors: int) -> None:
+    """The command itself; never returns. An alarm ends what hangs, by a signal."""
+    import signal
+    import traceback
+
+    status = 1
+    try:
+        signal.alarm(LIMIT_S)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(errors, 2)
+        sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
+        os.chdir(folder)
+        sys.argv = [str(PROJECT / "main.py"), *words]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def check(count: int, seed: int, folder: Path) -> None:
+    for name in NEEDED:
+        __import__(name)
+    statuses: Counter[int] = Counter()
+    wrong, longest, largest = [], 0.0, 0
+    for words in make_lines(count=count, seed=seed):
+        status, errors, took_s, memory = perform(words, folder)
+        statuses[status] += 1
+        longest, largest = max(longest, took_s), max(largest, memory)
+        said = errors.strip()
+        is_line = status != 2 or (said and "\n" not in said and len(said) < 5000)
+        if status not in (0, 2) or "Traceback" in errors or not is_line:
+            wrong.append((status, [word[:80] for word in words], said[-300:]))
+    print(f"{count} lines: {dict(statuses)}, at most {longest:.1f} s and {largest / 1024:.0f} MiB")
+    assert wrong == []
+    assert largest < LIMIT_KIB
+
+
+def test_some_command_lines(tmp_path: Path) -> None:
+    check(40, SEED, tmp_path)
+
+
+@pytest.mark.slow
+def test_five_hundred_command_lines(tmp_path: Path) -> None:
+    check(500, SEED + 1, tmp_path)
