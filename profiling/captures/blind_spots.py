@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from profiling.captures.branches import LinesTaken
 from profiling.captures.distances import distance
 from profiling.captures.double import Float64Network, Unable
 from profiling.captures.folder import Call, Capture
@@ -18,6 +20,8 @@ from profiling.captures.leaves import leaves, only_real, real_rows
 
 # Of a module's calls, so many are tried before a value is taken to be without effect.
 _TRIED = 3
+# Of a class of modules, so many calls are run line by line.
+_TRACED = 40
 # From this share of norms at one and biases at zero on, nothing was trained.
 _FRESH = 0.9
 
@@ -26,7 +30,7 @@ _FRESH = 0.9
 class BlindSpot:
     """One thing that may be wrong without any captured call showing it."""
 
-    subject: str  # "weight", "setting", "case", "module"
+    subject: str  # "module", "weight", "setting", "case", "branch"
     name: str
     reason: str
 
@@ -46,7 +50,8 @@ class BlindSpots:
             self._calls.setdefault(call.module, []).append(call)
 
     def find(self) -> list[BlindSpot]:
-        return [*self.modules(), *self.weights(), *self.settings(), *self.cases()]
+        spots = [*self.modules(), *self.weights(), *self.settings(), *self.cases()]
+        return [*spots, *self.branches()]
 
     # Values that could be others
 
@@ -127,6 +132,28 @@ class BlindSpots:
                 seen.look(call, self._named(call))
         for name, reason in seen.missing():
             yield BlindSpot(subject="case", name=name, reason=reason)
+
+    def branches(self) -> Iterator[BlindSpot]:
+        """Branches of the code of judged modules that no captured call takes."""
+        taken, tried = LinesTaken(), Counter[str]()
+        for path, calls in self._calls.items():
+            module = self._exact.network.get_submodule(path)
+            taken.watch(module)
+            for call in calls:
+                kind = type(module).__name__
+                tried[kind] += 1
+                if tried[kind] <= _TRACED:
+                    self._trace(taken, call, module)
+        for kind, told in taken.untaken():
+            yield BlindSpot(subject="branch", name=kind, reason=told)
+
+    def _trace(self, taken: LinesTaken, call: Call, module: nn.Module) -> None:
+        try:
+            with taken.noting():
+                self._exact.run(call, module)
+        except Unable:
+            # What could not be run is told with the verdicts.
+            return
 
 
 class _Cases:

@@ -68,6 +68,8 @@ def _bytes_of(held: Tensor) -> Any:
     # NumPy has no dtype for some of torch's.
     known = held if held.dtype in _IN_NUMPY else held.reshape(-1).view(torch.uint8)
     return known.numpy().reshape(-1).view(numpy.uint8)
+
+
 _IN_NUMPY = frozenset((torch.float32, torch.float64, torch.float16, torch.int64, torch.bool))
 
 
