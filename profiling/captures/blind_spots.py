@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from profiling.captures.branches import LinesTaken
 from profiling.captures.distances import distance
-from profiling.captures.double import Float64Network, Unable
+from profiling.captures.double import Float64Network, Unable, replaced
 from profiling.captures.folder import Call, Capture
 from profiling.captures.judging import FORMULA
 from profiling.captures.leaves import leaves, only_real, real_rows
@@ -67,7 +67,7 @@ class BlindSpots:
             if torch.equal(neutral, parameter):
                 told = f"all its values are {neutral.flatten()[0]:g}, as if it were not there"
                 yield BlindSpot(subject="weight", name=name, reason=told)
-            elif not self._shows(calls, _replaced(parameter, neutral)):
+            elif not self._shows(calls, replaced(parameter.detach(), neutral)):
                 told = "without it every captured call gives the same result"
                 yield BlindSpot(subject="weight", name=name, reason=told)
 
@@ -127,9 +127,9 @@ class BlindSpots:
 
     def cases(self) -> Iterator[BlindSpot]:
         seen = _Cases()
-        for calls in self._calls.values():
-            for call in calls:
-                seen.look(call, self._named(call))
+        # Also of modules around the judged ones: they are told of masks that those get as sums.
+        for call in self._capture.calls:
+            seen.look(call, self._named(call))
         for name, reason in seen.missing():
             yield BlindSpot(subject="case", name=name, reason=reason)
 
@@ -167,9 +167,11 @@ class _Cases:
     def look(self, call: Call, named: Mapping[str, Any]) -> None:
         for name, value in named.items():
             if name in ("attention_mask", "mask"):
-                self._note("padding", "no call has padding in its batch", real_rows(named))
+                padded = any(t.ndim == 2 and not t.all() for _, t in leaves(value))
+                told = "no call has padding in its batch"
+                self._note("padding", told, padded or real_rows(named) is not None)
             if name in ("input_ids", "attention_mask", "inputs_embeds"):
-                rows = [t for _, t in leaves(value) if t.ndim > 1 and len(t) > 1]
+                rows = any(t.ndim > 1 and len(t) > 1 for _, t in leaves(value))
                 self._note("batch", "no call has a batch of several rows", rows)
             if "grid_thw" in name or name == "pixel_values":
                 several = isinstance(value, Tensor) and len(value) > 1
@@ -190,9 +192,9 @@ class _Cases:
         told = "in no call are the stretches of attention of different lengths"
         self._note("padded windows", told, len(set(lengths.tolist())) > 1)
 
-    def _note(self, name: str, reason: str, seen: Any) -> None:
+    def _note(self, name: str, reason: str, seen: bool) -> None:
         self._possible[name] = reason
-        if seen is not None and not (isinstance(seen, bool | list) and not seen):
+        if seen:
             self._seen.add(name)
 
     def missing(self) -> list[tuple[str, str]]:
@@ -218,16 +220,6 @@ def is_fresh(network: nn.Module) -> bool:
 def _is_computed_with(name: str, value: Any) -> bool:
     """A number with a fraction; that of a dropout has no part in evaluation."""
     return isinstance(value, float) and "drop" not in name and name != "p"
-
-
-@contextmanager
-def _replaced(parameter: Tensor, value: Tensor) -> Iterator[None]:
-    old = parameter.data
-    parameter.data = value
-    try:
-        yield
-    finally:
-        parameter.data = old
 
 
 @contextmanager
