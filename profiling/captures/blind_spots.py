@@ -57,9 +57,13 @@ class BlindSpots:
 
     def weights(self) -> Iterator[BlindSpot]:
         """Weights that could be neutral (nothing added, nothing scaled) and no call would tell."""
+        outside = []
         for name, parameter in self._exact.network.named_parameters():
-            calls = self._around(name.rpartition(".")[0])
-            if not calls:
+            path = name.rpartition(".")[0]
+            calls = self._around(path)
+            if not calls and not self._is_in_scope(path):
+                outside.append(name)
+            elif not calls:
                 told = "no judged module that was called contains it"
                 yield BlindSpot(subject="weight", name=name, reason=told)
                 continue
@@ -70,6 +74,9 @@ class BlindSpots:
             elif not self._shows(calls, replaced(parameter.detach(), neutral)):
                 told = "without it every captured call gives the same result"
                 yield BlindSpot(subject="weight", name=name, reason=told)
+        if outside:
+            told = f"and {len(outside) - 1} other weights are in no module of a judged class"
+            yield BlindSpot(subject="weight", name=outside[0], reason=told)
 
     def settings(self) -> Iterator[BlindSpot]:
         """Numbers that a class of modules computes by, of which another would do as well."""
@@ -84,6 +91,13 @@ class BlindSpots:
                 if not self._shows(calls, _set(module, name, 2 * value or 1.0)):
                     told = f"with {2 * value or 1.0:g} for {value:g} every call gives the same"
                     yield BlindSpot(subject="setting", name=".".join(key), reason=told)
+
+    def _is_in_scope(self, path: str) -> bool:
+        """Whether a module of a judged class is at the path or around it."""
+        kinds = {self._capture.modules[judged]["class"] for judged in self._calls}
+        steps = path.split(".")
+        around = (".".join(steps[:count]) for count in range(len(steps) + 1))
+        return any(self._capture.modules[p]["class"] in kinds for p in around)
 
     def _around(self, path: str) -> list[Call]:
         """The calls of the nearest judged module that a weight belongs to."""
