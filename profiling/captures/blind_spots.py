@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from profiling.captures.branches import LinesTaken
 from profiling.captures.distances import distance
-from profiling.captures.double import Float64Network, Unable
+from profiling.captures.double import Float64Network, Unable, replaced
 from profiling.captures.folder import Call, Capture
 from profiling.captures.judging import FORMULA
 from profiling.captures.leaves import leaves, only_real, real_rows
 
 # Of a module's calls, so many are tried before a value is taken to be without effect.
 _TRIED = 3
+# Of a class of modules, so many calls are run line by line.
+_TRACED = 40
 # From this share of norms at one and biases at zero on, nothing was trained.
 _FRESH = 0.9
 
@@ -26,7 +30,7 @@ _FRESH = 0.9
 class BlindSpot:
     """One thing that may be wrong without any captured call showing it."""
 
-    subject: str  # "weight", "setting", "case", "module"
+    subject: str  # "module", "weight", "setting", "case", "branch"
     name: str
     reason: str
 
@@ -46,15 +50,20 @@ class BlindSpots:
             self._calls.setdefault(call.module, []).append(call)
 
     def find(self) -> list[BlindSpot]:
-        return [*self.modules(), *self.weights(), *self.settings(), *self.cases()]
+        spots = [*self.modules(), *self.weights(), *self.settings(), *self.cases()]
+        return [*spots, *self.branches()]
 
     # Values that could be others
 
     def weights(self) -> Iterator[BlindSpot]:
         """Weights that could be neutral (nothing added, nothing scaled) and no call would tell."""
+        outside = []
         for name, parameter in self._exact.network.named_parameters():
-            calls = self._around(name.rpartition(".")[0])
-            if not calls:
+            path = name.rpartition(".")[0]
+            calls = self._around(path)
+            if not calls and not self._is_in_scope(path):
+                outside.append(name)
+            elif not calls:
                 told = "no judged module that was called contains it"
                 yield BlindSpot(subject="weight", name=name, reason=told)
                 continue
@@ -62,9 +71,12 @@ class BlindSpots:
             if torch.equal(neutral, parameter):
                 told = f"all its values are {neutral.flatten()[0]:g}, as if it were not there"
                 yield BlindSpot(subject="weight", name=name, reason=told)
-            elif not self._shows(calls, _replaced(parameter, neutral)):
+            elif not self._shows(calls, replaced(parameter.detach(), neutral)):
                 told = "without it every captured call gives the same result"
                 yield BlindSpot(subject="weight", name=name, reason=told)
+        if outside:
+            told = f"and {len(outside) - 1} other weights are in no module of a judged class"
+            yield BlindSpot(subject="weight", name=outside[0], reason=told)
 
     def settings(self) -> Iterator[BlindSpot]:
         """Numbers that a class of modules computes by, of which another would do as well."""
@@ -79,6 +91,13 @@ class BlindSpots:
                 if not self._shows(calls, _set(module, name, 2 * value or 1.0)):
                     told = f"with {2 * value or 1.0:g} for {value:g} every call gives the same"
                     yield BlindSpot(subject="setting", name=".".join(key), reason=told)
+
+    def _is_in_scope(self, path: str) -> bool:
+        """Whether a module of a judged class is at the path or around it."""
+        kinds = {self._capture.modules[judged]["class"] for judged in self._calls}
+        steps = path.split(".")
+        around = (".".join(steps[:count]) for count in range(len(steps) + 1))
+        return any(self._capture.modules[p]["class"] in kinds for p in around)
 
     def _around(self, path: str) -> list[Call]:
         """The calls of the nearest judged module that a weight belongs to."""
@@ -122,11 +141,33 @@ class BlindSpots:
 
     def cases(self) -> Iterator[BlindSpot]:
         seen = _Cases()
-        for calls in self._calls.values():
-            for call in calls:
-                seen.look(call, self._named(call))
+        # Also of modules around the judged ones: they are told of masks that those get as sums.
+        for call in self._capture.calls:
+            seen.look(call, self._named(call))
         for name, reason in seen.missing():
             yield BlindSpot(subject="case", name=name, reason=reason)
+
+    def branches(self) -> Iterator[BlindSpot]:
+        """Branches of the code of judged modules that no captured call takes."""
+        taken, tried = LinesTaken(), Counter[str]()
+        for path, calls in self._calls.items():
+            module = self._exact.network.get_submodule(path)
+            taken.watch(module)
+            for call in calls:
+                kind = type(module).__name__
+                tried[kind] += 1
+                if tried[kind] <= _TRACED:
+                    self._trace(taken, call, module)
+        for kind, told in taken.untaken():
+            yield BlindSpot(subject="branch", name=kind, reason=told)
+
+    def _trace(self, taken: LinesTaken, call: Call, module: nn.Module) -> None:
+        try:
+            with taken.noting():
+                self._exact.run(call, module)
+        except Unable:
+            # What could not be run is told with the verdicts.
+            return
 
 
 class _Cases:
@@ -140,9 +181,11 @@ class _Cases:
     def look(self, call: Call, named: Mapping[str, Any]) -> None:
         for name, value in named.items():
             if name in ("attention_mask", "mask"):
-                self._note("padding", "no call has padding in its batch", real_rows(named))
+                padded = any(t.ndim == 2 and not t.all() for _, t in leaves(value))
+                told = "no call has padding in its batch"
+                self._note("padding", told, padded or real_rows(named) is not None)
             if name in ("input_ids", "attention_mask", "inputs_embeds"):
-                rows = [t for _, t in leaves(value) if t.ndim > 1 and len(t) > 1]
+                rows = any(t.ndim > 1 and len(t) > 1 for _, t in leaves(value))
                 self._note("batch", "no call has a batch of several rows", rows)
             if "grid_thw" in name or name == "pixel_values":
                 several = isinstance(value, Tensor) and len(value) > 1
@@ -163,9 +206,9 @@ class _Cases:
         told = "in no call are the stretches of attention of different lengths"
         self._note("padded windows", told, len(set(lengths.tolist())) > 1)
 
-    def _note(self, name: str, reason: str, seen: Any) -> None:
+    def _note(self, name: str, reason: str, seen: bool) -> None:
         self._possible[name] = reason
-        if seen is not None and not (isinstance(seen, bool | list) and not seen):
+        if seen:
             self._seen.add(name)
 
     def missing(self) -> list[tuple[str, str]]:
@@ -191,16 +234,6 @@ def is_fresh(network: nn.Module) -> bool:
 def _is_computed_with(name: str, value: Any) -> bool:
     """A number with a fraction; that of a dropout has no part in evaluation."""
     return isinstance(value, float) and "drop" not in name and name != "p"
-
-
-@contextmanager
-def _replaced(parameter: Tensor, value: Tensor) -> Iterator[None]:
-    old = parameter.data
-    parameter.data = value
-    try:
-        yield
-    finally:
-        parameter.data = old
 
 
 @contextmanager

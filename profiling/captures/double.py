@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from transformers.cache_utils import Cache
 from profiling.captures.encoding import Opaque
 from profiling.captures.folder import Call, Capture
 from profiling.captures.leaves import contents, leaves, without_caches
+from profiling.captures.weight_files import flat_weights
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = {Tensor.float: Tensor.double, Tensor.half: Tensor.double, Tensor.bfloat16: Tensor.double}
@@ -47,12 +50,27 @@ class Float64Network:
             raise Unable(f"the network has no copy in float64: {error}") from error
         self._device = next((str(t.device) for t in self.network.parameters()), "cpu")
         self._exact: dict[int, dict[str, Tensor]] = {}
+        self._reads: dict[tuple[str, str], bool] = {}
 
     def outputs(self, call: Call) -> dict[str, Tensor]:
         """The call's output, and the cache after it, by path; each call is run once."""
         if call.id not in self._exact:
             self._exact[call.id] = self.run(call, self.network.get_submodule(call.module))
         return self._exact[call.id]
+
+    def reads(self, call: Call, name: str) -> bool:
+        """Whether a weight of the call's module has any effect on the call."""
+        key = (call.module, name)
+        if key not in self._reads:
+            wanted = self.outputs(call)
+            weight = flat_weights(self.network)[f"{call.module}.{name}".removeprefix(".")]
+            with replaced(weight, weight + 1):
+                try:
+                    found = self.run(call, self.network.get_submodule(call.module))
+                except Unable:
+                    return True
+            self._reads[key] = any(not torch.equal(found[path], wanted[path]) for path in wanted)
+        return self._reads[key]
 
     def run(self, call: Call, module: nn.Module) -> dict[str, Tensor]:
         args, kwargs = self._capture.arguments(call, self._device, torch.float64)
@@ -65,6 +83,17 @@ class Float64Network:
             raise Unable(f"{type(error).__name__}: {error}") from error
         named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
         return name_outputs(output, [named[name] for name in call.caches_after])
+
+
+@contextmanager
+def replaced(weight: Tensor, value: Tensor) -> Iterator[None]:
+    """Other values in the place of a weight's, for everything that uses it."""
+    old = weight.clone()
+    weight.copy_(value)
+    try:
+        yield
+    finally:
+        weight.copy_(old)
 
 
 def captured_outputs(capture: Capture, call: Call) -> dict[str, Tensor]:

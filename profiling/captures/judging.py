@@ -143,7 +143,8 @@ class Judge:
             verdict.problem = f"the function raised {type(error).__name__}: {_first_line(error)}"
             return verdict
         if read is not None:
-            verdict.unread = unread_names(flatten(self.weights(call.module, double=False)), read)
+            unread = unread_names(flatten(self.weights(call.module, double=False)), read)
+            verdict.unread = [name for name in unread if self.exact.reads(call, name)]
         double = self._run_in_float64(call, verdict)
         self._compare(verdict, found, double, captured, exact)
         return verdict

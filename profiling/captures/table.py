@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from profiling.captures.blind_spots import BlindSpot
 from profiling.captures.findings import Column, Findings
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)")
@@ -27,10 +29,20 @@ def lines(findings: Findings, *, width: int) -> Iterator[str]:
     if findings.blind:
         count = len(findings.blind)
         yield f"blind spots, of which no captured call would show an error: {count}"
-        for spot in findings.blind[:_MOST_SPOTS]:
-            yield from textwrap.wrap(f"  {spot}", width, subsequent_indent="    ")
-        if count > _MOST_SPOTS:
-            yield f"  and {count - _MOST_SPOTS} more; --json and --html list them all"
+        grouped = _group(findings.blind)
+        for text in grouped[:_MOST_SPOTS]:
+            yield from textwrap.wrap(f"  {text}", width, subsequent_indent="    ")
+        if len(grouped) > _MOST_SPOTS:
+            yield f"  and {len(grouped) - _MOST_SPOTS} more kinds; --json and --html list them all"
+
+
+def _group(spots: Sequence[BlindSpot]) -> list[str]:
+    """One line for what is the same in every layer."""
+    counts = Counter((s.subject, pattern_of(s.name), s.reason) for s in spots)
+    return [
+        f"{subject} {name}{f' ({count} of them)' if count > 1 else ''}: {reason}"
+        for (subject, name, reason), count in counts.items()
+    ]
 
 
 def _rows(findings: Findings, width: int) -> Iterator[str]:

@@ -1,0 +1,109 @@
+"""Two captures of the same run: the module at which they part is named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import profiling.verify
+from profiling.captures import capture
+from profiling.captures.divergence import compare
+from profiling.captures.folder import Capture
+from profiling.models.model import Model
+from tests.captures.captured import LENGTH, SIDE, captured
+from tests.tiny_models import answer, ask_unevenly, load, wrap
+
+
+def capture_changed(change: Callable[[Any], object], folder: Path) -> Capture:
+    engine = load("qwen25vl")
+    network = copy.deepcopy(engine.network)
+    change(network)
+    model = Model(**{**vars(engine.model), "network": network})
+    with capture(network, folder, calls=100, weights=False):
+        answer(wrap(model), ask_unevenly(engine, 2), SIDE, LENGTH)
+    return Capture(folder)
+
+
+def drop_bias(network: Any) -> None:
+    network.model.visual.blocks[2].attn.qkv.bias.zero_()
+
+
+def attend_in_windows(network: Any) -> None:
+    network.model.visual.fullatt_block_indexes = [1]
+
+
+def widen_epsilon(network: Any) -> None:
+    network.model.language_model.layers[1].post_attention_layernorm.variance_epsilon *= 100
+
+
+def turn_other_axes(network: Any) -> None:
+    network.model.language_model.rotary_emb.mrope_section = [11, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (drop_bias, "model.visual.blocks.2.attn.qkv"),
+        # What differs is an argument, so the tower itself is where it begins.
+        (attend_in_windows, "model.visual"),
+        (widen_epsilon, "model.language_model.layers.1.post_attention_layernorm"),
+        (turn_other_axes, "model.language_model.rotary_emb"),
+    ],
+)
+def test_the_module_that_differs_is_named(change: Any, path: str, tmp_path: Path) -> None:
+    other = capture_changed(change, tmp_path / "other")
+    found = compare(captured("qwen25vl"), other, tolerance=1e-6)
+    assert found.origins[0].call.module == path
+    assert found.origins[0].entering <= 1e-6 < found.origins[0].leaving
+
+
+def test_the_same_run_does_not_part(tmp_path: Path) -> None:
+    same = capture_changed(lambda network: None, tmp_path / "same")
+    found = compare(captured("qwen25vl"), same, tolerance=0.0)
+    assert found.apart == [] and found.unpaired == [] and len(found.pairs) > 150
+
+
+def test_calls_end_in_order(tmp_path: Path) -> None:
+    found = captured("qwen25vl")
+    pairs = compare(found, found, tolerance=0.0).pairs
+    place = {pair.call.id: number for number, pair in enumerate(pairs)}
+    assert all(place[c.id] < place[c.parent] for c in found.calls if c.parent is not None)
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
+def test_the_command_says_where(same: bool, status: int, tmp_path: Path, capsys: Any) -> None:
+    other = captured("qwen25vl") if same else capture_changed(drop_bias, tmp_path / "other")
+    arguments = [str(captured("qwen25vl").folder), "--against", str(other.folder)]
+    with pytest.raises(SystemExit) as ended:
+        profiling.verify.main([*arguments, "--html", str(tmp_path / "page.html")])
+    told = capsys.readouterr().out
+    assert ended.value.code == status
+    assert ("PARTS Linear, model.visual.blocks.2.attn.qkv" in told) is not same
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_captures_of_other_networks_do_not_agree(tmp_path: Path, capsys: Any) -> None:
+    from tests.captures.captured import capture_scaled
+
+    _, other = capture_scaled(tmp_path / "calls")
+    arguments = [str(other.folder), "--against", str(captured("qwen25vl").folder)]
+    with pytest.raises(SystemExit) as ended:
+        profiling.verify.main(arguments)
+    capsys.readouterr()
+    assert ended.value.code == 1
+
+
+def test_another_dtype_parts_at_once(tmp_path: Path) -> None:
+    engine = load("qwen25vl", "optimization=bf16")
+    with capture(engine.network, tmp_path / "calls", calls=100, weights=False):
+        answer(engine, ask_unevenly(engine, 2), SIDE, LENGTH)
+    found = compare(captured("qwen25vl"), Capture(tmp_path / "calls"), tolerance=1e-5)
+    assert len(found.apart) > 100
+    assert (
+        max(pair.leaving for pair in found.apart if torch.isfinite(torch.tensor(pair.leaving))) < 1
+    )
