@@ -67,15 +67,14 @@ def prefill(
 
 
 def encoder(x: Array, real: Array, weights: Weights, config: Config) -> Array:  # [B, S, D]
-    count, blocks, eps = x.shape[1], weights["block"], config["layer_norm_epsilon"]
-    order = numpy.arange(count)
+    order, blocks = numpy.arange(x.shape[1]), weights["block"]
+    eps = config["layer_norm_epsilon"]
     buckets = bucket(order - order[:, None], config, both_ways=True)  # [S, S]
     bias = distance_bias(buckets, blocks, x)  # [1, H, S, S]
     for block in blocks:
         attention, feed = block["layer"]
         own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
-        known = keys_values(inner, own, config)
-        x = x + read(inner, known, own, config, real[:, None, None], bias)
+        x = x + read(inner, keys_values(inner, own, config), own, config, real[:, None, None], bias)
         x = x + feed_forward(rms_norm(x, feed["layer_norm"], eps), feed["DenseReluDense"], config)
     return rms_norm(x, weights["final_layer_norm"], eps)
 
@@ -180,9 +179,9 @@ def decoder(
     """The state [B, 1, D] of one token after every layer, and the caches with its slot filled."""
     eps, kept = config["layer_norm_epsilon"], []
     visible, real = visible_with_next(state)[:, None, None], state["read"][:, None, None]
-    layers = zip(weights["block"], state["caches"], state["cross"], strict=True)
-    for block, cache, known in layers:
-        attention, crossing, feed = block["layer"]
+    layers = (block["layer"] for block in weights["block"])
+    for layer, cache, known in zip(layers, state["caches"], state["cross"], strict=True):
+        attention, crossing, feed = layer
         own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
         cache = remember(keys_values(inner, own, config), cache, state["slot"])
         x = x + read(inner, cache, own, config, visible, bias)
@@ -213,7 +212,8 @@ generate = FUNCTIONS.generate
 def _attention(weights: Weights, settings: Any, arguments: Any) -> Any:
     x, states = arguments["hidden_states"], arguments.get("key_value_states")
     half, layer = "self" if states is None else "cross", settings.module["layer_idx"]
-    cache = (arguments.get("past_key_values") or {}).get(half, {}).get(layer)
+    caches = arguments.get("past_key_values")
+    cache = (caches or {}).get(half, {}).get(layer)
     if half == "cross":
         known = cache or keys_values(states, weights, settings.config)
     else:
@@ -221,18 +221,17 @@ def _attention(weights: Weights, settings: Any, arguments: Any) -> Any:
     bias, mask = arguments.get("position_bias"), arguments.get("mask")
     if bias is None and "relative_attention_bias" in weights:
         bias = _bias(x, known[0].shape[2], weights, settings)
+    # A mask of numbers adds the lowest one to what is hidden.
     visible = mask if mask is None or mask.dtype == library(x).bool else mask >= 0
     seen = read(x, known, weights, settings.config, visible, bias)
     output = (seen,) if half == "cross" else (seen, bias)
-    caches = arguments.get("past_key_values") is not None
-    return {"output": output, "cache": {half: {layer: known}}} if caches else output
+    return output if caches is None else {"output": output, "cache": {half: {layer: known}}}
 
 
 def _bias(x: Array, count: int, weights: Weights, settings: Any) -> Array:
     """Of so many keys, the last of which are the queries' own."""
     both_ways, keys = not settings.module["is_decoder"], numpy.arange(count)
-    queries = keys[count - x.shape[1] :, None]
-    buckets = bucket(keys - queries, settings.config, both_ways=both_ways)
+    buckets = bucket(keys - keys[count - x.shape[1] :, None], settings.config, both_ways=both_ways)
     return distance_bias(buckets, [{"layer": [{"SelfAttention": weights}]}], x)
 
 

@@ -26,17 +26,22 @@ from tests.composing import PROJECT, compose_point
 from tests.tiny_models import FAMILIES, load, make_workload, take_samples
 
 LENGTH = 6
-INSTALLED = [
-    *("numpy", "torch"),
-    pytest.param(
-        "jax",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed"),
-        ],
-    ),
-]
-each_library = pytest.mark.parametrize("library", INSTALLED)
+JAX = pytest.param(
+    "jax",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed"),
+    ],
+)
+
+
+def libraries(fast: str) -> pytest.MarkDecorator:
+    """Every library, of which one is held by the fast suite."""
+    slow = {"numpy", "torch"} - {fast}
+    others = [pytest.param(name, marks=pytest.mark.slow) for name in slow]
+    return pytest.mark.parametrize("library", [fast, *others, JAX])
+
+
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -76,7 +81,7 @@ def answers(engine: Any, workload: Workload, *, exact: bool) -> list[list[int]]:
 
 
 @each_family
-@each_library
+@libraries(fast="numpy")
 def test_tokens_are_those_of_the_library_s_generate(family: str, library: str) -> None:
     engine, plain = functional(family, library), load(family)
     for batch_size, exact in ((1, False), (3, False), (3, True)):
@@ -86,7 +91,7 @@ def test_tokens_are_those_of_the_library_s_generate(family: str, library: str) -
 
 
 @each_family
-@each_library
+@libraries(fast="numpy")
 def test_references_are_as_likely_as_the_library_finds_them(family: str, library: str) -> None:
     engine, plain = functional(family, library), load(family)
     references = ("red", "a blue square on the left", "")
@@ -113,7 +118,7 @@ def test_costs_and_rows_are_those_of_the_library_s_network(family: str) -> None:
     assert engine.footprint().model_bytes == plain.footprint().model_bytes
 
 
-@each_library
+@libraries(fast="numpy")
 def test_phases_are_marked(library: str) -> None:
     engine = functional("llava", library)
     timing = workload_of(engine, "llava", batch_size=2, count=2).run_timed(0)
@@ -178,7 +183,7 @@ def every_batch(family: str, task: str, batch_size: int, side: int) -> tuple[Wor
 
 @pytest.mark.slow
 @each_family
-@each_library
+@libraries(fast="numpy")
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_sample_is_answered_with_the_same_tokens(
@@ -205,7 +210,7 @@ def by_metric(readings: list[Reading]) -> dict[str, Reading]:
     return {reading.metric: reading for reading in readings if reading.is_aggregate}
 
 
-@each_library
+@libraries(fast="torch")
 def test_a_point_leaves_a_full_record(library: str) -> None:
     point = point_of("qwen25vl", library, "profiler=quick", "profiler.repeats=3", "batch_size=2")
     samples = load_samples(PROJECT / "datasets" / "textvqa", count=3, at_most=None)
