@@ -11,6 +11,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from profiling.models.network import Layout, Parts
+from profiling.models.sequence_parts import PicturePositions
 from profiling.models.stand_ins import PassThrough
 from profiling.models.tower import VisionTower
 from profiling.models.windows import attention_indices
@@ -92,6 +93,9 @@ class Qwen25VLLayout(Layout):
         text_encoder=None,
     )
     network_class = Qwen2_5_VLForConditionalGeneration
+
+    def picture_positions(self, token: int) -> PicturePositions:
+        return PicturePositions(token=token, merge=self._merge)
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         tower = network.get_submodule(self.parts.vision)
