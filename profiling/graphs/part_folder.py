@@ -34,9 +34,7 @@ def write_parts(model: Model, folder: Path, *, facts: Mapping[str, Any]) -> Path
     """Export every part that the family has, and the manifest; return the manifest's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
-    vision = export_vision(
-        model, folder, layout="single", parts=1, simplify=False, provider=None
-    )
+    vision = export_vision(model, folder, layout="single", parts=1, simplify=False, provider=None)
     checked = {VISION_ENCODER: read_check(vision)["checked"]}
     rename_graph(vision, folder / f"{VISION_ENCODER}.onnx")
     texts = model.family.layout.text_parts(model.network)
@@ -44,7 +42,9 @@ def write_parts(model: Model, folder: Path, *, facts: Mapping[str, Any]) -> Path
     checked |= {name: part["checked"] for name, part in record["parts"].items()}
     for left in folder.glob("*.check.json"):
         left.unlink()
-    parts = {name: {**describe(folder / f"{name}.onnx"), "checked": checked[name]} for name in checked}
+    parts = {
+        name: {**describe(folder / f"{name}.onnx"), "checked": checked[name]} for name in checked
+    }
     write_json(folder / MANIFEST_FILE, {**facts, "parts": parts})
     return folder / MANIFEST_FILE
 
@@ -92,7 +92,9 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _describe_value(value: ValueInfoProto) -> dict[str, Any]:
     kind = value.type.tensor_type
-    shape = [size.dim_value if size.HasField("dim_value") else size.dim_param for size in kind.shape.dim]
+    shape = [
+        size.dim_value if size.HasField("dim_value") else size.dim_param for size in kind.shape.dim
+    ]
     name = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
     dynamic = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
     return {"name": value.name, "dtype": name, "shape": shape, "dynamic_axes": dynamic}

@@ -134,9 +134,7 @@ def _columns(lengths: Lengths) -> int:
     return max(1, lengths.new - lengths.batch)
 
 
-def _with_pictures(
-    lengths: Lengths, token: int, grid: tuple[int, int]
-) -> tuple[Tensor, int]:
+def _with_pictures(lengths: Lengths, token: int, grid: tuple[int, int]) -> tuple[Tensor, int]:
     """Ids with one picture in each row, before the last token where there is more than one."""
     count = grid[0] * grid[1]
     other = 0 if token else 1

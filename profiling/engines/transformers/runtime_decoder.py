@@ -225,7 +225,7 @@ class RuntimeDecoder(RuntimePart):
 
     def _placed(self, positions: Array, batch: int) -> Array:
         """Positions in the shape of the graph's input, [B, S] or [axes, B, S]."""
-        wanted = (batch, positions.shape[-1])
+        wanted: tuple[int, ...] = (batch, positions.shape[-1])
         if self.axes > 1:
             wanted = (self.axes, *wanted)
             # A further axis, of positions in the text alone, comes first.
