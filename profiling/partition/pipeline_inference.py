@@ -10,6 +10,7 @@ for them.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ class Pipeline:
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         manifest = json.loads((parts / "manifest.json").read_text(encoding="utf-8"))
+        for part in manifest["parts"].values():
+            check_files(parts, part["files"])
         self.sessions = {
             name: open_part(parts / part["file"], threads)
             for name, part in manifest["parts"].items()
@@ -216,6 +219,18 @@ class Decoder:
         logits, *self.kept = self.session.run(None, feeds)
         last: Array = logits[:, -1]
         return last
+
+
+def check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """Refuse files that are not those that were exported."""
+    for name, told in files.items():
+        path = folder / name
+        if not path.is_file():
+            sys.exit(f"{path} is missing, and manifest.json lists it")
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != told["sha256"]:
+            sys.exit(f"{path} is not the file that manifest.json lists: its digest differs")
 
 
 def open_part(path: Path, threads: int) -> Any:
