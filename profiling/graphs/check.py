@@ -173,7 +173,8 @@ def distance(found: Tensor, expected: Tensor) -> dict[str, float]:
     one, other = found.cpu().double().flatten(), expected.cpu().double().flatten()
     return {
         "max_abs": float((one - other).abs().max()),
-        "relative_l2": float((one - other).norm() / other.norm()),
+        # All zeros are right if there is no difference to them.
+        "relative_l2": float((one - other).norm() / other.norm().clamp(min=1e-300)),
         "cosine": float(torch.nn.functional.cosine_similarity(one, other, dim=0)),
     }
 

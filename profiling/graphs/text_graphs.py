@@ -42,29 +42,38 @@ _CHECKED = (
 
 def export_text(
     model: Model, folder: Path, *, names: Sequence[str], precision: str, provider: str | None
-) -> dict[str, Path]:
+) -> None:
     """Write a graph for each named text part that the family has, and the record of their checks.
 
     Graphs take and return single precision; `precision` is that of the stored weights. A graph
     that does not match the network is deleted. `provider` (None: that of the device) checks them.
     """
+    runtime = _checking(str(model.device), provider)
+    record = export_parts(pick(model, names), folder, precision=precision, runtime=runtime)
+    write_json(folder / RECORD_FILE, record)
+
+
+def _checking(device: str, provider: str | None) -> OnnxRuntime:
     settings = {"provider": provider, "provider_options": None}
-    threads, device = torch.get_num_threads(), str(model.device)
-    runtime = OnnxRuntime.of(device=device, threads=threads, settings=settings)
-    made: dict[str, Path] = {}
+    return OnnxRuntime.of(device=device, threads=torch.get_num_threads(), settings=settings)
+
+
+def export_parts(
+    parts: Mapping[str, TextPart], folder: Path, *, precision: str, runtime: Runtime | None = None
+) -> dict[str, Any]:
+    """Write a graph for each part by its name; the record of their checks."""
+    runtime = runtime or _checking("cpu", None)
     records: dict[str, Any] = {}
     with BuildCost() as cost:
-        for name, part in pick(model, names).items():
+        for name, part in parts.items():
             path = folder / f"{name}.onnx"
             with in_single_precision(part):
                 _export(part.eval(), path)
                 records[name] = check_text(part, path, precision=precision, runtime=runtime)
-            made[name] = path
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     record = {"precision": precision, "parts": records, "versions": versions}
     costs = {"make_s": cost.make_s, "make_peak_bytes": cost.make_peak_bytes}
-    write_json(folder / RECORD_FILE, {**record, **costs})
-    return made
+    return {**record, **costs}
 
 
 def pick(model: Model, names: Sequence[str]) -> dict[str, TextPart]:
@@ -75,10 +84,15 @@ def pick(model: Model, names: Sequence[str]) -> dict[str, TextPart]:
 
 def _export(part: TextPart, path: Path) -> None:
     feeds = part.example(_EXPORTED, torch.Generator().manual_seed(0))
-    device = next(part.parameters()).device
+    device = _device_of(part)
     placed = {name: value.to(device) for name, value in feeds.items()}
     with written_out_attention(part):
         write_graph(part, placed, axes=part.axes, outputs=part.outputs, path=path)
+
+
+def _device_of(part: TextPart) -> torch.device:
+    """The device of a part; one without weights runs on the CPU."""
+    return next((p.device for p in part.parameters()), torch.device("cpu"))
 
 
 @contextmanager
@@ -132,7 +146,7 @@ def _compare(
     part: TextPart, precise: DoublePrecision, program: Program, feeds: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """The largest error among the outputs, and that of the library's own single precision."""
-    device = next(part.parameters()).device
+    device = _device_of(part)
     placed = {name: value.to(device) for name, value in feeds.items()}
     right = precise.run(placed)
     with torch.inference_mode():

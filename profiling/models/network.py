@@ -138,6 +138,10 @@ class Layout(ABC):
         )
         return {EMBEDDING: TokenEmbedding(network.get_input_embeddings()), DECODER: decoder}
 
+    def picture_positions(self, token: int) -> TextPart | None:
+        """Positions of a prompt whose pictures have axes of their own; None without such axes."""
+        return None
+
     # The vision side by paths
 
     @property

@@ -28,6 +28,8 @@ from profiling.samples.samples import (
 )
 
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
+# Not among those of `all`, since each takes a while.
+_ALONE = ("export_parts",)
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_parser() -> Parser:
     parser = Parser(prog="profiling.partition", description=__doc__)
     add = parser.add_argument
-    add("--mode", required=True, choices=[*_ALL, "all"])
+    add("--mode", required=True, choices=[*_ALL, *_ALONE, "all"])
     add("--model", choices=list_options("model"), help="default: that of conf/config.yaml")
     add(
         "--weights",

@@ -11,6 +11,7 @@ import torch
 from profiling.graphs.check import ExportFailed
 from profiling.models.loading import load_family
 from profiling.models.weights import describe_weights, locate
+from profiling.partition.exporting import export_parts
 from profiling.partition.outcomes import Outcome, draw_table
 from profiling.partition.running import RunFirst, Task, convert, run_onnx, run_original, run_split
 from profiling.partition.standalone import ScriptFailed, run_standalone
@@ -27,6 +28,7 @@ _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "convert_onnx": convert,
     "run_onnx": run_onnx,
     "save_standalone": run_standalone,
+    "export_parts": export_parts,
 }
 
 

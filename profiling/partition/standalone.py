@@ -79,9 +79,9 @@ def _save_vision(task: Task, folder: Path) -> None:
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
     write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.img_size))
-    _save_program(folder, "vision_inference", ("models/windows", "files"))
-    _save_text(folder / "README.md", _VISION_README)
-    _save_needs(folder, _VISION_NEEDS)
+    save_program(folder, "vision_inference", ("models/windows", "files"))
+    save_text(folder / "README.md", _VISION_README)
+    save_needs(folder, _VISION_NEEDS)
 
 
 def _single_graph(task: Task, elsewhere: Path) -> Path:
@@ -105,15 +105,14 @@ def _save_language(task: Task, folder: Path) -> None:
         if path.is_file():
             _copy(path, folder / path.name)
     write_json(folder / "prompt.json", prompt_recipe(task.family))
-    _save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins", "files"))
-    _save_text(folder / "README.md", _LANGUAGE_README)
-    _save_needs(folder, _LANGUAGE_NEEDS)
+    save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins", "files"))
+    save_text(folder / "README.md", _LANGUAGE_README)
+    save_needs(folder, _LANGUAGE_NEEDS)
 
 
-def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
+def save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
     """Copy a script and the modules of this project that it uses into one folder."""
-    sources = [PACKAGE / "partition" / f"{name}.py"]
-    sources += [PACKAGE / f"{module}.py" for module in modules]
+    sources = [PACKAGE / f"{module}.py" for module in (f"partition/{name}", *modules)]
     for source in sources:
         text = source.read_text(encoding="utf-8")
         for module in modules:
@@ -121,16 +120,16 @@ def _save_program(folder: Path, name: str, modules: Sequence[str]) -> None:
             text = text.replace(
                 f"from profiling.{module.replace('/', '.')} import", f"from {stem} import"
             )
-        _save_text(folder / source.name, text)
+        save_text(folder / source.name, text)
 
 
-def _save_needs(folder: Path, packages: Sequence[str]) -> None:
+def save_needs(folder: Path, packages: Sequence[str]) -> None:
     # The local version after a plus names a build that other machines may not have.
     lines = [f"{package}=={version(package).partition('+')[0]}\n" for package in packages]
-    _save_text(folder / "requirements.txt", "".join(lines))
+    save_text(folder / "requirements.txt", "".join(lines))
 
 
-def _save_text(path: Path, text: str) -> None:
+def save_text(path: Path, text: str) -> None:
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
@@ -144,12 +143,12 @@ def run_standalone(task: Task) -> Outcome:
     """Run both scripts in processes of their own; their times include the start of Python."""
     folder = save_standalone(task)
     with tempfile.TemporaryDirectory() as elsewhere:
-        vision_s, _ = _run(
+        vision_s, _ = run(
             folder / "vision" / "vision_inference.py",
             {"--image": task.sample.picture, "--output": "embeddings.npz"},
             Path(elsewhere),
         )
-        language_s, text = _run(
+        language_s, text = run(
             folder / "language" / "language_inference.py",
             {
                 "--embeddings": "embeddings.npz",
@@ -163,8 +162,8 @@ def run_standalone(task: Task) -> Outcome:
     source = "both scripts once, the start of Python and of the libraries in it"
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     readings = (
-        _once("latency_s", vision_s + language_s, source),
-        _once("cpu_memory_peak_bytes", peak, "the larger of the two processes"),
+        once("latency_s", vision_s + language_s, source),
+        once("cpu_memory_peak_bytes", peak, "the larger of the two processes"),
     )
     return Outcome(
         mode="save_standalone",
@@ -176,7 +175,7 @@ def run_standalone(task: Task) -> Outcome:
     )
 
 
-def _once(metric: str, value: float, source: str) -> Reading:
+def once(metric: str, value: float, source: str) -> Reading:
     return reading(metric=metric, value=value, status=MEASURED, source=source)
 
 
@@ -184,7 +183,7 @@ class ScriptFailed(RuntimeError):
     """A saved script failed; the message is its last line."""
 
 
-def _run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
+def run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     arguments = [str(part) for pair in options.items() for part in pair]
     begun = time.perf_counter()

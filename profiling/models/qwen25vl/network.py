@@ -14,6 +14,7 @@ from transformers.vision_utils import get_vision_window_index
 from profiling.models.attention_tap import tap_attention
 from profiling.models.encoder_scores import EncoderScores
 from profiling.models.network import Layout, Parts
+from profiling.models.sequence_parts import PicturePositions
 from profiling.models.stand_ins import PassThrough
 from profiling.models.tower import VisionTower
 from profiling.models.windows import attention_indices
@@ -130,6 +131,9 @@ class Qwen25VLLayout(Layout):
 
     def read_encoder(self, network: Any) -> ReceivedScores:
         return ReceivedScores(network.get_submodule(self.parts.vision))
+
+    def picture_positions(self, token: int) -> PicturePositions:
+        return PicturePositions(token=token, merge=self._merge)
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         tower = network.get_submodule(self.parts.vision)

@@ -1,0 +1,99 @@
+"""Exports every part of a model, and a folder that answers with them and no framework."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from profiling.graphs.part_folder import write_parts
+from profiling.models.loading import LoadPlan, load_model
+from profiling.models.model import Model
+from profiling.models.recipe import picture_recipe, prompt_recipe
+from profiling.partition.outcomes import Outcome
+from profiling.partition.running import Task
+from profiling.partition.standalone import once, run, save_needs, save_program, save_text
+from profiling.parts.artifacts import locked, size_bytes, write_json
+from profiling.parts.parts_cache import digest_of
+
+_NEEDS = ("numpy", "onnxruntime", "pillow", "tokenizers")
+_README = """# The whole model as graphs, standalone
+
+    python -m pip install -r requirements.txt
+    python pipeline_inference.py --image PICTURE --text "what is in the picture?"
+
+The parts are in `../../parts` (`--parts` names another folder); their `manifest.json` lists inputs,
+outputs, digests and the error of each to the network. `pipeline.json` has the size that pictures
+are resized to and the form of the prompt. Repeat `--image` and `--text` to answer several questions
+as one batch.
+"""
+
+
+def export_parts(task: Task) -> Outcome:
+    """Write both folders and answer with the script, in a process of its own."""
+    model = load_model(task.point, LoadPlan(dtype=task.dtype))
+    parts, folder = task.output / "parts", task.output / "standalone" / "pipeline"
+    with locked(task.output):
+        write_parts(model, parts, facts=_facts(task))
+        _save_pipeline(task, model, folder)
+    del model
+    with tempfile.TemporaryDirectory() as elsewhere:
+        options = {
+            "--image": task.sample.picture,
+            "--text": task.sample.request,
+            "--max-tokens": task.point.max_new_tokens,
+            "--threads": task.point.threads,
+        }
+        passed_s, text = run(folder / "pipeline_inference.py", options, Path(elsewhere))
+    latency = once("latency_s", passed_s, "the script once, the start of Python in it")
+    return Outcome(
+        mode="export_parts",
+        load_s=None,
+        readings={latency.metric: latency},
+        tokens=None,
+        text=text,
+        disk_bytes=size_bytes(parts) + size_bytes(folder),
+    )
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    return {
+        "model": task.point.model,
+        "weights_digest": digest_of(task.source, task.point.seed, task.dtype),
+        "dtype": str(task.dtype).removeprefix("torch."),
+    }
+
+
+def _save_pipeline(task: Task, model: Model, folder: Path) -> None:
+    write_json(folder / "pipeline.json", pipeline_recipe(model, task.point.img_size))
+    tokenizer = model.family.processing.tokenizer
+    save_text(folder / "tokenizer.json", tokenizer.backend_tokenizer.to_str())
+    save_program(
+        folder, "pipeline_inference", ("models/windows", "partition/vision_inference", "files")
+    )
+    save_text(folder / "README.md", _README)
+    save_needs(folder, _NEEDS)
+
+
+def pipeline_recipe(model: Model, side: int) -> dict[str, Any]:
+    """How pictures and questions become inputs of the parts, and tokens an answer."""
+    family, generation = model.family, model.network.generation_config
+    ends = generation.eos_token_id
+    config = family.config
+    around = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+    return {
+        "picture": picture_recipe(family, side),
+        "prompt": prompt_recipe(family),
+        "by_area": family.processing.keeps_aspect_ratio,
+        "around_picture": None if None in around else [[around[0]], [around[1]]],
+        "special_texts": list(family.processing.special_texts),
+        "padding_side": family.processing.padding_side,
+        "pad_token_id": _padding(model),
+        "eos_token_ids": [ends] if isinstance(ends, int) else list(ends or []),
+        "start_token_id": generation.decoder_start_token_id,
+    }
+
+
+def _padding(model: Model) -> int:
+    padding = model.network.generation_config.pad_token_id
+    return int(model.family.processing.tokenizer.pad_token_id if padding is None else padding)
