@@ -254,10 +254,14 @@ class TransformersEngine(Engine):
             self.family,
             self._geometry(inputs, length),
             weight_bytes=weight_sizes(self.network),
-            cache_element_bytes=self.model.dtype.itemsize,
+            cache_element_bytes=self._cache_element_bytes(),
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),
         )
+
+    def _cache_element_bytes(self) -> float:
+        bits = self.loaded.cache_bits
+        return self.model.dtype.itemsize if bits is None else bits / 8
 
     def _geometry(self, inputs: Inputs, length: int) -> Geometry:
         """The shape of what the whole stack computes."""

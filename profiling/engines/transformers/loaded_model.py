@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +39,15 @@ class LoadedModel:
     drafting: dict[str, Any] = field(default_factory=dict)
     # What generate is told of the cache.
     cache_options: dict[str, Any] = field(default_factory=dict)
+    cache_bits: int | None = None  # of a key or a value; None: those of the dtype
     build: BuildCosts = field(default_factory=BuildCosts)
 
     @property
     def generate_options(self) -> dict[str, Any]:
         """What the library's generate is told besides."""
         fixed = {} if self.fixed_cache is None else self.fixed_cache.options
-        return {**self.cache_options, **fixed}
+        # A copy: the library takes apart what it is given.
+        return {**copy.deepcopy(self.cache_options), **fixed}
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""
