@@ -127,6 +127,11 @@ class Layout(ABC):
     def tower(self, network: Any) -> VisionTower:
         """Vision part and projector as one chain of blocks that shares the network's weights."""
 
+    def generate_text(self, network: Any, **given: Any) -> Tensor:
+        """What `generate` makes of a prompt without any picture."""
+        generated: Tensor = type(network).generate(network, **given)
+        return generated
+
     @property
     def generating(self) -> str:
         """The path of the module whose `generate` has the loop; empty for the network itself."""

@@ -48,11 +48,21 @@ _UNKNOWN_PEAK = "made by an earlier run, which left no peak"
 
 
 class Inputs(dict[str, Tensor]):
-    """The processor's tensors by name, and the side of the pictures that was asked for."""
+    """What generate gets, by name, and the side of the pictures that was asked for.
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, side: int) -> None:
+    `processed` are the processor's tensors, where an optimization gave others.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        side: int,
+        processed: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(tensors)
         self.side = side
+        self.processed = tensors if processed is None else processed
 
 
 class TransformersEngine(Engine):
@@ -126,7 +136,14 @@ class TransformersEngine(Engine):
         return [self.model.prepare(sample, prompt_len) for sample in samples]
 
     def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
-        return Inputs(self.model.encode(batch, img_size), side=img_size)
+        for optimization in self.stack:
+            known = optimization.recall(self.family, batch, img_size)
+            if known is not None:
+                return Inputs(known.given, side=img_size, processed=known.processed)
+        processed = given = self.model.encode(batch, img_size)
+        for optimization in self.stack:
+            given = optimization.encode(self.family, batch, img_size, given)
+        return Inputs(given, side=img_size, processed=processed)
 
     def place(self, inputs: Inputs) -> Inputs:
         return Inputs(self.model.place(inputs), side=inputs.side)
@@ -162,7 +179,7 @@ class TransformersEngine(Engine):
     ) -> list[Row]:
         prompts = inputs["attention_mask"].sum(dim=1).tolist()
         visual = self.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
-        sizes = self.family.processing.picture_sizes(inputs)
+        sizes = self.family.processing.picture_sizes(inputs.processed)
         new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
         if generated is not None:
             tokens = generated.cpu()
@@ -176,8 +193,8 @@ class TransformersEngine(Engine):
                 num_prompt_tokens=prompts[row],
                 num_visual_tokens=visual[row],
                 num_new_tokens=new[row][1],
-                image_width=sizes[row][0],
-                image_height=sizes[row][1],
+                image_width=sizes[row][0] if visual[row] else None,
+                image_height=sizes[row][1] if visual[row] else None,
             )
             for row, item in enumerate(batch)
         ]
@@ -250,7 +267,7 @@ class TransformersEngine(Engine):
         return computes_in(model.dtype, model.device, quantization)
 
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
-        return account(
+        costs = account(
             self.family,
             self._geometry(inputs, length),
             weight_bytes=weight_sizes(self.network),
@@ -258,6 +275,9 @@ class TransformersEngine(Engine):
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),
         )
+        for optimization in self.stack:
+            costs = optimization.computed(costs)
+        return costs
 
     def _cache_element_bytes(self) -> float:
         bits = self.loaded.cache_bits
@@ -265,7 +285,7 @@ class TransformersEngine(Engine):
 
     def _geometry(self, inputs: Inputs, length: int) -> Geometry:
         """The shape of what the whole stack computes."""
-        geometry = geometry_of(self.family, inputs, length)
+        geometry = geometry_of(self.family, inputs.processed, length)
         visual, text = count_tokens(self.family, inputs)
         for optimization in self.stack:
             geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)

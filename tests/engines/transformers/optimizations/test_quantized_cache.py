@@ -70,8 +70,9 @@ def test_fewer_bits_take_fewer_bytes(backend: str, bits: int) -> None:
     before, after = cache_bytes(load("llava")), cache_bytes(load("llava", *overrides))
     whole, less = before["kv_cache_bytes"], after["kv_cache_bytes"]
     assert whole is not None and less is not None
-    # Each group of 64 has a scale and a zero in single precision: a bit of a value each.
-    assert less / whole == pytest.approx((bits + 1) / 32, rel=0.35)
+    # Beside the bits, each group of 64 has a scale and a zero in single precision, which is a bit
+    # for each value, and the newest tokens are not quantized.
+    assert bits / 32 < less / whole < (bits + 1) / 32 + 0.08
 
 
 @pytest.mark.parametrize(
