@@ -229,7 +229,7 @@ def _answer(question: Question) -> Answer:
             Count(
                 settings=settings,
                 convention=CONVENTIONS[name],
-                entries=tuple(CONVENTIONS[name].entries(counted)),
+                entries=tuple(CONVENTIONS[name].lines(counted)),
             )
             for name in names
         ]

@@ -39,7 +39,7 @@ def account(
     geometry: Geometry,
     *,
     weight_bytes: Mapping[str, int],
-    cache_element_bytes: int,
+    cache_element_bytes: float,
     cross_check: bool,
     as_computed: bool,
 ) -> PhaseCosts:

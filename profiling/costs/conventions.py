@@ -38,6 +38,7 @@ class Counted:
     geometry: Geometry
     visual_tokens: tuple[int, ...]  # of each row of the batch
     has_projector: bool
+    left_out: frozenset[str] = frozenset()  # phases that are not computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,11 @@ class Convention:
     used_by: str
     entries: Callable[[Counted], Iterator[Entry]]
 
+    def lines(self, counted: Counted) -> list[Entry]:
+        return [one for one in self.entries(counted) if one.phase not in counted.left_out]
+
     def total(self, counted: Counted) -> float:
-        return sum(entry.amount for entry in self.entries(counted))
+        return sum(entry.amount for entry in self.lines(counted))
 
 
 def _exactly(counted: Counted) -> Iterator[Entry]:

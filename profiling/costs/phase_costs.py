@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,20 @@ class PhaseCosts:
     as_computed: bool
     source: str
     cross_sources: Mapping[str, str]
+    # Phases that the plain model has and this one does not, with the reason.
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, left_out: Mapping[str, str]) -> PhaseCosts:
+        """The costs of a model that leaves phases out, each for a reason."""
+        counts = tuple(
+            PhaseCount(phase=count.phase, counted=None, analytic=None, fvcore=None)
+            if count.phase in left_out
+            else count
+            for count in self.counts
+        )
+        moved = {p: None if p in left_out else moved for p, moved in self.moved_bytes.items()}
+        reasons = {**self.left_out, **left_out}
+        return replace(self, counts=counts, moved_bytes=moved, left_out=reasons)
 
     def flops(self, phase: str) -> int | None:
         """The counted FLOPs of a phase; None where they are not known or not whole."""

@@ -22,12 +22,14 @@ def weight_sizes(network: Any) -> dict[str, int]:
 
 
 def moved_bytes(
-    costs: Costs, sizes: Mapping[str, int], *, cache_element_bytes: int
+    costs: Costs, sizes: Mapping[str, int], *, cache_element_bytes: float
 ) -> dict[str, int | None]:
     """Bytes by phase; None if there is no such phase or the size of its weights is unknown."""
     vision = _weights(costs.vision.weights, sizes)
     projector = _weights(costs.projector.weights, sizes) if costs.projector else None
-    prefill = _add(_weights(costs.prefill.weights, sizes), _filled(costs) * cache_element_bytes)
+    prefill = _add(
+        _weights(costs.prefill.weights, sizes), int(_filled(costs) * cache_element_bytes)
+    )
     return {
         "vision": vision,
         "projector": projector,
@@ -52,7 +54,7 @@ def _filled(costs: Costs) -> int:
     return geometry.batch_size * (cache.decoded(geometry, 1) + encoded)
 
 
-def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) -> int | None:
+def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: float) -> int | None:
     geometry, cache = costs.geometry, costs.cache
     steps = range(1, geometry.new_tokens)
     weights = _weights(costs.steps[1].weights, sizes) if steps else None
@@ -61,4 +63,4 @@ def _decode(costs: Costs, sizes: Mapping[str, int], cache_element_bytes: int) ->
     encoded = cache.encoded_elements * geometry.prompt_tokens
     # A step reads the cache of earlier steps and adds one token.
     kept = sum(cache.decoded(geometry, step) + cache.elements + encoded for step in steps)
-    return len(steps) * weights + geometry.batch_size * kept * cache_element_bytes
+    return len(steps) * weights + int(geometry.batch_size * kept * cache_element_bytes)

@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 
 
 def describe_rows(
-    model: Model, batch: Sequence[Prepared], inputs: Mapping[str, Any], tokens: Any | None
+    model: Model,
+    batch: Sequence[Prepared],
+    inputs: Mapping[str, Any],
+    tokens: Any | None,
+    *,
+    processed: Mapping[str, Any],
 ) -> list[Row]:
-    """A row for each sample, from the processor's tensors and the new tokens, if there are any."""
+    """A row for each sample, from what generate got and the new tokens, if there are any.
+
+    `processed` are the processor's tensors; they are others where pictures were left out since.
+    """
     processing = model.family.processing
     prompts = inputs["attention_mask"].sum(dim=1).tolist()
     visual = processing.count_visual_tokens(inputs["input_ids"]).tolist()
-    sizes = processing.picture_sizes(inputs)
+    sizes = processing.picture_sizes(processed)
     new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
     if tokens is not None:
         new = list(zip(processing.decode(tokens), model.count_new_tokens(tokens), strict=True))
@@ -30,8 +38,8 @@ def describe_rows(
             num_prompt_tokens=prompts[row],
             num_visual_tokens=visual[row],
             num_new_tokens=new[row][1],
-            image_width=sizes[row][0],
-            image_height=sizes[row][1],
+            image_width=sizes[row][0] if visual[row] else None,
+            image_height=sizes[row][1] if visual[row] else None,
         )
         for row, item in enumerate(batch)
     ]

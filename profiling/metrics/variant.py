@@ -226,5 +226,23 @@ VARIANT = Group(
             uncertainty="exact",
             limits="empty for a variant that drops no tokens",
         ),
+        Entry(
+            metrics=(
+                Metric(
+                    name="pruned_from_layer",
+                    unit=COUNT,
+                    phase="prefill",
+                    title="pruned from layer",
+                    better=NEITHER,
+                    given_by=("variant",),
+                    when="the variant drops visual tokens",
+                ),
+            ),
+            definition="decoder layer from which on the dropped visual tokens are missing; 0:"
+            " before the decoder",
+            method="the setting, or what the method has by default",
+            uncertainty="exact",
+            limits="as above",
+        ),
     ),
 )

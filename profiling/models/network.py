@@ -180,6 +180,11 @@ class Layout(ABC):
     def tower(self, network: Any) -> VisionTower:
         """Vision part and projector as one chain of blocks that shares the network's weights."""
 
+    def generate_text(self, network: Any, **given: Any) -> Tensor:
+        """What `generate` makes of a prompt without any picture."""
+        generated: Tensor = type(network).generate(network, **given)
+        return generated
+
     @property
     def window(self) -> int | None:
         """Side of an attention window in merged patches; None where attention has no windows."""

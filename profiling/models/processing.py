@@ -162,6 +162,11 @@ class Processing(ABC):
 
     # Tokens
 
+    @cached_property
+    def visual_token_ids(self) -> tuple[int, ...]:
+        """The tokens that are in a prompt only because of a picture."""
+        return (self.image_token_id,)
+
     def count_visual_tokens(self, ids: Tensor) -> Tensor:  # [B, S] -> [B]
         return (ids == self.image_token_id).sum(dim=1)
 

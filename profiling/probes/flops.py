@@ -65,7 +65,7 @@ def _headlines(costs: PhaseCosts) -> Iterator[Reading]:
     total = None if problems else sum(count.counted or 0 for count in costs.counts)
     yield _headline(costs, "flops", total, "; ".join(problems))
     for count in costs.counts:
-        reason = wrong[count.phase] or _ABSENT.get(count.phase, "")
+        reason = wrong[count.phase] or {**_ABSENT, **costs.left_out}.get(count.phase, "")
         if costs.uncounted:
             reason = problems[-1]
         value = None if costs.uncounted or wrong[count.phase] else count.counted

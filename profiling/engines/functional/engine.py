@@ -7,6 +7,7 @@ between is functions of arrays: no module, no hook, none of the library's genera
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -238,7 +239,7 @@ class FunctionalEngine(Engine):
         self, batch: Sequence[Prepared], inputs: Inputs, generated: numpy.ndarray | None
     ) -> list[Row]:
         tokens = None if generated is None else torch.from_numpy(generated)
-        return describe_rows(self.model, batch, inputs.tensors, tokens)
+        return describe_rows(self.model, batch, inputs.tensors, tokens, processed=inputs.tensors)
 
     def tokens(self, generated: numpy.ndarray) -> list[list[int]]:
         counts = self.model.count_new_tokens(torch.from_numpy(generated))
@@ -386,10 +387,9 @@ def _cache_size(state: Mapping[str, Any]) -> CacheSize:
     growing, fixed = ([*chain(*state.get(name, ()))] for name in ("caches", "cross"))
     rows, _, room, _ = growing[0].shape
     return CacheSize(
-        growing_bytes=sum(array.nbytes for array in growing),
+        growing_bytes=Counter({room: sum(array.nbytes for array in growing)}),
         fixed_bytes=sum(array.nbytes for array in fixed),
         sequences=rows,
-        tokens=room,
     )
 
 

@@ -56,11 +56,21 @@ _UNKNOWN_PEAK = "made by an earlier run, which left no peak"
 
 
 class Inputs(dict[str, Tensor]):
-    """The processor's tensors by name, and the side of the pictures that was asked for."""
+    """What generate gets, by name, and the side of the pictures that was asked for.
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, side: int) -> None:
+    `processed` are the processor's tensors, where an optimization gave others.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        side: int,
+        processed: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(tensors)
         self.side = side
+        self.processed = tensors if processed is None else processed
 
 
 def stack_of(point: Point) -> list[Optimization]:
@@ -167,7 +177,14 @@ class TransformersEngine(Engine):
         return [self.model.prepare(sample, prompt_len) for sample in samples]
 
     def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
-        return Inputs(self.model.encode(batch, img_size), side=img_size)
+        for optimization in self.stack:
+            known = optimization.recall(self.family, batch, img_size)
+            if known is not None:
+                return Inputs(known.given, side=img_size, processed=known.processed)
+        processed = given = self.model.encode(batch, img_size)
+        for optimization in self.stack:
+            given = optimization.encode(self.family, batch, img_size, given)
+        return Inputs(given, side=img_size, processed=processed)
 
     def place(self, inputs: Inputs) -> Inputs:
         return Inputs(self.model.place(inputs), side=inputs.side)
@@ -219,7 +236,7 @@ class TransformersEngine(Engine):
         self, batch: Sequence[Prepared], inputs: Inputs, generated: Tensor | None
     ) -> list[Row]:
         tokens = None if generated is None else generated.cpu()
-        return describe_rows(self.model, batch, inputs, tokens)
+        return describe_rows(self.model, batch, inputs, tokens, processed=inputs.processed)
 
     def tokens(self, generated: Tensor) -> list[list[int]]:
         counts = self.model.count_new_tokens(generated)
@@ -299,18 +316,25 @@ class TransformersEngine(Engine):
         return computes_in(model.dtype, model.device, quantization)
 
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
-        return account(
+        costs = account(
             self.family,
             self._geometry(inputs, length),
             weight_bytes={**self.loaded.replaced_weights(), **weight_sizes(self.network)},
-            cache_element_bytes=self.model.dtype.itemsize,
+            cache_element_bytes=self._cache_element_bytes(),
             cross_check=cross_check,
             as_computed=all(optimization.as_counted for optimization in self.stack),
         )
+        for optimization in self.stack:
+            costs = optimization.computed(costs)
+        return costs
+
+    def _cache_element_bytes(self) -> float:
+        bits = self.loaded.cache_bits
+        return self.model.dtype.itemsize if bits is None else bits / 8
 
     def _geometry(self, inputs: Inputs, length: int) -> Geometry:
         """The shape of what the whole stack computes."""
-        geometry = geometry_of(self.family, inputs, length)
+        geometry = geometry_of(self.family, inputs.processed, length)
         visual, text = count_tokens(self.family, inputs)
         for optimization in self.stack:
             geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from profiling.models.storage import place_of, stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
+
+# Where the library's quantized caches keep all but the newest tokens.
+_QUANTIZED = ("_quantized_keys", "_quantized_values")
 
 
 @dataclass(kw_only=True)
 class CacheSize:
     """Bytes of keys and values that a generation holds at its end."""
 
-    growing_bytes: int = 0
+    growing_bytes: Counter[int] = field(default_factory=Counter)  # by tokens, of all such layers
     fixed_bytes: int = 0
     sequences: int = 0
-    tokens: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.growing_bytes.values()) + self.fixed_bytes
 
     @property
     def bytes_per_token(self) -> float:
-        return self.growing_bytes / (self.sequences * self.tokens)
+        """One more token of each sequence; layers may hold different numbers of them."""
+        return sum(size / (self.sequences * tokens) for tokens, size in self.growing_bytes.items())
 
 
 def read_cache(network: Any, run: Callable[[], None]) -> Iterator[Reading]:
@@ -36,13 +46,13 @@ def read_cache(network: Any, run: Callable[[], None]) -> Iterator[Reading]:
 def cache_readings(size: CacheSize) -> Iterator[Reading]:
     """Bytes of keys and values in all, and of one more token in one row."""
     source = "bytes of the key and value tensors after one batch"
-    if not size.tokens:
+    if not size.growing_bytes:
         reason = "no module of this model returned a cache of keys and values"
         yield unavailable("kv_cache_bytes_per_token", reason)
         return
     row = partial(reading, source=source)
     yield row(metric="kv_cache_bytes_per_token", value=size.bytes_per_token, status=DERIVED)
-    yield row(metric="kv_cache_bytes", value=size.growing_bytes + size.fixed_bytes, status=MEASURED)
+    yield row(metric="kv_cache_bytes", value=size.total_bytes, status=MEASURED)
 
 
 @contextmanager
@@ -53,7 +63,7 @@ def watch_cache(network: Any) -> Iterator[CacheSize]:
     def look(module: Any, inputs: Any, output: Any) -> None:
         cache = getattr(output, "past_key_values", None)
         if cache is not None:
-            _weigh(cache, size)
+            _weigh(cache, output, size)
 
     handles = [module.register_forward_hook(look) for module in network.modules()]
     try:
@@ -63,20 +73,45 @@ def watch_cache(network: Any) -> Iterator[CacheSize]:
             handle.remove()
 
 
-def _weigh(cache: Any, size: CacheSize) -> None:
+def _weigh(cache: Any, output: Any, size: CacheSize) -> None:
     growing = getattr(cache, "self_attention_cache", cache)
     fixed = getattr(cache, "cross_attention_cache", None)
-    size.growing_bytes = _cache_bytes(growing)
+    size.growing_bytes = Counter()
+    for layer in growing.layers:
+        size.growing_bytes[_tokens(layer)] += _layer_bytes(layer)
     # Keys and values of an encoder's states are made once and never grow.
-    size.fixed_bytes = _cache_bytes(fixed) if fixed is not None else 0
-    # A cache of fixed length has room for more tokens than have been through.
-    size.tokens = int(growing.layers[0].keys.shape[-2])
-    size.sequences = int(growing.layers[0].keys.shape[0])
+    size.fixed_bytes = sum(map(_layer_bytes, fixed.layers)) if fixed is not None else 0
+    size.sequences = _sequences(output)
 
 
-def _cache_bytes(cache: Any) -> int:
-    tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+def _sequences(output: Any) -> int:
+    states = getattr(output, "last_hidden_state", None)
+    return len(output.logits if states is None else states)
+
+
+def _tokens(layer: Any) -> int:
+    # A cache of fixed length has room for more tokens than have been through; one that is
+    # quantized has keys of the newest ones only.
+    quantized = getattr(layer, _QUANTIZED[0], None)
+    return int(layer.keys.shape[-2] if quantized is None else layer.get_seq_length())
+
+
+def _layer_bytes(layer: Any) -> int:
+    """Keys and values as they are stored."""
+    names = ("keys", "values", *_QUANTIZED)
+    return sum(_stored_bytes(getattr(layer, name, None)) for name in names)
+
+
+def _stored_bytes(stored: Any) -> int:
+    """The bytes of a tensor, of what a wrapping one holds, or of several with their scales."""
+    if hasattr(stored, "__tensor_flatten__"):
+        inner, _ = stored.__tensor_flatten__()
+        return sum(_stored_bytes(getattr(stored, name)) for name in inner)
+    if isinstance(stored, Tensor):
+        return stored.nbytes
+    if isinstance(stored, Mapping):
+        return sum(map(_stored_bytes, stored.values()))
+    return sum(map(_stored_bytes, stored)) if isinstance(stored, (tuple, list)) else 0
 
 
 def read_weights(network: Any, parts: Mapping[str, Sequence[Any]]) -> Iterator[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ class LoadedModel:
     drafting: dict[str, Any] = field(default_factory=dict)
     # What generate is told of the cache.
     cache_options: dict[str, Any] = field(default_factory=dict)
+    cache_bits: int | None = None  # of a key or a value; None: those of the dtype
     build: BuildCosts = field(default_factory=BuildCosts)
     # The dtype that the language side computes in, where it is not torch that computes.
     computes_in: str | None = None
@@ -49,7 +51,8 @@ class LoadedModel:
     def generate_options(self) -> dict[str, Any]:
         """What the library's generate is told besides."""
         fixed = {} if self.fixed_cache is None else self.fixed_cache.options
-        return {**self.cache_options, **fixed}
+        # A copy: the library takes apart what it is given.
+        return {**copy.deepcopy(self.cache_options), **fixed}
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""

@@ -81,6 +81,7 @@ class PointShape:
     dtype: torch.dtype
     geometry: Geometry
     visual_tokens: tuple[int, ...]  # of each row
+    left_out: Mapping[str, str]  # phases, with the reason
 
     def counted(self) -> Counted:
         return Counted(
@@ -88,6 +89,7 @@ class PointShape:
             geometry=self.geometry,
             visual_tokens=self.visual_tokens,
             has_projector=bool(self.family.layout.parts.projector),
+            left_out=frozenset(self.left_out),
         )
 
 
@@ -100,9 +102,17 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
     if lengths != AS_PROCESSED:
         longest = max(v + t for v, t in zip(visual, text, strict=True))
         geometry = replace(geometry, prompt_tokens=longest)
+    left_out: dict[str, str] = {}
     for optimization in read_stack(point.optimization_settings):
         geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
-    return PointShape(family=family, dtype=dtype, geometry=geometry, visual_tokens=tuple(visual))
+        left_out |= optimization.left_out
+    return PointShape(
+        family=family,
+        dtype=dtype,
+        geometry=geometry,
+        visual_tokens=tuple(visual),
+        left_out=left_out,
+    )
 
 
 def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
@@ -126,7 +136,7 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
             cache_element_bytes=dtype.itemsize,
             cross_check=False,
             as_computed=True,
-        ),
+        ).without(shape.left_out),
         cache_bytes=costs.cache.elements * dtype.itemsize,
         encoded_cache_bytes=costs.cache.encoded_elements * dtype.itemsize,
         activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,

@@ -60,6 +60,15 @@ class Blip2Layout(SquareLayout):
         "text_config": "flash_attention_2",
     }
 
+    def generate_text(self, network: Any, **given: Any) -> Tensor:
+        # The network's own generate encodes pictures in any case.
+        ids, given = given["input_ids"], {**given}
+        for name in ("interpolate_pos_encoding", *(["input_ids"] * self.encoder_decoder)):
+            given.pop(name, None)
+        embeddings = network.get_input_embeddings()(ids)
+        generated: Tensor = network.language_model.generate(inputs_embeds=embeddings, **given)
+        return generated
+
     @property
     def generating(self) -> str:
         # The network encodes the pictures, and has the language model generate.

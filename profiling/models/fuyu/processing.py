@@ -64,6 +64,10 @@ class FuyuProcessing(Processing):
         return int(self.processor.image_token_id)
 
     @cached_property
+    def visual_token_ids(self) -> tuple[int, ...]:
+        return (self.image_token_id, int(self.processor.image_newline_id))
+
+    @cached_property
     def special_texts(self) -> tuple[str, ...]:
         # The tokenizer has these as ordinary pieces, but the processor gives them a meaning.
         tags = ("|SPEAKER|", "|NEWLINE|", "<s>", "<box>", "</box>", "<point>", "</point>")

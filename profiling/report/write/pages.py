@@ -43,6 +43,8 @@ from profiling.report.write.markdown import (
 from profiling.report.write.operators import list_traced
 from profiling.report.write.published import STEM as PUBLISHED
 from profiling.report.write.published import write_published
+from profiling.report.write.reduction import STEM as REDUCTION
+from profiling.report.write.reduction import write_reduction
 from profiling.report.write.sections import (
     Page,
     axis_of,
@@ -84,6 +86,10 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     if variants:
         _write(output, VARIANTS, variants)
         index = [*index, f"- [Optimizations against the plain model]({VARIANTS}.md)"]
+    reduction = write_reduction(found.runs, command)
+    if reduction:
+        _write(output, REDUCTION, reduction)
+        index = [*index, f"- [Token reduction against random tokens]({REDUCTION}.md)"]
     if published:
         index = [*index, f"- [A published table, measured again]({PUBLISHED}.md)"]
     return _write(output, INDEX, index)
@@ -91,7 +97,7 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
 
 def stem_of(model: str) -> str:
     """The model's name where it is safe as a file name, because a record may hold any text."""
-    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED, VARIANTS):
+    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED, REDUCTION, VARIANTS):
         return model
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 

@@ -233,7 +233,7 @@ def _show_answers(variants: Sequence[Variant]) -> list[str]:
         found = [None if v.is_plain else compare(v.plain, v.run) for v in variants]
         if any(found):
             head = f"{metrics.find(name).words}, change per sample"
-            cells = [NOTHING if one is None else _say_change(one) for one in found]
+            cells = [NOTHING if one is None else say_change(one) for one in found]
             changes.append(Column(head=head, cells=cells, is_text=False))
     if not changes:
         return []
@@ -241,7 +241,7 @@ def _show_answers(variants: Sequence[Variant]) -> list[str]:
     return [*table([*_names(variants), *likelihood, *changes]), ""]
 
 
-def _say_change(found: ScoreDifference) -> str:
+def say_change(found: ScoreDifference) -> str:
     if found.bounds is None:
         said = "0" if found.is_unchanged else f"{found.change:+.3f} (no interval)"
         return said.replace("-", MINUS)

@@ -8,15 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
+from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
+from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, load_model
+from profiling.models.model import Prepared
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
@@ -28,6 +32,13 @@ _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
 
 
+class Encoded(NamedTuple):
+    """A batch as generate gets it, and as the processor made it."""
+
+    given: Mapping[str, Tensor]
+    processed: Mapping[str, Tensor]
+
+
 class Optimization:
     """A change of how a model is loaded, or of the loaded model; by default neither."""
 
@@ -35,6 +46,8 @@ class Optimization:
     as_counted: ClassVar[bool] = True
     # The parts whose torch modules it needs, and which a runtime cannot run beside it.
     changes: ClassVar[frozenset[str]] = frozenset(PARTS)
+    # Counted phases of the plain model that it leaves out, with the reason.
+    left_out: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
@@ -50,6 +63,20 @@ class Optimization:
 
     def apply(self, loaded: LoadedModel) -> None:
         """Change the loaded model."""
+
+    def recall(self, family: Family, batch: Sequence[Prepared], side: int) -> Encoded | None:
+        """What `encode` gave for the batch, where the pictures need not be processed again."""
+        return None
+
+    def encode(
+        self, family: Family, batch: Sequence[Prepared], side: int, tensors: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What generate gets, from the processor's tensors."""
+        return tensors
+
+    def computed(self, costs: PhaseCosts) -> PhaseCosts:
+        """The costs of what is computed, from those of the plain model at the same shape."""
+        return costs.without(self.left_out)
 
     def shape(
         self, geometry: Geometry, *, visual_tokens: Sequence[int], text_tokens: Sequence[int]

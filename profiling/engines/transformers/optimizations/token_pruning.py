@@ -88,6 +88,12 @@ class TokenPruning(Optimization):
             status=DERIVED,
             source="counted at each prefill while every sample was answered once",
         )
+        yield reading(
+            "pruned_from_layer",
+            value=self.layer,
+            status=DERIVED,
+            source="the setting, or what the method has by default",
+        )
 
 
 OPTIMIZATION = TokenPruning

@@ -177,8 +177,8 @@ def test_kept_tokens_are_recorded_and_teaching_is_not_counted() -> None:
     engine.begin_pass()
     for index in range(len(workload.batches)):
         workload.run(index)
-    (reading,) = engine.answered()
-    assert (reading.metric, reading.value) == ("visual_tokens_kept", 16)
+    readings = {row.metric: row.value for row in engine.answered()}
+    assert readings == {"visual_tokens_kept": 16, "pruned_from_layer": 0}
     inputs = engine.place(workload.encode(0))
     engine.reference_nlls(inputs, ["a", "b"], 2)
     assert len(pruning_of(engine).reducer.kept) == 4

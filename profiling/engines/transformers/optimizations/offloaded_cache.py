@@ -1,0 +1,25 @@
+"""Keys and values in the host's memory; the GPU holds those of the layers at work."""
+
+from __future__ import annotations
+
+from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.optimizations.optimization import Optimization
+from profiling.errors import Unsupported
+from profiling.models.loading import find_family
+from profiling.points.point import Point
+
+
+class OffloadedCache(Optimization):
+    """The library fetches the next layer's while one computes."""
+
+    def check(self, point: Point) -> None:
+        if not point.device.startswith("cuda"):
+            raise Unsupported(f"there is no GPU to offload from: the device is {point.device}")
+        if find_family(point.model).layout.encoder_decoder:
+            raise Unsupported("the library offloads no cache of an encoder-decoder")
+
+    def apply(self, loaded: LoadedModel) -> None:
+        loaded.cache_options = {"cache_implementation": "offloaded"}
+
+
+OPTIMIZATION = OffloadedCache

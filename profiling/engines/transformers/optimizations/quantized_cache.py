@@ -1,0 +1,59 @@
+"""Keys and values quantized, by the library's own caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.optimizations.optimization import (
+    Optimization,
+    require_package,
+)
+from profiling.errors import Unsupported
+from profiling.models.loading import find_family
+from profiling.points.point import Point
+
+_REQUIREMENTS = "requirements-cache.txt"
+_PACKAGES = {"quanto": "optimum.quanto", "hqq": "hqq"}
+
+
+class QuantizedCache(Optimization):
+    """What the prompt gives is quantized at once, later tokens as soon as the residual is full."""
+
+    # Attention multiplies values that were quantized and read back.
+    as_counted = False
+
+    def __init__(
+        self, *, kind: str, order: int, backend: str, bits: int, group: int, residual: int
+    ) -> None:
+        super().__init__(kind=kind, order=order)
+        self.backend, self.bits, self.group, self.residual = backend, bits, group, residual
+
+    def check(self, point: Point) -> None:
+        if find_family(point.model).layout.encoder_decoder:
+            raise Unsupported("the library quantizes no cache of an encoder-decoder")
+        package = _PACKAGES.get(self.backend)
+        if package is not None:
+            require_package(package.split(".")[0], _REQUIREMENTS)
+            require_package(package, _REQUIREMENTS)
+
+    def apply(self, loaded: LoadedModel) -> None:
+        loaded.cache_bits = self.bits
+        loaded.cache_options = {
+            "cache_implementation": "quantized",
+            "cache_config": {"backend": self.backend, **self._settings()},
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        if self.backend not in _PACKAGES:
+            return {}
+        # The axis of groups is the library's: along the other one, hqq packs pairs of groups and
+        # cannot read back an odd number of them.
+        return {
+            "nbits": self.bits,
+            "q_group_size": self.group,
+            "residual_length": self.residual,
+        }
+
+
+OPTIMIZATION = QuantizedCache
