@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,20 @@ def test_every_preset_has_the_addresses_of_points_typed_by_hand() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         sweeper = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]
         blocks = [sweeper["params"], *sweeper.get("blocks", {}).values()]
-        swept = {(key, str(values)) for block in blocks for key, values in block.items()}
-        for key, values in sorted(swept):
-            for value in re.findall(r"\[[^\]]*\]|[^,]+", values)[::3]:
-                preset = typed(f"experiment={path.stem}", f"{key}={value}")
-                assert preset == typed(f"{key}={value}")
+        swept = {
+            (*_list_chosen(block), f"{key}={value}")
+            for block in blocks
+            for key, values in block.items()
+            for value in re.findall(r"\[[^\]]*\]|[^,]+", str(values))[::3]
+        }
+        for overrides in sorted(swept):
+            assert typed(f"experiment={path.stem}", *overrides) == typed(*overrides)
+
+
+def _list_chosen(block: Mapping[str, Any]) -> list[str]:
+    """The option of each group that a dotted key of the block is a setting of."""
+    groups = {key.split(".")[0] for key in block if "." in key}
+    return [f"{group}={block[group]}" for group in sorted(groups)]
 
 
 def test_a_key_order_of_a_mapping_never_reaches_the_address() -> None:
