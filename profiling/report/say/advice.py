@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from profiling.metrics import SETTING_COLUMNS
-from profiling.report.read.keys import list_differing, root_of, show_value
+from profiling.report.read.keys import PROFILER, list_differing, root_of, show_value
 from profiling.report.read.runs import Run
 
 VERSUS = "python -m profiling.versus"
@@ -16,6 +16,8 @@ MAIN = "python main.py -m"
 _USUAL_RESULTS = "results"
 # Keys that are more than a name, and are typed at the root.
 _FURTHER = ("seed", "preload", "threads")
+# The profiler's keys that are typed on a command line.
+_OVERRIDDEN = ("repeats", "time_budget_s")
 
 
 def say_how_to_pair(before: Run, after: Run) -> str:
@@ -34,10 +36,22 @@ def _type_common(run: Run, differing: Sequence[str]) -> str:
     roots = {root_of(key) for key in differing if "." not in key}
     keys = [k for k in (*SETTING_COLUMNS, *_FURTHER) if k not in roots and run[k] is not None]
     typed = [shlex.quote(_type(run, key)) for key in keys]
+    typed += [] if PROFILER in roots else _type_profiler(run)
     folder = run.record.folder.parent
     if folder != Path(_USUAL_RESULTS):
         typed.append(shlex.quote(f"results_dir={folder}"))
     return " ".join(typed)
+
+
+def _type_profiler(run: Run) -> list[str]:
+    """The profiler's own keys: with others it is another point, which no run here is."""
+    settings = run.record.config.get(PROFILER)
+    if not isinstance(settings, Mapping):
+        return []
+    names = [f"{PROFILER}={settings.get('name')}"]
+    return names + [
+        f"{PROFILER}.{key}={settings[key]}" for key in _OVERRIDDEN if settings.get(key) is not None
+    ]
 
 
 def _type(run: Run, key: str) -> str:

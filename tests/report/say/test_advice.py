@@ -1,0 +1,36 @@
+"""What reports tell a person to type is a command that names the same points."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from profiling.report import Run, read_runs
+from profiling.report.say.advice import MAIN, VERSUS, say_how_to_pair
+from tests.composing import compose_point
+from tests.report.synthetic import write_run
+
+
+def two_runs(folder: Path, **second: object) -> tuple[Run, Run]:
+    write_run(folder, model="llava", img_size=112)
+    name = write_run(folder, **{"model": "llava", "img_size": 112, **second}).name  # type: ignore[arg-type]
+    runs = {run.name: run for run in read_runs(folder).runs}
+    other = runs.pop(name)
+    return next(iter(runs.values())), other
+
+
+def test_both_sides_are_typed_with_what_they_share(tmp_path: Path) -> None:
+    said = say_how_to_pair(*two_runs(tmp_path, optimization="bf16+onnx_vision"))
+    words = shlex.split(said.removeprefix(VERSUS))
+    assert words[:2] == ["optimization=baseline", "optimization=[bf16,onnx_vision]"]
+    assert f"results_dir={tmp_path}" in words
+    points = [compose_point(*words[2:], *shlex.split(side)) for side in words[:2]]
+    assert [point.img_size for point in points] == [112, 112]
+    assert [point.profiler["name"] for point in points] == ["quick", "quick"]
+    assert list(points[1].as_config()["optimization"]) == ["bf16", "onnx_vision"]
+
+
+def test_equal_settings_are_measured_in_rounds(tmp_path: Path) -> None:
+    said = say_how_to_pair(*two_runs(tmp_path, suffix="-2"))
+    assert said.startswith(f"measure both in rounds: {MAIN} model=llava")
+    assert "round=1,2,3" in said
