@@ -127,9 +127,8 @@ on warm-up and repetition; NVIDIA CUDA Runtime API, Event Management (resolution
             method="order statistics; the source has the number of repeats, the effective number"
             " and the confidence that was reached",
             uncertainty="misses the median of the stretch in at most 7% of simulated runs",
-            limits="`unavailable` below 6 repeats, for strongly dependent repeats and where the level"
-            " drifts out of it; says nothing"
-            " of other processes and other times",
+            limits="`unavailable` below 6 repeats, for strongly dependent repeats and where the"
+            " level drifts out of it; says nothing of other processes and other times",
         ),
         Entry(
             metrics=(_phase("preprocess"),),
