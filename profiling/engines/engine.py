@@ -112,6 +112,11 @@ class Engine(ABC):
         """Raise Unsupported, before anything is loaded, where this point cannot be had."""
 
     @classmethod
+    def count(cls, point: Point) -> Any:
+        """What a batch of a point costs, before anything is loaded; or Unsupported."""
+        raise Unsupported("this engine cannot tell what a point costs before it runs")
+
+    @classmethod
     @abstractmethod
     def load(cls, point: Point) -> Self: ...
 

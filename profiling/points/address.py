@@ -21,7 +21,16 @@ MEASURING = frozenset(
 # The modules of `runs` that start, arrange and announce the runs, and measure nothing.
 _AROUND_MEASURING = frozenset(
     f"runs/{stem}"
-    for stem in ("announcing", "forecast", "keeper", "launching", "progress", "session", "sweep")
+    for stem in (
+        "announcing",
+        "estimate",
+        "forecast",
+        "keeper",
+        "launching",
+        "progress",
+        "session",
+        "sweep",
+    )
 )
 
 

@@ -27,6 +27,7 @@ from profiling.engines.transformers.optimizations.optimization import (
     build,
     read_stack,
 )
+from profiling.engines.transformers.point_costs import PointCosts, count_point
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.models.family import Family
@@ -104,6 +105,10 @@ class TransformersEngine(Engine):
     def check(cls, point: Point) -> None:
         for optimization in read_stack(point.optimization_settings):
             optimization.check(point)
+
+    @classmethod
+    def count(cls, point: Point) -> PointCosts:
+        return count_point(point)
 
     @classmethod
     def load(cls, point: Point) -> Self:
