@@ -22,6 +22,8 @@ sys.path.insert(0, {str(PROJECT)!r})
 %s
 from profiling.runs import worker
 worker._CHILD = {CHILD!r}
+from profiling.runs import announcing
+announcing.estimate = lambda plans: []
 sys.argv[0] = {str(PROJECT / "main.py")!r}
 """
 RUN_MAIN = """

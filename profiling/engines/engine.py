@@ -120,6 +120,11 @@ class Engine(ABC):
         return None
 
     @classmethod
+    def count(cls, point: Point) -> Any:
+        """What a batch of a point costs, before anything is loaded; or Unsupported."""
+        raise Unsupported("this engine cannot tell what a point costs before it runs")
+
+    @classmethod
     @abstractmethod
     def load(cls, point: Point) -> Self: ...
 

@@ -315,6 +315,26 @@ def measure_peaks(device: Any, dtype: Any, *, target_s: float, copy_bytes: int) 
     )
 
 
+def find_rough_rates(
+    device_name: str, dtype_name: str, *, threads: int, target_s: float, copy_bytes: int
+) -> tuple[float, float]:
+    """FLOP/s and bytes/s for an estimate, measured once on however busy a machine.
+
+    They are kept apart from the peaks of records, which a busy machine would spoil.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    device, dtype = torch.device(device_name), getattr(torch, dtype_name)
+    key = _describe(device, dtype)
+    path = cache_folder().with_name("rough_peaks") / f"{_digest(key)}.json"
+    kept = _read(path, key)
+    if kept is None:
+        kept = measure_peaks(device, dtype, target_s=target_s, copy_bytes=copy_bytes)
+        _keep(path, key, kept)
+    return kept.flops_per_s, kept.bytes_per_s
+
+
 def _find_fastest_product(device: Any, dtype: Any, target_s: float) -> Product:
     """The product with the highest rate among all shapes that can be timed within the target.
 

@@ -21,7 +21,14 @@ MEASURING = frozenset(
 # The modules of `runs` that start, arrange and announce the runs, and measure nothing.
 _AROUND_MEASURING = frozenset(
     {
-        *("runs/announcing", "runs/entry", "runs/forecast", "runs/keeper", "runs/launching"),
+        *(
+            "runs/announcing",
+            "runs/entry",
+            "runs/estimate",
+            "runs/forecast",
+            "runs/keeper",
+            "runs/launching",
+        ),
         *("runs/progress", "runs/session", "runs/sweep"),
     }
 )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from profiling import PROJECT
+from profiling.machine.machine import describe_machine
 from profiling.models.weights import describe_weights
 from profiling.runs.forecast import Forecast
 from profiling.runs.paired.baselines import PairedRuns
 from profiling.runs.progress import show_duration
 from profiling.runs.session import Plan, is_kept
+
+_ESTIMATE = (sys.executable, "-m", "profiling.runs.estimate")
+_GB = 1e9
 
 
 def announce(plans: Sequence[Plan]) -> None:
@@ -27,12 +38,96 @@ def announce(plans: Sequence[Plan]) -> None:
 
 
 def list_points(plans: Sequence[Plan]) -> None:
-    """The points in the order in which they would run."""
+    """The points in the order in which they would run, with time, memory and downloads.
+
+    The time is that of similar records; where there are none, the least that the counted cost
+    takes at the device's measured peaks.
+    """
     forecast = _forecast(plans)
+    missing = [plan for plan in plans if not is_kept(plan)]
+    known = {plan.fingerprint: forecast.expect_s(plan.point) for plan in missing}
+    counted = dict(zip((plan.fingerprint for plan in missing), estimate(missing), strict=False))
     for plan in plans:
-        expected_s = forecast.expect_s(plan.point)
-        time = "time unknown" if expected_s is None else f"about {show_duration(expected_s)}"
-        print(f"{plan.fingerprint} {plan.point.label()}: {'there' if is_kept(plan) else time}")
+        said = "there"
+        if plan in missing:
+            said = _describe(plan, known[plan.fingerprint], counted.get(plan.fingerprint, {}))
+        print(f"{plan.fingerprint} {plan.point.label()}: {said}")
+    _print_total(missing, known, counted)
+
+
+def estimate(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Time and memory from counted cost, in a process that may import a framework."""
+    if not plans:
+        return []
+    done = subprocess.run(
+        _ESTIMATE,
+        input=pickle.dumps([plan.point for plan in plans]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _describe(plan: Plan, expected_s: float | None, counted: Mapping[str, Any]) -> str:
+    if expected_s is not None:
+        time = f"about {show_duration(expected_s)}"
+    elif "at_least_s" in counted:
+        time = f"at least {show_duration(counted['at_least_s'])} (from counted cost)"
+    else:
+        time = "time unknown" + (f" ({counted['reason']})" if "reason" in counted else "")
+    if "needed_bytes" not in counted:
+        return time
+    return f"{time}, {_describe_memory(plan.point.device, counted['needed_bytes'])}"
+
+
+def _describe_memory(device: str, needed: int) -> str:
+    machine = describe_machine()
+    kind, _, number = device.partition(":")
+    there = machine.gpus[int(number or 0)].memory_bytes if kind == "cuda" else machine.memory_bytes
+    line = f"{needed / _GB:.2f} GB for weights and cache of {there / _GB:.1f} GB"
+    return f"{line}, which is not enough" if needed > there else line
+
+
+def _print_total(
+    missing: Sequence[Plan],
+    known: Mapping[str, float | None],
+    counted: Mapping[str, Mapping[str, Any]],
+) -> None:
+    times = [
+        known[p.fingerprint] or counted.get(p.fingerprint, {}).get("at_least_s") for p in missing
+    ]
+    found = [time for time in times if time is not None]
+    if found:
+        bound = "about" if all(known.values()) else "at least"
+        unknown = f"; the time of {len(times) - len(found)} is unknown" * (len(found) < len(times))
+        print(f"{len(missing)} points to run, {bound} {show_duration(sum(found))} in all{unknown}")
+    for name, size in _list_downloads(missing, counted).items():
+        print(f"would download {name}{f', about {size / _GB:.1f} GB of weights' if size else ''}")
+
+
+def _list_downloads(
+    missing: Sequence[Plan], counted: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int | None]:
+    """Checkpoints of the hub that are not on this machine, and the size of their weights."""
+    found: dict[str, int | None] = {}
+    for plan in missing:
+        point = plan.point
+        if point.checkpoint is None or os.path.isdir(os.path.expanduser(point.checkpoint)):
+            continue
+        if not _is_downloaded(point.checkpoint, point.revision):
+            named = f"{point.checkpoint} at {point.revision or 'main'}"
+            whole = point.weights == "pretrained"
+            size = counted.get(plan.fingerprint, {}).get("weight_bytes") if whole else None
+            found[named if whole else f"config.json of {named}"] = size
+    return found
+
+
+def _is_downloaded(name: str, revision: str | None) -> bool:
+    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    folder = hub / f"models--{name.replace('/', '--')}" / "snapshots"
+    return any(folder.glob(f"{revision or '*'}/config.json"))
 
 
 def _forecast(plans: Sequence[Plan]) -> Forecast:

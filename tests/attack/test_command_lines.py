@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from profiling.runs import announcing
 from tests.attack.grammar import make_lines
 from tests.composing import PROJECT
 
@@ -63,6 +64,12 @@ def _become(words: list[str], folder: Path, errors: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+@pytest.fixture(autouse=True)
+def without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes a framework, and is tested by itself."""
+    monkeypatch.setattr(announcing, "estimate", lambda plans: [])
 
 
 def check(count: int, seed: int, folder: Path) -> None:

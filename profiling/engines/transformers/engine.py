@@ -31,7 +31,11 @@ from profiling.engines.transformers.optimizations.optimization import (
     build,
     read_stack,
 )
-from profiling.engines.transformers.point_costs import AS_PROCESSED, count_point
+from profiling.engines.transformers.point_costs import (
+    AS_PROCESSED,
+    PointCosts,
+    count_point,
+)
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
@@ -154,8 +158,11 @@ class TransformersEngine(Engine):
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
-        costs = count_point(point, lengths=AS_PROCESSED)
-        return sum(costs.parameters.values()) * costs.element_bytes
+        return cls.count(point).weight_bytes
+
+    @classmethod
+    def count(cls, point: Point) -> PointCosts:
+        return count_point(point, lengths=AS_PROCESSED)
 
     @classmethod
     def load(cls, point: Point) -> Self:
