@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         return Replayed(
             call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
         )
-    with torch.inference_mode():
+    with torch.inference_mode(), _as_with_hooks():
         output = module(*args, **kwargs)
     named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     found = dict(leaves(output))
@@ -53,6 +54,17 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         path for path in wanted if path not in found or not same_bits(found[path], wanted[path])
     )
     return Replayed(call=call, different=different, unable=None)
+
+
+@contextmanager
+def _as_with_hooks() -> Iterator[None]:
+    """torch's encoder layers have a fused path that they leave while hooks are on them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def same_bits(found: Tensor, wanted: Tensor) -> bool:
