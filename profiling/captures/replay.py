@@ -42,7 +42,7 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         return Replayed(
             call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
         )
-    with torch.inference_mode(), _as_with_hooks():
+    with torch.inference_mode(), _as_with_hooks(module):
         output = module(*args, **kwargs)
     named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     found = dict(leaves(output))
@@ -57,14 +57,18 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
 
 
 @contextmanager
-def _as_with_hooks() -> Iterator[None]:
-    """torch's encoder layers have a fused path that they leave while hooks are on them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _as_with_hooks(module: nn.Module) -> Iterator[None]:
+    """torch's encoder layers leave their fused path while hooks are on them."""
+    handles = [inner.register_forward_pre_hook(_do_nothing) for inner in module.modules()]
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        for handle in handles:
+            handle.remove()
+
+
+def _do_nothing(*_: Any) -> None:
+    return None
 
 
 def same_bits(found: Tensor, wanted: Tensor) -> bool:
