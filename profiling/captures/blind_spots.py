@@ -61,19 +61,15 @@ class BlindSpots:
         for name, parameter in self._exact.network.named_parameters():
             path = name.rpartition(".")[0]
             calls = self._around(path)
-            if not calls and not self._is_in_scope(path):
+            if calls:
+                reason = self._why_hidden(name, parameter.detach(), calls)
+            elif self._is_in_scope(path):
+                reason = "no judged module that was called contains it"
+            else:
+                reason = None
                 outside.append(name)
-            elif not calls:
-                told = "no judged module that was called contains it"
-                yield BlindSpot(subject="weight", name=name, reason=told)
-                continue
-            neutral = neutral_like(name, parameter)
-            if torch.equal(neutral, parameter):
-                told = f"all its values are {neutral.flatten()[0]:g}, as if it were not there"
-                yield BlindSpot(subject="weight", name=name, reason=told)
-            elif not self._shows(calls, replaced(parameter.detach(), neutral)):
-                told = "without it every captured call gives the same result"
-                yield BlindSpot(subject="weight", name=name, reason=told)
+            if reason is not None:
+                yield BlindSpot(subject="weight", name=name, reason=reason)
         if outside:
             told = f"and {len(outside) - 1} other weights are in no module of a judged class"
             yield BlindSpot(subject="weight", name=outside[0], reason=told)
@@ -91,6 +87,15 @@ class BlindSpots:
                 if not self._shows(calls, _set(module, name, 2 * value or 1.0)):
                     told = f"with {2 * value or 1.0:g} for {value:g} every call gives the same"
                     yield BlindSpot(subject="setting", name=".".join(key), reason=told)
+
+    def _why_hidden(self, name: str, weight: Tensor, calls: Sequence[Call]) -> str | None:
+        """Why calls would not show another value of a weight; None where they would."""
+        neutral = neutral_like(name, weight)
+        if torch.equal(neutral, weight):
+            return f"all its values are {neutral.flatten()[0]:g}, as if it were not there"
+        if not self._shows(calls, replaced(weight, neutral)):
+            return "without it every captured call gives the same result"
+        return None
 
     def _is_in_scope(self, path: str) -> bool:
         """Whether a module of a judged class is at the path or around it."""

@@ -164,6 +164,7 @@ class Capturing(ContextDecorator):
             return
         layer = self._layers[path]
         self._uses: list[str] = []
+        self._encoder.begin()
         # Before the call, since caches are written into.
         facts = {
             "id": len(self._log.lines),
@@ -191,12 +192,15 @@ class Capturing(ContextDecorator):
         if output is None and _is_raising():
             self._drop(call, _RAISED)
             return
+        self._encoder.begin()
         call.facts["output"] = self._encoder.encode(output, call.layer)
         if call.caches:
             named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-            call.facts["caches_after"] = {
-                str(name): self._encoder.encode(named[name], call.layer) for name in call.caches
-            }
+            call.facts["caches_after"] = {}
+            for name in call.caches:
+                self._encoder.begin()
+                after = self._encoder.encode(named[name], call.layer)
+                call.facts["caches_after"][str(name)] = after
         line = dump_json(call.facts) + "\n"
         if self._is_too_much(len(line.encode())):
             self._drop(call, _BYTES)

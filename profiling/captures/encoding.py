@@ -4,6 +4,7 @@ Plain values stand for themselves; everything else is an object with one telling
 
     {"tensor": digest, "shape", "dtype", "strides", "offset"}   the last two where
                                                 it lies otherwise than a new one
+    {"again": number}                               the same object as the tensor of this number
     {"tuple": [...]}, {"list": [...]}, {"dict": {...}}, {"pairs": [[key, value], ...]}
     {"output": class, "fields": {...}}              an output of the library
     {"cache": class, "state": {...}}                a cache; {"layer": class, ...} inside of it
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,13 @@ class Encoder:
 
     add: Callable[[Tensor], str]
     opaque: Callable[[str], None]
+    # The tensors of the values that belong together, numbered as they come: some modules do
+    # something else where two arguments are one object.
+    _objects: dict[int, int] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """What comes next belongs together, and not with what was before."""
+        self._objects = {}
 
     def encode(self, value: Any, layer: int | None) -> Any:
         if isinstance(value, Tensor):
@@ -101,6 +109,9 @@ class Encoder:
     def _tensor(self, tensor: Tensor) -> Any:
         if not can_be_stored(tensor):
             return self._rest(tensor)
+        if id(tensor) in self._objects:
+            return {"again": self._objects[id(tensor)]}
+        self._objects[id(tensor)] = len(self._objects)
         shape, dtype = list(tensor.shape), str(tensor.dtype)[6:]
         told = {"tensor": self.add(tensor), "shape": shape, "dtype": dtype}
         strides, offset = tensor.stride(), offset_of(tensor)
@@ -140,11 +151,15 @@ class Encoder:
 
 @dataclass(kw_only=True)
 class Decoder:
-    """The inverse, with tensors from `read` on `device`, floating-point ones as `floats` says."""
+    """The inverse, with tensors from `read` on `device`, floating-point ones as `floats` says.
+
+    One decoder decodes what belongs together.
+    """
 
     read: Callable[[str], Tensor]
     device: str
     floats: torch.dtype | None
+    _objects: list[Tensor] = field(default_factory=list)
 
     def decode(self, value: Any) -> Any:
         if isinstance(value, (float, *_PLAIN)):
@@ -157,6 +172,16 @@ class Decoder:
         raise Malformed(f"a value of no known kind: {', '.join(map(str, value))[:60]}")
 
     def _tensor(self, told: dict[str, Any]) -> Tensor:
+        self._objects.append(self._make(told))
+        return self._objects[-1]
+
+    def _again(self, told: dict[str, Any]) -> Tensor:
+        number = told["again"]
+        if type(number) is not int or not 0 <= number < len(self._objects):
+            raise Malformed("a tensor again that was not there before")
+        return self._objects[number]
+
+    def _make(self, told: dict[str, Any]) -> Tensor:
         tensor = self.read(_text(told["tensor"])).to(self.device)
         if list(tensor.shape) != told.get("shape") or str(tensor.dtype)[6:] != told.get("dtype"):
             raise Malformed(f"the tensor {told['tensor']} has another shape or dtype than is said")
@@ -221,6 +246,7 @@ class Decoder:
 
 _KINDS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "tensor": Decoder._tensor,
+    "again": Decoder._again,
     "tuple": lambda d, told: tuple(d._listed(told["tuple"])),
     "list": lambda d, told: d._listed(told["list"]),
     "dict": lambda d, told: d._mapped(told["dict"]),

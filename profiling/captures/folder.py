@@ -86,11 +86,9 @@ class Capture:
 
     # Calls
 
-    def decode(
-        self, call: Call, value: Any, device: str = "cpu", floats: torch.dtype | None = None
-    ) -> Any:
+    def decode(self, call: Call, value: Any, decoder: Decoder) -> Any:
         try:
-            return Decoder(read=self._tensors.read, device=device, floats=floats).decode(value)
+            return decoder.decode(value)
         except ConfigError:
             raise
         except RecursionError:
@@ -99,19 +97,26 @@ class Capture:
             what = f"{CALLS}, call {call.id}: a value that cannot be: {error}"
             raise broken(self.folder, what) from None
 
+    def _decoder(self, device: str, floats: torch.dtype | None = None) -> Decoder:
+        return Decoder(read=self._tensors.read, device=device, floats=floats)
+
     def arguments(
         self, call: Call, device: str = "cpu", floats: torch.dtype | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Fresh arguments, which a module may write into."""
-        args = tuple(self.decode(call, value, device, floats) for value in call.args)
-        return args, {n: self.decode(call, v, device, floats) for n, v in call.kwargs.items()}
+        """Fresh arguments, which a module may write into; what was one object is one again."""
+        decoder = self._decoder(device, floats)
+        args = tuple(self.decode(call, value, decoder) for value in call.args)
+        return args, {n: self.decode(call, value, decoder) for n, value in call.kwargs.items()}
 
     def output(self, call: Call, device: str = "cpu") -> Any:
-        return self.decode(call, call.output, device)
+        return self.decode(call, call.output, self._decoder(device))
 
     def caches_after(self, call: Call, device: str = "cpu") -> dict[str, Any]:
         """The caches that the call was given, by position or name, as it left them."""
-        return {name: self.decode(call, v, device) for name, v in call.caches_after.items()}
+        return {
+            name: self.decode(call, value, self._decoder(device))
+            for name, value in call.caches_after.items()
+        }
 
     def parents(self, call: Call) -> Iterator[int]:
         """The calls around a call, from the nearest on."""

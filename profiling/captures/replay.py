@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         return Replayed(
             call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
         )
-    with torch.inference_mode():
+    with torch.inference_mode(), _as_with_hooks(module):
         output = module(*args, **kwargs)
     named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     found = dict(leaves(output))
@@ -53,6 +54,21 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         path for path in wanted if path not in found or not same_bits(found[path], wanted[path])
     )
     return Replayed(call=call, different=different, unable=None)
+
+
+@contextmanager
+def _as_with_hooks(module: nn.Module) -> Iterator[None]:
+    """torch's encoder layers leave their fused path while hooks are on them."""
+    handles = [inner.register_forward_pre_hook(_do_nothing) for inner in module.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _do_nothing(*_: Any) -> None:
+    return None
 
 
 def same_bits(found: Tensor, wanted: Tensor) -> bool:

@@ -109,6 +109,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "negative strides": (tensor_argument(strides=[-6, 1], offset=0), "strides that do not belong"),
     "overlapping strides": (tensor_argument(strides=[1, 1], offset=0), "overlap"),
     "a wild offset": (tensor_argument(strides=[6, 1], offset=2**40), "offset"),
+    "again what was not there": (argument({"again": 3}), "not there before"),
     "an unknown kind": (argument({"pickle": "gASV"}), "a value of no known kind"),
     "a bare list": (argument([1, 2]), "a list without a kind"),
     "a class of another library": (

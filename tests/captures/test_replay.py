@@ -79,3 +79,13 @@ def test_where_values_lie_is_restored(view, tmp_path: Path) -> None:
     assert torch.equal(given, x)
     if "strides that cannot be restored" not in found.facts["opaque"]:
         assert module(given)[1:] == wanted[1:]
+
+
+def test_what_was_one_object_is_one_again(tmp_path: Path) -> None:
+    """Attention projects queries, keys and values at once where they are the same object."""
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval().requires_grad_(False)
+    with capture(layer, tmp_path / "calls"):
+        layer(torch.randn(2, 40, 32))
+    replays = list(replay_all(Capture(tmp_path / "calls"), layer))
+    assert len(replays) > 5
+    assert [one.call.module for one in replays if not one.equal] == []
