@@ -22,7 +22,9 @@ Step = Callable[[Array, State], tuple[Array, State]]
 
 # Settings that change greedy answers and are not known here, and the values that change nothing.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("num_beams", "num_return_sequences", "encoder_repetition_penalty"), (1,)),
+    **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), (1,)),
+    **dict.fromkeys(("constraints", "dola_layers", "force_words_ids", "penalty_alpha"), ()),
+    "encoder_repetition_penalty": (1,),
     **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length"), (0,)),
     **dict.fromkeys(("bad_words_ids", "sequence_bias", "suppress_tokens", "stop_strings"), ([],)),
     **dict.fromkeys(("begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"), ()),

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from profiling.errors import Unsupported
+from profiling.models.family import Family
 from profiling.models.nested_weights import Nested, nest
-
-LIBRARIES = ("numpy", "torch", "jax")
 
 
 def flat_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -35,6 +34,12 @@ def nested_weights_of(network: nn.Module, library: str) -> Nested:
             for name, tensor in flat_weights(network).items()
         }
     )
+
+
+def generation_settings(family: Family, network: Any) -> Any:
+    """The settings of what generates: in some families the language model does so by itself."""
+    language = network.get_submodule(family.layout.parts.language)
+    return (language if hasattr(language, "generate") else network).generation_config
 
 
 def converter(library: str) -> Callable[[Tensor], Any]:

@@ -16,6 +16,7 @@ from profiling.models.array_functions import activation, resize_positions
 from profiling.models.blip2_t5.functional import bucket
 from profiling.models.functional_family import FunctionalFamily, find_functions
 from profiling.models.greedy import Rules
+from profiling.models.loading import find_family, read_config
 from profiling.models.nested_weights import flatten
 from profiling.models.network_weights import converter, flat_weights, nested_weights_of
 from tests.models.in_double import Lifted, doubled
@@ -59,7 +60,8 @@ def expected(family: str, inputs: dict[str, Tensor], side: int, *, exact: bool) 
     return model.generate(inputs, side=side, length=LENGTH, exact=exact).numpy()
 
 
-@pytest.mark.parametrize("library", PLAIN)
+# In the fast suite PyTorch is held by the logits below.
+@pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("count", [1, 4])
 def test_tokens_are_those_of_the_library(family: str, library: str, count: int) -> None:
@@ -175,6 +177,18 @@ def test_distances_fall_into_the_library_s_buckets(settings: tuple[int, int]) ->
         wanted = T5Attention._relative_position_bucket(distances, both_ways, *settings)
         found = bucket(distances.numpy(), config, both_ways=both_ways)
         numpy.testing.assert_array_equal(found, wanted.numpy())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_public_checkpoint_is_one_that_the_functions_know(family: str) -> None:
+    kind = find_family(family).layout.network_class.config_class
+    folder = PROJECT / "checkpoints" / "public" / family
+    config = read_config(kind, str(folder), {"local_files_only": True}).to_dict()
+    find_functions(family).check(config)
+    for part in ("text_config", "vision_config"):
+        for key in ("hidden_act", "activation_function", "dense_act_fn"):
+            named = config.get(part, {}).get(key)
+            assert named is None or callable(activation(named))
 
 
 def test_what_is_not_known_is_refused_by_its_name() -> None:

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from profiling.errors import Unsupported
 from profiling.models.functional_family import find_functions
 from profiling.models.greedy import Rules, choose, decode
-from profiling.models.network_weights import nested_weights_of
+from profiling.models.network_weights import generation_settings, nested_weights_of
 from tests.tiny_models import ask_unevenly, encode, load
 
 PADDING = 9
@@ -92,6 +92,14 @@ def test_rules_are_read_from_the_library_s_settings() -> None:
     assert Rules.of(GenerationConfig()).ends == ()
     # What only sampling reads changes nothing.
     Rules.of(GenerationConfig(eos_token_id=2, do_sample=True, temperature=0.1, top_k=3))
+
+
+def test_the_settings_are_those_of_what_generates() -> None:
+    for family, inner in (("blip2_opt", True), ("blip2_t5", True), ("llava", False)):
+        loaded = load(family)
+        network: Any = loaded.network
+        generates = network.language_model if inner else network
+        assert generation_settings(loaded.family, network) is generates.generation_config
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from profiling.models.functional_family import find_functions
 from profiling.models.greedy import Rules, decode
 from profiling.models.loading import LoadPlan, find_family, load_model
 from profiling.models.model import Model, Prepared
-from profiling.models.network_weights import converter, nested_weights_of
+from profiling.models.network_weights import converter, generation_settings, nested_weights_of
 from profiling.points.point import Point
 from profiling.records import Reading
 from profiling.samples.samples import Sample
@@ -89,10 +89,10 @@ class FunctionalEngine(Engine):
         functions: PlainFunctions,
         library: str,
         stored: Stored,
+        rules: Rules,
     ) -> None:
         self.model, self.functions = model, functions
-        self.library, self.stored = library, stored
-        self.rules = Rules.of(model.network.generation_config)
+        self.library, self.stored, self.rules = library, stored, rules
         self._cache = CacheSize()
         # The calls of a pass by phase, while they are kept.
         self._calls: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] | None = None
@@ -143,6 +143,7 @@ class FunctionalEngine(Engine):
         model = load_model(point, plan)
         config = model.family.config.to_dict()
         functions.check(config)
+        rules = Rules.of(generation_settings(model.family, model.network))
         library = point.engine_settings["library"]
         stored = Stored(
             weight_bytes=weight_sizes(model.network),
@@ -163,6 +164,7 @@ class FunctionalEngine(Engine):
             functions=made,
             library=library,
             stored=stored,
+            rules=rules,
         )
 
     @classmethod
