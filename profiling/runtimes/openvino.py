@@ -13,7 +13,7 @@ from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent
 
 _ON_THE_CPU = "CPU"
 # The hints by the names that dtypes have elsewhere.
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_HINTS = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 # What the processor has to offer for a hint to change anything.
 _CAPABILITIES = {"bfloat16": "BF16"}
 

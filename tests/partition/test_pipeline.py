@@ -87,8 +87,8 @@ def test_they_answer_in_an_empty_environment(tmp_path: Path) -> None:
     command = ["--image", str(sample.picture), "--text", sample.request]
     assert ask(script, *command, python=python) == ask(script, *command)
     check = (
-        "import importlib.util as i;"
-        " print([n for n in ('torch', 'transformers') if i.find_spec(n)])"
+        "from importlib.util import find_spec;"
+        "print([name for name in ('torch', 'transformers') if find_spec(name)])"
     )
     done = subprocess.run([python, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

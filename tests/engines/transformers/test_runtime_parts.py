@@ -15,6 +15,7 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine, ch
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.point import Point
+from profiling.runtimes import runtime
 from profiling.samples.samples import load_samples
 from tests.composing import PROJECT, compose_point
 from tests.engines.transformers.shortened import make_shortened
@@ -232,6 +233,25 @@ def compare(
         right = plain.generate(inputs, length=50, exact=False, trace=None)
         found = engine.generate(inputs, length=50, exact=False, trace=None)
         assert plain.tokens(found) == plain.tokens(right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_openvino_answers_as_torch_does(family: str) -> None:
+    pytest.importorskip("openvino")
+    plain = load(family, "optimization=fp32")
+    engine = build(compose_point(f"model={family}", "engine=openvino", "optimization=fp32"))
+    assert engine.footprint().computes_in == "float32"
+    for dataset, count in DATASETS.items():
+        for batch in (1, 4):
+            compare(plain, engine, dataset, count, batch, side_of(plain))
+
+
+def test_a_missing_package_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "find_spec", lambda _: None)
+    point = compose_point("model=fuyu", "engine=openvino")
+    with pytest.raises(Unsupported, match=r"openvino is not installed: pip install -r"):
+        check_stack(point)
 
 
 @pytest.mark.slow
