@@ -14,7 +14,7 @@ from profiling.errors import Unsupported
 from profiling.models.geometry import Cut, Geometry
 from profiling.models.loading import find_family
 from profiling.points.point import Point
-from profiling.records import DERIVED, Reading, reading
+from profiling.records import DERIVED, Reading, reading, unavailable
 
 # Their steps are of one shape, or compiled for it, and prefill a cache laid out beforehand.
 _FIXED_SHAPES = ("static_cache", "compile")
@@ -81,18 +81,23 @@ class TokenPruning(Optimization):
         return self.reducer.uncounted()
 
     def answered(self) -> Iterator[Reading]:
-        kept = self.reducer.kept
-        yield reading(
-            "visual_tokens_kept",
-            value=sum(kept) / len(kept),
-            status=DERIVED,
-            source="counted at each prefill while every sample was answered once",
-        )
+        yield self._count()
         yield reading(
             "pruned_from_layer",
             value=self.layer,
             status=DERIVED,
             source="the setting, or what the method has by default",
+        )
+
+    def _count(self) -> Reading:
+        kept = self.reducer.kept
+        if not kept:
+            return unavailable("visual_tokens_kept", "no sample was answered")
+        return reading(
+            "visual_tokens_kept",
+            value=sum(kept) / len(kept),
+            status=DERIVED,
+            source="counted at each prefill while every sample was answered once",
         )
 
 
