@@ -14,8 +14,8 @@ from torch import Tensor
 from profiling.models.storage import stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 
-# Where the library's quantized caches keep all but the newest tokens.
 _AXES = 4  # rows, heads, tokens, width
+# Where the library's quantized caches keep all but the newest tokens.
 _QUANTIZED = ("_quantized_keys", "_quantized_values")
 
 
