@@ -14,6 +14,7 @@ from torch import Tensor
 from profiling.models.storage import place_of, stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 
+_AXES = 4  # rows, heads, tokens, width
 # Where the library's quantized caches keep all but the newest tokens.
 _QUANTIZED = ("_quantized_keys", "_quantized_values")
 
@@ -81,10 +82,13 @@ def _weigh(cache: Any, output: Any, size: CacheSize) -> None:
         size.growing_bytes[_tokens(layer)] += _layer_bytes(layer)
     # Keys and values of an encoder's states are made once and never grow.
     size.fixed_bytes = sum(map(_layer_bytes, fixed.layers)) if fixed is not None else 0
-    size.sequences = _sequences(output)
+    size.sequences = _sequences(growing.layers[0], output)
 
 
-def _sequences(output: Any) -> int:
+def _sequences(layer: Any, output: Any) -> int:
+    if layer.keys.ndim == _AXES:
+        return len(layer.keys)
+    # All keys are quantized, in a shape of the library's own.
     states = getattr(output, "last_hidden_state", None)
     return len(output.logits if states is None else states)
 
