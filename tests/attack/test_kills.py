@@ -50,7 +50,7 @@ def test_some_merges_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_sweeps_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_sweeps(tmp_path, count=70, seed=SEED + 1))
+    require_clean(kill_sweeps(tmp_path, count=80, seed=SEED + 1))
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_many_workers_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_exports_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_exports(tmp_path, count=60, seed=SEED + 3))
+    require_clean(kill_exports(tmp_path, count=90, seed=SEED + 3))
 
 
 @pytest.mark.slow
