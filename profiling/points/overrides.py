@@ -66,6 +66,8 @@ def _check_override(argument: str) -> None:
     if _LONG_NUMBER.search(value):
         raise ConfigError(key, value, f"allowed is a whole number of up to {_MOST_DIGITS} digits")
     if key.lstrip("+~") == "hydra/launcher":
+        if _NO_NAME.search(value):
+            raise ConfigError(key, value, _describe_choices("hydra/launcher", ()))
         _check_launcher(value)
     if not key.lstrip("+~"):
         raise ConfigError(key, value, f"allowed are {', '.join(ROOT_KEYS)}")
@@ -142,6 +144,22 @@ def explain(error: Exception) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{_as_typed(error.full_key)}: {text}; allowed is a value"
     return " ".join(map(shorten, lines))
+
+
+def fails_in_hydra(error: Exception) -> bool:
+    """Whether an exception comes out of Hydra itself, which checks little of what was typed."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def refuse_for_hydra(error: Exception) -> str:
+    """One line for what Hydra failed on without saying which of the words it was."""
+    said = shorten(" ".join(str(error).split())) or type(error).__name__
+    typed = shorten(" ".join(map(_hide, sys.argv[1:])))
+    return f"{typed}: Hydra cannot use it: {said}; allowed is what --help and --hydra-help list"
 
 
 def _as_typed(key: str) -> str:

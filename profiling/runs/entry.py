@@ -14,7 +14,12 @@ from profiling.arguments import print_anything, refuse
 from profiling.errors import ConfigError
 from profiling.points.help import describe_command
 from profiling.points.options import CONF
-from profiling.points.overrides import check_overrides, explain
+from profiling.points.overrides import (
+    check_overrides,
+    explain,
+    fails_in_hydra,
+    refuse_for_hydra,
+)
 from profiling.runs.sweep import INTERRUPTED, run_job
 
 
@@ -39,6 +44,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
+    except (AssertionError, TypeError, ValueError, AttributeError, KeyError) as error:
+        if not fails_in_hydra(error):
+            raise
+        refuse(refuse_for_hydra(error))
     except BrokenPipeError:
         # The reader, such as `head`, has closed the output; what is buffered cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
