@@ -300,9 +300,7 @@ def test_a_peak_of_a_gpu_that_is_not_reset_is_found(monkeypatch: pytest.MonkeyPa
 
 
 def test_half_a_cache_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        held_memory, "_cache_bytes", lambda cache: sum(layer.keys.nbytes for layer in cache.layers)
-    )
+    monkeypatch.setattr(held_memory, "_layer_bytes", lambda layer: layer.keys.nbytes)
     off = broken(memory_check.check_on_host(SETTINGS["memory"]))
     assert off == {"memory: kv_cache_bytes_per_token", "memory: kv_cache_bytes"}
 

@@ -254,7 +254,7 @@ def perform(
 ) -> tuple[str, str | None]:
     """What the child makes of findings."""
     plain = {"readings": [], "answers": [], "noise": None}
-    plain |= {"dtype": "float32", "computes_in": "float32"}
+    plain |= {"dtype": "float32", "computes_in": "float32", "trace": None}
     fake = types.ModuleType("profiling.runs.experiment")
     fake.load = lambda point: object()  # type: ignore[attr-defined]
     fake.measure = lambda *_: types.SimpleNamespace(**(plain | found))  # type: ignore[attr-defined]

@@ -40,9 +40,9 @@ def _show(run: Run) -> Iterator[str]:
         return
     yield f"Run `{run.short}`{mark_run(run)}, {escape.markdown(describe_setting(run, without=()))}."
     yield ""
-    yield from table(_columns("layer kind", layers))
+    yield from table(_columns("layer_s", layers))
     yield ""
-    yield from table(_columns("operator", _slowest(operators)))
+    yield from table(_columns("operator_s", _slowest(operators)))
     yield ""
 
 
@@ -77,11 +77,15 @@ def _slowest(rows: Sequence[Traced]) -> list[Traced]:
     return kept
 
 
-def _columns(head: str, rows: Sequence[Traced]) -> list[Column]:
-    unit = metrics.find("operator_s").unit
+def _columns(metric: str, rows: Sequence[Traced]) -> list[Column]:
+    unit = metrics.find(metric).unit
     return [
         Column(head="phase", cells=[row.phase for row in rows], is_text=True),
-        Column(head=head, cells=[escape.markdown(row.name) for row in rows], is_text=True),
+        Column(
+            head=metrics.find(metric).title,
+            cells=[escape.markdown(row.name) for row in rows],
+            is_text=True,
+        ),
         Column(head="time", cells=[quantity(row.seconds, unit) for row in rows], is_text=False),
         Column(head="of the phase", cells=[percent(row.share) for row in rows], is_text=False),
     ]

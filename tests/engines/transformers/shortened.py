@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
+
 from profiling.models.weights import CHECKPOINTS
 
+# All but the first layer of a text model, by the names in the embedded checkpoints.
+_LEFT_OUT = re.compile(
+    r"(language_model\.)?(model\.|decoder\.|encoder\.)*(layers|block)\.[1-9]\d*\."
+)
 _TEXT_LAYERS = {"num_hidden_layers": 1, "num_layers": 1, "num_decoder_layers": 1}
 
 
 def make_shortened(family: str, folder: Path) -> Path:
-    """A checkpoint folder; the weights of the layers that are left out stay in its file."""
+    """A checkpoint folder whose text model has one layer."""
     shutil.copytree(CHECKPOINTS / "tiny" / family, folder)
     path = folder / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -22,4 +29,7 @@ def make_shortened(family: str, folder: Path) -> Path:
     if "layer_types" in text:
         text["layer_types"] = text["layer_types"][: text["num_hidden_layers"]]
     path.write_text(json.dumps(config), encoding="utf-8")
+    values = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in values.items() if not _LEFT_OUT.match(name)}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

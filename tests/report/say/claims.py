@@ -17,6 +17,7 @@ from profiling.report.read.sweeps import find_rounds, find_sweeps
 from profiling.report.say import sentences
 from profiling.report.say.best import write_best
 from profiling.report.say.cautions import say_cautions
+from profiling.report.say.explanation import explain_run
 from profiling.report.say.gate import judge, parse_limit
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.pareto import front_of, group_comparable, say_front
@@ -82,6 +83,30 @@ def caution(**readings: float) -> Scene:
         return " ".join(say_cautions(runs_of(folder)))
 
     return scene
+
+
+# An explanation of a run
+
+
+def explained(*further: dict[str, Any], without: str = "", **changes: Any) -> Scene:
+    """The first run explained beside further ones; `without` is why the peaks are not known."""
+
+    def scene(folder: Path) -> str:
+        made = write_run(folder, **changes)
+        for run in further:
+            write_run(folder, **run)
+        if without:
+            with (made / "readings.csv").open("a", encoding="utf-8") as stream:
+                stream.write(f'run,peak_flops_per_s,,FLOP/s,unavailable,"{without}",,\n')
+        runs = runs_of(folder)
+        (run,) = [one for one in runs if one.name == made.name]
+        return "\n".join(explain_run(run, runs))
+
+    return scene
+
+
+NO_PEAKS = {"peak_flops_per_s": None, "peak_bytes_per_s": None}
+AT_THE_LIMIT = {"vision_s": 5e-4, "projector_s": 5e-4, "prefill_s": 6e-4, "decode_s": 0.021}
 
 
 # Sweeps over a size
@@ -383,6 +408,7 @@ def list_claims() -> Iterator[Claim]:
     yield from _list_claims_of_comparisons()
     yield from _list_claims_of_scores()
     yield from _list_claims_of_gates()
+    yield from _list_claims_of_explanations()
 
 
 def _list_claims_of_runs() -> Iterator[Claim]:
@@ -776,3 +802,33 @@ def _list_claims_of_gates() -> Iterator[Claim]:
         said=no_plain_model,
         unsaid=plain_model,
     )
+
+
+def _list_claims_of_explanations() -> Iterator[Claim]:
+    plain, elsewhere = explained(), explained(weights="pretrained", model="fuyu")
+    known = explained(weights="pretrained", model="llava")
+    failed = explained(status="failed", error="it broke")
+    unplaced, beside = explained(summary=NO_PEAKS), explained({"img_size": 448})
+    busy = explained(summary=NO_PEAKS, without="the machine was busy")
+    at_the_limit = explained(summary=AT_THE_LIMIT)
+    for writer, text, shows, said, unsaid in (
+        ("explain_run", ". There are no times to explain.", "", failed, plain),
+        ("explain_run", "no reason was recorded", "", explained(status="failed"), failed),
+        ("_explain", "Caution: the machine was busy (", "", explained(noisy=True), plain),
+        ("_explain_phase", " on this device (", "", plain, unplaced),
+        ("_explain_phase", "  other runs of this family on such a device: ", "", plain, unplaced),
+        ("_why_unplaced", "its least time is not known: the run has no", "", unplaced, busy),
+        ("_why_unplaced", "its least time is not known: ", "known: the machine", busy, unplaced),
+        ("_judge", "faster than the measured peaks allow, so the data", "",
+         explained(summary={"vision_s": 1e-4}), plain),
+        ("_judge", "within what is usual", "", plain, at_the_limit),
+        ("_judge", "far from its limit", "", plain, at_the_limit),
+        ("_describe_others", " their least times (", "", beside, plain),
+        ("_describe_others", "none with a known least time", "", plain, beside),
+        ("_published", "published: none, since this is a miniature", "", plain, known),
+        ("_published", "published: no latency of this family", "", elsewhere, known),
+        ("_published", " its least time", "published: .* its least time", known, elsewhere),
+    ):  # fmt: skip
+        yield Claim(
+            writer=f"explanation.{writer}", text=text, shows=shows, said=said, unsaid=unsaid
+        )
