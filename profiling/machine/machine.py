@@ -266,7 +266,7 @@ def _visible_gpus() -> tuple[tuple[Gpu, ...], str | None]:
 
 @functools.cache
 def _cached_gpus(cuda_visible_devices: str | None) -> tuple[tuple[Gpu, ...], str | None]:
-    with _open_nvml() as nvml:
+    with open_nvml() as nvml:
         if nvml is None:
             return (), None
         driver = as_text(nvml.nvmlSystemGetDriverVersion())
@@ -274,12 +274,13 @@ def _cached_gpus(cuda_visible_devices: str | None) -> tuple[tuple[Gpu, ...], str
 
 
 def _listed_uuids() -> list[str]:
-    with _open_nvml() as nvml:
+    with open_nvml() as nvml:
         return [] if nvml is None else list_uuids(nvml)
 
 
 @contextmanager
-def _open_nvml() -> Iterator[Any]:
+def open_nvml() -> Iterator[Any | None]:
+    """The library of the driver; None where there is no driver or it does not answer."""
     if not nvidia_driver_present():
         yield None
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from profiling.engines.endpoint.client import is_loopback
-from profiling.machine.machine import nvidia_driver_present
+from profiling.machine.machine import open_nvml
 
 CPU, ELSEWHERE = "cpu", "elsewhere"
 # Programs that listen for a server which runs elsewhere: what they use says nothing of it.
@@ -51,7 +50,7 @@ def find_server(url: str) -> ServerProcess:
     if forwarder is not None:
         return _unknown(f"the address is forwarded by {forwarder} to a server that is not visible")
     pids = _with_children(listening)
-    with _nvml() as nvml:
+    with open_nvml() as nvml:
         return place(pids, [] if nvml is None else list(_computing(nvml)))
 
 
@@ -107,24 +106,6 @@ def _with_children(processes: Sequence[psutil.Process]) -> list[int]:
     return sorted(pids)
 
 
-@contextmanager
-def _nvml() -> Iterator[Any | None]:
-    if not nvidia_driver_present():
-        yield None
-        return
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
-
-
 def _computing(nvml: Any) -> Iterator[Computing]:
     for index in range(nvml.nvmlDeviceGetCount()):
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -150,7 +131,7 @@ class ServerMemory:
         self._highest = self.allocated_bytes()
 
     def allocated_bytes(self) -> int:
-        with _nvml() as nvml:
+        with open_nvml() as nvml:
             return 0 if nvml is None else read_memory(nvml, self._uuid, self._pids)
 
     def peak_bytes(self) -> int:

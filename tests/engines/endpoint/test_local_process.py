@@ -25,6 +25,7 @@ from profiling.engines.endpoint.local_process import (
     place,
     read_memory,
 )
+from profiling.machine import machine
 
 # Listens, and has a child that would be the engine.
 PARENT = """
@@ -51,7 +52,7 @@ def listening() -> Iterator[tuple[int, int, int]]:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_process, "nvidia_driver_present", lambda: False)
+    monkeypatch.setattr(machine, "nvidia_driver_present", lambda: False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -146,7 +147,7 @@ class Nvml:
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     made = Nvml({})
-    monkeypatch.setattr(local_process, "nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(machine, "nvidia_driver_present", lambda: True)
     monkeypatch.setitem(sys.modules, "pynvml", made)
     return made
 
