@@ -485,7 +485,7 @@ def widen(values: list[float]) -> Interval | None:
     return replace(found, low=found.low - added, high=found.high + added)
 
 
-@pytest.mark.parametrize("change", [narrow, widen])
+@pytest.mark.parametrize("change", [narrow, pytest.param(widen, marks=pytest.mark.slow)])
 def test_intervals_that_hold_too_seldom_or_too_often_are_found(
     change: Callable[[list[float]], Interval | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

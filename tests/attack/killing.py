@@ -14,7 +14,7 @@ from pathlib import Path
 from profiling.files import digest_file
 from profiling.records import BrokenRecord, read, read_record
 from tests.composing import PROJECT
-from tests.faking import DRIVER, FOLDER, make_dataset, tell
+from tests.faking import DRIVER, FOLDER, RUN_MAIN, make_dataset, tell
 
 # The least and the longest time after which a command is killed, in seconds.
 Moments = tuple[float, float]
@@ -95,7 +95,15 @@ def check_left_over(folder: Path, toll: Toll) -> None:
 def sweep_command(sizes: list[int]) -> list[str]:
     listed = ",".join(map(str, sizes))
     keys = [f"img_size={listed}", "dataset.folder=mine", "profiler=quick"]
-    return [sys.executable, "-c", DRIVER % "", "-m", *keys, "num_samples=1", "share_device=true"]
+    return [
+        sys.executable,
+        "-c",
+        DRIVER % "" + RUN_MAIN,
+        "-m",
+        *keys,
+        "num_samples=1",
+        "share_device=true",
+    ]
 
 
 def kill_sweeps(folder: Path, *, count: int, seed: int) -> Toll:

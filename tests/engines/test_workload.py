@@ -11,10 +11,11 @@ from profiling.engines.trace import Trace
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.models import model as module
 from profiling.samples.samples import full_batches
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, generate, load, make_workload, take_samples
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=slow_except(FAMILIES, "blip2_t5", "fuyu"))
 def engine(request: pytest.FixtureRequest) -> TransformersEngine:
     return load(request.param)
 

@@ -112,6 +112,7 @@ def test_the_stress_shows_wrong_windows(export: Export) -> None:
 
 
 @pytest.mark.parametrize("family", slow_except(["qwen25vl", "llava"], "qwen25vl"))
+@pytest.mark.slow
 def test_parts_run_as_a_chain_and_as_one_file(family: str, export: Export) -> None:
     model, path = export(family, "parts")
     parts = files_of(path)
@@ -148,7 +149,7 @@ def count_nodes(path: Path) -> int:
     [
         ("qwen25vl", "bf16", torch.bfloat16),
         pytest.param("qwen25vl", "fp32", torch.float16, marks=pytest.mark.slow),
-        ("llava", "fp16", torch.float16),
+        pytest.param("llava", "fp16", torch.float16, marks=pytest.mark.slow),
     ],
 )
 def test_half_takes_half_the_room(

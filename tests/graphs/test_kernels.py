@@ -23,6 +23,7 @@ from profiling.models.patch_product import PatchProduct
 from profiling.models.tower import PatchTower
 from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 from tests.graphs.stressed import stressed
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES
 
 HALF, SINGLE = TensorProto.BFLOAT16, TensorProto.FLOAT
@@ -126,7 +127,7 @@ def check_bf16_graph(family: str, folder: Path, pretend: Pretend) -> None:
     assert values_of(path).stat().st_size < 2.2 * values
 
 
-@pytest.mark.parametrize("family", ["fuyu", "llava"])
+@pytest.mark.parametrize("family", slow_except(["fuyu", "llava"], "fuyu"))
 def test_the_graph_computes_in_bf16(family: str, tmp_path: Path, pretend: Pretend) -> None:
     check_bf16_graph(family, tmp_path, pretend)
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from profiling.partition.__main__ import main
 from profiling.partition.outcomes import Outcome, compare, draw_table
 from profiling.records import MEASURED, Reading, unavailable
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES
 
 # Its vision part is one layer, so that nothing here waits for an export.
@@ -65,7 +66,7 @@ def test_all_modes_answer_alike_in_every_family(
     check_all_modes(capsys, tmp_path, family)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
 def test_split_answers_as_the_original_does(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str
 ) -> None:
@@ -89,6 +90,7 @@ def test_parts_are_kept_for_the_same_values_alone(
     assert json.loads((tmp_path / "model_config.json").read_text())["model"] == "qwen25vl"
 
 
+@pytest.mark.slow
 def test_a_graph_of_other_values_is_not_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def save(folder: Path, family: str, question: str = QUESTION) -> tuple[Path, Pat
     return folder / "out" / "standalone", picture
 
 
+@pytest.mark.slow
 def test_the_folders_need_nothing_of_this_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

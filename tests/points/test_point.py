@@ -145,7 +145,7 @@ def test_every_preset_has_the_addresses_of_points_typed_by_hand() -> None:
             (*_list_chosen(block), f"{key}={value}")
             for block in blocks
             for key, values in block.items()
-            for value in re.findall(r"\[[^\]]*\]|[^,]+", str(values))[::3]
+            for value in re.findall(r"\[[^\]]*\]|[^,]+", str(values))[-1:]
         }
         for overrides in sorted(swept):
             assert typed(f"experiment={path.stem}", *overrides) == typed(*overrides)

@@ -39,7 +39,7 @@ ELSEWHERE = {
     *("prompt_len", "batch_size", "max_new_tokens", "device", "dtype", "num_samples"),
     *("agreement", "speedup", "noisy", "noise_reason"),
     *("engine", "computes_in", "acceptance_rate", "visual_tokens_kept"),
-    *("speedup_ci_low", "speedup_ci_high", "speedup_source"),
+    *("speedup_ci_low", "speedup_ci_high", "speedup_source", "latency_ci_confidence"),
 }
 
 

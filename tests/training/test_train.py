@@ -133,6 +133,7 @@ def _sign(seed: int):
     return draw_sign(Random(seed), held_out=True)
 
 
+@pytest.mark.slow
 def test_loss_falls():
     training = _start("qwen25vl", look_steps=0, batch_size=8)
     seen = [training.advance() for _ in range(21)]

@@ -18,6 +18,7 @@ from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
 from profiling.records import Reading
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, build, generate, load, make_workload
 
 # Traces and compiles nothing further: what is counted and what guards hold is the same.
@@ -96,7 +97,7 @@ def test_a_cache_of_fixed_length_changes_no_answer(family: str) -> None:
     check_answers(family, "optimization=static_cache")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "qwen25vl"))
 def test_every_step_runs_compiled_and_changes_no_answer(family: str) -> None:
     check_answers(family, "optimization=compile", TRACED)
 
@@ -118,6 +119,7 @@ def test_generated_code_changes_no_answer(family: str) -> None:
 
 
 @pytest.mark.parametrize("stack", ["[bf16,compile]", "[compile,fp32]", "[compile,static_cache]"])
+@pytest.mark.slow
 def test_compiling_stacks(stack: str) -> None:
     engine = build(compose_point(f"optimization={stack}", TRACED))
     workload = workload_of(engine, "qwen25vl")
@@ -150,6 +152,7 @@ def test_the_cache_is_as_long_as_the_longest_prompt_needs_and_forgets_earlier_po
     assert engine.network._previous_max_cache_length == longer - 40 + LENGTH
 
 
+@pytest.mark.slow
 def test_what_was_made_for_a_workload_is_not_made_again() -> None:
     engine = build(compose_point("optimization=compile", TRACED))
     workload = workload_of(engine, "qwen25vl")
@@ -190,6 +193,7 @@ def test_one_token_needs_no_step() -> None:
     assert rows["num_compilations"].value == 0
 
 
+@pytest.mark.slow
 def test_a_new_shape_is_counted() -> None:
     engine = build(compose_point("optimization=compile", TRACED))
     workload = workload_of(engine, "qwen25vl")

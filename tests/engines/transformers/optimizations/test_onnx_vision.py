@@ -12,6 +12,7 @@ from profiling.graphs.export import export_vision
 from profiling.graphs.vision_chain import load_vision, put_vision
 from profiling.machine.cache import cache_root
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
     answer,
@@ -26,7 +27,7 @@ from tests.tiny_models import (
 ONNX = "optimization=[fp32,onnx_vision]"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
 def test_answers_as_the_plain_model_does(family: str) -> None:
     plain, exported = load(family, "optimization=fp32"), load(family, ONNX)
     native = compose_point(f"model={family}").img_size

@@ -14,6 +14,7 @@ from profiling.engines.transformers.optimizations.vision_cache import VisionCach
 from profiling.graphs.check import distance
 from profiling.models.loading import LoadPlan, load_model
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
     answer,
@@ -40,6 +41,10 @@ BESIDE = {
     "onnx_vision,int8": ("int8 behind the vision part", 1e-2, "qwen25vl"),
     "onnx_vision,compile": ("baseline", 1e-5, "fuyu"),
 }
+FAST = (
+    *("split,vision_cache", "split,int8", "onnx_vision,vision_cache", "vision_cache,int8"),
+    *("onnx_vision,static_cache", "split,int4"),
+)
 SETTINGS = {"compile": ("optimization.compile.backend=aot_eager",)}
 
 
@@ -62,7 +67,7 @@ def load_beside(family: str, name: str) -> TransformersEngine:
     return wrap(load_model(point, plan))
 
 
-@pytest.mark.parametrize("stack", BESIDE)
+@pytest.mark.parametrize("stack", slow_except(BESIDE, *FAST))
 def test_two_at_once(stack: str) -> None:
     check_stack(stack, BESIDE[stack][2])
 
