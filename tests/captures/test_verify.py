@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +260,28 @@ def test_weights_of_a_part_alone(tmp_path: Path, capsys) -> None:
     assert run(profiling.capture, arguments, capsys)[0] == 0
     names = read_weights(path).keys()
     assert names and all(name.startswith("model.vision_tower.") for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["verify", "capture"])
+def test_a_reader_may_stop_reading(command: str, folder: Path, tmp_path: Path) -> None:
+    """As with `| head`: no traceback, and the status of what was found."""
+    arguments = {
+        "verify": [str(folder)],
+        "capture": ["--output", str(tmp_path / "calls"), "--modules", "lm_head", "--uneven", "0"],
+    }
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", f"profiling.{command}", *arguments[command]],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
 @pytest.mark.slow
