@@ -143,11 +143,26 @@ class Judge:
             verdict.problem = f"the function raised {type(error).__name__}: {_first_line(error)}"
             return verdict
         if read is not None:
-            unread = unread_names(flatten(self.weights(call.module, double=False)), read)
-            verdict.unread = [name for name in unread if self.exact.reads(call, name)]
+            verdict.unread = self._unread(call, read)
         double = self._run_in_float64(call, verdict)
         self._compare(verdict, found, double, captured, exact)
         return verdict
+
+    def _unread(self, call: Call, read: set[str]) -> list[str]:
+        """Weights that have an effect on the call, and that the function took by no name.
+
+        Whole numbers are no weights: a module makes them of its sizes, and a function may, too.
+        """
+        start = f"{call.module}." if call.module else ""
+        names = list(flatten(self.weights(call.module, double=False)))
+        taken = {self._flat[start + name].data_ptr() for name in read.intersection(names)}
+        return [
+            name
+            for name in unread_names(names, read)
+            if self._flat[start + name].is_floating_point()
+            and self._flat[start + name].data_ptr() not in taken
+            and self.exact.reads(call, name)
+        ]
 
     # Running functions
 
