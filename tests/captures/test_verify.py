@@ -44,6 +44,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by the command, of the vision part alone."""
+    folder = tmp_path_factory.mktemp("captures") / "vision"
+    arguments = ["--model", "qwen25vl", "--output", str(folder), "--device", "cpu"]
+    chosen = ["--modules", "model.visual*", "--samples", "0", "--tokens", "1", "--calls", "1"]
+    profiling.capture.main([*arguments, *chosen, "--save-weights"])
+    torch.set_num_threads(1)
+    return folder
+
+
 def test_the_original_gives_the_same_bits(folder: Path, capsys) -> None:
     status, told = run(profiling.verify, [folder], capsys)
     assert status == 0
@@ -99,10 +110,10 @@ MODULES = {{**RIGHT, **planted.functions}}
     ],
 )
 def test_known_faults_of_ports_are_named(
-    name: str, told: str, folder: Path, tmp_path: Path, capsys
+    name: str, told: str, vision: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "wrong.py").write_text(WRONG.format(name=name))
-    arguments = [folder, "--functions", tmp_path / "wrong.py", "--html", tmp_path / "v.html"]
+    arguments = [vision, "--functions", tmp_path / "wrong.py", "--html", tmp_path / "v.html"]
     status, output = run(profiling.verify, arguments, capsys)
     assert status == 1
     fails = [line for line in output.splitlines() if line.startswith("FAILS")]
@@ -112,10 +123,10 @@ def test_known_faults_of_ports_are_named(
 
 
 def test_weights_that_a_function_never_reads_are_named(
-    folder: Path, tmp_path: Path, capsys
+    vision: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "wrong.py").write_text(NO_BIAS)
-    status, output = run(profiling.verify, [folder, "--functions", tmp_path / "wrong.py"], capsys)
+    status, output = run(profiling.verify, [vision, "--functions", tmp_path / "wrong.py"], capsys)
     assert status == 1
     assert "it never reads mlp.0.bias, mlp.2.bias" in " ".join(output.split())
 
