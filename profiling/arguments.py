@@ -30,7 +30,7 @@ def print_anything() -> None:
 
 
 @contextmanager
-def ending_quietly() -> Iterator[None]:
+def ending_quietly(status: int = 1) -> Iterator[None]:
     """End without a traceback where the reader, such as `head`, has closed the output."""
     try:
         yield
@@ -38,7 +38,7 @@ def ending_quietly() -> Iterator[None]:
     except BrokenPipeError:
         # What is buffered cannot be written either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(status)
 
 
 def refuse(line: object, status: int = WRONG_CONFIGURATION) -> NoReturn:

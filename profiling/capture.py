@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from profiling import PROJECT
-from profiling.arguments import Parser, print_anything, refuse, whole_from
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse, whole_from
 from profiling.captures import BYTES, CALLS, MODULES
 from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
@@ -38,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = make_parser().parse_args(arguments)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        print(run(chosen))
+        told = run(chosen)
     except (ConfigError, Unsupported) as error:
         refuse(error)
     except HubError as error:
         sys.exit(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
+    with ending_quietly(0):
+        print(told)
 
 
 def make_parser() -> Parser:

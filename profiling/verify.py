@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, print_anything, refuse
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse
 from profiling.capture import compose_point
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.options import list_options
@@ -154,12 +154,14 @@ def tell(findings: Findings, chosen: argparse.Namespace) -> None:
     from profiling.captures.table import lines
     from profiling.parts.artifacts import write_json
 
-    width = shutil.get_terminal_size((80, 24)).columns
-    print("\n".join(lines(findings, width=max(width, 60))))
+    # Files first: whoever reads what is printed may stop reading.
     if chosen.json is not None:
         write_json(chosen.json, findings.as_json())
     if chosen.html is not None:
         write_page(findings, chosen.html, title=str(chosen.folder))
+    width = shutil.get_terminal_size((80, 24)).columns
+    with ending_quietly(findings.status):
+        print("\n".join(lines(findings, width=max(width, 60))))
 
 
 if __name__ == "__main__":

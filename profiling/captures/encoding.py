@@ -232,6 +232,7 @@ class Decoder:
         grows_by = told.get("grows_by")
         class_to_come = None if grows_by is None else _class_of(grows_by, CacheLayerMixin)
         vars(made)[_LAYERS_TO_COME] = class_to_come
+        _require_parts(made)
         return made
 
     def _layer(self, told: dict[str, Any]) -> Any:
@@ -299,6 +300,17 @@ def _class_of(name: Any, base: type) -> Any:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise Malformed(f"the library has no cache class {name[:40]}")
     return found
+
+
+_HALVES = ("self_attention_cache", "cross_attention_cache")
+
+
+def _require_parts(made: Any) -> None:
+    """A cache has layers, or two caches."""
+    layers = vars(made).get("layers")
+    whole = isinstance(layers, list) and all(isinstance(p, CacheLayerMixin) for p in layers)
+    if not whole and not all(isinstance(vars(made).get(half), Cache) for half in _HALVES):
+        raise Malformed("a cache without layers")
 
 
 def _set_state(made: Any, state: dict[str, Any]) -> Any:

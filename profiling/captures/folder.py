@@ -206,6 +206,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     configs = facts["configs"]
     for path, module in facts["modules"].items():
         _require(folder, f"{DESCRIPTION}, module {path[:80]}", module, _MODULE_FIELDS)
+        if not all(isinstance(name, str) for name in module["parameters"]):
+            raise broken(folder, f"{DESCRIPTION}, module {path[:80]}: parameters are not texts")
         if module["config"] is not None and module["config"] >= len(configs):
             raise broken(folder, f"{DESCRIPTION}, module {path[:80]}: there is no such config")
     if not all(isinstance(config, dict) for config in configs):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from profiling.captures.array_libraries import ArrayLibrary, Torch
 from profiling.captures.blind_spots import BlindSpots, is_fresh
-from profiling.captures.double import Unable
+from profiling.captures.double import InFloat64, Unable
 from profiling.captures.findings import Findings, of_verdicts
 from profiling.captures.folder import Call, Capture
 from profiling.captures.functions import Arguments, Function, Settings
@@ -17,7 +20,10 @@ from profiling.captures.judging import Judge
 from profiling.captures.leaves import without_caches
 from profiling.captures.originals import check_same
 from profiling.captures.tensor_files import broken
+from profiling.engines.transformers.runtime_decoder import RuntimeDecoder
 from profiling.errors import Unsupported
+from profiling.graphs.export import Stage
+from profiling.graphs.vision_chain import OnnxVision
 
 
 def judge_functions(
@@ -52,17 +58,123 @@ class _AsTheyAre(Torch):
         return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """An engine's module, and the parts of the original whose work it does besides."""
+
+    function: Function
+    # Of a network and a call's arguments and outputs: what the joined parts give.
+    joined: Callable[[nn.Module, dict[str, Any], Mapping[str, Tensor]], dict[str, Tensor]] | None
+
+
+class _PartJudge(Judge):
+    """Compares with joined parts where the engine has joined them."""
+
+    def __init__(self, *, parts: Mapping[str, _Part], original: nn.Module, **given: Any) -> None:
+        super().__init__(network=original, **given)
+        self._parts, self._original = parts, original
+
+    def references(self, call: Call) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        exact, captured = super().references(call)
+        joined = self._parts[call.module].joined
+        if joined is None:
+            return exact, captured
+        with torch.inference_mode():
+            own = joined(self._original, self._named(call), captured)
+            with InFloat64(), _made_in_float64():
+                wide = joined(self.exact.network, self._named(call, torch.float64), exact)
+        return wide, own
+
+
+@contextmanager
+def _made_in_float64() -> Iterator[None]:
+    """What is made without a dtype is float64, too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def judge_parts(capture: Capture, network: nn.Module, engine: Any) -> Findings:
     """Each part of another engine's network on the calls of the same part."""
     paths = _part_paths(capture)
-    found: dict[str, Function] = {}
-    for part, modules in engine.loaded.parts().items():
-        if part in paths and len(modules) == 1 and _is_other(network, paths[part], modules[0]):
-            found[paths[part]] = _as_function(modules[0])
-    if not found:
+    modules = {
+        paths[part]: found[0]
+        for part, found in engine.loaded.parts().items()
+        if part in paths and len(found) == 1 and _is_other(network, paths[part], found[0])
+    }
+    # What is left in the place of a part whose work another one does.
+    done = {path for path, module in modules.items() if isinstance(module, nn.Identity)}
+    head = next((paths["head"] for _ in done & {paths.get("head")}), None)
+    parts = {path: _as_part(module, head) for path, module in modules.items() if path not in done}
+    if not parts:
         raise Unsupported("no part of this engine is another module than the captured one's")
-    judge = _make_judge(capture, network, lambda call: found.get(call.module), _AsTheyAre())
-    return of_verdicts(capture, judge.judge_all(), [], fresh=False)
+    silent = {path for path in parts if not getattr(modules[path], "returns_states", True)}
+    try:
+        judge = _PartJudge(
+            parts=parts,
+            original=network,
+            capture=capture,
+            find=lambda call: parts[call.module].function if call.module in parts else None,
+            library=_AsTheyAre(),
+        )
+    except Unable as error:
+        raise Unsupported(f"cannot be judged: {error}") from error
+    verdicts = [verdict for verdict in judge.judge_all() if verdict.call.module not in silent]
+    return of_verdicts(capture, verdicts, [], fresh=False)
+
+
+def _as_part(module: nn.Module, head: str | None) -> _Part:
+    if isinstance(module, OnnxVision):
+        return _vision_part(module)
+    if isinstance(module, RuntimeDecoder) and head is not None:
+        return _Part(function=_logits_of(module), joined=_with_head(head))
+    return _Part(function=_as_function(module), joined=None)
+
+
+_EMBEDDINGS, _LOGITS = "visual embeddings", "logits"
+
+
+def _vision_part(module: OnnxVision) -> _Part:
+    """The vision part up to the embeddings that the language model reads."""
+    layout = module.family.layout
+
+    def call(_weights: Any, _settings: Settings, arguments: Arguments) -> Any:
+        named = arguments.named()
+        given = {"pixel_values": _pixels(named), **layout.tower_inputs(named)}
+        return {_EMBEDDINGS: module.chain.run(given)}
+
+    def joined(network: nn.Module, named: dict[str, Any], _: Any) -> dict[str, Tensor]:
+        tower = layout.tower(network)
+        stage = Stage(tower, 0, len(tower.blocks))
+        return {_EMBEDDINGS: stage(_pixels(named), *layout.tower_inputs(named).values())}
+
+    return _Part(function=call, joined=joined)
+
+
+def _pixels(named: Mapping[str, Any]) -> Tensor:
+    """The argument of a vision part that the others describe."""
+    pixels: Tensor = next(value for value in named.values() if isinstance(value, Tensor))
+    return pixels
+
+
+def _logits_of(module: nn.Module) -> Function:
+    def call(_weights: Any, _settings: Settings, arguments: Arguments) -> Any:
+        return {_LOGITS: module(*arguments.args, **arguments.kwargs).last_hidden_state}
+
+    return call
+
+
+def _with_head(path: str) -> Any:
+    """A decoder with the head behind it, at the last position."""
+
+    def joined(network: nn.Module, _: Any, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        states = outputs["last_hidden_state"][:, -1:]
+        return {_LOGITS: network.get_submodule(path)(states)}
+
+    return joined
 
 
 def _part_paths(capture: Capture) -> dict[str, str]:

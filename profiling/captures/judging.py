@@ -131,11 +131,10 @@ class Judge:
     def judge(self, call: Call) -> Verdict:
         verdict = Verdict(call=call, kind=self.capture.kind(call))
         try:
-            exact = self.exact.outputs(call)
+            exact, captured = self.references(call)
         except Unable as error:
             verdict.problem = f"cannot be judged: the original in float64: {error}"
             return verdict
-        captured = captured_outputs(self.capture, call)
         read: set[str] | None = set() if self.library.takes_subclasses else None
         try:
             found = self.run(call, double=False, read=read)
@@ -143,11 +142,30 @@ class Judge:
             verdict.problem = f"the function raised {type(error).__name__}: {_first_line(error)}"
             return verdict
         if read is not None:
-            unread = unread_names(flatten(self.weights(call.module, double=False)), read)
-            verdict.unread = [name for name in unread if self.exact.reads(call, name)]
+            verdict.unread = self._unread(call, read)
         double = self._run_in_float64(call, verdict)
         self._compare(verdict, found, double, captured, exact)
         return verdict
+
+    def references(self, call: Call) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """What is wanted, in float64 and as the original has it, by path."""
+        return self.exact.outputs(call), captured_outputs(self.capture, call)
+
+    def _unread(self, call: Call, read: set[str]) -> list[str]:
+        """Weights that have an effect on the call, and that the function took by no name.
+
+        Whole numbers are no weights: a module makes them of its sizes, and a function may, too.
+        """
+        start = f"{call.module}." if call.module else ""
+        names = list(flatten(self.weights(call.module, double=False)))
+        taken = {self._flat[start + name].data_ptr() for name in read.intersection(names)}
+        return [
+            name
+            for name in unread_names(names, read)
+            if self._flat[start + name].is_floating_point()
+            and self._flat[start + name].data_ptr() not in taken
+            and self.exact.reads(call, name)
+        ]
 
     # Running functions
 
@@ -234,8 +252,8 @@ class Judge:
         notes = {self.library.note(own.dtype) for own in captured.values()} - {None}
         verdict.notes = [*verdict.notes, *map(str, notes)]
 
-    def _named(self, call: Call) -> dict[str, Any]:
-        args, kwargs = self.capture.arguments(call)
+    def _named(self, call: Call, floats: torch.dtype | None = None) -> dict[str, Any]:
+        args, kwargs = self.capture.arguments(call, floats=floats)
         names = self.capture.modules[call.module]["parameters"]
         return {**dict(zip(names, args, strict=False)), **kwargs}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy
@@ -23,6 +23,8 @@ Weights = Any
 Config = Mapping[str, Any]
 Rotation = tuple[Array, Array]  # cosines and sines
 KeysValues = tuple[Array, Array]  # [B, H, T, d] each
+Cache = KeysValues | None  # None before anything is in it
+Caches = Sequence[Cache] | None  # of the layers; None for a prompt
 
 is_torch, is_jax = array_api_compat.is_torch_array, array_api_compat.is_jax_array
 library = array_api_compat.array_namespace
@@ -241,6 +243,14 @@ def causal(real: Array) -> Array:
     return real[:, None, None] & (order <= order[:, None])
 
 
+class Context(NamedTuple):
+    """What is the same for every layer of a decoder."""
+
+    visible: Array | None  # [B, 1, S, T]: which keys each token may see; None where all
+    slot: Array | None = None  # the place of one token in caches; None where they grow
+    turn: Rotation | None = None  # of the positions, where heads are rotated
+
+
 # The cache of keys and values
 
 
@@ -265,7 +275,7 @@ def put(cache: Array, x: Array, slot: Array) -> Array:
     return changed
 
 
-def remember(fresh: KeysValues, cache: KeysValues | None, slot: Array | None) -> KeysValues:
+def remember(fresh: KeysValues, cache: Cache, slot: Array | None) -> KeysValues:
     """All keys and values that a query may see: those of the prompt, or one token's in a cache.
 
     Without a slot, a cache has no room: it is made longer.
@@ -279,9 +289,10 @@ def remember(fresh: KeysValues, cache: KeysValues | None, slot: Array | None) ->
 
 
 def start_decoding(
-    caches: Sequence[KeysValues], real: Array, places: Array, room: int
+    caches: Sequence[KeysValues], given: Mapping[str, Array], room: int
 ) -> dict[str, Any]:
     """What decoding begins with: caches with room, which slots are seen, and the next place."""
+    real = given["real"]  # [B, S]
     xp, device = library(real), device_of(real)
     rows, count = real.shape
     unseen = xp.zeros((rows, room - count), dtype=xp.bool, device=device)
@@ -289,7 +300,7 @@ def start_decoding(
         "caches": [(grow(key, room), grow(value, room)) for key, value in caches],
         "visible": xp.concat((real, unseen), axis=1),  # [B, T]
         "slot": xp.asarray(count, device=device),
-        "places": places,  # [B]: the position of the next token
+        "places": given["places"],  # [B]: the position of the next token
     }
 
 
@@ -298,6 +309,10 @@ def visible_with_next(state: Mapping[str, Any]) -> Array:  # [B, T]
     xp, visible = library(state["visible"]), state["visible"]
     order = xp.arange(visible.shape[1], device=device_of(visible))
     return visible | (order == state["slot"])
+
+
+def next_context(state: Mapping[str, Any]) -> Context:
+    return Context(visible_with_next(state)[:, None, None], state["slot"])
 
 
 def advance(state: Mapping[str, Any], caches: Sequence[KeysValues]) -> dict[str, Any]:
@@ -322,6 +337,31 @@ def patch_embedding(patches: Array, weights: Weights) -> Array:
     kernel, xp = weights["weight"], library(patches)
     flat = {**weights, "weight": xp.reshape(kernel, (kernel.shape[0], -1))}
     return linear(xp.astype(patches, kernel.dtype), flat)
+
+
+def picture_embedding(pixels: Array, weights: Weights, positions: Array, side: int) -> Array:
+    """The class token and the patches of each picture, with their positions [B, 1 + P, D]."""
+    xp = library(pixels)
+    patches = patch_embedding(cut_patches(pixels, side), weights["patch_embedding"])  # [B, P, D]
+    rows, _, width = patches.shape
+    first = xp.astype(weights["class_embedding"], patches.dtype)
+    joined = xp.concat((xp.broadcast_to(first, (rows, 1, width)), patches), axis=1)
+    high, wide = (length // side for length in pixels.shape[-2:])
+    return joined + xp.astype(resize_positions(positions, high, wide), joined.dtype)
+
+
+def vision_mlp(x: Array, weights: Weights, settings: Config) -> Array:
+    return mlp(x, weights["fc1"], weights["fc2"], settings["hidden_act"])
+
+
+def vision_layer(
+    x: Array, weights: Weights, attention: Callable[..., Array], settings: Config
+) -> Array:  # [B, 1 + P, D]
+    eps = settings["layer_norm_eps"]
+    inner = layer_norm(x, weights["layer_norm1"], eps)
+    x = x + attention(inner, weights["self_attn"], settings)
+    inner = layer_norm(x, weights["layer_norm2"], eps)
+    return x + vision_mlp(inner, weights["mlp"], settings)
 
 
 def resize_positions(table: Array, rows: int, columns: int) -> Array:
@@ -374,64 +414,108 @@ def fuse(ids: Array, pictures: Array, source: Array, table: Array) -> Array:
     return xp.reshape(xp.take(both, source, axis=0), text.shape)
 
 
-def count_positions(mask: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The position of each token [B, S], padding not counted, and the one that comes next [B]."""
-    positions = numpy.cumsum(mask, axis=1) - 1
-    return numpy.where(mask.astype(bool), positions, 0), mask.sum(axis=1)
+def plan_prompt(inputs: Mapping[str, Any], image_token: int) -> dict[str, numpy.ndarray]:
+    """What follows from the tokens alone: where each is, and where its embedding comes from."""
+    ids, mask = numpy.asarray(inputs["input_ids"]), numpy.asarray(inputs["attention_mask"])
+    real = mask.astype(bool)
+    return {
+        "ids": ids,  # [B, S]
+        "real": real,  # [B, S]: not padding
+        "source": place_pictures(ids, image_token),  # [B * S]
+        "positions": numpy.where(real, numpy.cumsum(mask, axis=1) - 1, 0),  # [B, S]
+        "places": mask.sum(axis=1),  # [B]: the position of the first new token
+        "history": ids,  # [B, S]: what a repetition penalty counts
+    }
 
 
-# The decoder layer that Llama and its successors have
+# Decoders, as functions `decoder(x, positions, context, caches, weights, config)`
 
 
-def grouped_attention(
-    x: Array,  # [B, S, D]
-    weights: Weights,
-    turn: Rotation,
-    visible: Array | None,
-    cache: KeysValues | None,
-    slot: Array | None,
+def read_prompt(
+    given: Mapping[str, Array],
+    pictures: Array,  # [V, D]
+    decoder: Callable[..., tuple[Array, list[KeysValues]]],
+    weights: Weights,  # of the decoder
+    head: Weights,
     config: Config,
-) -> tuple[Array, KeysValues]:
-    """Rotary attention in which several heads of queries share one head of keys and values."""
-    heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
-    query = rotate(split_heads(linear(x, weights["q_proj"]), heads), turn)
-    key = rotate(split_heads(linear(x, weights["k_proj"]), shared), turn)
-    value = split_heads(linear(x, weights["v_proj"]), shared)
-    key, value = remember((key, value), cache, slot)
-    seen = attend(query, key, value, visible)
-    return linear(join_heads(seen), weights["o_proj"]), (key, value)
+    room: int,
+) -> tuple[Array, dict[str, Any]]:
+    """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
+    x = fuse(given["ids"], pictures, given["source"], weights["embed_tokens"]["weight"])
+    context = Context(causal(given["real"]))
+    x, caches = decoder(x, given["positions"], context, None, weights, config)
+    return linear(x[:, -1], head), start_decoding(caches, given, room)
+
+
+def read_token(
+    token: Array,  # [B]
+    positions: Array,  # [B, 1]
+    state: Mapping[str, Any],
+    decoder: Callable[..., tuple[Array, list[KeysValues]]],
+    weights: Weights,
+    head: Weights,
+    config: Config,
+) -> tuple[Array, dict[str, Any]]:
+    """Logits [B, vocabulary] after one more token, and the state with it."""
+    x = embed(token[:, None], weights["embed_tokens"]["weight"])  # [B, 1, D]
+    x, caches = decoder(x, positions, next_context(state), state["caches"], weights, config)
+    return linear(x[:, 0], head), advance(state, caches)
+
+
+def run_layers(
+    x: Array,  # [B, S, D]
+    layers: Sequence[Weights],
+    layer: Callable[..., tuple[Array, KeysValues]],
+    context: Context,
+    caches: Caches,
+    config: Config,
+) -> tuple[Array, list[KeysValues]]:
+    """The states after every layer, and the keys and values of each."""
+    kept = []
+    for number, weights in enumerate(layers):
+        cache = None if caches is None else caches[number]
+        x, cache = layer(x, weights, context, cache, config)
+        kept.append(cache)
+    return x, kept
+
+
+def at_positions(context: Context, positions: Array, weights: Weights, like: Array) -> Context:
+    """The context with the rotation of the positions [B, S]."""
+    return context._replace(turn=text_rotation(positions, weights["inv_freq"], like))
+
+
+# The decoder that Llama and its successors have
 
 
 def gated_decoder(
-    x: Array,  # [B, S, D]
-    turn: Rotation,  # of the positions
-    visible: Array,  # [B, 1, S, T]
-    caches: Sequence[KeysValues] | None,  # None for a prompt
-    slot: Array | None,
-    weights: Weights,
-    config: Config,
+    x: Array, context: Context, caches: Caches, weights: Weights, config: Config
 ) -> tuple[Array, list[KeysValues]]:
-    """Every layer: attention and a gated MLP, an RMS norm before each; and a norm at the end."""
-    kept = []
-    for number, layer in enumerate(weights["layers"]):
-        cache = None if caches is None else caches[number]
-        x, cache = gated_layer(x, layer, turn, visible, cache, slot, config)
-        kept.append(cache)
+    """Every layer, and a norm at the end: states [B, S, D], and the caches."""
+    x, kept = run_layers(x, weights["layers"], gated_layer, context, caches, config)
     return rms_norm(x, weights["norm"], config["rms_norm_eps"]), kept
 
 
 def gated_layer(
-    x: Array,
-    weights: Weights,
-    turn: Rotation,
-    visible: Array | None,
-    cache: KeysValues | None,
-    slot: Array | None,
-    config: Config,
+    x: Array, weights: Weights, context: Context, cache: Cache, config: Config
 ) -> tuple[Array, KeysValues]:
-    eps, own = config["rms_norm_eps"], weights["self_attn"]
+    """Attention and a gated MLP, an RMS norm before each."""
+    eps = config["rms_norm_eps"]
     inner = rms_norm(x, weights["input_layernorm"], eps)
-    seen, cache = grouped_attention(inner, own, turn, visible, cache, slot, config)
+    seen, kept = grouped_attention(inner, weights["self_attn"], context, cache, config)
     x = x + seen
     inner = rms_norm(x, weights["post_attention_layernorm"], eps)
-    return x + gated_mlp(inner, weights["mlp"], config["hidden_act"]), cache
+    return x + gated_mlp(inner, weights["mlp"], config["hidden_act"]), kept
+
+
+def grouped_attention(
+    x: Array, weights: Weights, context: Context, cache: Cache, config: Config
+) -> tuple[Array, KeysValues]:
+    """Rotary attention in which several heads of queries share one head of keys and values."""
+    heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
+    assert context.turn is not None
+    query = rotate(split_heads(linear(x, weights["q_proj"]), heads), context.turn)
+    key = rotate(split_heads(linear(x, weights["k_proj"]), shared), context.turn)
+    value = split_heads(linear(x, weights["v_proj"]), shared)
+    known = remember((key, value), cache, context.slot)
+    seen = attend(query, *known, context.visible)
+    return linear(join_heads(seen), weights["o_proj"]), known

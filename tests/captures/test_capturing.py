@@ -62,7 +62,10 @@ def test_modules_are_chosen_by_patterns(tmp_path: Path) -> None:
         capture(module, tmp_path / "other", modules=("encoder.*",))
 
 
-@pytest.mark.parametrize("bound", [60_000, 200_000, 1_000_000, 3_000_000])
+@pytest.mark.parametrize(
+    "bound",
+    [200_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (60_000, 10**6, 3 * 10**6))],
+)
 def test_a_bound_of_bytes_is_kept(bound: int, tmp_path: Path) -> None:
     engine = load("llava")
     with capture(engine.network, tmp_path / "calls", calls=9, max_bytes=bound, weights=False):

@@ -116,6 +116,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         argument({"cache": "Popen", "state": {}}),
         "no cache class Popen",
     ),
+    "a cache without layers": (
+        argument({"cache": "DynamicCache", "state": {}}),
+        "a cache without layers",
+    ),
+    "a layer that is none": (
+        argument({"cache": "DynamicCache", "state": {"layers": {"list": [1]}}}),
+        "a cache without layers",
+    ),
+    "parameters that are no texts": (
+        description(lambda f: f["modules"][""].update(parameters=[{}])),
+        "parameters are not texts",
+    ),
     "a method that is overwritten": (
         argument({"layer": "DynamicLayer", "state": {"update": 1}}),
         "no attribute update",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("captures") / "calls"
     arguments = ["--model", "qwen25vl", "--output", str(folder), "--device", "cpu"]
     profiling.capture.main([*arguments, "--tokens", "3", "--calls", "6", "--save-weights"])
+    torch.set_num_threads(1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by the command, of the vision part alone."""
+    folder = tmp_path_factory.mktemp("captures") / "vision"
+    arguments = ["--model", "qwen25vl", "--output", str(folder), "--device", "cpu"]
+    chosen = ["--modules", "model.visual*", "--samples", "0", "--tokens", "1", "--calls", "1"]
+    profiling.capture.main([*arguments, *chosen, "--save-weights"])
     torch.set_num_threads(1)
     return folder
 
@@ -98,10 +110,10 @@ MODULES = {{**RIGHT, **planted.functions}}
     ],
 )
 def test_known_faults_of_ports_are_named(
-    name: str, told: str, folder: Path, tmp_path: Path, capsys
+    name: str, told: str, vision: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "wrong.py").write_text(WRONG.format(name=name))
-    arguments = [folder, "--functions", tmp_path / "wrong.py", "--html", tmp_path / "v.html"]
+    arguments = [vision, "--functions", tmp_path / "wrong.py", "--html", tmp_path / "v.html"]
     status, output = run(profiling.verify, arguments, capsys)
     assert status == 1
     fails = [line for line in output.splitlines() if line.startswith("FAILS")]
@@ -111,10 +123,10 @@ def test_known_faults_of_ports_are_named(
 
 
 def test_weights_that_a_function_never_reads_are_named(
-    folder: Path, tmp_path: Path, capsys
+    vision: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "wrong.py").write_text(NO_BIAS)
-    status, output = run(profiling.verify, [folder, "--functions", tmp_path / "wrong.py"], capsys)
+    status, output = run(profiling.verify, [vision, "--functions", tmp_path / "wrong.py"], capsys)
     assert status == 1
     assert "it never reads mlp.0.bias, mlp.2.bias" in " ".join(output.split())
 
@@ -259,6 +271,28 @@ def test_weights_of_a_part_alone(tmp_path: Path, capsys) -> None:
     assert run(profiling.capture, arguments, capsys)[0] == 0
     names = read_weights(path).keys()
     assert names and all(name.startswith("model.vision_tower.") for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["verify", "capture"])
+def test_a_reader_may_stop_reading(command: str, folder: Path, tmp_path: Path) -> None:
+    """As with `| head`: no traceback, and the status of what was found."""
+    arguments = {
+        "verify": [str(folder)],
+        "capture": ["--output", str(tmp_path / "calls"), "--modules", "lm_head", "--uneven", "0"],
+    }
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", f"profiling.{command}", *arguments[command]],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
 @pytest.mark.slow

@@ -76,6 +76,17 @@ class RuntimeCache(Cache):  # type: ignore[misc]
         row[:, 0, 0, : seen.shape[1]][~seen] = _LOWEST
         return row
 
+    def take(self, library: Any, length: int) -> None:
+        """What the library's cache holds after so many tokens."""
+        halves = [getattr(library, "self_attention_cache", library)]
+        if self.cross:
+            halves.append(library.cross_attention_cache)
+        arrays = [
+            [to_array(part) for layer in half.layers for part in (layer.keys, layer.values)]
+            for half in halves
+        ]
+        self.arrays, self.cross, self.length = arrays[0], (arrays[1:] and arrays[1]) or (), length
+
     def bias(self, new: int) -> Array:
         """What is added to the scores of the next `new` tokens, whose mask is known."""
         total = self.length + new
@@ -131,6 +142,8 @@ class RuntimePart(nn.Module):
 class RuntimeEncoder(RuntimePart):
     """A text encoder up to the keys and values that the decoder's cross-attention reads."""
 
+    # It returns what it was given.
+    returns_states = False
     main_input_name = "input_ids"
 
     def __init__(self, program: Program, *, config: Any, table: nn.Module, held_bytes: int) -> None:
@@ -197,15 +210,22 @@ class RuntimeDecoder(RuntimePart):
         embeddings = to_array(given)
         cache = past_key_values
         if not isinstance(cache, RuntimeCache):
-            cache = self._begin(_mask_of(attention_mask, embeddings.shape[:2]))
+            cache = self._begin(attention_mask, embeddings.shape[:2], cache)
         positions = None if position_ids is None else to_array(position_ids)
         logits = torch.from_numpy(self.step(embeddings, cache, positions))
         return PlainOutput(last_hidden_state=logits.to(given.device), past_key_values=cache)
 
-    def _begin(self, seen: Array) -> RuntimeCache:
-        """A cache for one generation; the library's own, still empty, is let go of."""
+    def _begin(
+        self, mask: Tensor | None, shape: tuple[int, int], library: Cache | None
+    ) -> RuntimeCache:
+        """A cache for one generation, with what the library's own holds."""
         (encoder,) = self._encoder
-        return RuntimeCache(shape=self.shape, seen=seen, cross=encoder.cross if encoder else ())
+        length = 0 if library is None else int(library.get_seq_length())
+        seen = _mask_of(mask, (shape[0], length + shape[1]))
+        cache = RuntimeCache(shape=self.shape, seen=seen, cross=encoder.cross if encoder else ())
+        if library is not None and length:
+            cache.take(library, length)
+        return cache
 
     def step(self, embeddings: Array, cache: RuntimeCache, positions: Array | None) -> Array:
         """The logits [B, 1, V] behind the last of these tokens, which join the cache."""

@@ -17,17 +17,20 @@ from profiling.models.array_functions import (
     Weights,
     activation,
     attend,
-    cut_patches,
     join_heads,
     layer_norm,
     library,
     linear,
-    mlp,
-    patch_embedding,
-    resize_positions,
+    picture_embedding,
     split_heads,
+    vision_layer,
+    vision_mlp,
 )
-from profiling.models.module_calls import COMMON, Call
+from profiling.models.module_calls import (
+    COMMON,
+    Call,
+    only,
+)
 
 # What the functions take for granted, by the place in the configuration.
 ASSUMED = {"qformer_config.use_qformer_text_input": (False, None)}
@@ -46,30 +49,19 @@ def vision(pixels: Array, sizes: None, weights: Weights, config: Config) -> Arra
 
 
 def vision_transformer(pixels: Array, weights: Weights, settings: Config) -> Array:
-    x = picture_embedding(pixels, weights["embeddings"], settings)
-    for layer in weights["encoder"]["layers"]:
-        x = vision_layer(x, layer, settings)
+    x = layers(embedding(pixels, weights["embeddings"], settings), weights["encoder"], settings)
     return layer_norm(x, weights["post_layernorm"], settings["layer_norm_eps"])
 
 
-def picture_embedding(pixels: Array, weights: Weights, settings: Config) -> Array:
-    """The class token and the patches, each with its position [B, 1 + P, D]."""
-    xp, side = library(pixels), settings["patch_size"]
-    patches = patch_embedding(cut_patches(pixels, side), weights["patch_embedding"])  # [B, P, D]
-    rows, _, width = patches.shape
-    first = xp.astype(weights["class_embedding"], patches.dtype)
-    high, wide = (length // side for length in pixels.shape[-2:])
-    table = resize_positions(weights["position_embedding"][0], high, wide)
-    joined = xp.concat((xp.broadcast_to(first, (rows, 1, width)), patches), axis=1)
-    return joined + xp.astype(table, joined.dtype)
+def embedding(pixels: Array, weights: Weights, settings: Config) -> Array:
+    table = weights["position_embedding"][0]
+    return picture_embedding(pixels, weights, table, settings["patch_size"])
 
 
-def vision_layer(x: Array, weights: Weights, settings: Config) -> Array:  # [B, 1 + P, D]
-    eps = settings["layer_norm_eps"]
-    inner = layer_norm(x, weights["layer_norm1"], eps)
-    x = x + vision_attention(inner, weights["self_attn"], settings)
-    inner = layer_norm(x, weights["layer_norm2"], eps)
-    return x + vision_mlp(inner, weights["mlp"], settings)
+def layers(x: Array, weights: Weights, settings: Config) -> Array:
+    for layer in weights["layers"]:
+        x = vision_layer(x, layer, vision_attention, settings)
+    return x
 
 
 def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
@@ -78,10 +70,6 @@ def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
     joined = xp.reshape(linear(x, weights["qkv"]), (*x.shape[:2], 3, heads, -1))
     query, key, value = (xp.permute_dims(joined[:, :, part], (0, 2, 1, 3)) for part in range(3))
     return linear(join_heads(attend(query, key, value)), weights["projection"])
-
-
-def vision_mlp(x: Array, weights: Weights, settings: Config) -> Array:
-    return mlp(x, weights["fc1"], weights["fc2"], settings["hidden_act"])
 
 
 # The Q-Former
@@ -102,7 +90,11 @@ def qformer(queries: Array, states: Array, weights: Weights, settings: Config) -
     queries, states = (xp.astype(each, first["weight"].dtype) for each in (queries, states))
     queries = xp.broadcast_to(queries, (states.shape[0], *queries.shape[1:]))
     x = layer_norm(queries, first, settings["layer_norm_eps"])
-    for layer in weights["encoder"]["layer"]:
+    return qformer_layers(x, states, weights["encoder"], settings)
+
+
+def qformer_layers(x: Array, states: Array, weights: Weights, settings: Config) -> Array:
+    for layer in weights["layer"]:
         x = qformer_layer(x, states, layer, settings)
     return x
 
@@ -112,9 +104,12 @@ def qformer_layer(x: Array, states: Array, weights: Weights, settings: Config) -
     x = qformer_attention(x, x, weights["attention"], settings)
     if "crossattention" in weights:
         x = qformer_attention(x, states, weights["crossattention"], settings)
-    act = activation(settings["hidden_act"])
-    inner = act(linear(x, weights["intermediate_query"]["dense"]))
+    inner = intermediate(x, weights["intermediate_query"], settings)
     return add_and_norm(inner, x, weights["output_query"], settings)
+
+
+def intermediate(x: Array, weights: Weights, settings: Config) -> Array:
+    return activation(settings["hidden_act"])(linear(x, weights["dense"]))
 
 
 def qformer_attention(x: Array, states: Array, weights: Weights, settings: Config) -> Array:
@@ -148,26 +143,42 @@ def _add_and_norm(weights: Weights, settings: Any, arguments: Any) -> Array:
     return add_and_norm(x, before, weights, settings.config)
 
 
+def _vision(weights: Weights, settings: Any, arguments: Any) -> dict[str, Array]:
+    states = vision_transformer(arguments["pixel_values"], weights, settings.config)
+    eps = settings.config["layer_norm_eps"]
+    pooled = layer_norm(states[:, 0], weights["post_layernorm"], eps)
+    return {"last_hidden_state": states, "pooler_output": pooled}
+
+
+def _qformer(weights: Weights, settings: Any, arguments: Any) -> dict[str, Array]:
+    queries, states = arguments["query_embeds"], arguments["encoder_hidden_states"]
+    found = qformer(queries, states, weights, settings.config)
+    return {"last_hidden_state": found, "pooler_output": found[:, 0]}
+
+
 VISION_MODULES: Mapping[str, Call] = {
     **COMMON,
     "Blip2Attention": lambda w, s, a: (vision_attention(a["hidden_states"], w, s.config),),
-    "Blip2EncoderLayer": lambda w, s, a: vision_layer(a["hidden_states"], w, s.config),
+    "Blip2Encoder": lambda w, s, a: layers(a["inputs_embeds"], w, s.config),
+    "Blip2EncoderLayer": lambda w, s, a: vision_layer(
+        a["hidden_states"], w, vision_attention, s.config
+    ),
     "Blip2MLP": lambda w, s, a: vision_mlp(a["hidden_states"], w, s.config),
     "Blip2QFormerAttention": lambda w, s, a: qformer_attention(
         a["hidden_states"], _states(a), w, s.config
     ),
+    "Blip2QFormerEncoder": lambda w, s, a: qformer_layers(
+        a["hidden_states"], a["encoder_hidden_states"], w, s.config
+    ),
+    "Blip2QFormerIntermediate": lambda w, s, a: intermediate(only(a), w, s.config),
     "Blip2QFormerLayer": lambda w, s, a: qformer_layer(
         a["hidden_states"], a["encoder_hidden_states"], w, s.config
     ),
-    "Blip2QFormerModel": lambda w, s, a: {
-        "last_hidden_state": qformer(a["query_embeds"], a["encoder_hidden_states"], w, s.config)
-    },
+    "Blip2QFormerModel": _qformer,
     "Blip2QFormerMultiHeadAttention": lambda w, s, a: (
         multi_head(a["hidden_states"], _states(a), w, s.config),
     ),
     **dict.fromkeys(("Blip2QFormerOutput", "Blip2QFormerSelfOutput"), _add_and_norm),
-    "Blip2VisionEmbeddings": lambda w, s, a: picture_embedding(a["pixel_values"], w, s.config),
-    "Blip2VisionModel": lambda w, s, a: {
-        "last_hidden_state": vision_transformer(a["pixel_values"], w, s.config)
-    },
+    "Blip2VisionEmbeddings": lambda w, s, a: embedding(a["pixel_values"], w, s.config),
+    "Blip2VisionModel": _vision,
 }

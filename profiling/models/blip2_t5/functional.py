@@ -8,7 +8,6 @@ S tokens of a prompt, T new tokens that fit, V visual tokens, D width, H heads, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,27 +16,44 @@ import numpy
 from profiling.models.array_functions import (
     Array,
     Config,
-    KeysValues,
+    Context,
     Weights,
-    activation,
     advance,
-    attend,
     device_of,
     embed,
     fuse,
-    join_heads,
     library,
     linear,
-    place_like,
+    next_context,
     place_pictures,
     remember,
-    rms_norm,
-    split_heads,
-    visible_with_next,
 )
 from profiling.models.blip2.functional import ASSUMED, VISION_MODULES, project, sizes, vision
 from profiling.models.functional_family import FunctionalFamily
-from profiling.models.module_calls import Call, only, rms_norm_call
+from profiling.models.module_calls import (
+    Call,
+    embeddings_in,
+    only,
+    real_in,
+    rms_norm_call,
+    visible_among,
+    with_cache,
+)
+from profiling.models.t5_functions import (
+    bucket,
+    cross_caches,
+    cross_layer,
+    decoder,
+    distance_bias,
+    encoder,
+    feed_forward,
+    feed_layer,
+    first_attention,
+    keys_values,
+    layer_norm_of,
+    read,
+    self_layer,
+)
 
 # The prompt
 
@@ -66,73 +82,7 @@ def prefill(
     return step(given["start"], first, weights, config)
 
 
-def encoder(x: Array, real: Array, weights: Weights, config: Config) -> Array:  # [B, S, D]
-    order, blocks = numpy.arange(x.shape[1]), weights["block"]
-    eps = config["layer_norm_epsilon"]
-    buckets = bucket(order - order[:, None], config, both_ways=True)  # [S, S]
-    bias = distance_bias(buckets, blocks, x)  # [1, H, S, S]
-    for block in blocks:
-        attention, feed = block["layer"]
-        own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
-        x = x + read(inner, keys_values(inner, own, config), own, config, real[:, None, None], bias)
-        x = x + feed_forward(rms_norm(x, feed["layer_norm"], eps), feed["DenseReluDense"], config)
-    return rms_norm(x, weights["final_layer_norm"], eps)
-
-
-def keys_values(states: Array, weights: Weights, config: Config) -> KeysValues:
-    key, value = (split_heads(linear(states, weights[n]), config["num_heads"]) for n in "kv")
-    return key, value
-
-
-def read(
-    x: Array,
-    known: KeysValues,
-    weights: Weights,
-    config: Config,
-    visible: Array | None,
-    bias: Array | None,
-) -> Array:
-    """Attention of states [B, S, D] to keys and values, whose products are not scaled."""
-    query = split_heads(linear(x, weights["q"]), config["num_heads"])
-    seen = attend(query, *known, visible, bias=bias, scale=1.0)
-    return linear(join_heads(seen), weights["o"])
-
-
-def feed_forward(x: Array, weights: Weights, config: Config) -> Array:
-    act, out = activation(config["dense_act_fn"]), weights["wo"]
-    if config["is_gated_act"]:
-        inner = act(linear(x, weights["wi_0"])) * linear(x, weights["wi_1"])
-    else:
-        inner = act(linear(x, weights["wi"]))
-    # The last layer may be in single precision where the rest is in half precision.
-    return linear(library(x).astype(inner, out["weight"].dtype), out)
-
-
-def bucket(distance: numpy.ndarray, config: Config, *, both_ways: bool) -> numpy.ndarray:
-    """The row of the table of biases for a distance: key's place less the query's.
-
-    Small distances have a row each, larger ones share rows in logarithmic steps. The logarithm is
-    in single precision, as in the library: where a step begins depends on it.
-    """
-    count = config["relative_attention_num_buckets"] // (2 if both_ways else 1)
-    farthest = config["relative_attention_max_distance"]
-    ahead = count * (distance > 0) if both_ways else 0
-    far = numpy.abs(distance) if both_ways else numpy.maximum(-distance, 0)
-    exact = count // 2
-    ratio = numpy.maximum(far, 1).astype(numpy.float32) / exact
-    steps = numpy.log(ratio) / math.log(farthest / exact) * (count - exact)
-    large = numpy.minimum(exact + steps.astype(int), count - 1)
-    return ahead + numpy.where(far < exact, far, large)
-
-
-def distance_bias(buckets: numpy.ndarray, blocks: Weights, like: Array) -> Array:
-    """Biases [1, H, *buckets]; all layers take them from the table of the first."""
-    table = blocks[0]["layer"][0]["SelfAttention"]["relative_attention_bias"]["weight"]
-    rows = embed(place_like(buckets, like), table)  # [*buckets, H]
-    return library(like).moveaxis(rows, -1, 0)[None]
-
-
-# The decoder
+# New tokens
 
 
 def empty_state(
@@ -140,8 +90,7 @@ def empty_state(
 ) -> dict[str, Any]:
     """What decoding begins with: no keys and values of its own, and those of what was read."""
     xp, device, rows = library(states), device_of(states), states.shape[0]
-    attentions = [block["layer"][1]["EncDecAttention"] for block in weights["block"]]
-    cross = [keys_values(states, own, config) for own in attentions]
+    cross = cross_caches(states, weights, config)
     key, _ = cross[0]
     shape = (rows, config["num_heads"], room, key.shape[-1])
     empty = xp.zeros(shape, dtype=key.dtype, device=device)
@@ -153,7 +102,7 @@ def empty_state(
         "places": xp.zeros((rows,), dtype=xp.int32, device=device),
         "cross": cross,
         "read": real,  # [B, S]
-        "bias": distance_bias(buckets, weights["block"], states),  # [1, H, T]
+        "bias": distance_bias(buckets, first_attention(weights), states),  # [1, H, T]
     }
 
 
@@ -167,29 +116,12 @@ def step(
     order = xp.arange(state["visible"].shape[1], device=device_of(token))
     back = xp.where(order > state["slot"], 0, state["slot"] - order)  # [T]
     bias = xp.take(state["bias"], back, axis=2)[:, :, None]  # [1, H, 1, T]
-    x, caches = decoder(x, state, bias, own["decoder"], text)
+    context, cross = next_context(state), state["cross"]
+    real, caches = state["read"][:, None, None], state["caches"]
+    x, caches = decoder(x, context, bias, caches, cross, real, own["decoder"], text)
     if text["scale_decoder_outputs"]:
         x = x * text["d_model"] ** -0.5
     return linear(x[:, 0], own["lm_head"]), advance(state, caches)
-
-
-def decoder(
-    x: Array, state: Mapping[str, Any], bias: Array, weights: Weights, config: Config
-) -> tuple[Array, list[Any]]:
-    """The state [B, 1, D] of one token after every layer, and the caches with its slot filled."""
-    eps, kept = config["layer_norm_epsilon"], []
-    visible, real = visible_with_next(state)[:, None, None], state["read"][:, None, None]
-    layers = (block["layer"] for block in weights["block"])
-    for layer, cache, known in zip(layers, state["caches"], state["cross"], strict=True):
-        attention, crossing, feed = layer
-        own, inner = attention["SelfAttention"], rms_norm(x, attention["layer_norm"], eps)
-        cache = remember(keys_values(inner, own, config), cache, state["slot"])
-        x = x + read(inner, cache, own, config, visible, bias)
-        own, inner = crossing["EncDecAttention"], rms_norm(x, crossing["layer_norm"], eps)
-        x = x + read(inner, known, own, config, real, None)
-        x = x + feed_forward(rms_norm(x, feed["layer_norm"], eps), feed["DenseReluDense"], config)
-        kept.append(cache)
-    return rms_norm(x, weights["final_layer_norm"], eps), kept
 
 
 FUNCTIONS = FunctionalFamily(
@@ -209,42 +141,106 @@ generate = FUNCTIONS.generate
 # What the library's modules compute, for verifying captured calls
 
 
-def _attention(weights: Weights, settings: Any, arguments: Any) -> Any:
-    x, states = arguments["hidden_states"], arguments.get("key_value_states")
-    half, layer = "self" if states is None else "cross", settings.module["layer_idx"]
+def _visible(mask: Array | None) -> Array | None:
+    """A mask of numbers adds the lowest one to what is hidden."""
+    return mask if mask is None or mask.dtype == library(mask).bool else mask >= 0
+
+
+def _bias(given: Mapping[str, Any], count: int, weights: Weights, own: Any, config: Any) -> Any:
+    """Of so many keys, the last of which are the queries' own; given, or from the table."""
+    bias, x, keys = given.get("position_bias"), given["hidden_states"], numpy.arange(count)
+    if bias is not None:
+        return bias
+    if "relative_attention_bias" not in weights:
+        shape = (1, config["num_heads"], x.shape[1], count)
+        return library(x).zeros(shape, dtype=x.dtype, device=device_of(x))
+    apart = keys - keys[count - x.shape[1] :, None]
+    return distance_bias(bucket(apart, config, both_ways=not own["is_decoder"]), weights, x)
+
+
+def _told(output: Any, changed: Any, arguments: Any) -> Any:
     caches = arguments.get("past_key_values")
-    cache = (caches or {}).get(half, {}).get(layer)
-    if half == "cross":
-        known = cache or keys_values(states, weights, settings.config)
+    return output if caches is None else with_cache(output, {**caches, **changed})
+
+
+def _attend(weights: Weights, own: Any, config: Config, given: Mapping[str, Any]) -> Any:
+    """Attention to the states themselves or to others: states, biases, caches."""
+    x, states = given["hidden_states"], given.get("key_value_states")
+    half, layer = "self" if states is None else "cross", own["layer_idx"]
+    cache = (given.get("past_key_values") or {}).get(half, {}).get(layer)
+    if states is None:
+        known = remember(keys_values(x, weights, config), cache, None)
     else:
-        known = remember(keys_values(x, weights, settings.config), cache, None)
-    bias, mask = arguments.get("position_bias"), arguments.get("mask")
-    if bias is None and "relative_attention_bias" in weights:
-        bias = _bias(x, known[0].shape[2], weights, settings)
-    # A mask of numbers adds the lowest one to what is hidden.
-    visible = mask if mask is None or mask.dtype == library(x).bool else mask >= 0
-    seen = read(x, known, weights, settings.config, visible, bias)
-    output = (seen,) if half == "cross" else (seen, bias)
-    return output if caches is None else {"output": output, "cache": {half: {layer: known}}}
+        known = cache or keys_values(states, weights, config)
+    bias = _bias(given, known[0].shape[2], weights, own, config)
+    seen = read(x, known, weights, config, _visible(given.get("mask")), bias)
+    return seen, bias, {half: {layer: known}}
 
 
-def _bias(x: Array, count: int, weights: Weights, settings: Any) -> Array:
-    """Of so many keys, the last of which are the queries' own."""
-    both_ways, keys = not settings.module["is_decoder"], numpy.arange(count)
-    buckets = bucket(keys - keys[count - x.shape[1] :, None], settings.config, both_ways=both_ways)
-    return distance_bias(buckets, [{"layer": [{"SelfAttention": weights}]}], x)
+def _attention(weights: Weights, settings: Any, arguments: Any) -> Any:
+    own, given = settings.module, arguments.named()
+    seen, bias, caches = _attend(weights, own, settings.config, given)
+    return _told((seen, bias), caches, arguments)
 
 
-def _feed(weights: Weights, settings: Any, arguments: Any) -> Array:
-    x, config = only(arguments), settings.config
-    inner = rms_norm(x, weights["layer_norm"], config["layer_norm_epsilon"])
-    return x + feed_forward(inner, weights["DenseReluDense"], config)
+def _attention_layer(name: str) -> Call:
+    def call(weights: Weights, settings: Any, arguments: Any) -> Any:
+        x, config = arguments["hidden_states"], settings.config
+        inner, mask = layer_norm_of(x, weights, config), arguments.get("attention_mask")
+        given = {**arguments.named(), "hidden_states": inner, "mask": mask}
+        seen, bias, caches = _attend(weights[name], settings.parts[name], config, given)
+        return _told((x + seen, bias), caches, arguments)
+
+    return call
+
+
+def _block(weights: Weights, settings: Any, arguments: Any) -> Any:
+    given, config, layers = arguments.named(), settings.config, weights["layer"]
+    x, own = given["hidden_states"], settings.parts["layer.0.SelfAttention"]
+    held, number = given.get("past_key_values") or {}, own["layer_idx"]
+    cache = held.get("self", {}).get(number)
+    count = x.shape[1] + (0 if cache is None else cache[0].shape[2])
+    bias = _bias(given, count, layers[0]["SelfAttention"], own, config)
+    context = Context(_visible(given.get("attention_mask")))
+    x, kept = self_layer(x, layers[0], context, cache, bias, config)
+    caches, states = {"self": {number: kept}}, given.get("encoder_hidden_states")
+    if states is not None:
+        known = held.get("cross", {}).get(number)
+        known = known or keys_values(states, layers[1]["EncDecAttention"], config)
+        real, caches["cross"] = _visible(given.get("encoder_attention_mask")), {number: known}
+        x = cross_layer(x, layers[1], known, real, config)
+    return _told((feed_layer(x, layers[-1], config), bias), caches, arguments)
+
+
+def _stack(weights: Weights, settings: Any, arguments: Any) -> Any:
+    x, config = embeddings_in(arguments, weights["embed_tokens"]), settings.config
+    mask = arguments.get("attention_mask")
+    if not config["is_decoder"]:
+        real = real_in(mask, x, x.shape[1])
+        return {"last_hidden_state": encoder(x, real, weights, config)}
+    held, states = arguments.get("past_key_values") or {}, arguments["encoder_hidden_states"]
+    layers = range(len(weights["block"]))
+    caches, known = ([held.get(half, {}).get(n) for n in layers] for half in ("self", "cross"))
+    cross = cross_caches(states, weights, config) if None in known else known
+    cached = 0 if caches[0] is None else caches[0][0].shape[2]
+    own = settings.parts["block.0.layer.0.SelfAttention"]
+    given = {"hidden_states": x}
+    bias = _bias(given, cached + x.shape[1], first_attention(weights), own, config)
+    context = Context(visible_among(mask, x, cached))
+    real = real_in(arguments.get("encoder_attention_mask"), states, states.shape[1])
+    x, kept = decoder(x, context, bias, caches, cross, real[:, None, None], weights, config)
+    after = {"self": dict(enumerate(kept)), "cross": dict(enumerate(cross))}
+    return with_cache({"last_hidden_state": x}, after)
 
 
 MODULES: Mapping[str, Call] = {
     **VISION_MODULES,
     "T5Attention": _attention,
+    "T5Block": _block,
     "T5DenseGatedActDense": lambda w, s, a: feed_forward(only(a), w, s.config),
-    "T5LayerFF": _feed,
+    "T5LayerCrossAttention": _attention_layer("EncDecAttention"),
+    "T5LayerFF": lambda w, s, a: feed_layer(only(a), w, s.config),
     "T5LayerNorm": rms_norm_call,
+    "T5LayerSelfAttention": _attention_layer("SelfAttention"),
+    "T5Stack": _stack,
 }

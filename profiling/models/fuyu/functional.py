@@ -9,44 +9,42 @@ rows, S tokens of a prompt, T tokens that fit, D width, H heads, d width of a he
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
 
 from profiling.models.array_functions import (
     Array,
+    Cache,
+    Caches,
     Config,
+    Context,
     KeysValues,
     Rotation,
     Weights,
-    advance,
+    at_positions,
     attend,
-    causal,
-    count_positions,
-    embed,
-    fuse,
     join_heads,
     layer_norm,
     library,
     linear,
     mlp,
-    place_pictures,
+    plan_prompt,
+    read_prompt,
+    read_token,
     remember,
     rotate,
-    start_decoding,
-    text_rotation,
-    visible_with_next,
+    run_layers,
 )
 from profiling.models.functional_family import FunctionalFamily
 from profiling.models.module_calls import (
     COMMON,
     Call,
-    cache_in,
+    attention_call,
+    decoder_call,
+    layer_call,
     text_rotation_call,
-    turn_in,
-    visible_in,
-    with_cache,
 )
 
 # What the functions take for granted, by the place in the configuration.
@@ -71,63 +69,35 @@ def vision(pixels: Array, sizes: None, weights: Weights, config: Config) -> Arra
 
 
 def plan(inputs: Mapping[str, Any], config: Config) -> dict[str, numpy.ndarray]:
-    """What follows from the tokens alone: where each is, and where its embedding comes from."""
-    ids, mask = numpy.asarray(inputs["input_ids"]), numpy.asarray(inputs["attention_mask"])
-    positions, after = count_positions(mask)
-    return {
-        "ids": ids,  # [B, S]
-        "real": mask.astype(bool),  # [B, S]: not padding
-        "source": place_pictures(ids, config["image_token_id"]),  # [B * S]
-        "positions": positions,  # [B, S]
-        "places": after,  # [B]: the position of the first new token
-        "history": ids,  # [B, S]: what a repetition penalty counts
-    }
+    return plan_prompt(inputs, config["image_token_id"])
 
 
 def prefill(
     given: Mapping[str, Array], pictures: Array, weights: Weights, config: Config, room: int
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
-    own, text = weights["model"]["language_model"], config["text_config"]
-    x = fuse(given["ids"], pictures, given["source"], own["embed_tokens"]["weight"])
-    turn = text_rotation(given["positions"], own["rotary_emb"]["inv_freq"], x)
-    x, caches = decoder(x, turn, causal(given["real"]), None, None, own, text)
-    logits = linear(x[:, -1], weights["lm_head"])
-    return logits, start_decoding(caches, given["real"], given["places"], room)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    return read_prompt(given, pictures, decoder, own, head, config["text_config"], room)
 
 
 def decoder(
-    x: Array,  # [B, S, D]
-    turn: Rotation,
-    visible: Array,  # [B, 1, S, T]
-    caches: Sequence[KeysValues] | None,  # None for a prompt
-    slot: Array | None,
-    weights: Weights,
-    config: Config,
+    x: Array, positions: Array, context: Context, caches: Caches, weights: Weights, config: Config
 ) -> tuple[Array, list[KeysValues]]:
-    kept = []
-    for number, layer in enumerate(weights["layers"]):
-        cache = None if caches is None else caches[number]
-        x, cache = decoder_layer(x, layer, turn, visible, cache, slot, config)
-        kept.append(cache)
+    """States [B, S, D] of tokens at positions [B, S], and the keys and values of every layer."""
+    context = at_positions(context, positions, weights["rotary_emb"], x)
+    x, kept = run_layers(x, weights["layers"], decoder_layer, context, caches, config)
     return layer_norm(x, weights["final_layernorm"], config["layer_norm_eps"]), kept
 
 
 def decoder_layer(
-    x: Array,  # [B, S, D]
-    weights: Weights,
-    turn: Rotation,
-    visible: Array | None,
-    cache: KeysValues | None,
-    slot: Array | None,
-    config: Config,
-) -> tuple[Array, KeysValues]:
-    eps, own = config["layer_norm_eps"], weights["self_attn"]
+    x: Array, weights: Weights, context: Context, cache: Cache, config: Config
+) -> tuple[Array, KeysValues]:  # [B, S, D]
+    eps = config["layer_norm_eps"]
     inner = layer_norm(x, weights["input_layernorm"], eps)
-    seen, cache = attention(inner, own, turn, visible, cache, slot, config)
+    seen, kept = attention(inner, weights["self_attn"], context, cache, config)
     x = x + seen
     inner = layer_norm(x, weights["post_attention_layernorm"], eps)
-    return x + decoder_mlp(inner, weights["mlp"], config), cache
+    return x + decoder_mlp(inner, weights["mlp"], config), kept
 
 
 def decoder_mlp(x: Array, weights: Weights, config: Config) -> Array:
@@ -135,15 +105,10 @@ def decoder_mlp(x: Array, weights: Weights, config: Config) -> Array:
 
 
 def attention(
-    x: Array,  # [B, S, D]
-    weights: Weights,
-    turn: Rotation,
-    visible: Array | None,
-    cache: KeysValues | None,
-    slot: Array | None,
-    config: Config,
-) -> tuple[Array, KeysValues]:
+    x: Array, weights: Weights, context: Context, cache: Cache, config: Config
+) -> tuple[Array, KeysValues]:  # [B, S, D]
     xp, heads, eps = library(x), config["num_attention_heads"], config["layer_norm_eps"]
+    assert context.turn is not None
     # One layer makes queries, keys and values, which lie side by side for each head.
     joined = xp.reshape(linear(x, weights["query_key_value"]), (*x.shape[:2], heads, 3, -1))
     query, key, value = (joined[..., part, :] for part in range(3))  # [B, S, H, d] each
@@ -151,10 +116,10 @@ def attention(
         query = layer_norm(query, weights["q_layernorm"], eps)
         key = layer_norm(key, weights["k_layernorm"], eps)
     query, key, value = (xp.permute_dims(part, (0, 2, 1, 3)) for part in (query, key, value))
-    query, key = rotate_beginning(query, turn), rotate_beginning(key, turn)
-    key, value = remember((key, value), cache, slot)
-    seen = attend(query, key, value, visible)
-    return linear(join_heads(seen), weights["dense"]), (key, value)
+    query, key = rotate_beginning(query, context.turn), rotate_beginning(key, context.turn)
+    known = remember((key, value), cache, context.slot)
+    seen = attend(query, *known, context.visible)
+    return linear(join_heads(seen), weights["dense"]), known
 
 
 def rotate_beginning(x: Array, turn: Rotation) -> Array:  # [B, H, S, d]
@@ -170,12 +135,9 @@ def step(
     token: Array, state: Mapping[str, Any], weights: Weights, config: Config
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] after one more token [B]."""
-    own, text = weights["model"]["language_model"], config["text_config"]
-    x = embed(token[:, None], own["embed_tokens"]["weight"])  # [B, 1, D]
-    turn = text_rotation(state["places"][:, None], own["rotary_emb"]["inv_freq"], x)
-    visible = visible_with_next(state)[:, None, None]  # [B, 1, 1, T]
-    x, caches = decoder(x, turn, visible, state["caches"], state["slot"], own, text)
-    return linear(x[:, 0], weights["lm_head"]), advance(state, caches)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    positions = state["places"][:, None]
+    return read_token(token, positions, state, decoder, own, head, config["text_config"])
 
 
 FUNCTIONS = FunctionalFamily(
@@ -194,26 +156,11 @@ generate = FUNCTIONS.generate
 # What the library's modules compute, for verifying captured calls
 
 
-def _attention(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
-    x, number = arguments["hidden_states"], settings.module["layer_idx"]
-    visible = visible_in(arguments.get("attention_mask"), x)
-    cache, turn = cache_in(arguments, number), turn_in(arguments, 1)
-    seen, kept = attention(x, weights, turn, visible, cache, None, settings.config)
-    return with_cache((seen,), number, kept)
-
-
-def _layer(weights: Weights, settings: Any, arguments: Any) -> dict[str, Any]:
-    x, number = arguments["hidden_states"], settings.parts["self_attn"]["layer_idx"]
-    visible = visible_in(arguments.get("attention_mask"), x)
-    cache, turn = cache_in(arguments, number), turn_in(arguments, 1)
-    x, kept = decoder_layer(x, weights, turn, visible, cache, None, settings.config)
-    return with_cache(x, number, kept)
-
-
 MODULES: Mapping[str, Call] = {
     **COMMON,
-    "PersimmonAttention": _attention,
-    "PersimmonDecoderLayer": _layer,
+    "PersimmonAttention": attention_call(attention),
+    "PersimmonDecoderLayer": layer_call(decoder_layer),
+    "PersimmonModel": decoder_call(decoder),
     "PersimmonMLP": lambda w, s, a: decoder_mlp(a["hidden_states"], w, s.config),
     "PersimmonRotaryEmbedding": text_rotation_call,
 }

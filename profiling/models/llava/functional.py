@@ -15,31 +15,35 @@ import numpy
 
 from profiling.models.array_functions import (
     Array,
+    Caches,
     Config,
+    Context,
+    KeysValues,
     Weights,
-    advance,
+    at_positions,
     attend,
-    causal,
-    count_positions,
-    cut_patches,
-    embed,
-    fuse,
     gated_decoder,
     join_heads,
     layer_norm,
     library,
     linear,
     mlp,
-    patch_embedding,
-    place_pictures,
-    resize_positions,
+    picture_embedding,
+    plan_prompt,
+    read_prompt,
+    read_token,
     split_heads,
-    start_decoding,
-    text_rotation,
-    visible_with_next,
+    vision_layer,
+    vision_mlp,
 )
 from profiling.models.functional_family import FunctionalFamily
-from profiling.models.module_calls import COMMON, GATED_DECODER, Call, only
+from profiling.models.module_calls import (
+    COMMON,
+    GATED_DECODER,
+    Call,
+    decoder_call,
+    only,
+)
 
 # What the functions take for granted, by the place in the configuration.
 ASSUMED = {
@@ -59,13 +63,11 @@ def vision(pixels: Array, sizes: None, weights: Weights, config: Config) -> Arra
     """The states that the projector reads [B, P, D], from pixels [B, 3, height, width]."""
     tower, settings, xp = weights["model"]["vision_tower"], config["vision_config"], library(pixels)
     # Some versions of the library have the tower one level deeper.
-    tower, eps = tower.get("vision_model", tower), settings["layer_norm_eps"]
-    x = picture_embedding(pixels, tower["embeddings"], settings)  # [B, 1 + P, D]
+    tower, wanted = tower.get("vision_model", tower), wanted_states(config)
+    x = embedding(pixels, tower["embeddings"], settings)  # [B, 1 + P, D]
     # There is one state more than layers: what goes into the first layer is a state too.
-    states = [layer_norm(x, tower["pre_layrnorm"], eps)]
-    layers, wanted = tower["encoder"]["layers"], wanted_states(config)
-    for layer in layers[: max(wanted)]:
-        states.append(vision_layer(states[-1], layer, settings))
+    x = layer_norm(x, tower["pre_layrnorm"], settings["layer_norm_eps"])
+    states = layers(x, tower["encoder"], max(wanted), settings)
     first = 1 if config["vision_feature_select_strategy"] == "default" else 0
     return xp.concat([states[number][:, first:] for number in wanted], axis=-1)
 
@@ -77,23 +79,17 @@ def wanted_states(config: Config) -> list[int]:
     return [number if number >= 0 else count + 1 + number for number in listed]
 
 
-def picture_embedding(pixels: Array, weights: Weights, settings: Config) -> Array:
-    """The class token and the patches, each with its position [B, 1 + P, D]."""
-    xp, side = library(pixels), settings["patch_size"]
-    patches = patch_embedding(cut_patches(pixels, side), weights["patch_embedding"])  # [B, P, D]
-    rows, _, width = patches.shape
-    first = xp.broadcast_to(weights["class_embedding"], (rows, 1, width))
-    high, wide = (length // side for length in pixels.shape[-2:])
-    table = resize_positions(weights["position_embedding"]["weight"], high, wide)
-    return xp.concat((first, patches), axis=1) + table
+def embedding(pixels: Array, weights: Weights, settings: Config) -> Array:
+    table = weights["position_embedding"]["weight"]
+    return picture_embedding(pixels, weights, table, settings["patch_size"])
 
 
-def vision_layer(x: Array, weights: Weights, settings: Config) -> Array:  # [B, 1 + P, D]
-    eps = settings["layer_norm_eps"]
-    inner = layer_norm(x, weights["layer_norm1"], eps)
-    x = x + vision_attention(inner, weights["self_attn"], settings)
-    inner = layer_norm(x, weights["layer_norm2"], eps)
-    return x + vision_mlp(inner, weights["mlp"], settings)
+def layers(x: Array, weights: Weights, count: int, settings: Config) -> list[Array]:
+    """The states before the first layer and after each of so many."""
+    states = [x]
+    for layer in weights["layers"][:count]:
+        states.append(vision_layer(states[-1], layer, vision_attention, settings))
+    return states
 
 
 def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
@@ -102,10 +98,6 @@ def vision_attention(x: Array, weights: Weights, settings: Config) -> Array:
         for name in ("q_proj", "k_proj", "v_proj")
     )
     return linear(join_heads(attend(query, key, value)), weights["out_proj"])
-
-
-def vision_mlp(x: Array, weights: Weights, settings: Config) -> Array:
-    return mlp(x, weights["fc1"], weights["fc2"], settings["hidden_act"])
 
 
 def project(x: Array, weights: Weights, config: Config) -> Array:  # [B, P, D] -> [V, text width]
@@ -121,29 +113,23 @@ def projector(x: Array, weights: Weights, config: Config) -> Array:
 
 
 def plan(inputs: Mapping[str, Any], config: Config) -> dict[str, numpy.ndarray]:
-    """What follows from the tokens alone: where each is, and where its embedding comes from."""
-    ids, mask = numpy.asarray(inputs["input_ids"]), numpy.asarray(inputs["attention_mask"])
-    positions, after = count_positions(mask)
-    return {
-        "ids": ids,  # [B, S]
-        "real": mask.astype(bool),  # [B, S]: not padding
-        "source": place_pictures(ids, config["image_token_index"]),  # [B * S]
-        "positions": positions,  # [B, S]
-        "places": after,  # [B]: the position of the first new token
-        "history": ids,  # [B, S]: what a repetition penalty counts
-    }
+    return plan_prompt(inputs, config["image_token_index"])
 
 
 def prefill(
     given: Mapping[str, Array], pictures: Array, weights: Weights, config: Config, room: int
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
-    decoder, text = weights["model"]["language_model"], config["text_config"]
-    x = fuse(given["ids"], pictures, given["source"], decoder["embed_tokens"]["weight"])
-    turn = text_rotation(given["positions"], decoder["rotary_emb"]["inv_freq"], x)
-    x, caches = gated_decoder(x, turn, causal(given["real"]), None, None, decoder, text)
-    logits = linear(x[:, -1], weights["lm_head"])
-    return logits, start_decoding(caches, given["real"], given["places"], room)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    return read_prompt(given, pictures, decoder, own, head, config["text_config"], room)
+
+
+def decoder(
+    x: Array, positions: Array, context: Context, caches: Caches, weights: Weights, config: Config
+) -> tuple[Array, list[KeysValues]]:
+    """States [B, S, D] of tokens at positions [B, S], and the keys and values of every layer."""
+    context = at_positions(context, positions, weights["rotary_emb"], x)
+    return gated_decoder(x, context, caches, weights, config)
 
 
 # One more token
@@ -153,12 +139,9 @@ def step(
     token: Array, state: Mapping[str, Any], weights: Weights, config: Config
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] after one more token [B]."""
-    decoder, text = weights["model"]["language_model"], config["text_config"]
-    x = embed(token[:, None], decoder["embed_tokens"]["weight"])  # [B, 1, D]
-    turn = text_rotation(state["places"][:, None], decoder["rotary_emb"]["inv_freq"], x)
-    visible = visible_with_next(state)[:, None, None]  # [B, 1, 1, T]
-    x, caches = gated_decoder(x, turn, visible, state["caches"], state["slot"], decoder, text)
-    return linear(x[:, 0], weights["lm_head"]), advance(state, caches)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    positions = state["places"][:, None]
+    return read_token(token, positions, state, decoder, own, head, config["text_config"])
 
 
 FUNCTIONS = FunctionalFamily(
@@ -175,12 +158,34 @@ generate = FUNCTIONS.generate
 
 
 # What the library's modules compute, for verifying captured calls
+
+
+def _layers(weights: Weights, settings: Any, arguments: Any) -> Array:
+    count = settings.config["num_hidden_layers"]
+    return layers(arguments["inputs_embeds"], weights, count, settings.config)[-1]
+
+
+def _tower(weights: Weights, settings: Any, arguments: Any) -> dict[str, Array]:
+    own, eps = settings.config, settings.config["layer_norm_eps"]
+    weights = weights.get("vision_model", weights)
+    x = embedding(arguments["pixel_values"], weights["embeddings"], own)
+    x = layer_norm(x, weights["pre_layrnorm"], eps)
+    states = layers(x, weights["encoder"], own["num_hidden_layers"], own)[-1]
+    pooled = layer_norm(states[:, 0], weights["post_layernorm"], eps)
+    return {"last_hidden_state": states, "pooler_output": pooled}
+
+
 MODULES: Mapping[str, Call] = {
     **COMMON,
     **GATED_DECODER,
     "CLIPAttention": lambda w, s, a: (vision_attention(a["hidden_states"], w, s.config),),
-    "CLIPEncoderLayer": lambda w, s, a: vision_layer(a["hidden_states"], w, s.config),
+    "CLIPEncoder": _layers,
+    "CLIPEncoderLayer": lambda w, s, a: vision_layer(
+        a["hidden_states"], w, vision_attention, s.config
+    ),
     "CLIPMLP": lambda w, s, a: vision_mlp(a["hidden_states"], w, s.config),
-    "CLIPVisionEmbeddings": lambda w, s, a: picture_embedding(a["pixel_values"], w, s.config),
+    "CLIPVisionEmbeddings": lambda w, s, a: embedding(a["pixel_values"], w, s.config),
+    "CLIPVisionModel": _tower,
+    "LlamaModel": decoder_call(decoder),
     "LlavaMultiModalProjector": lambda w, s, a: projector(only(a), w, s.config),
 }

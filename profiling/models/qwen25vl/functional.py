@@ -21,15 +21,13 @@ import numpy
 
 from profiling.models.array_functions import (
     Array,
+    Caches,
     Config,
+    Context,
     KeysValues,
     Rotation,
     Weights,
-    advance,
     attend,
-    causal,
-    embed,
-    fuse,
     gated_decoder,
     gated_mlp,
     gelu,
@@ -38,12 +36,12 @@ from profiling.models.array_functions import (
     linear,
     patch_embedding,
     place_like,
-    place_pictures,
+    plan_prompt,
+    read_prompt,
+    read_token,
     rms_norm,
     rotate,
     rotation,
-    start_decoding,
-    visible_with_next,
     widen,
 )
 from profiling.models.functional_family import FunctionalFamily
@@ -51,6 +49,7 @@ from profiling.models.module_calls import (
     COMMON,
     GATED_DECODER,
     Call,
+    decoder_call,
     doubled,
     gated_mlp_call,
     turn_in,
@@ -189,20 +188,15 @@ def merger(x: Array, weights: Weights, merge: int) -> Array:
 
 def plan(inputs: Mapping[str, Any], config: Config) -> dict[str, numpy.ndarray]:
     """What follows from the tokens alone: where each is, and where its embedding comes from."""
-    ids, mask = numpy.asarray(inputs["input_ids"]), numpy.asarray(inputs["attention_mask"])
-    positions, after = positions_of(ids, mask, sizes(inputs), config)
-    return {
-        "ids": ids,  # [B, S]
-        "real": mask.astype(bool),  # [B, S]: not padding
-        "source": place_pictures(ids, config["image_token_id"]),  # [B * S]
-        "positions": positions,  # [3, B, S]
-        "places": after,  # [B]: the position of the first new token
-        "history": ids,  # [B, S]: what a repetition penalty counts
-    }
+    found = plan_prompt(inputs, config["image_token_id"])
+    grids = sizes(inputs)
+    # Of three axes [3, B, S], since patches have rows and columns.
+    positions, after = positions_of(found["ids"], found["real"], grids, config)
+    return {**found, "positions": positions, "places": after}
 
 
 def positions_of(
-    ids: numpy.ndarray, mask: numpy.ndarray, grids: Sequence[Grid], config: Config
+    ids: numpy.ndarray, real: numpy.ndarray, grids: Sequence[Grid], config: Config
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Frame, row and column of each token [3, B, S], and the position that comes next [B].
 
@@ -211,9 +205,9 @@ def positions_of(
     """
     positions, after = numpy.zeros((3, *ids.shape), numpy.int64), []
     merge, waiting = config["vision_config"]["spatial_merge_size"], iter(grids)
-    for row, real in enumerate(mask.astype(bool)):
+    for row, own in enumerate(real):
         found: list[numpy.ndarray] = []
-        tokens, here = ids[row, real], 0
+        tokens, here = ids[row, own], 0
         while (done := sum(part.shape[1] for part in found)) < len(tokens):
             if tokens[done] == config["image_token_id"]:
                 frames, high, wide = next(waiting)
@@ -225,7 +219,7 @@ def positions_of(
                 count = int(rest.argmax()) if rest.any() else len(rest)
                 found.append(numpy.tile(numpy.arange(count) + here, (3, 1)))
                 here += count
-        positions[:, row, real] = numpy.concatenate(found, axis=1)
+        positions[:, row, own] = numpy.concatenate(found, axis=1)
         after.append(here)
     return positions, numpy.asarray(after)
 
@@ -244,12 +238,16 @@ def prefill(
     given: Mapping[str, Array], pictures: Array, weights: Weights, config: Config, room: int
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] of the first new token, and the state for the next ones."""
-    decoder, text = weights["model"]["language_model"], config["text_config"]
-    x = fuse(given["ids"], pictures, given["source"], decoder["embed_tokens"]["weight"])
-    turn = token_rotation(given["positions"], decoder["rotary_emb"]["inv_freq"], text, x)
-    x, caches = gated_decoder(x, turn, causal(given["real"]), None, None, decoder, text)
-    logits = linear(x[:, -1], weights["lm_head"])
-    return logits, start_decoding(caches, given["real"], given["places"], room)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    return read_prompt(given, pictures, decoder, own, head, config["text_config"], room)
+
+
+def decoder(
+    x: Array, positions: Array, context: Context, caches: Caches, weights: Weights, config: Config
+) -> tuple[Array, list[KeysValues]]:
+    """States [B, S, D] of tokens at positions [3, B, S], and the keys and values of every layer."""
+    turn = token_rotation(positions, weights["rotary_emb"]["inv_freq"], config, x)
+    return gated_decoder(x, context._replace(turn=turn), caches, weights, config)
 
 
 # One more token
@@ -259,15 +257,10 @@ def step(
     token: Array, state: Mapping[str, Any], weights: Weights, config: Config
 ) -> tuple[Array, dict[str, Any]]:
     """Logits [B, vocabulary] after one more token [B]."""
-    decoder, text = weights["model"]["language_model"], config["text_config"]
-    xp = library(token)
-    x = embed(token[:, None], decoder["embed_tokens"]["weight"])  # [B, 1, D]
-    positions = xp.broadcast_to(state["places"][None, :, None], (3, token.shape[0], 1))
-    turn = token_rotation(positions, decoder["rotary_emb"]["inv_freq"], text, x)
-    visible = visible_with_next(state)[:, None, None]  # [B, 1, 1, T]
-    caches: Sequence[KeysValues] = state["caches"]
-    x, caches = gated_decoder(x, turn, visible, caches, state["slot"], decoder, text)
-    return linear(x[:, 0], weights["lm_head"]), advance(state, caches)
+    own, head = weights["model"]["language_model"], weights["lm_head"]
+    places = state["places"][None, :, None]
+    positions = library(token).broadcast_to(places, (3, token.shape[0], 1))
+    return read_token(token, positions, state, decoder, own, head, config["text_config"])
 
 
 FUNCTIONS = FunctionalFamily(
@@ -294,7 +287,10 @@ def _tower(weights: Weights, settings: Any, arguments: Any) -> dict[str, Array]:
     whole, config = {"model": {"visual": weights}}, {"vision_config": settings.config}
     grids = sizes({"image_grid_thw": arguments["grid_thw"]})
     seen = vision(arguments["hidden_states"], grids, whole, config)
-    return {"pooler_output": project(seen, whole, config)}
+    # The library gives the states as they are inside of the tower: window by window.
+    order = place_like(lay_out(grids, settings.config)[0], seen)
+    states = library(seen).take(seen, order, axis=0)
+    return {"last_hidden_state": states, "pooler_output": project(seen, whole, config)}
 
 
 MODULES: Mapping[str, Call] = {
@@ -313,6 +309,7 @@ MODULES: Mapping[str, Call] = {
     "Qwen2_5_VLVisionBlock": lambda w, s, a: vision_block(
         a["hidden_states"], w, turn_in(a, 1), _stretch_lengths(a), s.config
     ),
+    "Qwen2_5_VLTextModel": decoder_call(decoder, axes=3),
     "Qwen2_5_VLVisionRotaryEmbedding": lambda w, s, a: doubled(
         patch_rotation(a["position_ids"], w["inv_freq"], a["x"]), 1
     ),
