@@ -16,6 +16,7 @@ from profiling.models import weights
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask, encode, first_logits, load, make_picture
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -50,7 +51,7 @@ def shrink(public: dict[str, Any], tiny: dict[str, Any]) -> dict[str, Any]:
     return small
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=slow_except(FAMILIES, "blip2_t5", "llava", "qwen25vl"))
 def family(request: pytest.FixtureRequest, shrunken: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(weights, "CHECKPOINTS", shrunken)
     return str(request.param)

@@ -304,6 +304,7 @@ def real(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_real_point_leaves_a_whole_record(tmp_path: Path) -> None:
     status, output, errors = finish(real(tmp_path))
     assert status == 0, errors
