@@ -24,6 +24,7 @@ from profiling.files import (
     require_file,
 )
 from profiling.machine.digests import digest_large
+from profiling.machine.hub_cache import find_damage
 from profiling.points.point import Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
@@ -79,11 +80,24 @@ def _pretrained(point: Point) -> WeightsSource:
         name, digest = str(folder.absolute()), _digest_folder(folder)
     else:
         _check_hub_name(point.checkpoint)
+        _check_cached(point.checkpoint, point.revision)
         options = {} if point.revision is None else {"revision": point.revision}
         name, digest = point.checkpoint, f"{point.checkpoint}@{point.revision}"
     return WeightsSource(
         config=name, processor=name, values="stored", options=options, digest=digest
     )
+
+
+def _check_cached(name: str, revision: str | None) -> None:
+    """Refuse files in the hub's cache that were damaged after their download."""
+    damaged = find_damage(name, revision)
+    if damaged is not None:
+        raise ConfigError(
+            "model.checkpoint",
+            name,
+            f"{damaged} in the hub's cache has other bytes than its name says; delete that file,"
+            " and it is downloaded again",
+        )
 
 
 def _random_like(point: Point, checkpoint: str, tiny: Path) -> WeightsSource:

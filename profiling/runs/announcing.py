@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling import PROJECT
+from profiling.machine.hub_cache import is_downloaded
 from profiling.machine.machine import describe_machine
 from profiling.models.weights import describe_weights
 from profiling.runs.forecast import Forecast
@@ -115,19 +116,12 @@ def _list_downloads(
         point = plan.point
         if point.checkpoint is None or os.path.isdir(os.path.expanduser(point.checkpoint)):
             continue
-        if not _is_downloaded(point.checkpoint, point.revision):
+        if not is_downloaded(point.checkpoint, point.revision):
             named = f"{point.checkpoint} at {point.revision or 'main'}"
             whole = point.weights == "pretrained"
             size = counted.get(plan.fingerprint, {}).get("weight_bytes") if whole else None
             found[named if whole else f"config.json of {named}"] = size
     return found
-
-
-def _is_downloaded(name: str, revision: str | None) -> bool:
-    home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
-    folder = hub / f"models--{name.replace('/', '--')}" / "snapshots"
-    return any(folder.glob(f"{revision or '*'}/config.json"))
 
 
 def _forecast(plans: Sequence[Plan]) -> Forecast:
