@@ -61,8 +61,9 @@ def positional_names(module: nn.Module) -> list[str]:
     """The parameters of `forward` that may be passed by position."""
     if "forward" in vars(module):
         return _positional(module.forward)
+    kind: Any = type(module)
     # The first one is the module itself.
-    return _positional_of_class(type(module))[1:]
+    return _positional_of_class(kind)[1:]
 
 
 @cache

@@ -63,7 +63,7 @@ def expected(family: str, inputs: dict[str, Tensor], side: int, *, exact: bool) 
 # In the fast suite PyTorch is held by the logits below.
 @pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_tokens_are_those_of_the_library(family: str, library: str, count: int) -> None:
     loaded = load(family)
     multiple = loaded.family.processing.multiple
