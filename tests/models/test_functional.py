@@ -22,7 +22,6 @@ from profiling.models.network_weights import converter, flat_weights, nested_wei
 from tests.models.in_double import Lifted, doubled
 from tests.tiny_models import FAMILIES, PROJECT, ask_unevenly, encode, load, model_of
 
-PLAIN = ("numpy", "torch")
 LENGTH = 10
 
 
@@ -124,7 +123,8 @@ def function_logits(family: str, library: str, inputs: dict[str, Tensor]) -> lis
     return seen
 
 
-@pytest.mark.parametrize("library", PLAIN)
+# In the fast suite NumPy is held by the tokens above.
+@pytest.mark.parametrize("library", [pytest.param("numpy", marks=pytest.mark.slow), "torch"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_in_double_precision_are_those_of_the_library(family: str, library: str) -> None:
     loaded = load(family)
