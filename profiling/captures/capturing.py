@@ -28,7 +28,7 @@ from torch import nn
 
 from profiling.captures.encoding import Encoder
 from profiling.captures.folder import CALLS, DESCRIPTION, FORMAT, WEIGHTS, dump_json
-from profiling.captures.module_settings import describe_modules, layer_of
+from profiling.captures.module_settings import describe_modules, layers_of
 from profiling.captures.tensor_files import TensorWriter
 from profiling.captures.weight_files import digests_of, save_weights
 from profiling.errors import ConfigError
@@ -123,7 +123,7 @@ class Capturing(ContextDecorator):
         self._open: list[_Call | None] = []
         self._begun: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
-        self._layers = {path: layer_of(module) for path, module in self._watched.items()}
+        self._layers = layers_of(self._watched)
         self._handles = [
             handle for path, module in self._watched.items() for handle in self._hook(path, module)
         ]

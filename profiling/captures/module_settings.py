@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -58,18 +59,41 @@ def config_of(module: nn.Module) -> dict[str, Any] | None:
 
 def positional_names(module: nn.Module) -> list[str]:
     """The parameters of `forward` that may be passed by position."""
+    if "forward" in vars(module):
+        return _positional(module.forward)
+    kind: Any = type(module)
+    # The first one is the module itself.
+    return _positional_of_class(kind)[1:]
+
+
+@cache
+def _positional_of_class(kind: Any) -> list[str]:
+    return _positional(kind.forward)
+
+
+def _positional(forward: Any) -> list[str]:
     try:
-        parameters = inspect.signature(module.forward).parameters.values()
+        parameters = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
-def layer_of(module: nn.Module) -> int | None:
-    """The one layer of a cache that a module has to do with; None for all or none."""
-    found = {getattr(part, "layer_idx", None) for part in module.modules()} - {None}
-    return found.pop() if len(found) == 1 else None
+def layers_of(modules: Mapping[str, nn.Module]) -> dict[str, int | None]:
+    """The one layer of a cache that each module has to do with; None for all or none."""
+    known: dict[int, frozenset[int]] = {}
+    found = {path: _layers_in(module, known) for path, module in modules.items()}
+    return {path: next(iter(all_)) if len(all_) == 1 else None for path, all_ in found.items()}
+
+
+def _layers_in(module: nn.Module, known: dict[int, frozenset[int]]) -> frozenset[int]:
+    if id(module) not in known:
+        own = getattr(module, "layer_idx", None)
+        parts = [_layers_in(part, known) for part in module.children()]
+        some = frozenset({own}) if isinstance(own, int) else frozenset[int]()
+        known[id(module)] = some.union(*parts)
+    return known[id(module)]
 
 
 def describe_modules(network: nn.Module) -> tuple[dict[str, Any], list[dict[str, Any]]]:

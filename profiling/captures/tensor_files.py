@@ -70,6 +70,13 @@ def _bytes_of(held: Tensor) -> Any:
     return known.numpy().reshape(-1).view(numpy.uint8)
 
 
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    whole = _BITS.get(one.element_size())
+    return whole is not None and torch.equal(one.view(whole), other.view(whole))
+
+
+# Whole numbers of so many bytes: nan is then nan, and 0 is not -0.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _IN_NUMPY = frozenset((torch.float32, torch.float64, torch.float16, torch.int64, torch.bool))
 
 
@@ -79,6 +86,8 @@ class TensorWriter:
     def __init__(self, *, folder: Path, file_bytes: int) -> None:
         self._folder, self._file_bytes = folder, file_bytes
         self._held: dict[str, Tensor] = {}
+        # What was last seen at a place in memory: to compare is cheaper than to digest.
+        self._seen: dict[tuple[Any, ...], str] = {}
         self._kept: set[str] = set()
         self._kept_bytes = 0
         self._uses: Counter[str] = Counter()
@@ -92,7 +101,7 @@ class TensorWriter:
         held = tensor.detach()
         if not (held.is_cpu and held.is_contiguous()):
             held = held.cpu().contiguous()
-        name = _digest(held)
+        name = self._name(held)
         self.offered_bytes += held.nbytes
         self._uses[name] += 1
         if name not in self._sizes:
@@ -101,6 +110,13 @@ class TensorWriter:
             self._sizes[name] = held.nbytes + ENTRY_BYTES
             self.bytes += self._sizes[name]
         return name
+
+    def _name(self, held: Tensor) -> str:
+        place = (held.data_ptr(), held.shape, held.dtype)
+        before = self._held.get(self._seen.get(place, ""))
+        if before is None or not _same_bits(held, before):
+            self._seen[place] = _digest(held)
+        return self._seen[place]
 
     def keep(self, names: Iterable[str]) -> None:
         """Write these when there is a file's worth of them."""

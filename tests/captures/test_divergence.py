@@ -51,8 +51,12 @@ def turn_other_axes(network: Any) -> None:
         (drop_bias, "model.visual.blocks.2.attn.qkv"),
         # What differs is an argument, so the tower itself is where it begins.
         (attend_in_windows, "model.visual"),
-        (widen_epsilon, "model.language_model.layers.1.post_attention_layernorm"),
-        (turn_other_axes, "model.language_model.rotary_emb"),
+        pytest.param(
+            widen_epsilon,
+            "model.language_model.layers.1.post_attention_layernorm",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(turn_other_axes, "model.language_model.rotary_emb", marks=pytest.mark.slow),
     ],
 )
 def test_the_module_that_differs_is_named(change: Any, path: str, tmp_path: Path) -> None:

@@ -25,10 +25,13 @@ def test_every_call_gives_the_same_bits_again(family: str) -> None:
     assert [one for one in replays if not one.equal] == []
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx_vision", "compile", "int8")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("onnx_vision", "compile", "int8", "split")
+]
 
 
-@pytest.mark.parametrize("optimization", ["bf16", "static_cache", "vision_cache", "split", *SLOW])
+@pytest.mark.parametrize("optimization", ["bf16", "static_cache", "vision_cache", *SLOW])
 def test_optimized_networks_are_captured_too(optimization: str, tmp_path: Path) -> None:
     engine = load("llava", f"optimization={optimization}")
     eager = torch.compiler.set_stance("force_eager")

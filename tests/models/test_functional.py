@@ -22,7 +22,6 @@ from profiling.models.network_weights import converter, flat_weights, nested_wei
 from tests.models.in_double import Lifted, doubled
 from tests.tiny_models import FAMILIES, PROJECT, ask_unevenly, encode, load, model_of
 
-PLAIN = ("numpy", "torch")
 LENGTH = 10
 
 
@@ -63,7 +62,7 @@ def expected(family: str, inputs: dict[str, Tensor], side: int, *, exact: bool) 
 # In the fast suite PyTorch is held by the logits below.
 @pytest.mark.parametrize("library", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_tokens_are_those_of_the_library(family: str, library: str, count: int) -> None:
     loaded = load(family)
     multiple = loaded.family.processing.multiple
@@ -124,7 +123,8 @@ def function_logits(family: str, library: str, inputs: dict[str, Tensor]) -> lis
     return seen
 
 
-@pytest.mark.parametrize("library", PLAIN)
+# In the fast suite NumPy is held by the tokens above.
+@pytest.mark.parametrize("library", [pytest.param("numpy", marks=pytest.mark.slow), "torch"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_in_double_precision_are_those_of_the_library(family: str, library: str) -> None:
     loaded = load(family)

@@ -58,6 +58,6 @@ def test_every_captured_call_agrees(family: str, library: str, tmp_path: Path) -
         pytest.importorskip("jax")
     size = ("--samples", "1", "--uneven", "3", "--tokens", "3", "--calls", "100")
     found = judge(family, library, tmp_path, *size)
-    assert len(found["calls"]) > 250
+    assert len(found["calls"]) >= 400
     if library != "jax":  # which is given weights that note nothing
         require_all(found, tmp_path)
