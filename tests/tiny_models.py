@@ -15,11 +15,12 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.workload import Workload
 from profiling.models.model import Model, Prepared
+from profiling.points.options import list_families
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, load_samples
-from tests.composing import CONF, PROJECT, compose_point
+from tests.composing import PROJECT, compose_point
 
-FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+FAMILIES = list_families()
 
 # What tests hold: an engine with its stack of optimizations, or the plain model alone.
 Loaded = Model | TransformersEngine

@@ -69,7 +69,7 @@ class Inputs(dict[str, Tensor]):
         self,
         tensors: Mapping[str, Tensor],
         *,
-        side: int,
+        side: int | None,
         processed: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(tensors)
@@ -95,6 +95,7 @@ def graph_parts_of(point: Point) -> bool:
 def check_stack(point: Point) -> list[Optimization]:
     """The stack, or Unsupported where this machine, family or combination cannot have it."""
     stack = stack_of(point)
+    _check_whole(point, stack)
     if graph_parts_of(point):
         runtime: Any = stack[0]
         for name, optimization in zip(point.optimization, stack[1:], strict=True):
@@ -102,6 +103,19 @@ def check_stack(point: Point) -> list[Optimization]:
     for optimization in stack:
         optimization.check(point)
     return stack
+
+
+def _check_whole(point: Point, stack: Sequence[Optimization]) -> None:
+    """Some networks can only be run whole, as they are."""
+    reason = find_family(point.model).layout.whole_network
+    if reason is None:
+        return
+    if graph_parts_of(point):
+        raise Unsupported(f"engine={point.engine}: {reason}")
+    # A runtime's own entry comes first, and there is none here.
+    for name, optimization in zip(point.optimization, stack, strict=True):
+        if optimization.replaces_parts:
+            raise Unsupported(f"optimization={name}: {reason}")
 
 
 class TransformersEngine(Engine):
@@ -183,7 +197,7 @@ class TransformersEngine(Engine):
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Prepared]:
         return [self.model.prepare(sample, prompt_len) for sample in samples]
 
-    def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
+    def encode(self, batch: Sequence[Prepared], img_size: int | None) -> Inputs:
         for optimization in self.stack:
             known = optimization.recall(self.family, batch, img_size)
             if known is not None:
@@ -348,6 +362,9 @@ class TransformersEngine(Engine):
         return geometry
 
     def settle(self, workload: Passes) -> None:
+        # Its passes are no part of a timed generation, and may correct what the hooks are put on.
+        self.remove_hooks()
+        self.family.layout.prove(self.model, side=workload.img_size, rows=len(workload.batches[0]))
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
 
