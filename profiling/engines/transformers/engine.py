@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,7 @@ from profiling.engines.transformers.point_costs import (
     PointCosts,
     count_point,
 )
+from profiling.engines.transformers.running_costs import count_running
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
@@ -126,6 +128,8 @@ class TransformersEngine(Engine):
         self.stack = stack
         self._hooks: PhaseHooks | None = None
         self._gave_numbers = False
+        # Costs by the shape of a batch, where they are counted on the running network.
+        self._counted: dict[Hashable, PhaseCosts] = {}
 
     # The model
 
@@ -337,6 +341,8 @@ class TransformersEngine(Engine):
         return computes_in(model.dtype, model.device, quantization)
 
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
+        if self.family.costs.counted_running is not None:
+            return self._running_costs(inputs, length)
         costs = account(
             self.family,
             self._geometry(inputs, length),
@@ -348,6 +354,26 @@ class TransformersEngine(Engine):
         for optimization in self.stack:
             costs = optimization.computed(costs)
         return costs
+
+    def _running_costs(self, inputs: Inputs, length: int) -> PhaseCosts:
+        """Counted once for all batches of one shape."""
+        grids = inputs.get("image_grid_thw")
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(inputs.items()))
+        key = (shapes, None if grids is None else str(grids.tolist()), length)
+        if key not in self._counted:
+            self.remove_hooks()
+            placed, options = self.place(inputs), self.loaded.cache_options
+            self._counted[key] = count_running(
+                self.network,
+                self.loaded.parts(),
+                lambda few: self.model.generate(
+                    placed, side=inputs.side, length=few, exact=True, **copy.deepcopy(options)
+                ),
+                prompt_tokens=int(inputs["input_ids"].shape[1]),
+                length=length,
+                as_computed=all(optimization.as_counted for optimization in self.stack),
+            )
+        return self._counted[key]
 
     def _cache_element_bytes(self) -> float:
         bits = self.loaded.cache_bits
