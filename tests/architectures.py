@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from training.tokenizers import build_byte_level
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+from training.tokenizers import build_byte_level
 
 Values = Mapping[str, Any]
 
@@ -804,8 +805,7 @@ def write_checkpoint(name: str, folder: Path, *, values: bool = True) -> Path:
     if made.mark is not None:
         tokenizer.chat_template = _CHAT.replace("@", made.mark)
     tokenizer.save_pretrained(folder)
-    usual = PROCESSOR_MAPPING_NAMES[kind]
-    named = made.processor or (usual if isinstance(usual, str) else usual[0])
+    named = made.processor or PROCESSOR_MAPPING_NAMES[kind]
     settings = {"processor_class": named, **made.processor_settings}
     (folder / "processor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder

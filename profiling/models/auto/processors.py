@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, FuyuImageProcessorPil
 from transformers.models.auto.processing_auto import (
     PROCESSOR_MAPPING_NAMES,
     processor_class_from_name,
@@ -23,7 +23,10 @@ from transformers.models.auto.processing_auto import (
 from transformers.utils import cached_file, is_torchvision_available
 
 from profiling.errors import ConfigError, shorten
+from profiling.models.fuyu.processing import FuyuImages
 
+# Image processors of the library with an error in them, and what is right.
+_CORRECTED = {FuyuImageProcessorPil: FuyuImages}
 # Where a checkpoint says which processor it has, in the library's order.
 _FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
@@ -59,12 +62,13 @@ def _find_name(place: str, model_type: str, options: Mapping[str, Any]) -> str:
     if usual is None:
         told = f"the library has no processor for model_type {model_type}"
         raise ConfigError("model.checkpoint", place, told)
-    return usual if isinstance(usual, str) else str(usual[0])
+    return str(usual)
 
 
 def _is_known(name: str) -> bool:
-    names = PROCESSOR_MAPPING_NAMES.values()
-    return any(name == one or (not isinstance(one, str) and name in one) for one in names)
+    """Whether the library has a class of that name, and not the checkpoint alone."""
+    _provide_missing()
+    return processor_class_from_name(name) is not None
 
 
 @cache
@@ -97,6 +101,12 @@ def _provide_missing() -> None:
         smolvlm.num2words = str
 
 
+def _load_images(place: str, options: Mapping[str, Any]) -> Any:
+    found = AutoImageProcessor.from_pretrained(place, backend="pil", **options)
+    corrected = _CORRECTED.get(type(found))
+    return found if corrected is None else corrected.from_pretrained(place, **options)
+
+
 @cache
 def pictures_only(whole: Any) -> Any:
     """A processor class whose halves for video and sound are missing."""
@@ -123,7 +133,7 @@ def pictures_only(whole: Any) -> Any:
             if "tokenizer" in name:
                 return cls._load_tokenizer_from_pretrained(name, place, subfolder="", **options)
             if name == "image_processor":
-                return AutoImageProcessor.from_pretrained(place, backend="pil", **options)
+                return _load_images(place, options)
             return MissingHalf()
 
         def __repr__(self) -> str:
