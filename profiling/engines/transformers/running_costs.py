@@ -77,8 +77,11 @@ def name_step(step: int) -> str:
 
 
 def _holds_experts(weight: Any) -> bool:
-    """Whether a weight is a stack of matrices, of which a token needs a few."""
-    return weight.ndim == 3 and weight.shape[0] > 1
+    """Whether a weight is a stack of matrices, of which a token needs a few.
+
+    A convolution of each channel by itself has three axes as well, the middle one of size one.
+    """
+    return bool(weight.ndim == 3 and min(weight.shape[:2]) > 1)
 
 
 def count_running(

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.auto.parts_rule import find_parts
-from profiling.models.auto.proof import prove_parts
+from profiling.models.auto.proof import compare_rows, prove_parts
 from profiling.models.network import Layout, Parts, force_option
 from profiling.models.tower import VisionTower
 
@@ -63,7 +63,9 @@ class AutoLayout(Layout):
     def prove(self, model: Any, *, side: int | None, rows: int) -> None:
         asked = (side, rows > 1)
         if asked not in self._proved:
-            self.parts, self.even_only = prove_parts(model, self.parts, side=side, rows=rows)
+            self.parts = prove_parts(model, self.parts, side=side)
+            if rows > 1:
+                self.even_only = compare_rows(model, side=side)
             self._proved.add(asked)
 
     def check_batch(self, inputs: Mapping[str, Tensor]) -> None:

@@ -33,10 +33,8 @@ _HALF_TOLERANCE = 5e-2
 _TOKENS = 3
 
 
-def prove_parts(
-    model: Model, parts: Parts, *, side: int | None, rows: int
-) -> tuple[Parts, str | None]:
-    """The parts that a pass calls, proved, and why batches of unequal prompts are wrong."""
+def prove_parts(model: Model, parts: Parts, *, side: int | None) -> Parts:
+    """The parts that a pass calls, proved; Unsupported where one is not what it is taken for."""
     first, other, asked = (
         _encode(model, [_picture(seed)], [question], side)
         for seed, question in ((0, _QUESTIONS[0]), (1, _QUESTIONS[0]), (0, _QUESTIONS[1]))
@@ -47,7 +45,7 @@ def prove_parts(
     _prove_cover(seen)
     _prove_picture(parts, seen, _see(model, parts, other))
     _prove_question(parts, seen, _see(model, parts, asked))
-    return parts, _compare_rows(model, side) if rows > 1 else None
+    return parts
 
 
 def _picture(seed: int) -> Image.Image:
@@ -275,7 +273,7 @@ def _differ(ones: list[Tensor], others: list[Tensor]) -> bool:
 # A batch, and each of its prompts alone
 
 
-def _compare_rows(model: Model, side: int | None) -> str | None:
+def compare_rows(model: Model, *, side: int | None) -> str | None:
     """Why a batch of unequal prompts is answered otherwise than each alone; None: it is not."""
     pictures = [_picture(0), _picture(1)]
     try:
