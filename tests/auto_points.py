@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.architectures import ARCHITECTURES, describe
-from tests.composing import compose_point
-from tests.tiny_models import build, take_samples
 
 from profiling.engines.engine import Engine
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.workload import Workload
 from profiling.points.point import Point
+from tests.architectures import ARCHITECTURES, describe
+from tests.composing import compose_point
+from tests.tiny_models import build, take_samples
 
 # Of the families with files of their own, those whose checkpoints have no chat template.
 _PROMPTS = {
