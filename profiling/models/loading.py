@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
 from profiling.errors import ConfigError, shorten
@@ -150,7 +150,7 @@ def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
     with _explained(source):
         # Before anything large is fetched: the library only warns of another family.
-        values, _ = PreTrainedConfig.get_config_dict(source.config, **source.options)
+        values = kind.layout.read_values(source.config, source.options)
         check_model_type(values, point.model, source.config)
         config_class = kind.layout.config_class(values, source.config)
         with _right(source):

@@ -80,6 +80,12 @@ class Layout(ABC):
         self.config = config
 
     @classmethod
+    def read_values(cls, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What config.json says at a place, as it is written."""
+        values, _ = cls.network_class.config_class.get_config_dict(place, **options)
+        return dict(values)
+
+    @classmethod
     def config_class(cls, values: Mapping[str, Any], place: str) -> Any:
         """The class of the configuration whose values are in config.json at a place."""
         return cls.network_class.config_class

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.auto_factory import _get_model_class
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
@@ -42,6 +42,11 @@ class AutoLayout(Layout):
         # Why a batch of prompts of different lengths is answered wrong; None where it is not.
         self.even_only: str | None = None
         self._proved: set[tuple[int | None, bool]] = set()
+
+    @classmethod
+    def read_values(cls, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        values, _ = PreTrainedConfig.get_config_dict(place, **options)
+        return dict(values)
 
     @classmethod
     def config_class(cls, values: Mapping[str, Any], place: str) -> Any:
