@@ -213,6 +213,11 @@ def test_the_same_parts_and_flops_as_the_family_itself(family: str) -> None:
     first, second = ({c.phase: c.counted for c in costs.counts} for costs in counted)
     assert first == second
     assert counted[0].moved_bytes == counted[1].moved_bytes
+    answers = [
+        engine.generate(engine.place(inputs), length=6, exact=True, trace=None).tolist()
+        for engine in (own, auto)
+    ]
+    assert answers[0] == answers[1]
     declared, found = own.family.layout.parts, auto.family.layout.parts
     assert (found.vision, found.more_vision) == (declared.vision, ())
     assert set(found.projector) == set(declared.projector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -124,17 +125,25 @@ class AutoProcessing(Processing):
         self, pictures: Sequence[Image.Image], texts: Sequence[str], options: Mapping[str, Any]
     ) -> Any:
         """Each prompt's pictures as a list of their own, where the processor takes that."""
-        common = {"text": list(texts), "padding": True, "return_tensors": "pt", **options}
+        common = {"text": list(texts), "padding": True, "return_tensors": "pt"}
+        common |= {**self._modern, **options}
         listed = [[picture] for picture in pictures]
         if self._nested is None:
             try:
                 made = self.processor(images=listed, **common)
-            except (ValueError, TypeError, AttributeError):
+            except (ValueError, TypeError, AttributeError, IndexError):
                 self._nested = False
             else:
                 self._nested = True
                 return made
         return self.processor(images=listed if self._nested else list(pictures), **common)
+
+    @cached_property
+    def _modern(self) -> dict[str, bool]:
+        """What has a processor give tensors by the names that its network takes."""
+        name = "return_legacy_image_output"
+        known = inspect.signature(type(self.processor).__call__).parameters
+        return {name: False} if name in known else {}
 
     def _sized(
         self, pictures: Sequence[Image.Image], side: int
