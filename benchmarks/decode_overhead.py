@@ -21,7 +21,7 @@ from profiling import PROJECT
 from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.runtime_decoder import PlainOutput, RuntimeCache
 from profiling.points.configuration import read_config, read_point
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 from profiling.samples.samples import load_samples
 
 _SHORT = 4
@@ -29,7 +29,7 @@ _SHORT = 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", default=list_options("model"))
+    parser.add_argument("--model", nargs="+", default=list_families())
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=40)
     chosen = parser.parse_args()

@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from profiling.machine.machine import describe_machine
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 from profiling.statistics.launches import Launches
 from profiling.statistics.ratios import PairedRatio, take_logs
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", type=float, default=0.005, help="half of the interval, relative")
     add("--output", type=Path, default=Path("results_overhead"))
     add("--launch", action="store_true", help="be one launch, and print its times")
-    families = list_options("model")
+    families = list_families()
     add("families", nargs="*", default=families, metavar="family")
     return parser
 

@@ -20,13 +20,13 @@ from typing import Any
 
 from profiling import PROJECT
 from profiling.machine.machine import describe_machine, git_state
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 from profiling.records import Comparison, write_json
 from profiling.runs.paired.locked import compare
 from profiling.runs.paired.opposed import Opposed
 from profiling.versus import plan_side
 
-FAMILIES = list_options("model")
+FAMILIES = list_families()
 EQUAL, LONGER, LONG = "equal", "longer", "long"
 SIDES = {
     EQUAL: ("max_new_tokens=50", "max_new_tokens=50"),

@@ -24,7 +24,7 @@ from profiling.captures import BYTES, CALLS, MODULES
 from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import read_config, read_point
-from profiling.points.options import list_options
+from profiling.points.options import list_families, list_options
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
@@ -57,7 +57,7 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add("--output", type=Path, required=True, help="a folder, or a file for --weights-only")
-    add("--model", choices=list_options("model"))
+    add("--model", choices=list_families())
     add("--weights", choices=list_options("weights"))
     add("--checkpoint", help="a hub id or a folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -16,7 +16,7 @@ from profiling.machine.clock import Time
 from profiling.machine.gpus import Gpu
 from profiling.machine.machine import available_devices
 from profiling.machine.nvml import Board
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 from profiling.records import COMPLETED, FAILED, OUT_OF_MEMORY, UNSUPPORTED
 from profiling.runs.job import Outcome
 from profiling.runs.session import Session
@@ -162,7 +162,7 @@ def test_the_plan_has_every_family_and_variant_at_full_size(
     assert instruments.name == "instruments"
     for point in points:
         list(point.run(1.0))
-    families = list_options("model")
+    families = list_families()
     assert [plan.point.model for plan in planned[: len(families)]] == families
     variants = [plan.point.optimization for plan in planned[len(families) :]]
     assert variants == [("static_cache",), ("flash_attn",), ("compile",)]
@@ -385,7 +385,7 @@ def test_the_whole_course_with_embedded_models(
     status = gpu_course.run_course("cpu", output=tmp_path, budget_s=1000)
     # There is no peak of a GPU's memory.
     assert status == 1
-    for family in list_options("model"):
+    for family in list_families():
         assert (tmp_path / f"pages/{family}.md").is_file()
         assert f"{family} at full size" in (tmp_path / "selfcheck.md").read_text()
     assert SimpleNamespace(**json.loads((tmp_path / "selfcheck.json").read_text())).left_out == []

@@ -15,11 +15,12 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.workload import Workload
 from profiling.models.model import Model, Prepared
+from profiling.points.options import list_families
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, load_samples
-from tests.composing import CONF, PROJECT, compose_point
+from tests.composing import PROJECT, compose_point
 
-FAMILIES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+FAMILIES = list_families()
 
 # What tests hold: an engine with its stack of optimizations, or the plain model alone.
 Loaded = Model | TransformersEngine
@@ -70,17 +71,17 @@ def ask_unevenly(loaded: Loaded, count: int) -> list[Prepared]:
     ]
 
 
-def encode(loaded: Loaded, asked: Sequence[Prepared], side: int) -> dict[str, Tensor]:
+def encode(loaded: Loaded, asked: Sequence[Prepared], side: int | None) -> dict[str, Tensor]:
     model = model_of(loaded)
     return model.place(model.encode(asked, side))
 
 
-def first_logits(loaded: Loaded, inputs: dict[str, Tensor], side: int) -> Tensor:  # [B, V]
+def first_logits(loaded: Loaded, inputs: dict[str, Tensor], side: int | None) -> Tensor:  # [B, V]
     """What the library's own generate chooses the first token by."""
     with torch.inference_mode():
         generated = loaded.network.generate(
             **inputs,
-            **loaded.family.layout.generate_options(side),
+            **({} if side is None else loaded.family.layout.generate_options(side)),
             max_new_tokens=1,
             do_sample=False,
             output_logits=True,

@@ -46,6 +46,11 @@ def _convolution(arguments: Arguments, result: Any) -> int:
     return 2 * _made(arguments, result).numel() * prod(weight[1:])
 
 
+def _substitution(arguments: Arguments, result: Any) -> int:
+    """A triangular system: each value of the result takes half a row of the matrix."""
+    return _made(arguments, result).numel() * int(arguments["self"].shape[-1])
+
+
 def _attention(arguments: Arguments, result: Any) -> int:
     """Scores and weighted sum, [B, H, S, D]; every query head uses its group's keys."""
     batch, heads, rows, width = arguments["query"].shape
@@ -82,6 +87,8 @@ FORMULAS: dict[str, Formula] = {
     "aten::baddbmm": _product("batch1"),
     "aten::linear": _product("input"),
     "aten::mkldnn_linear": _product("self"),
+    "aten::_grouped_mm": _product("self"),
+    "aten::linalg_solve_triangular": _substitution,
     "aten::_scaled_mm": _product("self"),
     "aten::_int_mm": _product("self"),
     "aten::_weight_int8pack_mm": _product("self"),
@@ -119,22 +126,23 @@ FORMULAS: dict[str, Formula] = {
 _LISTED = """
 aten::_assert_async aten::_fused_rms_norm aten::_is_all_true aten::_local_scalar_dense
 aten::_log_softmax aten::_safe_softmax aten::_softmax aten::_to_copy aten::_unique aten::_unique2
-aten::_unsafe_index aten::_unsafe_view aten::_upsample_bicubic2d_aa aten::all aten::any
-aten::arange aten::argmax aten::argsort aten::as_strided aten::bincount aten::bucketize aten::cat
-aten::clone aten::constant_pad_nd aten::copy_ aten::cumsum aten::detach_ aten::embedding
+aten::_unsafe_index aten::_unsafe_view aten::_upsample_bicubic2d_aa aten::all aten::any aten::arange
+aten::argmax aten::argsort aten::as_strided aten::avg_pool2d aten::bincount aten::bucketize
+aten::cat aten::clone aten::constant_pad_nd aten::copy_ aten::cumsum aten::detach_ aten::embedding
 aten::empty aten::empty_like aten::empty_strided aten::equal aten::eye aten::fill_ aten::flip
-aten::floor_divide aten::full aten::full_like aten::gather aten::index aten::index_add
-aten::index_add_ aten::index_copy aten::index_copy_ aten::index_put aten::index_put_
-aten::index_select aten::is_same_size aten::isin aten::item aten::lift_fresh aten::linspace
-aten::masked_scatter aten::masked_scatter_ aten::max aten::min aten::multinomial
-aten::native_group_norm aten::native_layer_norm aten::new_empty aten::new_full aten::new_ones
-aten::new_zeros aten::nonzero aten::norm aten::normal_ aten::ones aten::ones_like aten::pad
-aten::rand aten::rand_like aten::randint aten::randn aten::record_stream aten::repeat
-aten::repeat_interleave aten::resize_ aten::rms_norm aten::roll aten::scalar_tensor aten::scatter
-aten::scatter_ aten::scatter_add aten::scatter_add_ aten::select_scatter aten::set_
-aten::slice_scatter aten::sort aten::stack aten::sym_size aten::topk aten::tril aten::tril_indices
-aten::triu aten::uniform_ aten::unique_consecutive aten::unique_dim aten::upsample_bicubic2d
-aten::upsample_bilinear2d aten::zero_ aten::zeros aten::zeros_like bitsandbytes::dequantize_4bit
+aten::floor_divide aten::full aten::full_like aten::gather aten::grid_sampler_2d aten::histc
+aten::im2col aten::index aten::index_add aten::index_add_ aten::index_copy aten::index_copy_
+aten::index_put aten::index_put_ aten::index_select aten::is_same_size aten::isin aten::item
+aten::lift_fresh aten::linspace aten::masked_fill_ aten::masked_scatter aten::masked_scatter_
+aten::max aten::min aten::multinomial aten::native_group_norm aten::native_layer_norm
+aten::new_empty aten::new_full aten::new_ones aten::new_zeros aten::nonzero aten::norm aten::normal_
+aten::ones aten::ones_like aten::pad aten::polar aten::rand aten::rand_like aten::randint
+aten::randn aten::record_stream aten::repeat aten::repeat_interleave aten::resize_ aten::rms_norm
+aten::roll aten::scalar_tensor aten::scatter aten::scatter_ aten::scatter_add aten::scatter_add_
+aten::select_scatter aten::set_ aten::slice_scatter aten::sort aten::stack aten::sym_size aten::topk
+aten::tril aten::tril_indices aten::triu aten::uniform_ aten::unique_consecutive aten::unique_dim
+aten::upsample_bicubic2d aten::upsample_bilinear2d aten::upsample_linear1d aten::upsample_nearest2d
+aten::zero_ aten::zeros aten::zeros_like bitsandbytes::dequantize_4bit
 bitsandbytes::dequantize_blockwise bitsandbytes::int8_double_quant bitsandbytes::int8_mm_dequant
 bitsandbytes::int8_vectorwise_dequant bitsandbytes::int8_vectorwise_quant
 bitsandbytes::quantize_4bit bitsandbytes::quantize_blockwise prim::device

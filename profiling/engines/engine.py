@@ -87,6 +87,7 @@ class Passes(Protocol):
     """What an engine is given to run passes of its own with: the batches of a workload."""
 
     batches: list[list[Sample]]
+    img_size: int | None
     max_new_tokens: int
 
     def encode(self, index: int) -> Any: ...
@@ -137,8 +138,11 @@ class Engine(ABC):
         """A batch with its pictures read and its questions fitted."""
 
     @abstractmethod
-    def encode(self, batch: Any, img_size: int) -> Any:
-        """What is generated from, still in this process and in main memory."""
+    def encode(self, batch: Any, img_size: int | None) -> Any:
+        """What is generated from, still in this process and in main memory.
+
+        Without an `img_size` pictures are as large as the model's own processor makes them.
+        """
 
     def place(self, inputs: Any) -> Any:
         """The same on the device."""

@@ -34,12 +34,12 @@ def describe_rows(
         Row(
             prompt=item.prompt,
             answer=new[row][0],
-            num_question_tokens=len(processing.question_token_ends(item.question)),
+            num_question_tokens=processing.count_question_tokens(item.question),
             num_prompt_tokens=prompts[row],
             num_visual_tokens=visual[row],
             num_new_tokens=new[row][1],
-            image_width=sizes[row][0] if visual[row] else None,
-            image_height=sizes[row][1] if visual[row] else None,
+            image_width=(sizes[row][0] or None) if visual[row] else None,
+            image_height=(sizes[row][1] or None) if visual[row] else None,
         )
         for row, item in enumerate(batch)
     ]

@@ -19,7 +19,7 @@ class Workload:
         *,
         engine: Engine,
         batches: Sequence[Sequence[Sample]],
-        img_size: int,
+        img_size: int | None,
         prompt_len: int | None,
         max_new_tokens: int,
         preload: bool,

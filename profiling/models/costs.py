@@ -20,6 +20,8 @@ HEAD = "head"
 class FamilyCosts(ABC):
     """What a batch of a given geometry calls the parts with, and what each phase computes."""
 
+    # Why operators are counted on the running network; None where a twin without values serves.
+    counted_running: ClassVar[str | None] = None
     feed_forward_matrices: ClassVar[int] = 3  # of a decoder layer: 3 where it is gated, else 2
 
     def __init__(self, *, config: Any):

@@ -36,13 +36,21 @@ class FamilyDefinition:
     costs: type[FamilyCosts]
 
     def load(
-        self, *, config: Any, folder: Path | str, processor_options: Mapping[str, Any]
+        self,
+        *,
+        config: Any,
+        folder: Path | str,
+        processor_options: Mapping[str, Any],
+        prompt: str | None = None,
     ) -> Family:
         """The family with this configuration, and the processor from the folder."""
+        processing = self.processing(
+            config=config, folder=folder, options=processor_options, prompt=prompt
+        )
         return Family(
             name=self.name,
             config=config,
-            processing=self.processing(config=config, folder=folder, options=processor_options),
+            processing=processing,
             layout=self.layout(config=config),
             costs=self.costs(config=config),
         )

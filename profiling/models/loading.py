@@ -148,16 +148,21 @@ class _Layers:
 
 def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
-    config_class = kind.layout.network_class.config_class
     with _explained(source):
         # Before anything large is fetched: the library only warns of another family.
-        values, _ = config_class.get_config_dict(source.config, **source.options)
+        values = kind.layout.read_values(source.config, source.options)
         check_model_type(values, point.model, source.config)
+        config_class = kind.layout.config_class(values, source.config)
         with _right(source):
             config = read_config(config_class, source.config, source.options)
-        if source.values == "random":
+        if source.values == "random" and source.processor != source.config:
             _take_token_ids(config, Path(source.processor) / "config.json")
-        return kind.load(config=config, folder=source.processor, processor_options=source.options)
+        return kind.load(
+            config=config,
+            folder=source.processor,
+            processor_options=source.options,
+            prompt=point.prompt,
+        )
 
 
 @contextmanager
@@ -285,7 +290,17 @@ def _copy_token_ids(config: Any, stored: dict[str, Any]) -> None:
 
 
 def _generation_config(source: WeightsSource, family: Family) -> GenerationConfig:
+    if source.processor == source.config:
+        return _own_generation_config(source, family)
     config = GenerationConfig.from_pretrained(source.processor, local_files_only=True)
     if family.layout.encoder_decoder:
         config.decoder_start_token_id = family.config.text_config.decoder_start_token_id
     return config
+
+
+def _own_generation_config(source: WeightsSource, family: Family) -> GenerationConfig:
+    """As the checkpoint has it, else what the library makes of its configuration."""
+    try:
+        return GenerationConfig.from_pretrained(source.processor, **source.options)
+    except OSError:
+        return GenerationConfig.from_model_config(family.config)

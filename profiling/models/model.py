@@ -57,24 +57,36 @@ class Model:
             prompt=self.family.processing.render(question),
         )
 
-    def encode(self, batch: Sequence[Prepared], side: int) -> dict[str, Tensor]:
-        """The processor's tensors for a batch, still on the CPU."""
-        inputs = self.family.processing.encode(
-            [b.picture for b in batch], [b.prompt for b in batch], side
-        )
-        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+    def encode(self, batch: Sequence[Prepared], side: int | None) -> dict[str, Tensor]:
+        """The processor's tensors for a batch, still on the CPU; None: in its own sizes."""
+        processing = self.family.processing
+        pictures, prompts = [b.picture for b in batch], [b.prompt for b in batch]
+        if side is None:
+            inputs = processing.encode_native(pictures, prompts)
+        else:
+            inputs = processing.encode(pictures, prompts, side)
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        self.family.layout.check_batch(tensors)
+        return tensors
 
     def place(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return placed(inputs, self.device, self.dtype)
 
     def generate(
-        self, inputs: Mapping[str, Tensor], *, side: int, length: int, exact: bool, **options: Any
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        side: int | None,
+        length: int,
+        exact: bool,
+        **options: Any,
     ) -> Tensor:
         """New tokens [B, T]: `length` of them, or up to so many where the model stops by itself."""
+        sized = {} if side is None else self.family.layout.generate_options(side)
         with torch.inference_mode():
             generated = self.network.generate(
                 **inputs,
-                **self.family.layout.generate_options(side),
+                **sized,
                 **options,
                 max_new_tokens=length,
                 min_new_tokens=length if exact else None,

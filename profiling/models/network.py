@@ -37,6 +37,8 @@ class Parts:
     language: str
     head: str
     text_encoder: str | None
+    # Modules of the vision part beside the first one.
+    more_vision: tuple[str, ...] = ()
 
     def modules(
         self, network: nn.Module, *, absorbed: frozenset[str] = frozenset()
@@ -44,7 +46,7 @@ class Parts:
         """The modules of each part, by the part's name; none for the absorbed parts."""
         encoder = [self.text_encoder] if self.text_encoder else []
         paths = {
-            "vision": [self.vision],
+            "vision": [self.vision, *self.more_vision],
             "projector": list(self.projector),
             "text_encoder": encoder,
             "language": [self.language],
@@ -59,9 +61,11 @@ class Parts:
 class Layout(ABC):
     """What is where in a family's network, and what its parts take and return."""
 
-    parts: ClassVar[Parts]
-    network_class: ClassVar[type[Any]]
-    encoder_decoder: ClassVar[bool] = False
+    parts: Parts
+    network_class: type[Any]
+    encoder_decoder: bool = False
+    # Why no part can be replaced, cut off or exported; None where that can be done.
+    whole_network: ClassVar[str | None] = None
     # What to request for flash attention; a dictionary has one entry for each sub-configuration.
     flash_attention: ClassVar[str | dict[str, str]] = "flash_attention_2"
     vision_parameters: ClassVar[tuple[str, ...]] = ()  # of the vision side, in no module
@@ -75,6 +79,17 @@ class Layout(ABC):
     def __init__(self, *, config: Any):
         self.config = config
 
+    @classmethod
+    def read_values(cls, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What config.json says at a place, as it is written."""
+        values, _ = cls.network_class.config_class.get_config_dict(place, **options)
+        return dict(values)
+
+    @classmethod
+    def config_class(cls, values: Mapping[str, Any], place: str) -> Any:
+        """The class of the configuration whose values are in config.json at a place."""
+        return cls.network_class.config_class
+
     # A network after loading
 
     def untie(self, network: Any) -> None:  # noqa: B027
@@ -87,12 +102,25 @@ class Layout(ABC):
         """What `generate` needs besides the inputs, for pictures at `img_size` side."""
         return {}
 
+    def prove(self, model: Any, *, side: int | None, rows: int) -> None:  # noqa: B027
+        """Raise Unsupported where the parts of a loaded model cannot be relied on.
+
+        That may depend on the side of the pictures and on the rows of a batch.
+        """
+
+    def check_batch(self, inputs: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Raise Unsupported where a batch of such inputs would not be answered as each row is."""
+
     def new_tokens(self, generated: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """What `generate` added: without the prompt, without the start token."""
         start = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
         return generated[:, start:]
 
     # Where the parts are
+
+    def find_parts(self, network: Any) -> Parts:
+        """The parts of a network that need not be the loaded one."""
+        return self.parts
 
     @property
     def decoder(self) -> str:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from profiling.errors import ConfigError
 from profiling.models.geometry import snap_side
 
 # Rendered as the question, to find what a template puts before and after it.
@@ -53,8 +54,17 @@ class Processing(ABC):
     fit: ClassVar[str]
     padding_side: ClassVar[str] = "left"
 
-    def __init__(self, *, config: Any, folder: Path | str, options: Mapping[str, Any]):
+    def __init__(
+        self,
+        *,
+        config: Any,
+        folder: Path | str,
+        options: Mapping[str, Any],
+        prompt: str | None,
+    ) -> None:
+        """`prompt` is a template with {question}; a family that has its own needs none."""
         self.config = config
+        self.prompt = prompt
         self.processor = self.load_processor(folder, options)
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = self.padding_side
@@ -93,6 +103,10 @@ class Processing(ABC):
         ]
         return [min(e, stop) - start for s, e in offsets if s < stop and e > start]
 
+    def count_question_tokens(self, question: str) -> int | None:
+        """How many tokens of the prompt are the question's; None where it cannot be told."""
+        return len(self.question_token_ends(question))
+
     def escape_special_tokens(self, question: str) -> str:
         """The question with a space inside whatever the tokenizer takes for a special token."""
         for token in sorted(self.special_texts, key=len, reverse=True):
@@ -110,6 +124,10 @@ class Processing(ABC):
     @abstractmethod
     def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
         """The network's inputs for a batch of pictures at `img_size` side and rendered prompts."""
+
+    def encode_native(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Any:
+        """The same with pictures in whatever size the processor gives them by itself."""
+        raise ConfigError("img_size", None, "allowed is a side in pixels")
 
     @property
     @abstractmethod

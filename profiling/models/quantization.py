@@ -144,10 +144,11 @@ def split_layers(family: Family, quantization: Quantization) -> tuple[list[str],
     full = set(network._keep_in_fp32_modules or ()) | set(
         network._keep_in_fp32_modules_strict or ()
     )
+    head = family.layout.find_parts(network).head
     for name, layer in network.named_modules():
         if type(layer) is nn.Linear:
             fits = layer.in_features % rows == 0 and layer.out_features % columns == 0
-            whole = name == family.layout.parts.head or full & set(name.split(".")) or not fits
+            whole = name == head or full & set(name.split(".")) or not fits
             (left_out if whole else quantized).append(name)
     return quantized, left_out
 

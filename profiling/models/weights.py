@@ -6,8 +6,8 @@ import hashlib
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ def locate(point: Point) -> WeightsSource:
     """The source of a point's weights, checked without reading a large file."""
     if point.weights == "pretrained":
         return _pretrained(point)
+    if not has_architecture(point.model):
+        return _random_own(point)
     tiny = CHECKPOINTS / "tiny" / point.model
     check_folder(tiny, point.model)
     if point.checkpoint is not None:
@@ -74,18 +76,26 @@ def locate(point: Point) -> WeightsSource:
 def _pretrained(point: Point) -> WeightsSource:
     assert point.checkpoint is not None
     folder = Path(os.path.expanduser(point.checkpoint))
-    if os.path.isdir(folder):
-        check_folder(folder, point.model)
-        options: dict[str, Any] = {"local_files_only": True}
-        name, digest = str(folder.absolute()), _digest_folder(folder)
-    else:
-        _check_hub_name(point.checkpoint)
-        _check_cached(point.checkpoint, point.revision)
-        options = {} if point.revision is None else {"revision": point.revision}
-        name, digest = point.checkpoint, f"{point.checkpoint}@{point.revision}"
-    return WeightsSource(
-        config=name, processor=name, values="stored", options=options, digest=digest
-    )
+    if not os.path.isdir(folder):
+        return _from_hub(point, point.checkpoint, "stored")
+    check_folder(folder, point.model)
+    return _from_folder(folder, "stored", _digest_folder(folder))
+
+
+def has_architecture(model: str) -> bool:
+    """Whether a model is of one architecture, whose public configuration the project ships."""
+    return (CHECKPOINTS / "public" / model).is_dir()
+
+
+def _random_own(point: Point) -> WeightsSource:
+    """Random values in the architecture of a checkpoint, with the checkpoint's own processor."""
+    assert point.checkpoint is not None
+    folder = Path(os.path.expanduser(point.checkpoint))
+    if not os.path.isdir(folder):
+        return _from_hub(point, point.checkpoint, "random")
+    _check_config(folder, point.model)
+    _check_processor(folder)
+    return _from_folder(folder, "random", _digest_settings(folder))
 
 
 def _check_cached(name: str, revision: str | None) -> None:
@@ -103,21 +113,29 @@ def _check_cached(name: str, revision: str | None) -> None:
 def _random_like(point: Point, checkpoint: str, tiny: Path) -> WeightsSource:
     """Random values in the architecture of a checkpoint, of which config.json alone is read."""
     folder = Path(os.path.expanduser(checkpoint))
-    options: dict[str, Any]
     if os.path.isdir(folder):
         check_model_type(_read_json(folder, "config.json"), point.model, folder)
-        options, name = {"local_files_only": True}, str(folder.absolute())
-        digest = digest_file(folder / "config.json")
+        found = _from_folder(folder, "random", digest_file(folder / "config.json"))
     else:
-        _check_hub_name(checkpoint)
-        options = {} if point.revision is None else {"revision": point.revision}
-        name, digest = checkpoint, f"{checkpoint}@{point.revision}"
+        found = _from_hub(point, checkpoint, "random")
+    return replace(found, processor=str(tiny), digest=_digest_folder(tiny) + found.digest)
+
+
+def _from_folder(folder: Path, values: str, digest: str) -> WeightsSource:
+    name = str(folder.absolute())
+    options = {"local_files_only": True}
+    return WeightsSource(config=name, processor=name, values=values, options=options, digest=digest)
+
+
+def _from_hub(point: Point, name: str, values: str) -> WeightsSource:
+    _check_hub_name(name)
+    _check_cached(name, point.revision)
     return WeightsSource(
         config=name,
-        processor=str(tiny),
-        values="random",
-        options=options,
-        digest=_digest_folder(tiny) + digest,
+        processor=name,
+        values=values,
+        options={} if point.revision is None else {"revision": point.revision},
+        digest=f"{name}@{point.revision}",
     )
 
 
@@ -132,9 +150,17 @@ def _check_hub_name(name: str) -> None:
 
 def check_folder(folder: Path, model: str) -> None:
     """Refuse an incomplete checkpoint folder before anything large is read."""
+    _check_config(folder, model)
+    _check_shards(folder)
+    _check_processor(folder)
+
+
+def _check_config(folder: Path, model: str) -> None:
     _check_kinds(folder)
     check_model_type(_read_json(folder, "config.json"), model, folder)
-    _check_shards(folder)
+
+
+def _check_processor(folder: Path) -> None:
     if not (folder / "tokenizer.json").is_file() and not any(folder.glob("tokenizer*")):
         raise ConfigError("model.checkpoint", folder, "there is no tokenizer.json in it")
     if not any((folder / f"{name}.json").is_file() for name in _PICTURE_SETTINGS):
@@ -143,8 +169,10 @@ def check_folder(folder: Path, model: str) -> None:
 
 def check_model_type(config: Mapping[str, Any], model: str, place: Path | str) -> None:
     """Refuse a checkpoint whose config.json is of another family."""
-    expected = _read_json(CHECKPOINTS / "public" / model, "config.json")
     _refuse_code(config, place)
+    if not has_architecture(model):
+        return
+    expected = _read_json(CHECKPOINTS / "public" / model, "config.json")
     # Some public configurations have the values of their text model at the top level.
     inner = config.get("text_config") or {"model_type": expected["text_config"]["model_type"]}
     for where, has, wants in (
@@ -268,9 +296,19 @@ def _read_json(folder: Path, name: str, at_most: int = LARGEST_SETTINGS) -> dict
 
 def _digest_folder(folder: Path) -> str:
     """A digest of every byte of a checkpoint that the library may read."""
-    digest = hashlib.sha256()
     outside = [path for path in list_shards(folder) if path.parent != folder]
-    for path in [*_list_read(folder), *outside]:
+    return _digest_files(folder, [*_list_read(folder), *outside])
+
+
+def _digest_settings(folder: Path) -> str:
+    """The same without the weights, where none of them are read."""
+    settings = [path for path in _list_read(folder) if path.suffix != ".safetensors"]
+    return _digest_files(folder, settings)
+
+
+def _digest_files(folder: Path, paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         digest.update(f"{name}\0{digest_large(path)}\0".encode())
     return digest.hexdigest()

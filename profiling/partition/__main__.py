@@ -17,7 +17,7 @@ from profiling.graphs.choices import LAYOUTS
 from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import read_config, read_point
-from profiling.points.options import list_options
+from profiling.points.options import list_families, list_options
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
 from profiling.samples.samples import (
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     parser = Parser(prog="profiling.partition", description=__doc__)
     add = parser.add_argument
     add("--mode", required=True, choices=[*_ALL, *_ALONE, "all"])
-    add("--model", choices=list_options("model"), help="default: that of conf/config.yaml")
+    add("--model", choices=list_families(), help="default: that of conf/config.yaml")
     add(
         "--weights",
         choices=list_options("weights"),

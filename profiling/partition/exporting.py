@@ -65,7 +65,7 @@ def _facts(task: Task) -> dict[str, Any]:
 
 
 def _save_pipeline(task: Task, model: Model, folder: Path) -> None:
-    write_json(folder / "pipeline.json", pipeline_recipe(model, task.point.img_size))
+    write_json(folder / "pipeline.json", pipeline_recipe(model, task.point.side))
     tokenizer = model.family.processing.tokenizer
     save_text(folder / "tokenizer.json", tokenizer.backend_tokenizer.to_str())
     save_program(

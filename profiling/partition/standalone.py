@@ -78,7 +78,7 @@ def _save_vision(task: Task, folder: Path) -> None:
         graph = _single_graph(task, made)
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
-    write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.img_size))
+    write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.side))
     save_program(folder, "vision_inference", ("models/windows", "files"))
     save_text(folder / "README.md", _VISION_README)
     save_needs(folder, _VISION_NEEDS)

@@ -12,6 +12,7 @@ from profiling.points.key import Composed, declarations, root_keys
 from profiling.points.options import (
     describe_options,
     is_group,
+    list_families,
     list_options,
     read_option,
     takes_several,
@@ -115,7 +116,8 @@ def keys_beside(key: str) -> list[str]:
     *path, _ = key.split(".")
     if not path or path[0] not in SINGLE_GROUPS:
         return list(ROOT_KEYS)
-    level: Any = read_option(path[0], list_options(path[0])[0])
+    first, *_ = list_families() if path[0] == "model" else list_options(path[0])
+    level: Any = read_option(path[0], first)
     for name in path[1:]:
         level = level.get(name) if isinstance(level, Mapping) else None
     names = level if isinstance(level, Mapping) else ()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from profiling.points.key import declarations
-from profiling.points.options import CONF, is_group, list_options
+from profiling.points.options import CONF, is_group, list_families, list_options
 from profiling.points.point import Point
 
 _WIDTH, _COLUMN = 96, 18
@@ -56,7 +56,7 @@ def describe_cost() -> str:
 
 
 def list_cost_examples() -> list[str]:
-    first, *_ = list_options("model")
+    first, *_ = list_families()
     command = "python -m profiling.cost"
     return [
         command,
@@ -77,7 +77,7 @@ def _list() -> Iterator[str]:
 
 
 def list_examples() -> list[str]:
-    first, second, *_ = list_options("model")
+    first, second, *_ = list_families()
     return [
         "python main.py profiler=quick",
         "python main.py -m img_size=112,224 batch_size=1,4 profiler=quick",

@@ -46,8 +46,8 @@ class Key:
     read: Reader
     # The value as it is recorded.
     plain: Callable[[Any], Any]
-    # Whether the record's configuration has it.
-    in_record: bool
+    # Whether the record's configuration has a value.
+    in_record: Callable[[Any], bool]
     # Whether the fingerprint covers, by a digest, what the value names instead of the value.
     by_content: bool
     # Whether a loaded model serves points of one value only; asked of the point.
@@ -93,7 +93,7 @@ def key(
     read: Reader,
     help: str | None = None,
     plain: Callable[[Any], Any] = unchanged,
-    in_record: bool = True,
+    in_record: Callable[[Any], bool] = always,
     by_content: bool = False,
     loads: Callable[[Any], bool] = never,
     shown: Callable[[Any], Any] = unchanged,

@@ -33,6 +33,12 @@ def _says_name(path: Path) -> bool:
     return "\nname: " in f"\n{path.read_text(encoding='utf-8')}"
 
 
+def list_families() -> list[str]:
+    """The models that come with a checkpoint of their own, and an embedded miniature of it."""
+    names = list_options("model")
+    return [name for name in names if read_option("model", name)["checkpoint"] is not None]
+
+
 def describe_options(group: str) -> str:
     listed = ", ".join(list_options(group))
     return f"allowed is one of {listed}" + (", or a list of them" if takes_several(group) else "")

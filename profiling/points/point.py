@@ -15,7 +15,7 @@ from typing import Any
 from profiling import PROJECT
 from profiling.points import readers
 from profiling.points.address import canonical_json, digest_code, to_json
-from profiling.points.key import always, bare, declarations, key, named, nest
+from profiling.points.key import always, bare, declarations, key, named, nest, never
 
 
 def _from_project(folder: str) -> str:
@@ -93,6 +93,15 @@ class Point:
     revision: str | None = field(
         metadata=key("model.revision", read=readers.revision, loads=always, by_content=True)
     )
+    prompt: str | None = field(
+        metadata=key(
+            "model.prompt",
+            help="a template with {question}, for a checkpoint without a chat template",
+            read=readers.prompt,
+            loads=always,
+            in_record=readers.is_given,
+        )
+    )
     public_dtype: str = field(metadata=key("model.dtype", read=readers.dtype, loads=always))
     engine_settings: Mapping[str, Any] = field(
         metadata=key(
@@ -138,7 +147,7 @@ class Point:
         metadata=key("dataset.headline_reference", read=readers.judging)
     )
     accuracy: str | None = field(metadata=key("dataset.accuracy", read=readers.judging))
-    img_size: int = field(
+    img_size: int | None = field(
         metadata=key(
             "img_size",
             help="side in pixels of the picture that the model sees",
@@ -247,7 +256,7 @@ class Point:
             "paired",
             help="true: each point is also measured in turn with its baseline",
             read=readers.switch,
-            in_record=False,
+            in_record=never,
         ),
     )
     launches: int = field(
@@ -256,7 +265,7 @@ class Point:
             "launches",
             help="fresh pairs of processes of a comparison, at least",
             read=_LAUNCHES,
-            in_record=False,
+            in_record=never,
         ),
     )
     comparison: Mapping[str, Any] = field(
@@ -265,7 +274,7 @@ class Point:
             "comparison",
             help="how long two points are measured in turn",
             read=readers.comparison,
-            in_record=False,
+            in_record=never,
         ),
     )
     tracker: Mapping[str, Any] = field(
@@ -274,7 +283,7 @@ class Point:
             "tracker",
             help="where finished runs are shown as well",
             read=readers.group,
-            in_record=False,
+            in_record=never,
         ),
     )
     dry: bool = field(
@@ -283,9 +292,15 @@ class Point:
             "dry",
             help="true: list the points, and measure nothing",
             read=readers.switch,
-            in_record=False,
+            in_record=never,
         ),
     )
+
+    @property
+    def side(self) -> int:
+        """`img_size` of a model whose sizes are known before a checkpoint is read."""
+        assert self.img_size is not None
+        return self.img_size
 
     @property
     def engine(self) -> str:
@@ -321,7 +336,7 @@ class Point:
             {
                 declared.name: to_json(declared.plain(getattr(self, one.name)))
                 for one, declared in declarations(self)
-                if declared.in_record and is_wanted(one.name)
+                if declared.in_record(getattr(self, one.name)) and is_wanted(one.name)
             }
         )
 

@@ -81,6 +81,9 @@ def checkpoint(composed: Composed, name: str) -> str | None:
 
     None where it is the architecture that the project ships with the model.
     """
+    if composed[name] is None and _shipped(composed, name) is None:
+        told = "this model has no checkpoint of its own; allowed is a hub id or a folder"
+        raise ConfigError(name, None, f"{told}, with weights=pretrained or random")
     return text(composed, name) if _has_checkpoint(composed, name) else None
 
 
@@ -124,14 +127,34 @@ def dtype(composed: Composed, name: str) -> str:
     return str(composed[name])
 
 
-def image_side(composed: Composed, name: str) -> int:
-    """The side that was typed, or the native one of the model with these weights."""
+def is_given(value: object) -> bool:
+    return value is not None
+
+
+def prompt(composed: Composed, name: str) -> str | None:
+    """A template for models that leave it to the checkpoint; the others have none to set."""
+    template = composed["model"].get("prompt")
+    if template is not None and (not isinstance(template, str) or "{question}" not in template):
+        raise ConfigError(name, template, "allowed is a text with {question} in it")
+    return template
+
+
+def image_side(composed: Composed, name: str) -> int | None:
+    """The side that was typed, or the native one of the model with these weights.
+
+    None where that is up to the checkpoint's own processor.
+    """
     smallest, largest = (composed[f"model.{end}_img_size"] for end in ("smallest", "largest"))
     read = whole_or_null(null="the native size", at_least=smallest, at_most=largest)
     side = read(composed, name)
     if side is not None:
         return side
     native = f"model.native_img_size.{composed['weights.name']}"
+    if (
+        composed[native] is None
+        and _shipped(composed, "model.native_img_size") == (composed["model.native_img_size"])
+    ):
+        return None
     return require_whole(native, composed[native], at_least=smallest, at_most=largest)
 
 

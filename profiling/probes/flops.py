@@ -75,8 +75,9 @@ def _headlines(costs: PhaseCosts) -> Iterator[Reading]:
 def _headline(costs: PhaseCosts, metric: str, value: int | None, reason: str) -> Reading:
     if value is None:
         return unavailable(metric, reason)
-    within = f"within {TOLERANCES['analytic']:.1%} of {costs.cross_sources['analytic']}"
-    return _flops(metric, value, f"{costs.source}, {within}")
+    other = costs.cross_sources.get("analytic")
+    within = "" if other is None else f", within {TOLERANCES['analytic']:.1%} of {other}"
+    return _flops(metric, value, f"{costs.source}{within}")
 
 
 def _steps(costs: PhaseCosts) -> Iterator[Reading]:

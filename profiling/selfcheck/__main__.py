@@ -134,8 +134,9 @@ def _list_machine(device: str, effort: Effort, profiler: dict[str, Any]) -> dict
 
 
 def _list_probes(device: str, effort: Effort, probes: dict[str, Any]) -> dict[str, Check]:
+    from profiling.points.options import list_families
     from profiling.selfcheck import energy, flops, generation, latency, memory
-    from profiling.selfcheck.tiny import default_family, list_families
+    from profiling.selfcheck.tiny import default_family
 
     families = list_families() if effort.all_families else [default_family()]
     repeats = effort.repeats

@@ -19,7 +19,7 @@ from profiling import PROJECT
 from profiling.errors import ConfigError
 from profiling.machine.clock import Time
 from profiling.machine.machine import describe_machine, resolve_device
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 from profiling.report.command import main as write_report
 from profiling.runs.session import Session
 from profiling.selfcheck.budget import Budget, Course, Part
@@ -89,7 +89,7 @@ def list_parts(device: str, settings: Mapping[str, Any], output: Path) -> list[P
         f"device={device}",
         f"results_dir={(output / RECORDS).absolute()}",
     ]
-    points = {f"{name} at full size": [f"model={name}"] for name in list_options("model")}
+    points = {f"{name} at full size": [f"model={name}"] for name in list_families()}
     expects_s = dict.fromkeys(points, settings["families"]["expects_s"])
     for variant in settings["variants"]:
         points[variant["name"]] = variant["overrides"]

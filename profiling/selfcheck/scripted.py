@@ -172,7 +172,7 @@ class ScriptedEngine(Engine):
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Sample]:
         return list(samples)
 
-    def encode(self, batch: Sequence[Sample], img_size: int) -> Tensor:
+    def encode(self, batch: Sequence[Sample], img_size: int | None) -> Tensor:
         self.stage.passes.append(defaultdict(float))
         self.stage.spend("preprocess")
         return torch.zeros(len(batch), 1, dtype=torch.long)

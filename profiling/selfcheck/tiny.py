@@ -28,10 +28,6 @@ from profiling.samples.samples import full_batches, load_samples
 CONF = PROJECT / "conf"
 
 
-def list_families() -> list[str]:
-    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-
-
 def default_family() -> str:
     return str(compose()["model"]["name"])
 

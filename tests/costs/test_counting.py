@@ -182,3 +182,17 @@ def test_the_weights_that_were_read_are_remembered() -> None:
     layer, embedding = nn.Linear(4, 4), nn.Embedding(10, 4)
     counter = count(lambda: layer(embedding(torch.tensor([3]))))
     assert set(counter.parameters) == {id(layer.weight), id(layer.bias)}
+
+
+def test_a_grouped_product_counts_each_row_once() -> None:
+    """Rows of several groups, each multiplied with the matrix of its group."""
+    rows = torch.randn(24, 32, dtype=torch.bfloat16)
+    matrices = torch.randn(3, 32, 16, dtype=torch.bfloat16)
+    ends = torch.tensor([8, 8, 24], dtype=torch.int32)
+    assert count(lambda: torch._grouped_mm(rows, matrices, offs=ends)).flops == 2 * 24 * 32 * 16
+
+
+def test_a_triangular_system_takes_half_a_product() -> None:
+    matrix, right = torch.eye(8).expand(3, 8, 8), torch.randn(3, 8, 5)
+    counted = count(lambda: torch.linalg.solve_triangular(matrix, right, upper=False))
+    assert counted.flops == 3 * 8 * 8 * 5

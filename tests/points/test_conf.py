@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from profiling import PROJECT
 from profiling.points.configuration import read_point
+from profiling.points.options import list_families
 from profiling.points.point import Point
 
 CONF = PROJECT / "conf"
@@ -43,7 +44,10 @@ GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler", "
 # Presets, and the settings of other commands.
 OTHERS = {"config.yaml", "experiment", "fetch", "hydra", "selfcheck", "tracker"}
 # What an option asks the user for.
-GIVEN = {"endpoint": ("engine.url=http://localhost:8000/v1", "engine.model=served")}
+GIVEN = {
+    "endpoint": ("engine.url=http://localhost:8000/v1", "engine.model=served"),
+    "auto": ("weights=pretrained", "model.checkpoint=owner/name"),
+}
 OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 
 
@@ -81,12 +85,29 @@ def test_every_yaml_belongs_to_a_tested_group() -> None:
     assert groups == {*OTHERS, *GROUPS}
 
 
-@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("model", list_families())
 @pytest.mark.parametrize("weights", options("weights"))
 def test_every_model_has_a_native_size_for_every_weights(model: str, weights: str) -> None:
     point = compose_point(f"model={model}", f"weights={weights}")
+    assert point.img_size is not None
     assert point.img_size > 0
     assert (point.checkpoint is None) == (weights != "pretrained")
+
+
+def test_a_model_without_a_checkpoint_of_its_own_leaves_sizes_to_the_processor() -> None:
+    (model,) = set(options("model")) - set(list_families())
+    point = compose_point(f"model={model}", *GIVEN[model])
+    assert point.img_size is None
+    assert compose_point(f"model={model}", *GIVEN[model], "img_size=224").img_size == 224
+    assert "img_size" not in point.label()
+
+
+def test_a_record_names_a_prompt_only_where_one_was_given() -> None:
+    given = ("model=auto", *GIVEN["auto"])
+    assert "prompt" not in compose_point().as_config()["model"]
+    assert "prompt" not in compose_point(*given).as_config()["model"]
+    asked = compose_point(*given, 'model.prompt="say {question}"')
+    assert asked.as_config()["model"]["prompt"] == "say {question}"
 
 
 @pytest.mark.parametrize("profiler", options("profiler"))
@@ -135,7 +156,8 @@ def test_experiments_cover_every_option() -> None:
     for experiment, group in (("models", "model"), ("optimizations", "optimization")):
         config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
         swept = config.hydra.sweeper.params[group].split(",")
-        assert sorted(swept) == sorted(set(options(group)) - left_out)
+        covered = list_families() if group == "model" else options(group)
+        assert sorted(swept) == sorted(set(covered) - left_out)
 
 
 def test_the_named_experiments_are_there() -> None:

@@ -23,6 +23,7 @@ from profiling.engines.endpoint.settings import read_key
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.trace import Clock, HostClock, Trace
 from profiling.errors import Unsupported
+from profiling.points.options import list_families
 from profiling.points.point import Point
 from profiling.records import ESTIMATED, Reading, reading, unavailable
 from profiling.samples.samples import Sample, read_picture
@@ -80,6 +81,11 @@ class EndpointEngine(Engine):
 
     @classmethod
     def check(cls, point: Point) -> None:
+        if point.model not in list_families():
+            raise Unsupported(
+                f"model={point.model}: only the checkpoint's own processor knows its picture sizes;"
+                " name the model that the server is most like"
+            )
         if point.optimization != _BASELINE:
             asked = "+".join(point.optimization)
             raise Unsupported(
@@ -140,7 +146,8 @@ class EndpointEngine(Engine):
             for sample in samples
         ]
 
-    def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
+    def encode(self, batch: Sequence[Prepared], img_size: int | None) -> Inputs:
+        assert img_size is not None
         pictures = [self.sender.send(item.picture, img_size) for item in batch]
         return Inputs(
             chats=[

@@ -177,7 +177,7 @@ class FunctionalEngine(Engine):
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Prepared]:
         return [self.model.prepare(sample, prompt_len) for sample in samples]
 
-    def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
+    def encode(self, batch: Sequence[Prepared], img_size: int | None) -> Inputs:
         return Inputs(tensors=self.model.encode(batch, img_size))
 
     def place(self, inputs: Inputs) -> Inputs:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,7 @@ from profiling.engines.transformers.point_costs import (
     PointCosts,
     count_point,
 )
+from profiling.engines.transformers.running_costs import count_running
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
@@ -69,7 +71,7 @@ class Inputs(dict[str, Tensor]):
         self,
         tensors: Mapping[str, Tensor],
         *,
-        side: int,
+        side: int | None,
         processed: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(tensors)
@@ -95,6 +97,7 @@ def graph_parts_of(point: Point) -> bool:
 def check_stack(point: Point) -> list[Optimization]:
     """The stack, or Unsupported where this machine, family or combination cannot have it."""
     stack = stack_of(point)
+    _check_whole(point, stack)
     if graph_parts_of(point):
         runtime: Any = stack[0]
         for name, optimization in zip(point.optimization, stack[1:], strict=True):
@@ -102,6 +105,19 @@ def check_stack(point: Point) -> list[Optimization]:
     for optimization in stack:
         optimization.check(point)
     return stack
+
+
+def _check_whole(point: Point, stack: Sequence[Optimization]) -> None:
+    """Some networks can only be run whole, as they are."""
+    reason = find_family(point.model).layout.whole_network
+    if reason is None:
+        return
+    if graph_parts_of(point):
+        raise Unsupported(f"engine={point.engine}: {reason}")
+    # A runtime's own entry comes first, and there is none here.
+    for name, optimization in zip(point.optimization, stack, strict=True):
+        if optimization.replaces_parts:
+            raise Unsupported(f"optimization={name}: {reason}")
 
 
 class TransformersEngine(Engine):
@@ -112,6 +128,8 @@ class TransformersEngine(Engine):
         self.stack = stack
         self._hooks: PhaseHooks | None = None
         self._gave_numbers = False
+        # Costs by the shape of a batch, where they are counted on the running network.
+        self._counted: dict[Hashable, PhaseCosts] = {}
 
     # The model
 
@@ -183,7 +201,7 @@ class TransformersEngine(Engine):
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Prepared]:
         return [self.model.prepare(sample, prompt_len) for sample in samples]
 
-    def encode(self, batch: Sequence[Prepared], img_size: int) -> Inputs:
+    def encode(self, batch: Sequence[Prepared], img_size: int | None) -> Inputs:
         for optimization in self.stack:
             known = optimization.recall(self.family, batch, img_size)
             if known is not None:
@@ -323,6 +341,8 @@ class TransformersEngine(Engine):
         return computes_in(model.dtype, model.device, quantization)
 
     def costs(self, inputs: Inputs, *, length: int, cross_check: bool) -> PhaseCosts:
+        if self.family.costs.counted_running is not None:
+            return self._running_costs(inputs, length)
         costs = account(
             self.family,
             self._geometry(inputs, length),
@@ -334,6 +354,26 @@ class TransformersEngine(Engine):
         for optimization in self.stack:
             costs = optimization.computed(costs)
         return costs
+
+    def _running_costs(self, inputs: Inputs, length: int) -> PhaseCosts:
+        """Counted once for all batches of one shape."""
+        grids = inputs.get("image_grid_thw")
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(inputs.items()))
+        key = (shapes, None if grids is None else str(grids.tolist()), length)
+        if key not in self._counted:
+            self.remove_hooks()
+            placed, options = self.place(inputs), self.loaded.cache_options
+            self._counted[key] = count_running(
+                self.network,
+                self.loaded.parts(),
+                lambda few: self.model.generate(
+                    placed, side=inputs.side, length=few, exact=True, **copy.deepcopy(options)
+                ),
+                prompt_tokens=int(inputs["input_ids"].shape[1]),
+                length=length,
+                as_computed=all(optimization.as_counted for optimization in self.stack),
+            )
+        return self._counted[key]
 
     def _cache_element_bytes(self) -> float:
         bits = self.loaded.cache_bits
@@ -348,6 +388,9 @@ class TransformersEngine(Engine):
         return geometry
 
     def settle(self, workload: Passes) -> None:
+        # Its passes are no part of a timed generation, and may correct what the hooks are put on.
+        self.remove_hooks()
+        self.family.layout.prove(self.model, side=workload.img_size, rows=len(workload.batches[0]))
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
 

@@ -15,6 +15,7 @@ from profiling.models.storage import place_of, stored_tensors
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 
 _AXES = 4  # rows, heads, tokens, width
+_STATES = ("conv_states", "recurrent_states")  # of linear attention
 # Where the library's quantized caches keep all but the newest tokens.
 _QUANTIZED = ("_quantized_keys", "_quantized_values")
 
@@ -78,11 +79,16 @@ def _weigh(cache: Any, output: Any, size: CacheSize) -> None:
     growing = getattr(cache, "self_attention_cache", cache)
     fixed = getattr(cache, "cross_attention_cache", None)
     size.growing_bytes = Counter()
-    for layer in growing.layers:
+    layers = [layer for layer in growing.layers if hasattr(layer, "keys")]
+    for layer in layers:
         size.growing_bytes[_tokens(layer)] += _layer_bytes(layer)
-    # Keys and values of an encoder's states are made once and never grow.
-    size.fixed_bytes = sum(map(_layer_bytes, fixed.layers)) if fixed is not None else 0
-    size.sequences = _sequences(growing.layers[0], output)
+    # Keys and values of an encoder's states are made once and never grow, and so are the states of
+    # linear attention, which has no keys.
+    others = [layer for layer in growing.layers if not hasattr(layer, "keys")]
+    made_once = [*others, *(fixed.layers if fixed is not None else ())]
+    size.fixed_bytes = sum(map(_layer_bytes, made_once))
+    if layers:
+        size.sequences = _sequences(layers[0], output)
 
 
 def _sequences(layer: Any, output: Any) -> int:
@@ -102,7 +108,7 @@ def _tokens(layer: Any) -> int:
 
 def _layer_bytes(layer: Any) -> int:
     """Keys and values as they are stored."""
-    names = ("keys", "values", *_QUANTIZED)
+    names = ("keys", "values", *_QUANTIZED, *_STATES)
     return sum(_stored_bytes(getattr(layer, name, None)) for name in names)
 
 

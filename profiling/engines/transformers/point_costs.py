@@ -15,10 +15,10 @@ from profiling.costs.conventions import Counted
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
 from profiling.engines.transformers.optimizations.optimization import read_stack
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, Unsupported
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
-from profiling.models.loading import LoadPlan, load_family
+from profiling.models.loading import LoadPlan, find_family, load_family
 from profiling.models.model import Model
 from profiling.models.weights import WeightsSource, locate
 from profiling.points.point import Point
@@ -95,6 +95,9 @@ class PointShape:
 
 def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
     """The shape of a point's first full batch; no network is made."""
+    running = find_family(point.model).costs.counted_running
+    if running is not None:
+        raise Unsupported(running)
     family, dtype = _load_family(point)
     inputs = _encode(point, family, dtype)
     geometry = geometry_of(family, inputs, point.max_new_tokens)

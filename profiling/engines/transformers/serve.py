@@ -14,14 +14,14 @@ from typing import Any
 
 from profiling.models.loading import find_family
 from profiling.models.weights import CHECKPOINTS, check_folder
-from profiling.points.options import list_options
+from profiling.points.options import list_families
 
 LOOPBACK = "127.0.0.1"
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m profiling.engines.transformers.serve")
-    parser.add_argument("--model", required=True, choices=list_options("model"))
+    parser.add_argument("--model", required=True, choices=list_families())
     parser.add_argument("--folder", type=Path, help="a checkpoint; else the embedded one")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--device", default="cpu")

@@ -44,7 +44,7 @@ def reference_nlls(
     inputs: Mapping[str, Tensor],
     references: Sequence[str],
     *,
-    side: int,
+    side: int | None,
     length: int,
     **options: Any,
 ) -> list[float | None]:
@@ -58,7 +58,7 @@ def reference_nlls(
     with torch.inference_mode():
         generated = model.network.generate(
             **inputs,
-            **model.family.layout.generate_options(side),
+            **({} if side is None else model.family.layout.generate_options(side)),
             **options,
             logits_processor=LogitsProcessorList([Teacher(taught)]),
             max_new_tokens=max(length, longest),

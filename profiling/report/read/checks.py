@@ -9,7 +9,7 @@ from profiling.records import COMPLETED, BrokenRecord, Record
 
 # Every completed run has these; `prompt_len` and most measurements may be missing.
 NEEDED_TEXTS = ("model", "weights", "dataset", "optimization")
-NEEDED_NUMBERS = ("img_size", "batch_size", "max_new_tokens")
+NEEDED_NUMBERS = ("batch_size", "max_new_tokens")
 
 
 def check_record(record: Record) -> None:
@@ -27,6 +27,9 @@ def _checks(record: Record) -> Iterator[tuple[str, bool]]:
             yield f"summary.{name}", bool(summary.get(name))
         for name in NEEDED_NUMBERS:
             yield f"summary.{name}", (summary.get(name) or 0) > 0
+        # A run whose pictures were as large as its processor made them says so.
+        native = run["config"].get("img_size", "missing") is None
+        yield "summary.img_size", native or (summary.get("img_size") or 0) > 0
     yield "summary.latency_s", summary.get("latency_s") is None or summary["latency_s"] > 0
     yield "machine", _is_machine(run["machine"])
     yield "versions", isinstance(run.get("versions"), dict | None)

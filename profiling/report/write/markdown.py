@@ -83,7 +83,7 @@ def setting_column(runs: Sequence[Run], key: str) -> Column:
 def _setting(key: str, run: Run) -> str:
     value = run[key]
     if value is None:
-        return "as it is" if key == "prompt_len" else NOTHING
+        return "as it is" if key in ("prompt_len", "img_size") else NOTHING
     mark = mark_weights(run) if key == "model" else ""
     return escape.markdown(show_value(value)) + mark
 

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from profiling.engines.endpoint.pictures import PictureSender
+from profiling.points.options import list_families
 from profiling.samples.samples import Sample
-from tests.composing import CONF, compose_config, compose_point
+from tests.composing import compose_config, compose_point
 
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+MODELS = list_families()
 GIVEN = ("engine=endpoint", "engine.url=http://localhost/v1", "engine.model=served")
 SHAPES = ((112, 112), (300, 60), (61, 187), (640, 480))
 SIDES = (60, 112, 224)

@@ -29,6 +29,8 @@ _NOT_BESIDE = ("token_pruning", "vision_cache", "onnx_vision")
 class Assisted(Drafting):
     """The assistant gets the model's embeddings of the pictures, so that they are encoded once."""
 
+    replaces_parts = True
+
     def __init__(
         self, *, kind: str, order: int, checkpoint: str | None, layers: int | None, num_tokens: int
     ) -> None:

@@ -21,6 +21,7 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 class OnnxVision(Optimization):
     """Exports once for each content; every later run only opens the file."""
 
+    replaces_parts = True
     as_counted = False
     changes = frozenset({VISION})
 

@@ -46,6 +46,8 @@ class Optimization:
     as_counted: ClassVar[bool] = True
     # The parts whose torch modules it needs, and which a runtime cannot run beside it.
     changes: ClassVar[frozenset[str]] = frozenset(PARTS)
+    # Whether it cuts the network, replaces one of its parts, or needs to know their shapes.
+    replaces_parts: ClassVar[bool] = False
     # Counted phases of the plain model that it leaves out, with the reason.
     left_out: ClassVar[Mapping[str, str]] = {}
 
@@ -64,12 +66,16 @@ class Optimization:
     def apply(self, loaded: LoadedModel) -> None:
         """Change the loaded model."""
 
-    def recall(self, family: Family, batch: Sequence[Prepared], side: int) -> Encoded | None:
+    def recall(self, family: Family, batch: Sequence[Prepared], side: int | None) -> Encoded | None:
         """What `encode` gave for the batch, where the pictures need not be processed again."""
         return None
 
     def encode(
-        self, family: Family, batch: Sequence[Prepared], side: int, tensors: dict[str, Tensor]
+        self,
+        family: Family,
+        batch: Sequence[Prepared],
+        side: int | None,
+        tensors: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         """What generate gets, from the processor's tensors."""
         return tensors

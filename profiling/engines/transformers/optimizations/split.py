@@ -21,6 +21,8 @@ from profiling.points.point import Point
 class Split(Optimization):
     """Cuts a checkpoint once; every later run of the same content reads the parts."""
 
+    replaces_parts = True
+
     def __init__(self, *, kind: str, order: int, embedding: bool) -> None:
         super().__init__(kind=kind, order=order)
         self.embedding = embedding

@@ -21,7 +21,7 @@ _TEXT_INPUTS = ("input_ids", "attention_mask")
 # They change what is not there.
 _OF_PICTURES = ("token_pruning", "vision_cache", "onnx_vision")
 
-Key = tuple[int, tuple[tuple[str, str], ...]]
+Key = tuple[int | None, tuple[tuple[str, str], ...]]
 
 
 class TextOnly(Optimization):
@@ -31,6 +31,7 @@ class TextOnly(Optimization):
     picture is processed, and the prompt is tokenized.
     """
 
+    replaces_parts = True
     left_out = dict.fromkeys(("vision", "projector"), _REASON)
 
     def __init__(self, *, kind: str, order: int) -> None:
@@ -47,7 +48,7 @@ class TextOnly(Optimization):
         network.generate = partial(layout.generate_text, network)
         loaded.absorbed.update(self.left_out)
 
-    def recall(self, family: Family, batch: Sequence[Prepared], side: int) -> Encoded | None:
+    def recall(self, family: Family, batch: Sequence[Prepared], side: int | None) -> Encoded | None:
         known = self._known.get(_key(batch, side))
         if known is not None:
             # What a prompt of text alone has to pay for.
@@ -55,7 +56,11 @@ class TextOnly(Optimization):
         return known
 
     def encode(
-        self, family: Family, batch: Sequence[Prepared], side: int, tensors: dict[str, Tensor]
+        self,
+        family: Family,
+        batch: Sequence[Prepared],
+        side: int | None,
+        tensors: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         processing = family.processing
         (word, *_) = processing.tokenizer(NEUTRAL_WORDS[0], add_special_tokens=False)["input_ids"]
@@ -67,7 +72,7 @@ class TextOnly(Optimization):
         return given
 
 
-def _key(batch: Sequence[Prepared], side: int) -> Key:
+def _key(batch: Sequence[Prepared], side: int | None) -> Key:
     return side, tuple((item.sample.id, item.prompt) for item in batch)
 
 

@@ -22,6 +22,7 @@ _SOURCE = "counted while every sample was answered once, the cache empty before"
 class VisionCache(Optimization):
     """Starts empty at each pass over the samples, so that only what repeats in them is saved."""
 
+    replaces_parts = True
     as_counted = False
     changes = frozenset()
 
