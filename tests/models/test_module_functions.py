@@ -56,7 +56,7 @@ def test_a_call_of_each_module_agrees(family: str, tmp_path: Path) -> None:
 def test_every_captured_call_agrees(family: str, library: str, tmp_path: Path) -> None:
     if library == "jax":
         pytest.importorskip("jax")
-    size = ("--samples", "1", "--uneven", "3", "--tokens", "3", "--calls", "100")
+    size = ("--samples", "1", "--uneven", "3", "--tokens", "4", "--calls", "100")
     found = judge(family, library, tmp_path, *size)
     assert len(found["calls"]) >= 400
     if library != "jax":  # which is given weights that note nothing
