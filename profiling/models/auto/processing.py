@@ -21,6 +21,8 @@ QUESTION = "{question}"
 _IMAGE_TOKENS = ("image_token_id", "image_token_index")
 # Where the tensors have pictures whole: rows, tiles of each, channels, height, width.
 _PICTURES, _TILES = 4, 5
+# Settings of processors whose tiles have a size of their own.
+_TILED = ("image_grid_pinpoints", "crop_to_patches", "max_image_tiles")
 _PIXELS = ("pixel_values", "flattened_patches")
 # Short enough to be a size in pixels, as a template that trims or counts must leave it.
 _TRIED = "what is here"
@@ -150,6 +152,12 @@ class AutoProcessing(Processing):
     ) -> tuple[list[Image.Image], dict[str, Any]]:
         """Pictures, and the settings with which the processor makes them about so large."""
         images = self.processor.image_processor
+        for name in _TILED:
+            if getattr(images, name, None):
+                raise Unsupported(
+                    f"img_size={side}: the processor cuts pictures into tiles ({name}), whose size"
+                    " is the network's; null profiles it as it is"
+                )
         if getattr(images, "merge_size", None):
             # Of any shape, in patches: the size is made here and not changed again.
             return self.resize(pictures, side), {"do_resize": False}
@@ -166,7 +174,7 @@ class AutoProcessing(Processing):
             longest = max(max(picture.size) for picture in sized)
             least = {"shortest_edge": 1} if "shortest_edge" in given else {}
             return sized, {"size": {**least, "longest_edge": longest}}
-        raise Unsupported("img_size: the processor of this checkpoint has no size that can be set")
+        raise Unsupported(f"img_size={side}: the processor has no size that is known how to set")
 
     def resize(self, pictures: Sequence[Image.Image], side: int) -> list[Image.Image]:
         resample = getattr(self.processor.image_processor, "resample", None)

@@ -22,7 +22,7 @@ from transformers.models.auto.processing_auto import (
 )
 from transformers.utils import cached_file, is_torchvision_available
 
-from profiling.errors import ConfigError, shorten
+from profiling.errors import ConfigError, Unsupported, shorten
 from profiling.models.fuyu.processing import FuyuImages
 
 # Image processors of the library with an error in them, and what is right.
@@ -44,10 +44,20 @@ def load_processor(place: str, model_type: str, options: Mapping[str, Any]) -> A
     name = _find_name(place, model_type, options)
     try:
         return pictures_only(find_class(name)).from_pretrained(place, **options)
-    except (ImportError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        told = f"{name} cannot be loaded: {type(error).__name__}: {shorten(reason)}"
+    except ImportError as error:
+        raise Unsupported(f"model=auto: {name} needs another package: {_tell(error)}") from error
+    except OSError as error:
+        if not options.get("local_files_only"):
+            # What the hub said, which its caller explains.
+            raise
+        raise ConfigError("model.checkpoint", place, f"{name}: {_tell(error)}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        told = f"{name} cannot be loaded: {type(error).__name__}: {_tell(error)}"
         raise ConfigError("model.checkpoint", place, told) from error
+
+
+def _tell(error: Exception) -> str:
+    return shorten(" ".join(str(error).split()))
 
 
 def _find_name(place: str, model_type: str, options: Mapping[str, Any]) -> str:
@@ -130,6 +140,8 @@ def pictures_only(whole: Any) -> Any:
 
         @classmethod
         def _load_part(cls, name: str, place: str, options: Mapping[str, Any]) -> Any:
+            # Never the code of a repository.
+            options = {**options, "trust_remote_code": False}
             if "tokenizer" in name:
                 return cls._load_tokenizer_from_pretrained(name, place, subfolder="", **options)
             if name == "image_processor":
