@@ -61,7 +61,10 @@ def digest_of(tensor: Tensor) -> str:
 
 def _digest(held: Tensor) -> str:
     head = f"{held.dtype}{tuple(held.shape)}".encode()
-    return hashlib.blake2b(_bytes_of(held), digest_size=16, key=head[:64]).hexdigest()
+    # Processors have instructions for it, which makes it the fastest one there is here.
+    digest = hashlib.sha256(head + b"\0")
+    digest.update(_bytes_of(held))
+    return digest.hexdigest()[:32]
 
 
 def _bytes_of(held: Tensor) -> Any:
