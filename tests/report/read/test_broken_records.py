@@ -138,4 +138,4 @@ def test_a_run_whose_processor_chose_the_size_is_no_broken_one(tmp_path: Path) -
     pages = [page.read_text(encoding="utf-8") for page in index.parent.glob("*.md")]
     assert any("as it is" in page for page in pages)
     to_html(runs)
-    assert to_csv(runs)
+    assert to_csv(runs.runs)
