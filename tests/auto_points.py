@@ -32,6 +32,8 @@ def compose_auto(name: str, folder: Path, *overrides: str) -> Point:
         f"model.checkpoint={folder}",
         f"max_new_tokens={TOKENS}",
         "profiler=quick",
+        # Threads of a network this small only wait for each other.
+        "threads=1",
         *given,
         *overrides,
     )

@@ -158,6 +158,26 @@ def test_a_checkpoint_without_a_template_needs_a_prompt(
         find_engine(point).load(point)
 
 
+def test_unequal_prompts_that_disturb_each_other_are_refused(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    engine = load_auto("kosmos-2", checkpoint("kosmos-2"))
+    alone, both = (make_workload(engine, None, rows) for rows in (1, 2))
+    for workload in (alone, both):
+        engine.settle(workload)
+    check_phases(engine, alone)
+    with pytest.raises(Unsupported, match="batch of prompts of different lengths"):
+        both.encode(0)
+
+
+def test_costs_are_not_known_before_a_run(checkpoint: Callable[[str], Path]) -> None:
+    point = compose_auto(ONE, checkpoint(ONE))
+    engine = find_engine(point)
+    assert engine.predict_bytes(point) is None
+    with pytest.raises(Unsupported, match="counted on the running network"):
+        engine.count(point)
+
+
 def broken(found: Parts, **wrong: object) -> Parts:
     return replace(found, **wrong)  # type: ignore[arg-type]
 

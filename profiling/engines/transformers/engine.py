@@ -176,6 +176,8 @@ class TransformersEngine(Engine):
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
+        if find_family(point.model).costs.counted_running is not None:
+            return None
         return cls.count(point).weight_bytes
 
     @classmethod

@@ -95,7 +95,9 @@ def show_sweep(page: Page, sweep: Sweep) -> list[str]:
     """One sweep: its phases as a figure, its law, and its tables."""
     said = [sentences.say_law(sweep), sentences.say_crossing(sweep)] if sweep.is_growing else []
     fixed = escape.markdown(describe_setting(sweep.runs[0], without=[sweep.key]))
-    curves = metrics.list_shown(CURVES) if sweep.key == _SEEN else []
+    # A size that the processor chose has no place on an axis of sizes.
+    placed = sweep.key == _SEEN and all(run[sweep.key] is not None for run in sweep.runs)
+    curves = metrics.list_shown(CURVES) if placed else []
     lines = [
         *paragraph(f"All at {fixed}."),
         *_draw_phases(page, sweep),

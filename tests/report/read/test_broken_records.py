@@ -122,3 +122,20 @@ def test_ten_megabytes_of_answer_are_read_and_cut(tmp_path: Path) -> None:
     write_run(tmp_path / "r", samples=1, answers=["word " * 2_000_000])
     index = write_pages(read_runs(tmp_path / "r"), tmp_path / "o", command="x")
     assert (index.parent / "llava.md").stat().st_size < 50_000
+
+
+def test_a_run_whose_processor_chose_the_size_is_no_broken_one(tmp_path: Path) -> None:
+    for optimization in ("baseline", "bf16"):
+        folder = write_run(tmp_path / "r", samples=2, repeats=2, optimization=optimization)
+        path = folder / "run.json"
+        run = json.loads(path.read_text(encoding="utf-8"))
+        run["config"]["img_size"] = run["summary"]["img_size"] = None
+        path.write_text(json.dumps(run), encoding="utf-8")
+    write_run(tmp_path / "r", samples=2, repeats=2, img_size=112)
+    runs = read_runs(tmp_path / "r")
+    assert len(runs.runs) == 3
+    index = write_pages(runs, tmp_path / "pages", command="x")
+    pages = [page.read_text(encoding="utf-8") for page in index.parent.glob("*.md")]
+    assert any("as it is" in page for page in pages)
+    to_html(runs)
+    assert to_csv(runs.runs)
