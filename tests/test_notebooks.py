@@ -16,6 +16,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from profiling.points.options import list_families
 from profiling.report import read_runs
 from profiling.report.read.pictures import find_samples, match
 
@@ -107,9 +108,7 @@ def test_the_shipped_records_are_small_and_sound() -> None:
     assert sum(path.stat().st_size for path in files) < LARGEST_RECORDS_BYTES
     found = read_runs(FOLDER / "records")
     assert found.problems == []
-    assert {run["model"] for run in found.runs} == {
-        path.stem for path in (PROJECT / "conf" / "model").glob("*.yaml")
-    }
+    assert {run["model"] for run in found.runs} == set(list_families())
 
 
 def test_the_shipped_records_find_their_pictures_wherever_the_project_lies() -> None:
