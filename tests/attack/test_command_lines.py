@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from profiling.runs import announcing
@@ -29,7 +30,11 @@ NEEDED = (
 
 
 def perform(words: list[str], folder: Path) -> tuple[int, str, float, int]:
-    """Status, errors, seconds and KiB of a command line, in a copy of this process."""
+    """Status, errors, seconds and KiB of a command line, in a copy of this process.
+
+    The copy begins with the memory of this process, in which other tests may have loaded models.
+    """
+    inherited = psutil.Process().memory_info().rss // 1024
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         pid = os.fork()
@@ -38,7 +43,8 @@ def perform(words: list[str], folder: Path) -> tuple[int, str, float, int]:
         _, status, used = os.wait4(pid, 0)
         errors.seek(0)
         text = errors.read().decode(errors="replace")
-    return os.waitstatus_to_exitcode(status), text, time.monotonic() - began, used.ru_maxrss
+    added = max(0, used.ru_maxrss - inherited)
+    return os.waitstatus_to_exitcode(status), text, time.monotonic() - began, added
 
 
 def _become(words: list[str], folder: Path, errors: int) -> None:
