@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from profiling import PROJECT
 from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.runtime_decoder import PlainOutput, RuntimeCache
-from profiling.points.configuration import read_config, read_point
+from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families
 from profiling.samples.samples import load_samples
 
@@ -58,9 +56,7 @@ def measure(name: str, tokens: int, rounds: int) -> list[str]:
 
 def load(name: str) -> tuple[TransformersEngine, Inputs]:
     overrides = [f"model={name}", "engine=onnxruntime", "optimization=fp32", "threads=1"]
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = read_config(compose("config", overrides=overrides))
-    point = read_point(config, device="cpu", cores=1)
+    point = read_point(compose_config(overrides), device="cpu", cores=1)
     TransformersEngine.prepare_process(point)
     engine = TransformersEngine.load(point)
     samples = load_samples(Path(point.dataset_folder), count=1, at_most=None)

@@ -12,3 +12,10 @@ PROJECT = _CARRIED if _CARRIED.is_dir() else PACKAGE.parent
 
 # ONNX Runtime reads it when it is imported, and otherwise keeps a database in the user's cache.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def import_path() -> str:
+    """PYTHONPATH for a process that has to find this package, before what was there."""
+    own = str(PACKAGE.parent)
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([own, *(folder for folder in before if folder not in ("", own))])

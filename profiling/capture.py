@@ -1,6 +1,6 @@
 """Captures what the modules of a model are called with and return, on disk:
 
-    python -m profiling.capture --model qwen25vl --output FOLDER [key=value ...]
+    python -m profiling.capture --model NAME --output FOLDER [key=value ...]
 
 Keys are those of main.py that decide what is loaded and what is asked, such as
 optimization=bf16. `python -m profiling.verify FOLDER` reads what is written.
@@ -14,16 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling import PROJECT
 from profiling.arguments import Parser, ending_quietly, print_anything, refuse, whole_from
 from profiling.captures import BYTES, CALLS, MODULES
 from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
-from profiling.points.configuration import read_config, read_point
+from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
@@ -126,9 +124,9 @@ def quote(text: str) -> str:
 
 
 def compose_point(overrides: Sequence[str], device: str) -> Point:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = read_config(compose("config", overrides=list(overrides)))
-    return read_point(config, device=resolve_device(device), cores=usable_cores())
+    return read_point(
+        compose_config(overrides), device=resolve_device(device), cores=usable_cores()
+    )
 
 
 def describe(folder: Path) -> str:

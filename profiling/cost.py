@@ -18,19 +18,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling import PROJECT
 from profiling.arguments import Parser, ending_quietly, print_anything, refuse
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.trace import COUNTED_PHASES
 from profiling.errors import ConfigError, Unsupported
-from profiling.points.configuration import read_config, read_point
+from profiling.points.configuration import compose_config, read_point
 from profiling.points.help import describe_cost
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
@@ -182,11 +180,9 @@ def read_arguments(arguments: Sequence[str]) -> Point:
 
 
 def _read_points(jobs: Sequence[Sequence[str]]) -> Iterator[Point]:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        for arguments in jobs:
-            chosen = [] if any(a.startswith(_WEIGHTS) for a in arguments) else [f"{_WEIGHTS}random"]
-            config = compose("config", overrides=[*chosen, *arguments])
-            yield read_point(read_config(config), device="cpu", cores=1)
+    for arguments in jobs:
+        chosen = [] if any(a.startswith(_WEIGHTS) for a in arguments) else [f"{_WEIGHTS}random"]
+        yield read_point(compose_config([*chosen, *arguments]), device="cpu", cores=1)
 
 
 # What is answered

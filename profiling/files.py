@@ -1,4 +1,4 @@
-"""Reads regular files of a bounded size, and nothing else; flushes what was written.
+"""Reads regular files of a bounded size, and nothing else; flushes and removes files.
 
 A FIFO blocks its reader until somebody writes to it, and a device such as /dev/zero has no end.
 Every file that a person or another program may have put in place is read through this module, and
@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from io import BufferedReader
@@ -96,6 +97,14 @@ def digest_file(path: Path | str) -> str:
     """The SHA-256 of a file, read in pieces: about 0.5 s per GB."""
     with open_file(path, at_most=None) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path | str) -> None:

@@ -8,14 +8,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from profiling.arguments import WRONG_CONFIGURATION, Parser, print_anything
 from profiling.errors import shorten
-from profiling.files import describe, digest_file, sync
+from profiling.files import describe, digest_file, remove, sync
 from profiling.machine.locks import LockError, hold
 from profiling.records import COMPARISONS, read, read_comparisons
 
@@ -44,7 +43,7 @@ def merge(into: Path, sources: Sequence[Path]) -> Merge:
     with hold(into / _LOCKS / "merge", on_wait=_say_wait):
         # While the lock is held, these can only be left over from a merge that was killed.
         for partial in [*into.glob(f"{_PARTIAL}*"), *(into / COMPARISONS).glob(f"{_PARTIAL}*")]:
-            _remove(partial)
+            remove(partial)
         for source in sources:
             _merge_one(source, into, done)
     return done
@@ -129,15 +128,7 @@ def _copy(folder: Path, place: Path, content: str) -> bool:
         sync(place.parent)
         return True
     finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+        remove(partial)
 
 
 def digest(folder: Path) -> str:

@@ -154,7 +154,7 @@ def tell(findings: Findings, chosen: argparse.Namespace) -> None:
     from profiling.captures.table import lines
     from profiling.parts.artifacts import write_json
 
-    # Files first: whoever reads what is printed may stop reading.
+    # Files first: the reader of what is printed, such as `head`, may close the pipe.
     if chosen.json is not None:
         write_json(chosen.json, findings.as_json())
     if chosen.html is not None:

@@ -12,17 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling import PROJECT
 from profiling.arguments import Parser, print_anything, refuse, whole_from
 from profiling.errors import ConfigError
 from profiling.machine.locks import LockError
 from profiling.models.weights import describe_weights
-from profiling.points.configuration import read_config
+from profiling.points.configuration import compose_config
 from profiling.points.overrides import check_overrides, explain
 from profiling.records import Comparison, write_json
 from profiling.runs.paired.locked import compare
@@ -76,8 +74,7 @@ def plan_side(text: str, shared: Sequence[str]) -> Plan:
     _check_single([*shared, *own])
     said = {_key_of(one) for one in own}
     overrides = [one for one in shared if _key_of(one) not in said] + own
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return plan_point(read_config(compose("config", overrides=overrides)))
+    return plan_point(compose_config(overrides))
 
 
 def _key_of(override: str) -> str:

@@ -74,7 +74,7 @@ def list_imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-_PLACES = frozenset({"PACKAGE", "PROJECT"})
+_PLACES = frozenset({"PACKAGE", "PROJECT", "import_path"})
 
 
 def list_rooms(path: Path) -> set[str]:

@@ -101,7 +101,7 @@ class Capturing(ContextDecorator):
         self.folder = Path(folder)
         self._network, self._bounds, self._facts = network, bounds, facts
         self._weights = weights
-        # Of calls of each module; whoever runs several batches raises it from one to the next.
+        # Calls of each module; a caller with several batches raises it from one to the next.
         self.limit = bounds.calls
         self._watched, self._unwatched = bounds.choose(network)
         require_free(self.folder)

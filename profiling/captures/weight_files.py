@@ -68,7 +68,7 @@ def save_weights(module: nn.Module, path: Path, *, below: tuple[str, ...] = ("",
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if first.setdefault(key, name) != name and tensor.numel():
             tied[name] = first[key]
-    # Views of one storage are different tensors to whoever reads the file.
+    # Views of one storage are different tensors to a reader of the file.
     stored = {n: t.cpu().contiguous().clone() for n, t in flat.items() if n not in tied}
     with replacing(path) as unfinished:
         save_file(stored, unfinished, metadata={_TIED: json.dumps(tied)})

@@ -1,10 +1,25 @@
-"""What differs between torch's devices: waiting for one, its name, and whether torch can use it."""
+"""What differs between torch's devices: waiting, names, what is unusable, and memory errors."""
 
 from __future__ import annotations
 
 import torch
 
 from profiling.machine.machine import describe_machine
+
+# What allocators say where they raise nothing more telling than a RuntimeError.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "cuda error: out of memory",
+    "cublas_status_alloc_failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the memory of a device did not suffice."""
+    text = str(error).lower()
+    refused = isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+    return refused or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def synchronize(device: torch.device) -> None:

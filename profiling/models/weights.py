@@ -54,7 +54,7 @@ class WeightsSource:
 
 
 def locate(point: Point) -> WeightsSource:
-    """The source of a point's weights, checked without reading a large file."""
+    """The source of a point's weights, checked before anything is loaded."""
     if point.weights == "pretrained":
         return _pretrained(point)
     if not has_architecture(point.model):

@@ -8,15 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-from profiling import PROJECT
 from profiling.arguments import Parser, print_anything, refuse, whole_from
 from profiling.errors import ConfigError
 from profiling.graphs.choices import LAYOUTS
 from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device, usable_cores
-from profiling.points.configuration import read_config, read_point
+from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
@@ -96,8 +93,7 @@ def _read_point(chosen: argparse.Namespace) -> Point:
         allowed = "--checkpoint needs --weights pretrained, or none"
         raise ConfigError("--weights", weights, allowed)
     overrides = [f"weights={weights}", *([f"model={chosen.model}"] if chosen.model else [])]
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = read_config(compose("config", overrides=overrides))
+    config = compose_config(overrides)
     config["max_new_tokens"] = chosen.max_tokens
     if chosen.checkpoint:
         # A revision belongs to the checkpoint that the yaml names.

@@ -6,7 +6,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from profiling.files import LARGEST_INDEX, digest_file, read_json, sync
+from profiling.files import LARGEST_INDEX, digest_file, read_json, remove, sync
 
 _UNFINISHED = ".unfinished"
 _LOG = logging.getLogger("profiling")
@@ -32,24 +31,29 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         remove_leftovers(folder.parent)
-        note = folder.parent / f".{folder.name}.sha256.json"
         if folder.exists():
-            _discard_damaged(folder, note)
+            _discard_damaged(folder)
         if not folder.exists():
-            _make(folder, note, make)
+            _make(folder, make)
     return folder
 
 
-def _discard_damaged(folder: Path, note: Path) -> None:
-    damage = _find_damage(folder, note)
+def _note_of(folder: Path) -> Path:
+    """The file with the digests of a folder's files."""
+    return folder.parent / f".{folder.name}.sha256.json"
+
+
+def _discard_damaged(folder: Path) -> None:
+    damage = find_damage(folder)
     if damage is not None:
         _LOG.warning(f"{folder}: {damage}: the cached files are made again")
-        _remove(folder)
+        remove(folder)
 
 
-def _find_damage(folder: Path, note: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
+    """How a folder that `make_once` made differs from what was made; None where it does not."""
     try:
-        known = read_json(note, at_most=LARGEST_INDEX)
+        known = read_json(_note_of(folder), at_most=LARGEST_INDEX)
     except (OSError, ValueError):
         return "there are no digests to verify it with"
     if not folder.is_dir() or not isinstance(known, dict):
@@ -57,14 +61,14 @@ def _find_damage(folder: Path, note: Path) -> str | None:
     return find_difference(folder, known, list_files(folder))
 
 
-def _make(folder: Path, note: Path, make: Callable[[Path], None]) -> None:
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
     with unfinished_folder(folder.parent, name=folder.name) as unfinished:
         make(unfinished)
         unfinished.chmod(0o755)
         for path in unfinished.rglob("*"):
             sync(path)
         sync(unfinished)
-        write_json(note, digest_all(unfinished, list_files(unfinished)))
+        write_json(_note_of(folder), digest_all(unfinished, list_files(unfinished)))
         unfinished.rename(folder)
     sync(folder.parent)
 
@@ -122,7 +126,7 @@ def unfinished_folder(parent: Path, *, name: str) -> Iterator[Path]:
         try:
             yield made
         finally:
-            _remove(made)
+            remove(made)
 
 
 @contextmanager
@@ -158,14 +162,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left unfinished: nobody holds a lock on it any more."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         with suppress(OSError), _claimed(path):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            remove(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from profiling.errors import ConfigError, require_one_of, require_switch, unknown_key
 from profiling.points.key import Composed, declarations, root_keys
 from profiling.points.options import (
+    CONF,
     describe_options,
     is_group,
     list_families,
@@ -27,6 +29,12 @@ GROUPS = tuple(key for key in ROOT_KEYS if is_group(key))
 SINGLE_GROUPS = tuple(group for group in GROUPS if not takes_several(group))
 
 Kind = TypeVar("Kind", bound=Point)
+
+
+def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """What main.py would be given with these overrides, as plain values."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return read_config(compose("config", overrides=list(overrides)))
 
 
 def read_config(config: DictConfig) -> dict[str, Any]:

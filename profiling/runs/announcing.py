@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from profiling import PROJECT
+from profiling import import_path
+from profiling.errors import shorten
 from profiling.machine.hub_cache import is_downloaded
 from profiling.machine.machine import describe_machine
 from profiling.models.weights import describe_weights
@@ -47,7 +48,7 @@ def list_points(plans: Sequence[Plan]) -> None:
     forecast = _forecast(plans)
     missing = [plan for plan in plans if not is_kept(plan)]
     known = {plan.fingerprint: forecast.expect_s(plan.point) for plan in missing}
-    counted = dict(zip((plan.fingerprint for plan in missing), estimate(missing), strict=False))
+    counted = dict(zip((plan.fingerprint for plan in missing), estimate(missing), strict=True))
     for plan in plans:
         said = "there"
         if plan in missing:
@@ -63,11 +64,13 @@ def estimate(plans: Sequence[Plan]) -> list[dict[str, Any]]:
     done = subprocess.run(
         _ESTIMATE,
         input=pickle.dumps([plan.point for plan in plans]),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": import_path()},
     )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    found: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    reason = f"not counted: counting ended with status {done.returncode}: {shorten(last)}"
+    return found + [{"reason": reason}] * (len(plans) - len(found))
 
 
 def _describe(plan: Plan, expected_s: float | None, counted: Mapping[str, Any]) -> str:

@@ -48,8 +48,8 @@ def estimate(point: Point) -> dict[str, Any]:
         return {"reason": reason if isinstance(error, Unsupported) else f"not counted: {reason}"}
     return {
         "at_least_s": _passes(point) * _batch_s(costs.phases, rates),
-        "needed_bytes": _needed_bytes(point, costs),
-        "weight_bytes": sum(costs.parameters.values()) * costs.element_bytes,
+        "needed_bytes": costs.weight_bytes + costs.full_cache_bytes,
+        "weight_bytes": costs.weight_bytes,
     }
 
 
@@ -70,13 +70,6 @@ def _passes(point: Point) -> int:
     timed = repeats * batches + latency.get("warmup_window", 0)
     answers = 0 if point.weights == "random" else 2 * batches
     return int(answers + timed + min(memory.get("passes", 0), batches))
-
-
-def _needed_bytes(point: Point, costs: Any) -> int:
-    weights = sum(costs.parameters.values()) * costs.element_bytes
-    tokens = costs.prompt_tokens + costs.new_tokens
-    per_row = (costs.cache_bytes + costs.encoded_cache_bytes) * tokens
-    return int(weights + per_row * point.batch_size)
 
 
 def _estimate_all(points: Sequence[Point]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from contextlib import redirect_stderr
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from profiling import PACKAGE
+from profiling import import_path
 from profiling.records import FAILED
 from profiling.runs.session import Plan, Session, is_kept, kept_status
 
@@ -65,10 +65,7 @@ def prepare_environment(kind: str) -> None:
     # A queue decides itself which GPUs a job gets.
     if kind not in _QUEUES:
         os.environ[_GPUS_SEEN] = os.environ.get(_GPUS, _ALL)
-    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    own = str(PACKAGE.parent)
-    folders = [own, *(folder for folder in before if folder != own)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    os.environ["PYTHONPATH"] = import_path()
 
 
 def count_results(session: Session, results: Sequence[JobReturn]) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Pipe
 from typing import IO, Any
 
-from profiling import PACKAGE
+from profiling import import_path
 from profiling.machine.gpus import order_as_listed
 from profiling.machine.machine import oom_kill_count
 from profiling.records import FAILED, OUT_OF_MEMORY
@@ -139,11 +139,10 @@ def _describe_death(code: int, last_words: str) -> str:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    path = os.environ.get("PYTHONPATH")
     return {
         # `cuda:N` has to be the board that NVML lists at that place.
         **order_as_listed(os.environ),
-        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *([path] if path else [])]),
+        "PYTHONPATH": import_path(),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

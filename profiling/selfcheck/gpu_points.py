@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from profiling import PROJECT
-from profiling.points.configuration import read_config
+from profiling.points.configuration import compose_config
 from profiling.records import COMPLETED, FAILED, folder_for, read_record
 from profiling.runs.job import Outcome
 from profiling.runs.session import Plan, Session, plan_point
@@ -25,9 +22,7 @@ MOST_OF_PEAK = 1.1
 
 def plan(overrides: Sequence[str]) -> Plan:
     """A point from what a person would type."""
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = read_config(compose("config", overrides=list(overrides)))
-    return plan_point(config)
+    return plan_point(compose_config(overrides))
 
 
 def run_point(name: str, planned: Plan, session: Session, *, at_most_s: float) -> Iterator[Finding]:

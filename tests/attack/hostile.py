@@ -1,4 +1,4 @@
-"""Checkpoints and sample folders that somebody wrote to break whoever reads them."""
+"""Checkpoints and sample folders that were written to break their readers."""
 
 from __future__ import annotations
 

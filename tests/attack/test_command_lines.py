@@ -75,7 +75,7 @@ def _become(words: list[str], folder: Path, errors: int) -> None:
 @pytest.fixture(autouse=True)
 def without_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting takes a framework, and is tested by itself."""
-    monkeypatch.setattr(announcing, "estimate", lambda plans: [])
+    monkeypatch.setattr(announcing, "estimate", lambda plans: [{} for _ in plans])
 
 
 def check(count: int, seed: int, folder: Path) -> None:

@@ -206,6 +206,19 @@ def test_a_wrong_guess_is_refused(
         engine.settle(make_workload(engine, None, 1))
 
 
+def test_too_little_memory_is_no_refusal(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load_auto(ONE, checkpoint(ONE))
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(engine.network, "generate", fail)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        engine.settle(make_workload(engine, None, 2))
+
+
 def test_a_network_that_ignores_pictures_is_refused(checkpoint: Callable[[str], Path]) -> None:
     engine = load_auto(ONE, checkpoint(ONE))
     for path, module in engine.network.named_modules():

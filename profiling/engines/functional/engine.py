@@ -40,6 +40,7 @@ from profiling.engines.transformers.optimizations.optimization import (
 )
 from profiling.engines.transformers.teacher import reference_ids
 from profiling.errors import Unsupported
+from profiling.machine.torch_device import is_out_of_memory
 from profiling.models.family import placed
 from profiling.models.functional_family import find_functions
 from profiling.models.greedy import Rules, decode
@@ -51,7 +52,8 @@ from profiling.records import Reading
 from profiling.samples.samples import Sample
 
 _CLOCK = "perf_counter_ns around the batch and around the functions of each part"
-_NO_MEMORY = ("not enough memory", "out of memory", "resource_exhausted", "unable to allocate")
+# What JAX and NumPy say besides what torch says.
+_NO_MEMORY = ("out of memory", "resource_exhausted", "unable to allocate")
 _PLAIN = LoadPlan(dtype=None)
 _REPLAYED = ("vision", "projector")
 
@@ -170,7 +172,7 @@ class FunctionalEngine(Engine):
     @classmethod
     def is_out_of_memory(cls, error: Exception) -> bool:
         refused = any(words in str(error).lower() for words in _NO_MEMORY)
-        return refused or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        return refused or is_out_of_memory(error)
 
     # From samples to answers
 

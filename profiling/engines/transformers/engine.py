@@ -41,7 +41,7 @@ from profiling.engines.transformers.running_costs import count_running
 from profiling.engines.transformers.teacher import reference_nlls
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
-from profiling.machine.torch_device import why_unusable
+from profiling.machine.torch_device import is_out_of_memory, why_unusable
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family
@@ -51,13 +51,6 @@ from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample
 
-# What allocators say where they raise nothing more telling than a RuntimeError.
-_NO_MEMORY = (
-    "not enough memory",
-    "can't allocate memory",
-    "cuda error: out of memory",
-    "cublas_status_alloc_failed",
-)
 _UNKNOWN_PEAK = "made by an earlier run, which left no peak"
 
 
@@ -194,9 +187,7 @@ class TransformersEngine(Engine):
 
     @classmethod
     def is_out_of_memory(cls, error: Exception) -> bool:
-        text = str(error).lower()
-        refused = isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
-        return refused or isinstance(error, torch.OutOfMemoryError)
+        return is_out_of_memory(error)
 
     # From samples to answers
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,20 +19,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from profiling import PROJECT
+from profiling import import_path
 from profiling.engines.transformers.optimizations.optimization import Precision, read_stack
 from profiling.errors import Unsupported
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.graphs.choices import WHOLE
 from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code, makers
 from profiling.machine.cache import cache_root
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.weights import locate
-from profiling.parts.artifacts import write_json
+from profiling.parts.artifacts import find_damage, write_json
 from profiling.points.point import Point
 from profiling.runtimes.offered import TEXT, VISION
 from profiling.runtimes.runtime import RuntimeAbsent
 
+_LOG = logging.getLogger("profiling")
 _UNSUPPORTED = 3
 _HALF = {"torch.float16": "float16", "torch.bfloat16": "bfloat16"}
 
@@ -45,8 +48,21 @@ class Graphs:
     precision: str
 
     @property
-    def is_there(self) -> bool:
-        return all(path is None or path.exists() for path in (self.vision, self.text))
+    def folders(self) -> list[Path]:
+        found = [self.vision and self.vision.parent, self.text]
+        return [folder for folder in found if folder is not None]
+
+    @property
+    def are_there(self) -> bool:
+        """Whether every graph is there as it was made."""
+        for folder in self.folders:
+            if not folder.is_dir():
+                return False
+            damage = find_damage(folder)
+            if damage is not None:
+                _LOG.warning(f"{folder}: {damage}: the graphs are exported again")
+                return False
+        return True
 
 
 def wanted_parts(point: Point) -> tuple[str, ...]:
@@ -66,13 +82,13 @@ def load_plan(point: Point) -> LoadPlan:
 
 
 def find(point: Point) -> Graphs | None:
-    """The graphs of a point, if they were made."""
-    path = _entry(point)
-    if not path.is_file():
+    """The graphs of a point, if they were made and are as they were made."""
+    try:
+        graphs = _read(read_json(_entry(point), at_most=LARGEST_SETTINGS))
+    except (OSError, ValueError, KeyError, TypeError):
+        # No entry, or one that cannot be read: the graphs are found again by their content.
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    graphs = _read(found)
-    return graphs if graphs.is_there else None
+    return graphs if graphs.are_there else None
 
 
 def _read(found: Mapping[str, Any]) -> Graphs:
@@ -96,8 +112,7 @@ def _make_elsewhere(point: Point) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "profiling.engines.transformers.graph_index"],
         input=json.dumps(dataclasses.asdict(point), default=list),
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": import_path()},
         capture_output=True,
         text=True,
     )
@@ -141,12 +156,8 @@ def export(point: Point, model: Model) -> Graphs:
 def _entry(point: Point) -> Path:
     """The file that says where a point's graphs are, by all that they depend on."""
     source = locate(point)
-    folder = Path(source.config)
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     facts = {
         "weights": source.digest,
-        # Large files are digested at their ends only.
-        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files],
         "random": [point.seed, point.public_dtype] if source.values == "random" else None,
         "model": point.model,
         "dtype": str(load_plan(point).dtype),

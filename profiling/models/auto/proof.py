@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from profiling.errors import ConfigError, Unsupported, shorten
+from profiling.machine.torch_device import is_out_of_memory
 from profiling.models.auto.parts_rule import is_within, narrow
 from profiling.models.model import Model
 from profiling.models.network import Parts
@@ -66,7 +67,7 @@ def _encode(
         )
     except (Unsupported, ConfigError):
         raise
-    except Exception as error:
+    except Exception as error:  # each processor has its own way to fail
         raise Unsupported(f"{_sized(side)}the processor fails: {_describe(error)}") from error
     return model.place({name: value for name, value in made.items() if isinstance(value, Tensor)})
 
@@ -103,7 +104,9 @@ def _prove_calls(
     try:
         with _watch_calls(model.network, parts.head) as calls:
             _generate(model, inputs, length=2)
-    except Exception as error:
+    except Exception as error:  # and so has each network; too little memory says nothing of it
+        if is_out_of_memory(error):
+            raise
         raise Unsupported(f"{_sized(side)}the network fails: {_describe(error)}") from error
     found = narrow(parts, calls.before)
     for name, path in _preparing(found):
@@ -281,6 +284,8 @@ def compare_rows(model: Model, *, side: int | None) -> str | None:
             model, _encode(model, pictures, list(_QUESTIONS), side), length=_TOKENS
         )
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return f"batch_size: a batch of unequal prompts fails: {_describe(error)}"
     for row in range(len(pictures)):
         alone, alone_tokens = _generate(

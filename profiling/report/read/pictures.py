@@ -42,7 +42,7 @@ def find_samples(record: Record, *, follow: bool = True) -> dict[str, SampleCont
     """The samples of a run by id; only small pictures, and none from outside the folder.
 
     With `follow` the folder may be any that the record names. Without it only the project's own
-    are read: whoever writes a record could have other files shown in a page.
+    are read: otherwise a forged record could have other files shown in a page.
     """
     folder = _find_folder(record, follow)
     if folder is None:

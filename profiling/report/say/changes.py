@@ -121,10 +121,7 @@ def _find_paired(column: str, before: Run, after: Run) -> PairedTimes | None:
 def _take_ratio(column: str, before: Run, after: Run, paired: PairedTimes) -> Ratio:
     if column not in RATES:
         return paired.times[TIMED[column]]
-    work = [
-        (run.number(column) or 0.0) * (run.number("latency_s") or 0.0) for run in (before, after)
-    ]
-    time, more = paired.whole, work[1] / work[0]
+    time, more = paired.whole, _work_of(column, after) / _work_of(column, before)
     return Ratio(
         value=more / time.value,
         low=None if time.high is None else more / time.high,

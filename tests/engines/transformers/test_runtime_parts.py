@@ -12,6 +12,7 @@ import torch
 from profiling.costs.accounting import geometry_of
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.engine import Inputs, TransformersEngine, check_stack
+from profiling.engines.transformers.runtime_parts import RuntimeParts
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.point import Point
@@ -130,6 +131,44 @@ def test_all_parts_leave_the_embedding(pairs: Callable[[str], Pair]) -> None:
     assert whole.footprint().computes_in == "float32"
     build_costs = whole.loaded.build
     assert build_costs.make_s and build_costs.artifact_bytes
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["vision", "decoder"])
+def test_a_wrong_byte_in_a_cached_graph_is_noticed(
+    part: str, pairs: Callable[[str], Pair], caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, engine = pairs(WHOLE)
+    (parts, *_) = engine.stack
+    assert isinstance(parts, RuntimeParts)
+    graphs = graph_index.find(parts.point)
+    assert graphs is not None and graphs.vision is not None and graphs.text is not None
+    folder = graphs.text if part == "decoder" else graphs.vision.parent
+    flip(max(folder.glob("*.onnx*"), key=lambda path: path.stat().st_size))
+    with caplog.at_level("WARNING", logger="profiling"):
+        assert graph_index.find(parts.point) is None
+    assert "has other bytes than when it was made" in caplog.text
+    again = make_engine(parts.point)
+    assert graph_index.find(parts.point) == graphs
+    assert tokens_of(again, 2, exact=False) == tokens_of(plain, 2, exact=False)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"vision": 1, "text": null}', "{" * 100_000])
+def test_a_damaged_index_is_no_index(content: str, pairs: Callable[[str], Pair]) -> None:
+    (parts, *_) = pairs(WHOLE)[1].stack
+    assert isinstance(parts, RuntimeParts)
+    entry = graph_index._entry(parts.point)
+    kept = entry.read_text(encoding="utf-8")
+    entry.write_text(content, encoding="utf-8")
+    try:
+        assert graph_index.find(parts.point) is None
+    finally:
+        entry.write_text(kept, encoding="utf-8")
 
 
 def test_an_engine_of_one_part_leaves_the_other_to_torch() -> None:
@@ -261,7 +300,7 @@ def test_missing_graphs_are_made_by_a_process_of_their_own(tmp_path: Path) -> No
     point = compose_point(*chosen)
     assert graph_index.find(point) is None
     graphs = graph_index.ensure(point)
-    assert graphs.is_there and graph_index.find(point) == graphs
+    assert graphs.are_there and graph_index.find(point) == graphs
     engine = build(point)
     samples = take_samples(2)
     workload = Workload(

@@ -62,7 +62,7 @@ class OnnxVision(Optimization):
             import_module(name)
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
-        """What is exported is not quantized by whoever loads the rest."""
+        """The part that is exported is left out where the rest is quantized."""
         return dataclasses.replace(plan, whole=(*plan.whole, *self._vision))
 
     def apply(self, loaded: LoadedModel) -> None:
