@@ -25,9 +25,9 @@ class Compilations:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith(_COMPILING):
-            self.seconds += seconds
+            self.seconds += duration_secs
 
     def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, counted whenever it is traced: once for each shape it is compiled for."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from profiling.engines.trace import Clock, HostClock, PhaseMissing, Trace
+from profiling.engines.trace import Clock, HostClock, Mark, PhaseMissing, Trace
 
 _EVENTS = "CUDA events in the stream, hooks on the parts, one synchronization at the end"
 
@@ -68,17 +68,25 @@ class TokenMarks(StoppingCriteria):  # type: ignore[misc]
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        # Looked up once: a step of a small model takes no longer than some hundred such look-ups.
+        self._mark = trace.clock.mark
+        self._marks: list[Mark] = []
         self._before = 0
         self._go_on: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        rows, length = input_ids.shape
+        length = input_ids.shape[1]
         if self._go_on is None:
-            # The first step chooses one token, whatever stands before it in the sequence.
-            self._before = length - 1
-            self._go_on = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
-        self._trace.tokens(length - self._before)
+            self._go_on = self._begin(input_ids)
+        self._marks.append(Mark(self._mark(), length - self._before))
         return self._go_on
+
+    def _begin(self, input_ids: Tensor) -> Tensor:
+        rows, length = input_ids.shape
+        # The first step chooses one token, whatever stands before it in the sequence.
+        self._before = length - 1
+        self._marks = self._trace.rows.setdefault(0, [])
+        return torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
 
 
 def token_marks(trace: Trace) -> StoppingCriteriaList:
