@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from profiling.trackers.tracker import REPEATED, Drawing, Entry
 
 if TYPE_CHECKING:
     from wandb import Settings
 
+Mode = Literal["online", "offline", "disabled", "shared"]
+
 
 class WeightsAndBiases:
     """Each run is started and finished at once, when its record is complete."""
 
-    def __init__(self, *, project: str, folder: str, mode: str) -> None:
+    def __init__(self, *, project: str, folder: str, mode: Mode) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
