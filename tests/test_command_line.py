@@ -129,6 +129,7 @@ LINES: list[tuple[str, str | None]] = [
     ("model=", None),
     ("model.nope=1", None),
     ("dataset.name=coco", None),
+    ("dataset.folder=/not/there", None),
     ("optimization=[bf16,nope]", "optimization=nope: "),
     ("optimization=[fp16,bf16]", None),
     ("hydra.nope=1", None),
@@ -387,11 +388,15 @@ def tripwire(tmp_path: Path) -> Path:
     [
         ("img_size=0", "img_size=0: "),
         ("model=nope", "model=nope: "),
-        ("+x=1", "x=1: "),
-        ("optimization=[fp16,bf16]", "optimization=[fp16,bf16]: "),
-        ("dataset.folder=/not/there", "dataset.folder=/not/there: "),
         ("-m img_size=112,0 num_samples=1", "img_size=0: "),
-        ("experiment=batch_size device=tpu", "device=tpu: "),
+        pytest.param("+x=1", "x=1: ", marks=pytest.mark.slow),
+        pytest.param(
+            "optimization=[fp16,bf16]", "optimization=[fp16,bf16]: ", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "dataset.folder=/not/there", "dataset.folder=/not/there: ", marks=pytest.mark.slow
+        ),
+        pytest.param("experiment=batch_size device=tpu", "device=tpu: ", marks=pytest.mark.slow),
     ],
 )
 def test_as_a_person_types_it(typed: str, begins: str, tmp_path: Path, tripwire: Path) -> None:
