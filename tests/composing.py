@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import pickle
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 from PIL import Image
 
-from profiling.points.configuration import read_config, read_point
+from profiling.points.configuration import mask_config, read_point, to_plain
+from profiling.points.options import is_group
 from profiling.points.point import Point
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -20,15 +25,31 @@ CONF = PROJECT / "conf"
 
 
 def compose_config(*overrides: str) -> dict[str, Any]:
-    """A configuration of its own, that a test may change."""
-    return copy.deepcopy(_compose(overrides))
+    """A configuration of its own, that a test may change.
+
+    Composing takes Hydra a tenth of a second, so it is done once for each choice of files; single
+    values are set as Hydra sets them (`tests/points/test_blocks.py` compares the two).
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    chosen = tuple(str(one.input_line) for one in parsed if _is_for_hydra(one))
+    config = pickle.loads(_compose_files(chosen))
+    values = [one for one in parsed if not _is_for_hydra(one)]
+    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    return to_plain(config)
+
+
+def _is_for_hydra(override: Override) -> bool:
+    """Whether an override chooses a file, or is about what a plain configuration leaves out."""
+    return is_group(override.key_or_group) or override.key_or_group.startswith("hydra.")
 
 
 @cache
-def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
+def _compose_files(chosen: tuple[str, ...]) -> bytes:
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return read_config(compose("config", list(overrides)))
+        config = mask_config(compose("config", list(chosen)))
+    OmegaConf.set_struct(config, True)
+    return pickle.dumps(config)
 
 
 def compose_point(*overrides: str) -> Point:

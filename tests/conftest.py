@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 import tempfile
 from pathlib import Path
 
+import numpy
 import pytest
 from hypothesis import settings
 
@@ -32,6 +35,16 @@ Path(_OWN.name, "vlm-profiling", "onnx").symlink_to(_GRAPHS)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("random", derandomize=False, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Have numbers that are drawn without a seed not depend on which tests ran before."""
+    random.seed(0)
+    numpy.random.seed(0)
+    # A test that needs no torch must find out whether it is imported.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

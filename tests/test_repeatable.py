@@ -19,8 +19,13 @@ def test_print(value):
 
 
 def draw_examples(folder: Path, *options: str) -> list[str]:
+    return draw(folder, PROPERTY, *options)
+
+
+def draw(folder: Path, tests: str, *options: str) -> list[str]:
+    """What tests print that run with the settings of this suite, in a process of their own."""
     (folder / "conftest.py").write_text((PROJECT / "tests" / "conftest.py").read_text())
-    (folder / "test_property.py").write_text(PROPERTY)
+    (folder / "test_drawing.py").write_text(tests)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *options, "."],
         cwd=folder,
@@ -47,3 +52,21 @@ def test_each_target_of_make_has_its_profile(target: str, is_random: bool) -> No
         ["make", "--dry-run", target], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert ("--hypothesis-profile=random" in done.stdout) == is_random
+
+
+DRAWN = """
+import random
+import numpy
+import pytest
+import torch
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_draw(number):
+    print("drew", random.random(), numpy.random.rand(), torch.rand(number)[0].item())
+"""
+
+
+def test_numbers_without_a_seed_do_not_depend_on_the_tests_before(tmp_path: Path) -> None:
+    lines = draw(tmp_path, DRAWN)
+    assert len(lines) == 3
+    assert len({line.partition("drew")[2] for line in lines}) == 1

@@ -97,7 +97,7 @@ def check(count: int, seed: int, folder: Path) -> None:
 
 
 def test_some_command_lines(tmp_path: Path) -> None:
-    check(40, SEED, tmp_path)
+    check(20, SEED, tmp_path)
 
 
 @pytest.mark.slow

@@ -147,7 +147,8 @@ def count_nodes(path: Path) -> int:
 @pytest.mark.parametrize(
     ("family", "dtype", "stored"),
     [
-        ("qwen25vl", "bf16", torch.bfloat16),
+        ("fuyu", "bf16", torch.bfloat16),
+        pytest.param("qwen25vl", "bf16", torch.bfloat16, marks=pytest.mark.slow),
         pytest.param("qwen25vl", "fp32", torch.float16, marks=pytest.mark.slow),
         pytest.param("llava", "fp16", torch.float16, marks=pytest.mark.slow),
     ],
@@ -172,7 +173,7 @@ def test_half_takes_half_the_room(
 
 
 def test_values_are_left_as_they_were(export: Export) -> None:
-    model, _ = export("qwen25vl", "half", "bf16")
+    model, _ = export("fuyu", "half", "bf16")
     vision = model.network.get_submodule(model.family.layout.parts.vision)
     assert {value.dtype for value in vision.parameters()} == {torch.bfloat16}
 

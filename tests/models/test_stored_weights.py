@@ -61,12 +61,13 @@ def test_a_folder_with_shards_gives_the_same_answers(saved: Path) -> None:
 
 
 def test_every_missing_shard_is_named(saved: Path, tmp_path: Path) -> None:
-    for shard in sorted(saved.glob("model-*.safetensors")):
-        folder = tmp_path / shard.stem
-        shutil.copytree(saved, folder)
-        (folder / shard.name).unlink()
+    folder = tmp_path / "copy"
+    shutil.copytree(saved, folder)
+    for shard in sorted(folder.glob("model-*.safetensors")):
+        gone = shard.rename(tmp_path / "gone")
         with pytest.raises(ConfigError, match=f"there is no {shard.name}"):
             locate(point_to(folder, saved.name))
+        gone.rename(shard)
 
 
 def test_a_torn_shard_is_named(saved: Path, tmp_path: Path) -> None:

@@ -5,39 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from profiling import PROJECT
-from profiling.points.configuration import read_point
+from profiling.points import configuration
 from profiling.points.options import list_families
-from profiling.points.point import Point
-
-CONF = PROJECT / "conf"
+from tests.composing import CONF, compose_config, compose_point
 
 
 def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def composing() -> Iterator[None]:
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield
-
-
-def compose_config(*overrides: str) -> dict[str, Any]:
-    config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
-
-
-def compose_point(*overrides: str) -> Point:
-    return read_point(compose_config(*overrides), device="cpu", cores=2)
 
 
 GROUPS = ("model", "weights", "engine", "dataset", "optimization", "profiler", "comparison")
@@ -80,6 +61,20 @@ def test_every_group_has_options(group: str) -> None:
     assert options(group)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=llava", "img_size=224", "results_dir='a, b'", "profiler.time_budget_s=3"),
+        ("model.checkpoint=owner/name", "optimization=[fp16,compile]", "profiler=quick"),
+        ("experiment=image_size", "engine=onnxruntime", "num_samples=null"),
+    ],
+)
+def test_tests_compose_as_the_command_line_does(overrides: tuple[str, ...]) -> None:
+    GlobalHydra.instance().clear()
+    assert compose_config(*overrides) == configuration.compose_config(overrides)
+
+
 def test_every_yaml_belongs_to_a_tested_group() -> None:
     groups = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml")}
     assert groups == {*OTHERS, *GROUPS}
@@ -119,11 +114,21 @@ def test_the_probes_that_a_profiler_names_can_be_built(profiler: str) -> None:
         assert callable(probe.measure)
 
 
+def read_hydra(experiment: str) -> DictConfig:
+    """What a preset asks of Hydra."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        composed = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
+    found = composed.hydra
+    assert isinstance(found, DictConfig)
+    return found
+
+
 def list_blocks(experiment: str) -> Iterator[dict[str, str]]:
     """What a preset sweeps: keys with their values, in one block or in several."""
-    config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
-    assert config.hydra.mode == RunMode.MULTIRUN
-    sweeper = config.hydra.sweeper
+    hydra = read_hydra(experiment)
+    assert hydra.mode == RunMode.MULTIRUN
+    sweeper = hydra.sweeper
     shared = {str(key): str(values) for key, values in sweeper.params.items()}
     for block in (sweeper.get("blocks") or {"all": {}}).values():
         yield shared | {str(key): str(values) for key, values in block.items()}
@@ -139,10 +144,11 @@ def test_every_value_of_an_experiment_makes_a_point(experiment: str) -> None:
     for block in list_blocks(experiment):
         assert block
         first = {key: split_values(values)[0] for key, values in block.items()}
-        for key, values in block.items():
-            for value in split_values(values):
-                chosen = first | {key: value}
-                compose_point(*(f"{name}={chosen[name]}" for name in chosen))
+        alternatives = [(key, value) for key in block for value in split_values(block[key])]
+        # The first value of every key makes the same point.
+        chosen = dict.fromkeys(tuple((first | {key: value}).items()) for key, value in alternatives)
+        for pairs in chosen:
+            compose_point(*(f"{name}={value}" for name, value in pairs))
 
 
 @pytest.mark.parametrize("tracker", options("tracker"))
@@ -154,8 +160,7 @@ def test_experiments_cover_every_option() -> None:
     # A twin without pictures answers another question; a preset of its own compares it.
     left_out = {"text_only"}
     for experiment, group in (("models", "model"), ("optimizations", "optimization")):
-        config = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
-        swept = config.hydra.sweeper.params[group].split(",")
+        swept = read_hydra(experiment).sweeper.params[group].split(",")
         covered = list_families() if group == "model" else options(group)
         assert sorted(swept) == sorted(set(covered) - left_out)
 

@@ -29,7 +29,7 @@ def share_wrong(name: str, *, length: int, trials: int = 400) -> float:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_few_runs_state_an_interval_without_the_truth_in_it(name: str) -> None:
-    wrong = list(count_wrong(name, RULE, trials=300, noise=0.05))
+    wrong = list(count_wrong(name, RULE, trials=150, noise=0.05))
     assert sum(wrong) / len(wrong) <= MOST_WRONG
 
 

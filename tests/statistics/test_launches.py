@@ -215,7 +215,7 @@ def _compare(launches: list[list[float]], by_rule: bool) -> PairedRatio:
 @pytest.mark.parametrize("rule", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
 def test_equal_sides_are_seldom_called_different(name: str, rule: bool) -> None:
-    assert 0.025 <= share_false(name, 0.02, 0.05, trials=800, rule=rule) <= 0.07
+    assert 0.025 <= share_false(name, 0.02, 0.05, trials=400, rule=rule) <= 0.07
 
 
 @pytest.mark.slow

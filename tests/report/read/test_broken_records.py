@@ -118,12 +118,14 @@ def test_a_lone_surrogate_is_refused(sound: Path, tmp_path: Path) -> None:
     assert kept.name == read_runs(tmp_path / "r").runs[0].name
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_ten_megabytes_of_answer_are_read_and_cut(tmp_path: Path) -> None:
     write_run(tmp_path / "r", samples=1, answers=["word " * 2_000_000])
     index = write_pages(read_runs(tmp_path / "r"), tmp_path / "o", command="x")
     assert (index.parent / "llava.md").stat().st_size < 50_000
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_run_whose_processor_chose_the_size_is_no_broken_one(tmp_path: Path) -> None:
     for optimization in ("baseline", "bf16"):
         folder = write_run(tmp_path / "r", samples=2, repeats=2, optimization=optimization)

@@ -92,6 +92,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "r"
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_new_key_has_its_column_wherever_runs_differ_in_it(results: Path, tmp_path: Path) -> None:
     text = pages_of(results, tmp_path / "o")["llava"]
     all_runs = text.partition("## All runs")[2]
@@ -110,6 +111,7 @@ def test_a_new_key_is_a_sweep_of_its_own(results: Path, tmp_path: Path) -> None:
     assert (tmp_path / "o" / "figures" / "llava_frobnicate.png").is_file()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_new_size_grows(tmp_path: Path) -> None:
     for threads in (1, 2, 4):
         write_run(tmp_path / "r", threads=threads, slower=1 / threads)
@@ -150,6 +152,7 @@ def test_the_html_page_filters_by_a_new_key(results: Path) -> None:
     assert [row[place] for row in data["rows"]] == [run["frobnicate"] for run in newest(found.runs)]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_key_that_all_runs_share_is_not_shown(tmp_path: Path) -> None:
     for img_size in (112, 224):
         write_run(tmp_path / "r", img_size=img_size, frobnicate="hard")

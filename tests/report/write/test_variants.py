@@ -12,6 +12,8 @@ from profiling.report import read_runs
 from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_comparison, write_run
 
+# The text is what is read here; tests of pages look at the figures.
+pytestmark = pytest.mark.usefixtures("without_figures")
 COMMAND = "python -m profiling.report somewhere"
 
 

@@ -51,7 +51,7 @@ def counts_of(engine: TransformersEngine) -> DraftCounts:
 @pytest.mark.parametrize(("family", "way"), CASES)
 def test_the_tokens_are_those_of_greedy_decoding(family: str, way: str) -> None:
     plain, drafted = load(family), load(family, f"optimization={way}")
-    samples = take_samples(4)
+    samples = take_samples(2)
     for exact, length in ((False, 16), (True, 20)):
         counts_of(drafted).forget()
         expected = answers(plain, samples, length=length, exact=exact)

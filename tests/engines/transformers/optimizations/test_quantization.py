@@ -128,8 +128,23 @@ def check_logits(engine: TransformersEngine, family: str, name: str, side: int, 
     assert relative_error(found, own) < AGAINST_OWN_WEIGHTS[computed_in(name)]
 
 
-@pytest.mark.parametrize("stack", ["[bf16,int4]", "[fp16,int4]", "[fp32,int8]", "[bf16,int8]"])
-@pytest.mark.parametrize("family", FAMILIES)
+# Stacks with the families of the fast suite.
+STACKS = {
+    "[bf16,int4]": ("blip2_opt",),
+    "[fp16,int4]": ("blip2_t5", "qwen25vl"),
+    "[fp32,int8]": ("fuyu",),
+    "[bf16,int8]": ("llava",),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "stack"),
+    [
+        pytest.param(family, stack, marks=() if family in STACKS[stack] else pytest.mark.slow)
+        for family in FAMILIES
+        for stack in STACKS
+    ],
+)
 def test_quantization_stacks_with_a_dtype(family: str, stack: str) -> None:
     model = load(family, f"optimization={stack}").model
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

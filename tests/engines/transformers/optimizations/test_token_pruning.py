@@ -47,7 +47,22 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("family", "method", "layer"), CASES)
+# What the fast suite has of them: every method, and every family twice.
+FAST_CASES = {
+    ("fuyu", "divprune", None),
+    ("qwen25vl", "fastv", None),
+    ("llava", "prumerge", None),
+    ("qwen25vl", "visionzip", None),
+    ("fuyu", "random", 1),
+    ("llava", "random", None),
+    ("llava", "uniform", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "layer"),
+    [pytest.param(*case, marks=() if case in FAST_CASES else pytest.mark.slow) for case in CASES],
+)
 def test_keeping_all_is_the_full_model_and_batches_are_singles(
     family: str, method: str, layer: int | None
 ) -> None:
@@ -115,11 +130,24 @@ def refer(
     return tokens
 
 
+# Methods and layers with the families of the fast suite.
+HALVED = {
+    ("random", 0): ("fuyu",),
+    ("uniform", 0): ("qwen25vl",),
+    ("divprune", 0): ("llava",),
+    ("fastv", 2): ("qwen25vl",),
+    ("random", 1): ("llava", "qwen25vl"),
+}
+
+
 @pytest.mark.parametrize(
-    ("method", "layer"),
-    [("random", 0), ("uniform", 0), ("divprune", 0), ("fastv", 2), ("random", 1)],
+    ("family", "method", "layer"),
+    [
+        pytest.param(family, *case, marks=() if family in HALVED[case] else pytest.mark.slow)
+        for family in PRUNABLE
+        for case in HALVED
+    ],
 )
-@pytest.mark.parametrize("family", PRUNABLE)
 def test_half_of_the_tokens_is_as_the_reference(family: str, method: str, layer: int) -> None:
     engine = prune(family, method, 0.5, layer)
     plain = load(family)
@@ -139,9 +167,18 @@ def chosen_columns(engine: TransformersEngine, inputs: dict[str, Tensor]) -> Ten
 
 # Counts
 
+SLOW_COUNTS = [("fuyu", 2), ("llava", 0), ("qwen25vl", 0)]
 
-@pytest.mark.parametrize("layer", [0, 2])
-@pytest.mark.parametrize("family", PRUNABLE)
+
+@pytest.mark.parametrize(
+    ("family", "layer"),
+    [
+        ("fuyu", 0),
+        ("llava", 2),
+        ("qwen25vl", 2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_COUNTS),
+    ],
+)
 def test_what_is_counted_is_what_is_computed(family: str, layer: int) -> None:
     """Uniform places are found without any product, so that the counts are equal."""
     engine = prune(family, "uniform", 0.5, layer)

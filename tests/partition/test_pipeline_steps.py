@@ -1,0 +1,166 @@
+"""The script of the folder of parts, with the network's own modules in the place of its graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from profiling.graphs.part_folder import VISION_ENCODER, joining_parts
+from profiling.models.text_parts import Lengths
+from profiling.partition import pipeline_inference
+from profiling.partition.exporting import pipeline_recipe
+from profiling.partition.pipeline_inference import Pipeline
+from tests.composing import compose_point
+from tests.tiny_models import FAMILIES, load, take_samples
+
+LENGTH = 5
+SIZES = Lengths(batch=2, new=3, past=2, encoded=4)
+
+
+@dataclass
+class ModuleSession:
+    """Runs a module as the runtime runs its graph: arrays by their names, and back."""
+
+    part: Any
+
+    def run(self, _: None, feeds: dict[str, Any]) -> list[Any]:
+        given = [torch.from_numpy(numpy.ascontiguousarray(feeds[name])) for name in self.part.axes]
+        with torch.inference_mode():
+            made = self.part(*given)
+        return [one.numpy() for one in (made if isinstance(made, tuple) else (made,))]
+
+    def get_inputs(self) -> list[Any]:
+        example = self.part.example(SIZES, torch.Generator())
+        return [SimpleNamespace(name=name, shape=tuple(v.shape)) for name, v in example.items()]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self.part.outputs]
+
+
+def parts_of(family: str) -> dict[str, nn.Module]:
+    model = load(family, "optimization=fp32").model
+    layout = model.family.layout
+    vision = {VISION_ENCODER: layout.tower(model.network).eval()}
+    return {**vision, **layout.text_parts(model.network), **joining_parts(model)}
+
+
+def write_folder(family: str, folder: Path) -> None:
+    """What the command writes, with a few bytes in the place of each graph."""
+    model = load(family, "optimization=fp32").model
+    parts = {}
+    for name in parts_of(family):
+        content = f"the graph of {name}".encode()
+        (folder / f"{name}.onnx").write_bytes(content)
+        told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        parts[name] = {"file": f"{name}.onnx", "files": {f"{name}.onnx": told}}
+    (folder / "manifest.json").write_text(json.dumps({"parts": parts}))
+    side = compose_point(f"model={family}").side
+    (folder / "pipeline.json").write_text(json.dumps(pipeline_recipe(model, side)))
+    tokenizer = model.family.processing.tokenizer
+    (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, from which parts named by files are opened as modules."""
+    monkeypatch.setattr(pipeline_inference, "HERE", tmp_path)
+    return tmp_path
+
+
+def open_modules(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    parts = parts_of(family)
+    monkeypatch.setattr(
+        pipeline_inference, "open_part", lambda path, threads: ModuleSession(parts[path.stem])
+    )
+
+
+def answers_of(family: str, count: int) -> list[str]:
+    engine, side = load(family, "optimization=fp32"), compose_point(f"model={family}").img_size
+    batch = engine.prepare(take_samples(count), None)
+    inputs = engine.place(engine.encode(batch, side))
+    generated = engine.generate(inputs, length=LENGTH, exact=False, trace=None)
+    return [row.answer for row in engine.describe(batch, inputs, generated)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_answers_as_the_model_does(
+    family: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(family, folder)
+    open_modules(monkeypatch, family)
+    pairs = [("--image", str(s.picture), "--text", s.request) for s in take_samples(2)]
+    words = [word for pair in pairs for word in pair]
+    typed = ["x.py", *words, "--parts", str(folder), "--max-tokens", str(LENGTH)]
+    monkeypatch.setattr(sys, "argv", typed)
+    pipeline_inference.main()
+    assert capsys.readouterr().out.splitlines() == answers_of(family, 2)
+
+
+def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x.py", "--image", "a.png", "--text", "a", "--text", "b"])
+    with pytest.raises(SystemExit, match="2 --text need as many --image, there are 1"):
+        pipeline_inference.main()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"), [("missing", "is missing, and manifest"), ("changed", "its digest differs")]
+)
+def test_files_that_are_not_those_exported_are_refused(
+    damage: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder("fuyu", folder)
+    open_modules(monkeypatch, "fuyu")
+    path = folder / "decoder.onnx"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(SystemExit, match=rf"decoder\.onnx.*{said}"):
+        Pipeline(folder, folder, threads=1)
+
+
+def make_pipeline(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    write_folder(family, folder)
+    open_modules(monkeypatch, family)
+    return Pipeline(folder, folder, threads=1)
+
+
+def test_several_pictures_have_their_places_in_one_prompt(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline("qwen25vl", folder, monkeypatch)
+    (first, last) = (ids[0] for ids in pipeline.recipe["around_picture"])
+    token = pipeline.recipe["prompt"]["image_token_id"]
+    ids = pipeline.write_prompt("what is in both?", [(4, 2), (6, 3)])
+    start = ids.index(first)
+    expected = [first, *[token] * 4, last, first, *[token] * 6, last]
+    assert ids[start : start + len(expected)] == expected
+    assert ids.count(token) == 10
+
+
+def test_a_second_picture_is_refused_where_the_prompt_has_one_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline("fuyu", folder, monkeypatch)
+    with pytest.raises(SystemExit, match="one picture a question"):
+        pipeline.write_prompt("what?", [(4, 2), (4, 2)])
+
+
+def test_a_special_token_in_a_question_is_plain_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline("qwen25vl", folder, monkeypatch)
+    token = pipeline.recipe["prompt"]["image_token_id"]
+    special = max(pipeline.recipe["special_texts"], key=len)
+    assert special not in pipeline.escape(f"is {special} here?")
+    assert pipeline.write_prompt(f"is {special} here?", [(4, 2)]).count(token) == 4

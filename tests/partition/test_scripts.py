@@ -1,0 +1,78 @@
+"""The scripts of the standalone folders, in this process and with a graph of one operation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from profiling.partition import vision_inference
+
+RECIPE = {
+    "fit": "square",
+    "side": 4,
+    "resample": 0,
+    "rescale_factor": 1 / 255,
+    "mean": [0.0, 0.0, 0.0],
+    "std": [0.5, 1.0, 2.0],
+    "patches": None,
+    "window": None,
+}
+
+
+def write_mean(path: Path) -> None:
+    """The mean of each channel as the one embedding of a picture."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["pixel_values", "axes"], ["means"], keepdims=0)],
+        "mean",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("means", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
+def test_a_picture_becomes_embeddings_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mean(tmp_path / "vision_model.onnx")
+    (tmp_path / "preprocessing.json").write_text(json.dumps(RECIPE))
+    picture, output = tmp_path / "picture.png", tmp_path / "seen.npz"
+    Image.new("RGB", (10, 6), (255, 51, 102)).save(picture)
+    monkeypatch.setattr(vision_inference, "HERE", tmp_path)
+    typed = ["x.py", "--image", str(picture), "--output", str(output), "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", typed)
+    vision_inference.main()
+    assert capsys.readouterr().out == f"1 embeddings of 4x4 pixels: {output}\n"
+    found = numpy.load(output)
+    assert (int(found["width"]), int(found["height"])) == (4, 4)
+    assert found["embeddings"][0] == pytest.approx([1 / 0.5, 0.2, 0.4 / 2], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "seen"),
+    [
+        # What lies behind transparent places is white.
+        ("RGBA", (255, 0, 0, 0), (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("LA", (7, 255), (7, 7, 7)),
+        # Sixteen bits a value become eight.
+        ("I;16", 65535, (255, 255, 255)),
+        ("I;16", 257 * 3, (3, 3, 3)),
+        ("L", 9, (9, 9, 9)),
+    ],
+)
+def test_a_picture_of_any_mode_is_seen_as_displayed(
+    mode: str, value: int | tuple[int, ...], seen: tuple[int, int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.new(mode, (2, 2), value).save(path)
+    picture = vision_inference.read_picture(path)
+    assert (picture.mode, picture.getpixel((1, 1))) == ("RGB", seen)
