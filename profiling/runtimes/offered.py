@@ -11,6 +11,7 @@ PARTS = (VISION, TEXT)
 REQUIREMENTS: Mapping[str, str] = {
     "onnxruntime": "requirements.txt",
     "openvino": "requirements-openvino.txt",
+    "jax": "requirements-jax.txt",
 }
 # What a runtime may be told to compute in.
 COMPUTED = ("float32", "bfloat16")
@@ -18,4 +19,5 @@ COMPUTED = ("float32", "bfloat16")
 STORED: Mapping[str, Sequence[str]] = {
     "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),
     "openvino": ("float32", "float16", "bfloat16", "int8"),
+    "jax": ("float32", "float16", "bfloat16"),
 }

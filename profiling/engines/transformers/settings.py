@@ -9,6 +9,7 @@ from profiling.points.settings import Settings
 from profiling.runtimes.offered import COMPUTED, PARTS, STORED
 
 PROVIDER = "provider"
+BUCKETS = ("prompt_multiple", "cache_multiple")
 
 
 def check(settings: Settings) -> None:
@@ -22,6 +23,9 @@ def check(settings: Settings) -> None:
     settings.require_one_of("precision", (None, *allowed))
     if "compute" in settings:
         settings.require_one_of("compute", COMPUTED)
+    for name in BUCKETS:
+        if name in settings:
+            settings.require_whole(name, at_least=1)
     if PROVIDER in settings:
         settings.require_options("provider_options")
         _check_provider(settings)
