@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from profiling.machine.cache import cache_root
 from profiling.records import MEASURED, Reading, reading
@@ -23,28 +22,13 @@ from profiling.runtimes.runtime import Buckets, Runtime, RuntimeAbsent
 class CompiledProgram(NativeProgram):
     """A graph as one compiled function; weights are an argument, or the code would hold them."""
 
-    def __init__(self, graph: NativeGraph, *, compilations: Compilations, buckets: Buckets) -> None:
-        super().__init__(graph)
-        self.buckets = buckets
+    def __init__(self, graph: NativeGraph, *, buckets: Buckets, compilations: Compilations) -> None:
+        super().__init__(graph, buckets=buckets)
         self._function = jax.jit(compilations.counted(self._compute), static_argnums=0)
 
-    def run_held(self, feeds: Mapping[str, Any], *, room: int | None) -> list[Any]:
-        given = [feeds[name] for name in self.inputs]
-        return list(self._function(room, self.graph.parameters, *given))
-
-    def _compute(
-        self, room: int | None, parameters: Mapping[int, Array], *given: Array
-    ) -> Sequence[Array]:
-        first, *others = self.graph.run(parameters, *given)
-        return first, *(others if room is None else (_fit(each, room) for each in others))
-
-
-def _fit(x: Array, room: int) -> Array:
-    """The last places of the third axis, with zeros before them where there are too few."""
-    length = x.shape[2]
-    if length >= room:
-        return x[:, :, length - room :]
-    return jnp.pad(x, ((0, 0), (0, 0), (room - length, 0), (0, 0)))
+    def _call(self, room: int | None, given: Sequence[Any]) -> Sequence[Array]:
+        made: Sequence[Array] = self._function(room, self.graph.parameters, *given)
+        return made
 
 
 class Jax(Runtime):
@@ -72,7 +56,7 @@ class Jax(Runtime):
             prompts=self.settings["prompt_multiple"], caches=self.settings["cache_multiple"]
         )
         graph = NativeGraph(path, JaxAdapter())
-        return CompiledProgram(graph, compilations=self.compilations, buckets=buckets)
+        return CompiledProgram(graph, buckets=buckets, compilations=self.compilations)
 
     def computes_in(self, stored: str) -> str:
         # Weights in half precision are converted when a graph is opened.

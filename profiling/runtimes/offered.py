@@ -12,6 +12,8 @@ REQUIREMENTS: Mapping[str, str] = {
     "onnxruntime": "requirements.txt",
     "openvino": "requirements-openvino.txt",
     "jax": "requirements-jax.txt",
+    "paddle": "requirements-paddle.txt",
+    "mindspore": "requirements-mindspore.txt",
 }
 # What a runtime may be told to compute in.
 COMPUTED = ("float32", "bfloat16")
@@ -20,4 +22,8 @@ STORED: Mapping[str, Sequence[str]] = {
     "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),
     "openvino": ("float32", "float16", "bfloat16", "int8"),
     "jax": ("float32", "float16", "bfloat16"),
+    "paddle": ("float32", "float16", "bfloat16"),
+    "mindspore": ("float32", "float16", "bfloat16"),
 }
+# Of these each runs alone in its process: both carry a oneDNN, and one's calls end in the other's.
+ALONE = frozenset({"paddle", "mindspore"})

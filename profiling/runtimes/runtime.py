@@ -6,6 +6,7 @@ A runtime is a module of this folder with the name of its yaml's `runtime`, and 
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Self
 import numpy
 
 from profiling.records import Reading
-from profiling.runtimes.offered import REQUIREMENTS
+from profiling.runtimes.offered import ALONE, REQUIREMENTS
 
 Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
 
@@ -102,8 +103,16 @@ def find_runtime(name: str) -> type[Runtime]:
     """The runtime in the module of that name; RuntimeAbsent where its package is missing."""
     if find_spec(name) is None:
         raise RuntimeAbsent(f"{name} is not installed: pip install -r {REQUIREMENTS[name]}")
+    others = sorted(ALONE.intersection(sys.modules) - {name}) if name in ALONE else []
+    if others:
+        raise RuntimeAbsent(f"{name} cannot run in a process that has imported {others[0]}")
     runtime: type[Runtime] = import_module(f"profiling.runtimes.{name}").RUNTIME
     return runtime
+
+
+def require_cpu(name: str, device: str) -> None:
+    if device != "cpu":
+        raise RuntimeAbsent(f"{name} runs on the CPU here, and the device is {device}")
 
 
 def writable(array: Any) -> Any:

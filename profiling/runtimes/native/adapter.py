@@ -11,7 +11,7 @@ import numpy
 
 Array = Any
 Shape = tuple[int, ...]
-Host = "numpy.ndarray[Any, Any]"
+Host = Any  # an array of NumPy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,9 +53,9 @@ class Compilations:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         jax.monitoring.register_event_listener(self._look)
 
-    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith(_COMPILING):
-            self.seconds += seconds
+            self.seconds += duration_secs
 
     def _look(self, event: str, **_: Any) -> None:
         self.found += event == _FOUND
