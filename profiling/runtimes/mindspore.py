@@ -20,8 +20,7 @@ class MindSpore(Runtime):
     @classmethod
     def prepare_process(cls, *, device: str, threads: int) -> None:
         mindspore.set_device("CPU")
-        mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-        mindspore.runtime.set_cpu_affinity(False)
+        mindspore.set_context(mode=mindspore.PYNATIVE_MODE, runtime_num_threads=threads)
         mindspore_adapter.begin()
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from typing import Any
 
 import mindspore
@@ -32,8 +33,8 @@ _REDUCTIONS = {"mean": ops.mean, "sum": ops.sum, "max": ops.amax, "min": ops.ami
 
 
 def begin() -> None:
-    """Let the first operator fail, which it does once under NumPy 2."""
-    with suppress(SystemError):
+    """Let the first operator fail, which it does once under NumPy 2, and not print why."""
+    with suppress(SystemError), redirect_stderr(StringIO()):
         mindspore.Tensor(numpy.ones((1, 2), numpy.float32)).reshape(2, 1)
 
 
@@ -80,7 +81,11 @@ class MindSporeAdapter(Adapter):
         return ops.cumsum(x, axis)
 
     def sort_order(self, x: Array, axis: int, largest: bool) -> Array:
-        return ops.topk(x, x.shape[axis], axis, largest)[1]
+        return ops.cast(ops.topk(x, x.shape[axis], axis, largest)[1], mindspore.int64)
+
+    def extreme(self, name: str, x: Array, axis: int) -> Array:
+        # Its own smallest place takes other arguments.
+        return ops.cast(ops.argmax(-x if name == "argmin" else x, axis), mindspore.int64)
 
     def convolve(self, x: Array, kernel: Array, window: Window) -> Array:
         count = len(window.strides)
@@ -132,7 +137,7 @@ class MindSporeAdapter(Adapter):
         return ops.gather_nd(x, ops.stack(list(places), axis=-1))
 
     def scatter(self, x: Array, places: Sequence[Array], values: Array) -> Array:
-        return ops.tensor_scatter_elements(x, ops.stack(list(places), axis=-1), values)
+        return ops.TensorScatterUpdate()(x, ops.stack(list(places), axis=-1), values)
 
 
 def _filled(x: Array, axis: int, length: int, value: Any) -> Array:

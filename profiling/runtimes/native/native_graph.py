@@ -76,7 +76,8 @@ class NativeGraph:
             for name, kind in kinds.items()
         }
         self.ranks = {name: len(kind.shape.dim) for name, kind in kinds.items()}
-        self._steps = self._fold(list(self._list_steps(model, read)), read)
+        with numpy.errstate(all="ignore"):
+            self._steps = self._fold(list(self._list_steps(model, read)), read)
         self._input_numbers = [read.number(name) for name in self.inputs]
         self._output_numbers = [read.number(name) for name in self.outputs]
         self._size = len(read.numbers)
@@ -188,6 +189,11 @@ class NativeGraph:
 
     def run(self, parameters: Mapping[int, Array], *given: Array) -> tuple[Array, ...]:
         """The outputs in order, as arrays of the framework."""
+        # What is chosen among may hold values that are not numbers, as the logarithm of 0.
+        with numpy.errstate(all="ignore"):
+            return self._run(parameters, given)
+
+    def _run(self, parameters: Mapping[int, Array], given: Sequence[Array]) -> tuple[Array, ...]:
         values: list[Any] = [None] * self._size
         for known in (self._constants, parameters):
             for number, value in known.items():

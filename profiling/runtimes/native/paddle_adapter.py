@@ -76,7 +76,9 @@ class PaddleAdapter(Adapter):
     def layer_norm(
         self, x: Array, scale: Array, shift: Array | None, axes: Shape, epsilon: float
     ) -> Array:
-        return functional.layer_norm(x, [x.shape[axis] for axis in axes], scale, shift, epsilon)
+        if len(axes) > 1:  # Its own takes a scale of one axis only.
+            return super().layer_norm(x, scale, shift, axes, epsilon)
+        return functional.layer_norm(x, x.shape[-1:], scale, shift, epsilon)
 
     def gelu(self, x: Array, by_tanh: bool) -> Array:
         return functional.gelu(x, approximate=by_tanh)
