@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from profiling.machine.cache import cache_root
-from profiling.records import MEASURED, Reading, reading
 from profiling.runtimes.native import jax_process
 from profiling.runtimes.native.adapter import Array
+from profiling.runtimes.native.compiled_runtime import CompiledRuntime
 from profiling.runtimes.native.jax_adapter import JaxAdapter
 from profiling.runtimes.native.jax_process import Compilations
 from profiling.runtimes.native.native_graph import NativeGraph
 from profiling.runtimes.native.native_program import NativeProgram
-from profiling.runtimes.runtime import Buckets, Runtime, RuntimeAbsent
+from profiling.runtimes.runtime import Buckets, RuntimeAbsent
 
 
 class CompiledProgram(NativeProgram):
@@ -31,16 +31,21 @@ class CompiledProgram(NativeProgram):
         return made
 
 
-class Jax(Runtime):
+class Jax(CompiledRuntime):
     """JAX on the device of the point; what it compiles is kept in files for later processes."""
 
-    compiles = True
+    timed = (
+        "jax.monitoring: tracing, lowering and compiling before measuring; what an earlier process"
+        " compiled is read from files"
+    )
+    counted = "counted whenever JAX traces a graph: once for each shape"
 
     def __init__(self, *, device: str, threads: int, settings: Mapping[str, Any]) -> None:
-        super().__init__(device=device, threads=threads, settings=settings)
         jax_process.keep_compiled(cache_root() / "jax")
         self.compilations = Compilations()
-        self._before_measuring = (0, 0, 0.0)
+        super().__init__(
+            device=device, threads=threads, settings=settings, counts=self.compilations
+        )
 
     @classmethod
     def prepare_process(cls, *, device: str, threads: int) -> None:
@@ -52,43 +57,12 @@ class Jax(Runtime):
             raise RuntimeAbsent(f"jax {jax.__version__} does not compute on {device} here")
 
     def open(self, path: Path) -> CompiledProgram:
-        buckets = Buckets(
-            prompts=self.settings["prompt_multiple"], caches=self.settings["cache_multiple"]
-        )
         graph = NativeGraph(path, JaxAdapter())
-        return CompiledProgram(graph, buckets=buckets, compilations=self.compilations)
+        return CompiledProgram(graph, buckets=self.buckets, compilations=self.compilations)
 
     def computes_in(self, stored: str) -> str:
         # Weights in half precision are converted when a graph is opened.
         return "float32"
-
-    def begin_measuring(self) -> None:
-        made = self.compilations
-        self._before_measuring = (made.count, made.found, made.seconds)
-
-    def readings(self) -> Iterator[Reading]:
-        count, found, seconds = self._before_measuring
-        yield reading(
-            metric="compile_s",
-            value=seconds,
-            status=MEASURED,
-            source="jax.monitoring: tracing, lowering and compiling before measuring; what an"
-            " earlier process compiled is read from files",
-        )
-        source = "counted whenever JAX traces a graph: once for each shape"
-        yield reading(metric="num_compilations", value=count, status=MEASURED, source=source)
-        yield reading(
-            metric="num_kept_compilations",
-            value=found,
-            status=MEASURED,
-            source="jax.monitoring: hits of the compilation cache before measuring",
-        )
-        yield reading(
-            metric="num_recompilations",
-            value=self.compilations.count - count,
-            status=MEASURED,
-            source=f"{source}, after measuring had begun",
-        )
 
 
 RUNTIME = Jax

@@ -25,5 +25,10 @@ STORED: Mapping[str, Sequence[str]] = {
     "paddle": ("float32", "float16", "bfloat16"),
     "mindspore": ("float32", "float16", "bfloat16"),
 }
+# How each runs a graph, where it has several ways; the first runs operators one by one.
+MODES: Mapping[str, Sequence[str]] = {
+    "paddle": ("dygraph", "static", "onednn"),
+    "mindspore": ("pynative", "jit"),
+}
 # Of these each runs alone in its process: both carry a oneDNN, and one's calls end in the other's.
 ALONE = frozenset({"paddle", "mindspore"})

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.monitoring
 
+from profiling.runtimes.native.compiled_runtime import Counts
+
 _COMPILING = "/jax/core/compile/"
 _FOUND = "/jax/compilation_cache/cache_hits"
 
@@ -43,13 +45,14 @@ def keep_compiled(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-class Compilations:
-    """What JAX compiled in this process: how many functions, and how long all of it took."""
+class Compilations(Counts):
+    """What JAX compiled in this process."""
+
+    found: int
 
     def __init__(self) -> None:
-        self.count = 0
-        self.found = 0  # of all that were compiled, those that files of an earlier process had
-        self.seconds = 0.0
+        super().__init__()
+        self.found = 0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         jax.monitoring.register_event_listener(self._look)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,15 @@ class NativeGraph:
         if number not in self._uploaded:
             self._uploaded[number] = self.adapter.put(value)
         return self._uploaded[number]
+
+    @contextmanager
+    def fresh_constants(self) -> Iterator[None]:
+        """While a program is written, constants are put anew and belong to that program."""
+        before, self._uploaded = self._uploaded, {}
+        try:
+            yield
+        finally:
+            self._uploaded = before
 
     def _fetch(self, step: Step, value: Array) -> Any:
         try:

@@ -21,8 +21,10 @@ class NativeProgram(Program):
         self.dtypes, self.ranks = graph.dtypes, graph.ranks
 
     def run(self, feeds: Arrays) -> list[Any]:
-        fetch = self.graph.adapter.fetch
-        return [writable(fetch(value)) for value in self.run_held(feeds, room=None)]
+        return [writable(self._fetch(value)) for value in self.run_held(feeds, room=None)]
+
+    def _fetch(self, value: Any) -> Any:
+        return value if isinstance(value, numpy.ndarray) else self.graph.adapter.fetch(value)
 
     def run_held(self, feeds: Mapping[str, Any], *, room: int | None) -> list[Any]:
         return list(self._call(room, [feeds[name] for name in self.inputs]))

@@ -27,7 +27,8 @@ class PaddleAdapter(Adapter):
         return array.numpy()
 
     def dtype_of(self, x: Array) -> numpy.dtype[Any]:
-        return numpy.dtype(str(x.dtype).rpartition(".")[2])
+        # As `paddle.float32`, and while a program is written as `DataType.FLOAT32`.
+        return numpy.dtype(str(x.dtype).rpartition(".")[2].lower())
 
     def cast(self, x: Array, dtype: numpy.dtype[Any]) -> Array:
         return paddle.cast(x, numpy.dtype(dtype).name)

@@ -22,7 +22,7 @@ def run_engine(engine: str, family: str, count: int, *overrides: str) -> dict[st
     done = subprocess.run(
         [sys.executable, "-m", __name__, engine, family, str(count), *overrides],
         cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOG_v": "3"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
