@@ -126,6 +126,8 @@ class RuntimeParts(Optimization):
         settings = self.point.engine_settings
         kind = find_runtime(settings["runtime"])
         threads = torch.get_num_threads()
+        # Once more does nothing; not everybody who loads a model has imported its libraries first.
+        kind.prepare_process(device=self.point.device, threads=threads)
         self._runtime = runtime = kind.of(
             device=self.point.device, threads=threads, settings=settings
         )

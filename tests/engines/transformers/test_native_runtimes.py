@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -15,12 +17,14 @@ from profiling.errors import ConfigError, Unsupported
 from profiling.points.options import list_families
 from profiling.runtimes import runtime
 from profiling.runtimes.runtime import RuntimeAbsent, find_runtime
-from tests.composing import compose_point
+from tests.composing import PROJECT, compose_point
 from tests.engines.transformers.table_runs import run_engine
 
 FAMILIES = list_families()
 # The samples of each dataset that an engine answers, one by one and in fours.
-ENGINES = {"jax": 40, "paddle": 12, "mindspore": 12}
+ENGINES = {"jax": 40, "paddle": 40, "mindspore": 4}
+# Ways to run a graph that compile it by shape.
+COMPILED = [("paddle", "static"), ("paddle", "onednn"), ("mindspore", "jit")]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -30,6 +34,19 @@ def test_a_missing_package_is_unsupported(engine: str, monkeypatch: pytest.Monke
     line = rf"^{engine} is not installed: pip install -r requirements-{engine}.txt$"
     with pytest.raises(Unsupported, match=line):
         check_stack(point)
+
+
+@pytest.mark.parametrize(("engine", "mode"), [("paddle", "jit"), ("mindspore", "static")])
+def test_a_mode_of_another_runtime_is_refused(engine: str, mode: str) -> None:
+    with pytest.raises(ConfigError, match=rf"engine\.mode={mode}: allowed is one of"):
+        compose_point("model=fuyu", f"engine={engine}", f"engine.mode={mode}")
+
+
+def test_buckets_are_refused_where_lengths_are_as_they_are() -> None:
+    chosen = ("model=fuyu", "engine=paddle", "engine.cache_multiple=64")
+    with pytest.raises(ConfigError, match=r"engine\.cache_multiple=64: allowed beside mode=static"):
+        compose_point(*chosen)
+    assert compose_point(*chosen, "engine.mode=onednn").engine_settings["cache_multiple"] == 64
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -70,9 +87,38 @@ def test_every_answer_is_that_of_torch(engine: str, family: str) -> None:
     assert len(found["rows"]) == 3 * 2 * ENGINES[engine]
     assert [row for row in found["rows"] if row["torch"] != row["engine"]] == []
     assert found["others"] == []
-    if found["readings"]:
-        readings: dict[str, Any] = found["readings"]
-        assert readings["num_compilations"] == found["shapes"]
+    if engine == "jax":
+        assert found["readings"]["num_compilations"] == found["shapes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "mode"), COMPILED)
+def test_graphs_that_are_compiled_answer_as_torch_does(engine: str, mode: str) -> None:
+    need(engine)
+    found = run_engine(engine, "llava", 4, f"engine.mode={mode}")
+    assert [row for row in found["rows"] if row["torch"] != row["engine"]] == []
+    assert found["readings"]["num_compilations"] == found["shapes"]
+
+
+@pytest.mark.slow
+def test_onednn_in_paddle_is_right_without_the_pass_that_is_left_out() -> None:
+    need("paddle")
+    from profiling.engines.transformers import graph_index
+
+    graphs = graph_index.ensure(compose_point("model=llava", "engine=paddle", "optimization=fp32"))
+    assert graphs.text is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtimes.onednn_runs", str(graphs.text / "decoder.onnx")],
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["static"] < 1e-4 and found["onednn"] < 1e-3
+    # Where a later version mends it, the pass need not be left out any more.
+    assert found["onednn with the pass"] > 0.1
 
 
 @pytest.mark.slow
