@@ -45,21 +45,24 @@ class StaticProgram(ProgramByShape):
         shown = [value if isinstance(value, numpy.ndarray) else value.numpy() for value in given]
         with TemporaryDirectory(prefix="paddle-") as folder:
             stem = Path(folder) / "graph"
-            self._save(room, shown, stem)
+            used = self._save(room, shown, stem)
             predictor = inference.create_predictor(self._configure(stem))
-        handles = [predictor.get_input_handle(name) for name in self.inputs]
+        handles = {place: predictor.get_input_handle(self.inputs[place]) for place in used}
         outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
 
         def run(values: Sequence[Any]) -> Sequence[Array]:
-            for handle, value in zip(handles, values, strict=True):
-                handle.copy_from_cpu(numpy.ascontiguousarray(value))
+            for place, handle in handles.items():
+                handle.copy_from_cpu(numpy.ascontiguousarray(values[place]))
             predictor.run()
             return [output.copy_to_cpu() for output in outputs]
 
         return run
 
-    def _save(self, room: int | None, given: Sequence[Any], stem: Path) -> None:
-        """Write the graph for inputs of these shapes as an inference model."""
+    def _save(self, room: int | None, given: Sequence[Any], stem: Path) -> list[int]:
+        """Write the graph for inputs of these shapes as an inference model.
+
+        The places of the inputs that it reads, which an empty cache is none of.
+        """
         fetch = self.graph.adapter.fetch
         weights = {number: fetch(value) for number, value in self.graph.parameters.items()}
         paddle.enable_static()
@@ -76,9 +79,12 @@ class StaticProgram(ProgramByShape):
                     made = list(self._compute(room, placed, *inputs))
                 executor = static.Executor(paddle.CPUPlace())
                 executor.run(start)
-                static.save_inference_model(str(stem), inputs, made, executor, program=main)
+                used = [place for place, value in enumerate(inputs) if not value.use_empty()]
+                read = [inputs[place] for place in used]
+                static.save_inference_model(str(stem), read, made, executor, program=main)
         finally:
             paddle.disable_static()
+        return used
 
     def _configure(self, stem: Path) -> Any:
         config = inference.Config(

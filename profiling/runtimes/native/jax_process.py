@@ -13,7 +13,7 @@ import jax.monitoring
 from profiling.runtimes.native.compiled_runtime import Counts
 
 _COMPILING = "/jax/core/compile/"
-_FOUND = "/jax/compilation_cache/cache_hits"
+_FOUND, _MISSED = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
 
 
 def prepare_process(device: str, threads: int) -> None:
@@ -53,6 +53,8 @@ class Compilations(Counts):
     def __init__(self) -> None:
         super().__init__()
         self.found = 0
+        # Whether one of the functions was traced, and what comes of it is not known yet.
+        self._waits = False
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         jax.monitoring.register_event_listener(self._look)
 
@@ -61,13 +63,15 @@ class Compilations(Counts):
             self.seconds += duration_secs
 
     def _look(self, event: str, **_: Any) -> None:
-        self.found += event == _FOUND
+        self.found += self._waits and event == _FOUND
+        self._waits = self._waits and event not in (_FOUND, _MISSED)
 
     def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, counted whenever it is traced: once for each shape it is compiled for."""
 
         def traced(*arguments: Any) -> Any:
             self.count += 1
+            self._waits = True
             return function(*arguments)
 
         return traced
