@@ -63,7 +63,7 @@ def round_up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def pad_left(array: Array, axis: int, length: int, value: float = 0) -> Array:
+def pad_left(array: Array, axis: int, length: int, value: Any = 0) -> Array:
     """An array with so many places on an axis, the new ones before the others."""
     widths = [(0, 0)] * array.ndim
     widths[axis] = (length - array.shape[axis], 0)
