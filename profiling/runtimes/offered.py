@@ -27,7 +27,7 @@ STORED: Mapping[str, Sequence[str]] = {
 }
 # How each runs a graph, where it has several ways; the first runs operators one by one.
 MODES: Mapping[str, Sequence[str]] = {
-    "paddle": ("dygraph", "static", "onednn"),
+    "paddle": ("dygraph", "static"),
     "mindspore": ("pynative", "jit"),
 }
 # Of these each runs alone in its process: both carry a oneDNN, and one's calls end in the other's.
