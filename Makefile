@@ -12,7 +12,7 @@ PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 # what `make test-all` tries besides; an extra that needs a GPU or a compiler is not among them
 EXTRAS := requirements-launchers.txt requirements-ray.txt requirements-trackers.txt \
           requirements-torchao.txt requirements-serve.txt requirements-openvino.txt \
-          requirements-jax.txt
+          requirements-jax.txt requirements-paddle.txt requirements-mindspore.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -247,7 +247,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 
 # What a package that is optional, and may not be installed, is called in its index.
-SHIPPED_AS = {"mlflow": "mlflow-skinny"}
+SHIPPED_AS = {"mlflow": "mlflow-skinny", "paddle": "paddlepaddle"}
 # Not imported by name: transformers does it when it places a network or renders a chat template,
 # and torch when it exports one.
 BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2", "onnxscript"})

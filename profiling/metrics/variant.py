@@ -130,6 +130,22 @@ VARIANT = Group(
         Entry(
             metrics=(
                 _made(
+                    name="num_kept_compilations",
+                    unit=COUNT,
+                    title="compilations found",
+                    better=HIGHER,
+                    when="graphs are compiled by shape and kept in files",
+                ),
+            ),
+            definition="of the graphs compiled before measuring, those that an earlier process had"
+            " compiled and kept in files",
+            method="counted by the compiler's own cache",
+            uncertainty="exact",
+            limits="none",
+        ),
+        Entry(
+            metrics=(
+                _made(
                     name="compiled_calls_per_token",
                     unit=COUNT,
                     phase="decode",

@@ -11,6 +11,9 @@ PARTS = (VISION, TEXT)
 REQUIREMENTS: Mapping[str, str] = {
     "onnxruntime": "requirements.txt",
     "openvino": "requirements-openvino.txt",
+    "jax": "requirements-jax.txt",
+    "paddle": "requirements-paddle.txt",
+    "mindspore": "requirements-mindspore.txt",
 }
 # What a runtime may be told to compute in.
 COMPUTED = ("float32", "bfloat16")
@@ -18,4 +21,14 @@ COMPUTED = ("float32", "bfloat16")
 STORED: Mapping[str, Sequence[str]] = {
     "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),
     "openvino": ("float32", "float16", "bfloat16", "int8"),
+    "jax": ("float32", "float16", "bfloat16"),
+    "paddle": ("float32", "float16", "bfloat16"),
+    "mindspore": ("float32", "float16", "bfloat16"),
 }
+# How each runs a graph, where it has several ways; the first runs operators one by one.
+MODES: Mapping[str, Sequence[str]] = {
+    "paddle": ("dygraph", "static"),
+    "mindspore": ("pynative", "jit"),
+}
+# Of these each runs alone in its process: both carry a oneDNN, and one's calls end in the other's.
+ALONE = frozenset({"paddle", "mindspore"})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import openvino
 
-from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent
+from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent, require_cpu
 
 _ON_THE_CPU = "CPU"
 # The hints by the names that dtypes have elsewhere.
@@ -43,8 +43,7 @@ class OpenVino(Runtime):
 
     @classmethod
     def check(cls, device: str, settings: Mapping[str, Any]) -> None:
-        if device != "cpu":
-            raise RuntimeAbsent(f"openvino runs on the CPU here, and the device is {device}")
+        require_cpu("openvino", device)
         needed = _CAPABILITIES.get(settings["compute"])
         offered = openvino.Core().get_property(_ON_THE_CPU, "OPTIMIZATION_CAPABILITIES")
         if needed is not None and needed not in offered:

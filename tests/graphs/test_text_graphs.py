@@ -12,7 +12,7 @@ import numpy
 import pytest
 import torch
 
-from profiling.engines.transformers.runtime_decoder import RuntimeCache
+from profiling.engines.transformers.runtime_cache import RuntimeCache
 from profiling.graphs.check import ExportFailed
 from profiling.graphs.precise import DoublePrecision
 from profiling.graphs.text_graphs import RECORD_FILE, check_text, compare_text, export_text, pick

@@ -6,37 +6,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy
 
 from profiling.engines.functional.plain import Array, PlainFunctions, State
 from profiling.models import greedy
 from profiling.records import MEASURED, Reading, reading
-
-_COMPILING = "/jax/core/compile/"
-
-
-class Compilations:
-    """What JAX compiled in this process: how many functions, and how long all of it took."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith(_COMPILING):
-            self.seconds += duration_secs
-
-    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, counted whenever it is traced: once for each shape it is compiled for."""
-
-        def traced(*arguments: Any) -> Any:
-            self.count += 1
-            return function(*arguments)
-
-        return traced
+from profiling.runtimes.native.jax_process import Compilations
 
 
 class CompiledFunctions(PlainFunctions):

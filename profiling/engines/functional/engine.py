@@ -116,11 +116,9 @@ class FunctionalEngine(Engine):
         find_family(point.model)
         find_functions(point.model)
         if point.engine_settings["library"] == JAX:
-            # Read once, when JAX first computes.
-            os.environ["PJRT_NPROC"] = str(point.threads)
-            # Or memory that no array needs would count as held.
-            os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-            _choose_device(point.device)
+            from profiling.runtimes.native.jax_process import prepare_process
+
+            prepare_process(point.device, point.threads)
 
     @classmethod
     def check(cls, point: Point) -> None:
@@ -364,20 +362,9 @@ def _check_stack(point: Point) -> None:
 def _reaches(library: str, device: str) -> bool:
     if library != JAX:
         return library == TORCH
-    import jax
+    from profiling.runtimes.native.jax_process import reaches
 
-    try:
-        return len(jax.devices("cuda")) > int(device.partition(":")[2] or 0)
-    except RuntimeError:
-        return False
-
-
-def _choose_device(device: str) -> None:
-    """Have JAX compute where the point says, whatever other devices there are."""
-    import jax
-
-    kind, _, number = device.partition(":")
-    jax.config.update("jax_default_device", jax.devices(kind)[int(number or 0)])
+    return reaches(device)
 
 
 def _compiled(point: Point, given: Mapping[str, Any]) -> PlainFunctions:

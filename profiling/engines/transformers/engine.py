@@ -386,6 +386,8 @@ class TransformersEngine(Engine):
         self.family.layout.prove(self.model, side=workload.img_size, rows=len(workload.batches[0]))
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
+        for optimization in self.stack:
+            optimization.settle(workload)
 
     def begin_pass(self) -> None:
         for optimization in self.stack:
@@ -408,6 +410,8 @@ class TransformersEngine(Engine):
             yield _share(self.model.quantized.share)
         if self.loaded.fixed_cache is not None:
             yield from self.loaded.fixed_cache.readings()
+        for optimization in self.stack:
+            yield from optimization.readings()
 
     def _build_readings(self, loading: Loading) -> Iterator[Reading]:
         total = self._build_total(loading)

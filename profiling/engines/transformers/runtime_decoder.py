@@ -6,8 +6,6 @@ The head's place is taken by an identity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -16,6 +14,13 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput
 
+from profiling.engines.transformers.bucketed_cache import BucketedCache, pad_left, round_up
+from profiling.engines.transformers.runtime_cache import (
+    LOWEST,
+    Array,
+    RuntimeCache,
+    to_array,
+)
 from profiling.models.text_parts import (
     BIAS,
     CROSS_BIAS,
@@ -23,13 +28,7 @@ from profiling.models.text_parts import (
     POSITIONS,
     CacheShape,
 )
-from profiling.runtimes.runtime import Program
-
-Array = Any
-_LOWEST = numpy.finfo(numpy.float32).min
-# The bias of steps is laid out for so many more tokens at once.
-_AHEAD = 256
-_AS_THEY_ARE = frozenset({torch.float32, torch.int64})
+from profiling.runtimes.runtime import Program, writable
 
 
 class PlainOutput(dict[str, Any]):
@@ -40,93 +39,6 @@ class PlainOutput(dict[str, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(key) if isinstance(key, str) else tuple(self.values())[key]
-
-
-class ArrayLayer:
-    """One layer's keys and values, as tensors that share the memory of the arrays."""
-
-    def __init__(self, arrays: Sequence[Array], index: int) -> None:
-        self._arrays, self._index = arrays, index
-
-    @property
-    def keys(self) -> Tensor:
-        return torch.from_numpy(self._arrays[2 * self._index])
-
-    @property
-    def values(self) -> Tensor:
-        return torch.from_numpy(self._arrays[2 * self._index + 1])
-
-
-class RuntimeCache(Cache):  # type: ignore[misc]
-    """Keys and values that a runtime returned; the library asks for their length only."""
-
-    is_compileable = False
-
-    def __init__(self, *, shape: CacheShape, seen: Array, cross: Sequence[Array]) -> None:
-        super().__init__(layers=[])
-        self.shape, self.cross, self.length = shape, cross, 0
-        empty = numpy.zeros((len(seen), shape.heads, 0, shape.width), numpy.float32)
-        self.arrays: list[Array] = [empty] * (2 * shape.layers)
-        self.seen = seen
-        self._row = self._laid_out(seen)
-
-    def _laid_out(self, seen: Array) -> Array:
-        """The bias of a step over the tokens so far, with room for more."""
-        row = numpy.zeros((len(seen), 1, 1, seen.shape[1] + _AHEAD), numpy.float32)
-        row[:, 0, 0, : seen.shape[1]][~seen] = _LOWEST
-        return row
-
-    def take(self, library: Any, length: int) -> None:
-        """What the library's cache holds after so many tokens."""
-        halves = [getattr(library, "self_attention_cache", library)]
-        if self.cross:
-            halves.append(library.cross_attention_cache)
-        arrays = [
-            [to_array(part) for layer in half.layers for part in (layer.keys, layer.values)]
-            for half in halves
-        ]
-        self.arrays, self.cross, self.length = arrays[0], (arrays[1:] and arrays[1]) or (), length
-
-    def bias(self, new: int) -> Array:
-        """What is added to the scores of the next `new` tokens, whose mask is known."""
-        total = self.length + new
-        if new > 1:
-            return _causal_bias(self.seen[:, :total], new)
-        if total > self._row.shape[-1]:
-            self._row = numpy.concatenate([self._row, numpy.zeros_like(self._row)], axis=-1)
-        return numpy.ascontiguousarray(self._row[..., :total])
-
-    def positions(self, new: int) -> Array:
-        """The positions [B, new] of the next tokens, counted without padding."""
-        before = self.seen[:, : self.length].sum(axis=1, keepdims=True)
-        known = self.seen[:, self.length : self.length + new]
-        ones = numpy.ones((len(self.seen), new - known.shape[1]), bool)
-        counted = numpy.concatenate([known, ones], axis=1).cumsum(axis=1)
-        beyond = max(0, self.length - self.seen.shape[1])
-        return numpy.maximum(before + beyond + counted - 1, 0)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.length
-
-    @property
-    def self_attention_cache(self) -> SimpleNamespace:
-        layers = [ArrayLayer(self.arrays, index) for index in range(self.shape.layers)]
-        return SimpleNamespace(layers=layers)
-
-    @property
-    def cross_attention_cache(self) -> SimpleNamespace | None:
-        if not self.cross:
-            return None
-        layers = [ArrayLayer(self.cross, index) for index in range(self.shape.layers)]
-        return SimpleNamespace(layers=layers)
-
-
-def _causal_bias(seen: Array, new: int) -> Array:
-    """0 where a token attends, else the lowest number: [B, T] to [B, 1, new, T]."""
-    total = seen.shape[1]
-    places = numpy.arange(total)
-    allowed = seen[:, None, None, :] & (places <= places[total - new :, None])
-    return numpy.where(allowed, numpy.float32(0), _LOWEST)
 
 
 class RuntimePart(nn.Module):
@@ -166,8 +78,12 @@ class RuntimeEncoder(RuntimePart):
         given = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         embeddings = to_array(given)
         seen = _mask_of(attention_mask, embeddings.shape[:2])
-        self.cross_bias = numpy.where(seen[:, None, None, :], numpy.float32(0), _LOWEST)
-        self.cross = self.program.run({EMBEDDINGS: embeddings, BIAS: self.cross_bias})
+        if self.program.buckets is not None:
+            length = round_up(embeddings.shape[1], self.program.buckets.prompts)
+            embeddings, seen = (pad_left(each, 1, length) for each in (embeddings, seen))
+        self.cross_bias = numpy.where(seen[:, None, None, :], numpy.float32(0), LOWEST)
+        feeds = {EMBEDDINGS: embeddings, BIAS: self.cross_bias}
+        self.cross = self.program.run_held(feeds, room=None)
         # The states themselves are read by nothing but the cross-attention.
         return BaseModelOutput(last_hidden_state=given)
 
@@ -222,7 +138,9 @@ class RuntimeDecoder(RuntimePart):
         (encoder,) = self._encoder
         length = 0 if library is None else int(library.get_seq_length())
         seen = _mask_of(mask, (shape[0], length + shape[1]))
-        cache = RuntimeCache(shape=self.shape, seen=seen, cross=encoder.cross if encoder else ())
+        given = {"shape": self.shape, "seen": seen, "cross": encoder.cross if encoder else ()}
+        buckets = self.program.buckets
+        cache = BucketedCache(**given, buckets=buckets) if buckets else RuntimeCache(**given)
         if library is not None and length:
             cache.take(library, length)
         return cache
@@ -238,10 +156,11 @@ class RuntimeDecoder(RuntimePart):
         else:
             counted = cache.positions(new) if positions is None else positions
             feeds[POSITIONS] = self._placed(counted, len(embeddings))
+        feeds = cache.arrange(feeds, new)
         feeds.update(zip(self._past, cache.arrays, strict=True))
-        logits, *cache.arrays = self.program.run(feeds)
+        logits, *cache.arrays = self.program.run_held(feeds, room=cache.room)
         cache.length += new
-        return logits
+        return writable(logits)
 
     def _placed(self, positions: Array, batch: int) -> Array:
         """Positions in the shape of the graph's input, [B, S] or [axes, B, S]."""
@@ -276,14 +195,6 @@ def skip_to_decoder(network: Any, decoder: RuntimeDecoder) -> None:
     device = network.device
     members = {"__call__": call, "device": property(lambda _: device)}
     network.__class__ = type(kind.__name__, (kind,), {**members, "__module__": kind.__module__})
-
-
-def to_array(tensor: Tensor) -> Array:
-    """A tensor as a contiguous array in single precision, or as whole numbers."""
-    if tensor.is_cpu and tensor.dtype in _AS_THEY_ARE and tensor.is_contiguous():
-        return tensor.numpy()
-    plain = tensor.float() if tensor.is_floating_point() else tensor
-    return plain.detach().cpu().contiguous().numpy()
 
 
 def _mask_of(mask: Tensor | None, shape: tuple[int, ...]) -> Array:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from profiling.costs.twin import Twin
+from profiling.engines.engine import Passes
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
@@ -38,8 +38,9 @@ from profiling.models.text_parts import DECODER, ENCODER
 from profiling.parts.artifacts import size_bytes
 from profiling.parts.reduced import changed_class, replace_parts
 from profiling.points.point import Point
+from profiling.records import Reading
 from profiling.runtimes.offered import TEXT, VISION
-from profiling.runtimes.runtime import Program, RuntimeAbsent, find_runtime
+from profiling.runtimes.runtime import Program, Runtime, RuntimeAbsent, find_runtime
 
 
 class RuntimeParts(Optimization):
@@ -53,6 +54,9 @@ class RuntimeParts(Optimization):
         self.point = point
         self.parts = graph_index.wanted_parts(point)
         self._placeholders: dict[str, Any] = {}
+        self._runtime: Runtime | None = None
+        # The shapes of batches that code was compiled for.
+        self._settled: set[Hashable] = set()
 
     def check(self, point: Point) -> None:
         settings = point.engine_settings
@@ -72,7 +76,8 @@ class RuntimeParts(Optimization):
 
     def import_libraries(self) -> None:
         """Make missing graphs too, so that loading is all that is timed."""
-        import_module(f"profiling.runtimes.{self.point.engine_settings['runtime']}")
+        kind = find_runtime(self.point.engine_settings["runtime"])
+        kind.prepare_process(device=self.point.device, threads=self.point.threads)
         graph_index.ensure(self.point)
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
@@ -111,11 +116,21 @@ class RuntimeParts(Optimization):
         replace_parts(network, {layout.parts.head: nn.Identity()})
 
     def apply(self, loaded: LoadedModel) -> None:
+        try:
+            self._put_graphs(loaded, graph_index.ensure(self.point))
+        except RuntimeAbsent as problem:
+            # An operator that the runtime lacks.
+            raise Unsupported(str(problem)) from None
+
+    def _put_graphs(self, loaded: LoadedModel, graphs: graph_index.Graphs) -> None:
         settings = self.point.engine_settings
-        graphs = graph_index.ensure(self.point)
         kind = find_runtime(settings["runtime"])
         threads = torch.get_num_threads()
-        runtime = kind.of(device=self.point.device, threads=threads, settings=settings)
+        # Once more does nothing; not everybody who loads a model has imported its libraries first.
+        kind.prepare_process(device=self.point.device, threads=threads)
+        self._runtime = runtime = kind.of(
+            device=self.point.device, threads=threads, settings=settings
+        )
         if graphs.vision is not None:
             _put_vision(loaded, graphs.vision, runtime.open(graphs.vision))
         if graphs.text is not None:
@@ -126,6 +141,21 @@ class RuntimeParts(Optimization):
             _add_cost(loaded, graphs.text, read_record(graphs.text / RECORD_FILE))
             loaded.computes_in = runtime.computes_in(graphs.precision)
         loaded.replaced_weights = partial(replaced_weights, loaded.model, graphs.precision)
+
+    def settle(self, workload: Passes) -> None:
+        """Have every shape of the workload compiled before anything is measured."""
+        if self._runtime is None or not self._runtime.compiles:
+            return
+        for index in range(len(workload.batches)):
+            inputs = workload.encode(index)
+            shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
+            if (shape, workload.max_new_tokens) not in self._settled:
+                workload.run(index)
+                self._settled.add((shape, workload.max_new_tokens))
+        self._runtime.begin_measuring()
+
+    def readings(self) -> Iterator[Reading]:
+        return iter(()) if self._runtime is None else self._runtime.readings()
 
 
 class _Placeholder(nn.Module):

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 
 from profiling.graphs.choices import PRECISIONS
 from profiling.points.settings import Settings
-from profiling.runtimes.offered import COMPUTED, PARTS, STORED
+from profiling.runtimes.offered import COMPUTED, MODES, PARTS, STORED
 
 PROVIDER = "provider"
+BUCKETS = ("prompt_multiple", "cache_multiple")
 
 
 def check(settings: Settings) -> None:
@@ -22,6 +23,14 @@ def check(settings: Settings) -> None:
     settings.require_one_of("precision", (None, *allowed))
     if "compute" in settings:
         settings.require_one_of("compute", COMPUTED)
+    if runtime in MODES:
+        settings.require_one_of("mode", MODES[runtime])
+        for name in BUCKETS:
+            # Where operators run one by one, lengths are as they are.
+            settings.require_beside(name, "mode", MODES[runtime][1:])
+    for name in BUCKETS:
+        if name in settings:
+            settings.require_whole(name, at_least=1)
     if PROVIDER in settings:
         settings.require_options("provider_options")
         _check_provider(settings)

@@ -12,11 +12,16 @@ import torch
 from profiling.costs.accounting import geometry_of
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.engine import Inputs, TransformersEngine, check_stack
+from profiling.engines.transformers.runtime_decoder import RuntimeDecoder, RuntimeEncoder
 from profiling.engines.transformers.runtime_parts import RuntimeParts
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.point import Point
 from profiling.runtimes import runtime
+from profiling.runtimes.native.native_graph import NativeGraph
+from profiling.runtimes.native.native_program import NativeProgram
+from profiling.runtimes.native.numpy_adapter import NumpyAdapter
+from profiling.runtimes.runtime import Buckets
 from profiling.samples.samples import load_samples
 from tests.composing import PROJECT, compose_point
 from tests.engines.transformers.shortened import make_shortened
@@ -83,6 +88,27 @@ def tokens_of(engine: TransformersEngine, rows: int, *, exact: bool) -> list[lis
 def test_tokens_are_those_of_torch(pair: Pair, rows: int, exact: bool) -> None:
     plain, engine = pair
     assert tokens_of(engine, rows, exact=exact) == tokens_of(plain, rows, exact=exact)
+
+
+@pytest.mark.parametrize("buckets", [None, Buckets(prompts=4, caches=8)], ids=["any", "buckets"])
+def test_the_operator_table_answers_as_torch_does(
+    pair: Pair, buckets: Buckets | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the reference in NumPy, at lengths as they are and at those that code is compiled for."""
+    plain, engine = pair
+    (parts, *_) = engine.stack
+    assert isinstance(parts, RuntimeParts)
+    graphs = graph_index.find(parts.point)
+    assert graphs is not None and graphs.text is not None
+    kinds = {RuntimeDecoder: "decoder", RuntimeEncoder: "encoder"}
+    for module in engine.network.modules():
+        if type(module) in kinds:
+            path = graphs.text / f"{kinds[type(module)]}.onnx"
+            program = NativeProgram(NativeGraph(path, NumpyAdapter()), buckets=buckets)
+            monkeypatch.setattr(module, "program", program)
+    for rows in (1, 4):
+        found = tokens_of(engine, rows, exact=False)
+        assert found == tokens_of(plain, rows, exact=False)
 
 
 def test_references_are_as_likely(pair: Pair) -> None:

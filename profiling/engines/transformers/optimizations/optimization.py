@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from profiling.costs.phase_costs import PhaseCosts
+from profiling.engines.engine import Passes
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
@@ -89,6 +90,13 @@ class Optimization:
     ) -> Geometry:
         """The shape of what is computed, from that of the plain model and each row's tokens."""
         return geometry
+
+    def settle(self, workload: Passes) -> None:
+        """Make what depends on a workload's shapes; again if it grew."""
+
+    def readings(self) -> Iterator[Reading]:
+        """What it made and did until everything was measured."""
+        return iter(())
 
     def begin_pass(self) -> None:
         """Forget what an earlier pass over the samples left and users would not profit from."""

@@ -1,0 +1,1 @@
+"""Exported graphs run operator by operator: one operator table, an adapter for each framework."""
