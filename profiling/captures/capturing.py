@@ -170,8 +170,9 @@ class Capturing(ContextDecorator):
         id_ = len(self._log.lines)
         parent = next((call.id for call in reversed(self._open) if call), None)
         # Before the call, since caches are written into.
+        around = "null" if parent is None else parent
         line = (
-            f'{{"id": {id_}, "parent": {"null" if parent is None else parent}, "module": {quoted(path)},'
+            f'{{"id": {id_}, "parent": {around}, "module": {quoted(path)},'
             f' "number": {number}, "args": {self._encoder.listed(args, layer)},'
             f' "kwargs": {self._encoder.named(kwargs, layer)}'
         )

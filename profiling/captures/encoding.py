@@ -100,7 +100,7 @@ class Encoder:
 
     def _float(self, value: float, layer: int | None) -> str:
         # JSON has no number that is not finite.
-        return float.__repr__(value) if math.isfinite(value) else f'{{"float": "{value!r}"}}'
+        return float.__repr__(value) if math.isfinite(value) else f'{{"float": "{float(value)!r}"}}'
 
     def _tuple(self, value: tuple[Any, ...], layer: int | None) -> str:
         return f'{{"tuple": {self.listed(value, layer)}}}'
@@ -115,7 +115,7 @@ class Encoder:
         return f'{{"size": {list(value)}}}'
 
     def _dtype(self, value: torch.dtype, layer: int | None) -> str:
-        return f'{{"dtype": "{str(value).removeprefix("torch.")}"}}'
+        return f'{{"dtype": "{dtype_name(value)}"}}'
 
     def _device(self, value: torch.device, layer: int | None) -> str:
         return f'{{"device": "{value}"}}'
@@ -133,8 +133,8 @@ class Encoder:
             return self._opaque(tensor, layer)
         self._objects[id(tensor)] = len(self._objects)
         shape = list(tensor.shape)
-        told = f'"tensor": "{self.add(tensor)}", "shape": {shape}, "dtype": "{tensor.dtype}"'
-        told = told.replace("torch.", "", 1)
+        dtype = dtype_name(tensor.dtype)
+        told = f'"tensor": "{self.add(tensor)}", "shape": {shape}, "dtype": "{dtype}"'
         offset = offset_of(tensor)
         if (not offset and tensor.is_contiguous()) or not tensor.numel():
             return f"{{{told}}}"
@@ -203,7 +203,12 @@ _METHODS: Sequence[tuple[tuple[type, ...], Any]] = (
 
 
 @cache
-def _method_for(kind: type) -> Callable[[Encoder, Any, int | None], str]:
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@cache
+def _method_for(kind: Any) -> Callable[[Encoder, Any, int | None], str]:
     return next(method for kinds, method in _METHODS if issubclass(kind, kinds))
 
 
@@ -241,7 +246,7 @@ class Decoder:
 
     def _make(self, told: dict[str, Any]) -> Tensor:
         tensor = self.read(_text(told["tensor"])).to(self.device)
-        if list(tensor.shape) != told.get("shape") or str(tensor.dtype)[6:] != told.get("dtype"):
+        if list(tensor.shape) != told.get("shape") or dtype_name(tensor.dtype) != told.get("dtype"):
             raise Malformed(f"the tensor {told['tensor']} has another shape or dtype than is said")
         if self.floats is not None and tensor.is_floating_point():
             tensor = tensor.to(self.floats)

@@ -80,7 +80,7 @@ def gathered(tensor: Tensor) -> Tensor:
     Views that negate or conjugate what they look at are computed.
     """
     if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_neg() or tensor.is_conj()):
-        return tensor.detach()
+        return tensor
     return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
@@ -142,12 +142,13 @@ class TensorWriter:
         """The tensor's digest; one more use of it until it is released."""
         held = gathered(tensor)
         name = self._name(tensor, held)
-        self.offered_bytes += held.nbytes
+        size = held.nbytes
+        self.offered_bytes += size
         self._uses[name] += 1
         if name not in self._sizes:
             # The network may write into it later, and a view would keep its whole base alive.
-            self._held[name] = held.clone() if held.data_ptr() == tensor.data_ptr() else held
-            self._sizes[name] = held.nbytes + ENTRY_BYTES
+            self._held[name] = held.detach().clone() if held is tensor else held
+            self._sizes[name] = size + ENTRY_BYTES
             self.bytes += self._sizes[name]
         return name
 
