@@ -87,7 +87,8 @@ class Encoder:
 
     def encode(self, value: Any, layer: int | None) -> str:
         """The value's text; `layer` is the part of a cache that matters, None for all of it."""
-        return _method_for(type(value))(self, value, layer)
+        kind: Any = type(value)
+        return _method_for(kind)(self, value, layer)
 
     def _truth(self, value: bool | None, layer: int | None) -> str:
         return _TRUTHS[value]
