@@ -26,7 +26,7 @@ import torch
 import transformers
 from torch import nn
 
-from profiling.captures.encoding import Encoder
+from profiling.captures.encoding import Encoder, object_of, quoted
 from profiling.captures.folder import CALLS, DESCRIPTION, FORMAT, WEIGHTS, dump_json
 from profiling.captures.module_settings import describe_modules, layers_of
 from profiling.captures.tensor_files import TensorWriter
@@ -67,7 +67,9 @@ class Bounds:
 class _Call:
     """A call that has begun; `uses` are the tensors it holds in the store."""
 
-    facts: dict[str, Any]
+    id: int
+    module: str
+    line: str  # in JSON, without what the call has not given yet
     layer: int | None
     caches: list[str]
     uses: list[str]
@@ -165,16 +167,17 @@ class Capturing(ContextDecorator):
         layer = self._layers[path]
         self._uses: list[str] = []
         self._encoder.begin()
+        id_ = len(self._log.lines)
+        parent = next((call.id for call in reversed(self._open) if call), None)
         # Before the call, since caches are written into.
-        facts = {
-            "id": len(self._log.lines),
-            "parent": next((c.facts["id"] for c in reversed(self._open) if c), None),
-            "module": path,
-            "number": number,
-            "args": [self._encoder.encode(value, layer) for value in args],
-            "kwargs": {n: self._encoder.encode(value, layer) for n, value in kwargs.items()},
-        }
-        call = _Call(facts=facts, layer=layer, caches=_caches_in(args, kwargs), uses=self._uses)
+        around = "null" if parent is None else parent
+        line = (
+            f'{{"id": {id_}, "parent": {around}, "module": {quoted(path)},'
+            f' "number": {number}, "args": {self._encoder.listed(args, layer)},'
+            f' "kwargs": {self._encoder.named(kwargs, layer)}'
+        )
+        caches = _caches_in(args, kwargs)
+        call = _Call(id=id_, module=path, line=line, layer=layer, caches=caches, uses=self._uses)
         if self._is_too_much(0):
             self._store.release(call.uses)
             self._log.leave_out(path, _BYTES)
@@ -193,20 +196,20 @@ class Capturing(ContextDecorator):
             self._drop(call, _RAISED)
             return
         self._encoder.begin()
-        call.facts["output"] = self._encoder.encode(output, call.layer)
+        line = f'{call.line}, "output": {self._encoder.encode(output, call.layer)}'
         if call.caches:
             named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-            call.facts["caches_after"] = {}
+            after = {}
             for name in call.caches:
                 self._encoder.begin()
-                after = self._encoder.encode(named[name], call.layer)
-                call.facts["caches_after"][str(name)] = after
-        line = dump_json(call.facts) + "\n"
-        if self._is_too_much(len(line.encode())):
+                after[str(name)] = self._encoder.encode(named[name], call.layer)
+            line += f', "caches_after": {object_of(after)}'
+        line += "}\n"
+        if self._is_too_much(len(line)):
             self._drop(call, _BYTES)
             return
-        self._log.lines[call.facts["id"]] = line
-        self._log.line_bytes += len(line.encode())
+        self._log.lines[call.id] = line
+        self._log.line_bytes += len(line)
         self._store.keep(call.uses)
 
     def _is_too_much(self, line_bytes: int) -> bool:
@@ -215,7 +218,7 @@ class Capturing(ContextDecorator):
 
     def _drop(self, call: _Call, reason: str) -> None:
         self._store.release(call.uses)
-        self._log.leave_out(call.facts["module"], reason)
+        self._log.leave_out(call.module, reason)
 
     # All calls
 

@@ -17,8 +17,9 @@ found by name among the classes that are loaded; nothing else is ever made or ca
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -40,8 +41,12 @@ from profiling.captures.tensor_files import (
 )
 
 _PLAIN = (bool, int, str, type(None))
-_NAMED = {torch.dtype: "dtype", torch.device: "device"}
 _LAYERS_TO_COME = "layer_class_to_replicate"
+
+
+# JSON without what is not ASCII, so that any text can be written.
+quoted = json.encoder.encode_basestring_ascii
+_TRUTHS = {None: "null", True: "true", False: "false"}
 
 
 class Malformed(ValueError):
@@ -68,7 +73,7 @@ class Fields(dict[str, Any]):
 
 @dataclass(kw_only=True)
 class Encoder:
-    """Encodes values; `layers` is the part of a cache that matters, None for all of it."""
+    """Encodes values as JSON text: objects to be written later would cost as much again."""
 
     add: Callable[[Tensor], str]
     opaque: Callable[[str], None]
@@ -80,73 +85,132 @@ class Encoder:
         """What comes next belongs together, and not with what was before."""
         self._objects = {}
 
-    def encode(self, value: Any, layer: int | None) -> Any:
-        if isinstance(value, Tensor):
-            return self._tensor(value)
-        if isinstance(value, float):  # JSON has no number that is not finite
-            return value if math.isfinite(value) else {"float": repr(float(value))}
-        if isinstance(value, _PLAIN):
-            return value
-        if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-            parts = [self.encode(part, layer) for part in value]
-            return {"tuple" if isinstance(value, tuple) else "list": parts}
-        if isinstance(value, Cache):
-            return self._cache(value, layer)
-        if isinstance(value, Mapping):
-            return self._mapping(value, layer)
-        return self._rest(value)
+    def encode(self, value: Any, layer: int | None) -> str:
+        """The value's text; `layer` is the part of a cache that matters, None for all of it."""
+        kind: Any = type(value)
+        return _method_for(kind)(self, value, layer)
 
-    def _rest(self, value: Any) -> Any:
-        if isinstance(value, torch.Size):
-            return {"size": list(value)}
-        for named, key in _NAMED.items():
-            if isinstance(value, named):
-                return {key: str(value).removeprefix("torch.")}
+    def _truth(self, value: bool | None, layer: int | None) -> str:
+        return _TRUTHS[value]
+
+    def _whole(self, value: int, layer: int | None) -> str:
+        return int.__repr__(value)
+
+    def _text(self, value: str, layer: int | None) -> str:
+        return quoted(value)
+
+    def _float(self, value: float, layer: int | None) -> str:
+        # JSON has no number that is not finite.
+        return float.__repr__(value) if math.isfinite(value) else f'{{"float": "{float(value)!r}"}}'
+
+    def _tuple(self, value: tuple[Any, ...], layer: int | None) -> str:
+        return f'{{"tuple": {self.listed(value, layer)}}}'
+
+    def _list(self, value: list[Any], layer: int | None) -> str:
+        return f'{{"list": {self.listed(value, layer)}}}'
+
+    def listed(self, parts: Iterable[Any], layer: int | None) -> str:
+        return f"[{', '.join([self.encode(part, layer) for part in parts])}]"
+
+    def _size(self, value: torch.Size, layer: int | None) -> str:
+        return f'{{"size": {list(value)}}}'
+
+    def _dtype(self, value: torch.dtype, layer: int | None) -> str:
+        return f'{{"dtype": "{dtype_name(value)}"}}'
+
+    def _device(self, value: torch.device, layer: int | None) -> str:
+        return f'{{"device": "{value}"}}'
+
+    def _opaque(self, value: Any, layer: int | None) -> str:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         self.opaque(kind)
-        return {"opaque": kind}
+        return f'{{"opaque": {quoted(kind)}}}'
 
-    def _tensor(self, tensor: Tensor) -> Any:
+    def _tensor(self, tensor: Tensor, layer: int | None) -> str:
+        again = self._objects.get(id(tensor))
+        if again is not None:
+            return f'{{"again": {again}}}'
         if not can_be_stored(tensor):
-            return self._rest(tensor)
-        if id(tensor) in self._objects:
-            return {"again": self._objects[id(tensor)]}
+            return self._opaque(tensor, layer)
         self._objects[id(tensor)] = len(self._objects)
-        shape, dtype = list(tensor.shape), str(tensor.dtype)[6:]
-        told = {"tensor": self.add(tensor), "shape": shape, "dtype": dtype}
-        strides, offset = tensor.stride(), offset_of(tensor)
-        if not tensor.numel() or (tensor.is_contiguous() and not offset):
-            return told
+        shape = list(tensor.shape)
+        dtype = dtype_name(tensor.dtype)
+        told = f'"tensor": "{self.add(tensor)}", "shape": {shape}, "dtype": "{dtype}"'
+        offset = offset_of(tensor)
+        if (not offset and tensor.is_contiguous()) or not tensor.numel():
+            return f"{{{told}}}"
+        strides = tensor.stride()
         if spread_of(shape, strides) > LARGEST_SPREAD or overlaps(shape, strides):
             self.opaque("strides that cannot be restored")
-            return told
-        return {**told, "strides": list(strides), "offset": offset}
+            return f"{{{told}}}"
+        return f'{{{told}, "strides": {list(strides)}, "offset": {offset}}}'
 
-    def _mapping(self, value: Mapping[Any, Any], layer: int | None) -> Any:
-        if not all(isinstance(name, str) for name in value):
-            pairs = [[self.encode(n, None), self.encode(v, layer)] for n, v in value.items()]
-            return {"pairs": pairs}
-        parts = {name: self.encode(part, layer) for name, part in value.items()}
-        if isinstance(value, ModelOutput):
-            return {"output": type(value).__name__, "fields": parts}
-        return {"dict": parts}
+    def _mapping(self, value: Mapping[Any, Any], layer: int | None) -> str:
+        if all(isinstance(name, str) for name in value):
+            return f'{{"dict": {self.named(value, layer)}}}'
+        pairs = [f"[{self.encode(n, None)}, {self.encode(v, layer)}]" for n, v in value.items()]
+        return f'{{"pairs": [{", ".join(pairs)}]}}'
 
-    def _cache(self, value: Cache, layer: int | None) -> Any:
+    def _output(self, value: ModelOutput, layer: int | None) -> str:
+        kind = quoted(type(value).__name__)
+        return f'{{"output": {kind}, "fields": {self.named(value, layer)}}}'
+
+    def named(self, parts: Mapping[str, Any], layer: int | None) -> str:
+        return object_of({name: self.encode(part, layer) for name, part in parts.items()})
+
+    def _cache(self, value: Cache, layer: int | None) -> str:
         state = {}
         for name, part in vars(value).items():
             if name == "layers":
                 listed = [self._layer(p, layer in (None, i)) for i, p in enumerate(part)]
-                state[name] = {"list": listed}
+                state[name] = f'{{"list": [{", ".join(listed)}]}}'
             elif name != _LAYERS_TO_COME:
                 state[name] = self.encode(part, layer)
         grows_by = getattr(value, _LAYERS_TO_COME, None)
-        named = grows_by and grows_by.__name__
-        return {"cache": type(value).__name__, "state": state, "grows_by": named}
+        named = quoted(grows_by.__name__) if grows_by else "null"
+        kind = quoted(type(value).__name__)
+        return f'{{"cache": {kind}, "state": {object_of(state)}, "grows_by": {named}}}'
 
-    def _layer(self, value: Any, whole: bool) -> Any:
-        kept = {n: p for n, p in vars(value).items() if whole or not isinstance(p, Tensor)}
-        state = {name: self.encode(part, None) for name, part in kept.items()}
-        return {"layer": type(value).__name__, "state": state, "whole": whole}
+    def _layer(self, value: Any, whole: bool) -> str:
+        state = {
+            name: self.encode(part, None)
+            for name, part in vars(value).items()
+            if whole or not isinstance(part, Tensor)
+        }
+        kind = quoted(type(value).__name__)
+        return f'{{"layer": {kind}, "state": {object_of(state)}, "whole": {_TRUTHS[whole]}}}'
+
+
+def object_of(texts: Mapping[str, str]) -> str:
+    return f"{{{', '.join([f'{quoted(name)}: {text}' for name, text in texts.items()])}}}"
+
+
+_METHODS: Sequence[tuple[tuple[type, ...], Any]] = (
+    ((bool, type(None)), Encoder._truth),
+    ((int,), Encoder._whole),
+    ((str,), Encoder._text),
+    ((float,), Encoder._float),
+    ((Tensor,), Encoder._tensor),
+    ((torch.Size,), Encoder._size),
+    ((tuple,), Encoder._tuple),
+    ((list,), Encoder._list),
+    ((Cache,), Encoder._cache),
+    ((ModelOutput,), Encoder._output),
+    ((Mapping,), Encoder._mapping),
+    ((torch.dtype,), Encoder._dtype),
+    ((torch.device,), Encoder._device),
+    ((object,), Encoder._opaque),
+)
+
+
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@cache
+def _method_for(kind: Any) -> Callable[[Encoder, Any, int | None], str]:
+    return next(method for kinds, method in _METHODS if issubclass(kind, kinds))
 
 
 @dataclass(kw_only=True)
@@ -183,7 +247,7 @@ class Decoder:
 
     def _make(self, told: dict[str, Any]) -> Tensor:
         tensor = self.read(_text(told["tensor"])).to(self.device)
-        if list(tensor.shape) != told.get("shape") or str(tensor.dtype)[6:] != told.get("dtype"):
+        if list(tensor.shape) != told.get("shape") or dtype_name(tensor.dtype) != told.get("dtype"):
             raise Malformed(f"the tensor {told['tensor']} has another shape or dtype than is said")
         if self.floats is not None and tensor.is_floating_point():
             tensor = tensor.to(self.floats)

@@ -24,14 +24,14 @@ from profiling.captures.tensor_files import TensorReader, broken, require_file
 from profiling.errors import ConfigError
 
 DESCRIPTION, CALLS, WEIGHTS = "capture.json", "calls.jsonl", "weights.safetensors"
-FORMAT = 1
+FORMAT = 2
 # Far more than any network needs, and little enough to be read.
 _LARGEST_JSON = 512 * 2**20
 _LARGEST_LINE = 64 * 2**20
 
 
 def dump_json(value: object) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return json.dumps(value, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)

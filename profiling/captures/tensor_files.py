@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import json
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -36,51 +36,90 @@ def broken(folder: Path, what: str) -> ConfigError:
 
 def can_be_stored(tensor: Any) -> bool:
     """Whether a tensor has values of its own that a safetensors file can hold."""
-    plain = type(tensor) in (Tensor, nn.Parameter) or not is_traceable_wrapper_subclass(tensor)
+    plain = type(tensor) in _PLAIN or not is_traceable_wrapper_subclass(tensor)
     return bool(
         plain
-        and tensor.dtype in _DTYPES
-        and tensor.layout == torch.strided
-        and tensor.device.type != "meta"
+        and tensor.dtype in _STORED_AS
+        and tensor.layout is torch.strided
+        and not tensor.is_meta
     )
 
 
-_DTYPES = frozenset(
-    getattr(torch, name)
-    for name in (
-        *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
-        *("int64", "int32", "int16", "int8", "uint8", "bool", "complex64"),
-    )
-)
+_PLAIN = (Tensor, nn.Parameter)
+# What safetensors files call the dtypes that they know.
+_STORED_AS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def digest_of(tensor: Tensor) -> str:
     """A digest of dtype, shape and values; strides have no part in it."""
-    return _digest(tensor.detach().to("cpu").contiguous())
+    return _digest(gathered(tensor))
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The values in the processor's memory, one after the other; where they lie so already, there.
+
+    Views that negate or conjugate what they look at are computed.
+    """
+    if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_neg() or tensor.is_conj()):
+        return tensor
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _digest(held: Tensor) -> str:
     head = f"{held.dtype}{tuple(held.shape)}".encode()
-    # Processors have instructions for it, which makes it the fastest one there is here.
-    digest = hashlib.sha256(head + b"\0")
+    # The fastest of hashlib's on processors without instructions for SHA.
+    digest = hashlib.blake2b(head + b"\0", digest_size=16)
     digest.update(_bytes_of(held))
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 def _bytes_of(held: Tensor) -> Any:
-    # NumPy has no dtype for some of torch's.
-    known = held if held.dtype in _IN_NUMPY else held.reshape(-1).view(torch.uint8)
-    return known.numpy().reshape(-1).view(numpy.uint8)
+    return (ctypes.c_char * held.nbytes).from_address(held.data_ptr()) if held.nbytes else b""
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    whole = _BITS.get(one.element_size())
-    return whole is not None and torch.equal(one.view(whole), other.view(whole))
+    """Of two gathered tensors of one dtype and shape: nan is nan here, and 0 is not -0."""
+    return _compare_memory(one.data_ptr(), other.data_ptr(), one.nbytes) == 0
 
 
-# Whole numbers of so many bytes: nan is then nan, and 0 is not -0.
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_IN_NUMPY = frozenset((torch.float32, torch.float64, torch.float16, torch.int64, torch.bool))
+_compare_memory = ctypes.CDLL(None).memcmp
+_compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write gathered tensors as safetensors: the length of a header, the header, and the values."""
+    # Larger elements first, so that each lies where its size divides its place.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header, end = {}, 0
+    for name, held in ordered:
+        begin, end = end, end + held.nbytes
+        told = {"dtype": _STORED_AS[held.dtype], "shape": list(held.shape)}
+        header[name] = {**told, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for _, held in ordered:
+            stream.write(_bytes_of(held))
 
 
 class TensorWriter:
@@ -101,29 +140,29 @@ class TensorWriter:
 
     def add(self, tensor: Tensor) -> str:
         """The tensor's digest; one more use of it until it is released."""
-        held = tensor.detach()
-        if not (held.is_cpu and held.is_contiguous()):
-            held = held.cpu().contiguous()
-        name = self._name(held)
-        self.offered_bytes += held.nbytes
+        held = gathered(tensor)
+        name = self._name(tensor, held)
+        size = held.nbytes
+        self.offered_bytes += size
         self._uses[name] += 1
         if name not in self._sizes:
             # The network may write into it later, and a view would keep its whole base alive.
-            self._held[name] = held.clone() if held.data_ptr() == tensor.data_ptr() else held
-            self._sizes[name] = held.nbytes + ENTRY_BYTES
+            self._held[name] = held.detach().clone() if held is tensor else held
+            self._sizes[name] = size + ENTRY_BYTES
             self.bytes += self._sizes[name]
         return name
 
-    def _name(self, held: Tensor) -> str:
-        place = (held.data_ptr(), held.shape, held.dtype)
-        before = self._held.get(self._seen.get(place, ""))
+    def _name(self, tensor: Tensor, held: Tensor) -> str:
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        name = self._seen.get(place, "")
+        before = self._held.get(name)
         if before is None or not _same_bits(held, before):
-            self._seen[place] = _digest(held)
-        return self._seen[place]
+            name = self._seen[place] = _digest(held)
+        return name
 
     def keep(self, names: Iterable[str]) -> None:
         """Write these when there is a file's worth of them."""
-        new = {name for name in names if name in self._held} - self._kept
+        new = {name for name in names if name in self._held and name not in self._kept}
         self._kept |= new
         self._kept_bytes += sum(self._sizes[name] for name in new)
         if self._kept_bytes >= self._file_bytes:
@@ -141,7 +180,7 @@ class TensorWriter:
         if not self._kept:
             return
         with replacing(self._folder / FILE_NAME.format(self.files)) as unfinished:
-            save_file({name: self._held.pop(name) for name in sorted(self._kept)}, unfinished)
+            write_tensors(unfinished, {name: self._held.pop(name) for name in self._kept})
         self.files += 1
         self._kept, self._kept_bytes = set(), 0
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from profiling.captures import capture
 from profiling.captures.folder import Capture
 from profiling.captures.replay import replay_all
+from profiling.captures.tensor_files import digest_of
 from profiling.errors import ConfigError
 from profiling.parts.artifacts import size_bytes
 from tests.captures.captured import capture_scaled, make_scaled
@@ -157,3 +158,62 @@ def test_nothing_depends_on_this_machine(tmp_path: Path) -> None:
         "processor",
         "threads",
     }
+
+
+class _GivesBack(nn.Module):
+    def forward(self, value: object) -> object:
+        return value
+
+
+_BYTES = torch.arange(3 * 16, dtype=torch.uint8)
+_COMPLEX = torch.tensor([1 + 2j, -0j], dtype=torch.complex64)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            _BYTES.view(getattr(torch, name))
+            for name in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "int8")
+        ),
+        _COMPLEX,
+        _COMPLEX.conj(),
+        _COMPLEX.conj().imag,
+        torch.tensor([True, False, True]),
+        torch.tensor([float("nan"), -0.0, float("-inf")]),
+        torch.tensor(1.5),
+        torch.zeros(0, 3),
+        torch.ones(1, 4).expand(3, 4),
+    ],
+    ids=lambda value: f"{value.dtype} {tuple(value.shape)}",
+)
+def test_a_tensor_of_any_kind_comes_back_with_the_same_bits(value: Tensor, tmp_path: Path) -> None:
+    module = _GivesBack()
+    with capture(module, tmp_path / "calls"):
+        # Of other sizes of elements, too: each has to lie where its own size divides its place.
+        module((torch.tensor([True]), value, torch.tensor([2.0, 3.0])))
+    (call,) = Capture(tmp_path / "calls").calls
+    found = Capture(tmp_path / "calls").output(call)
+    assert found[1].dtype == value.dtype
+    assert digest_of(found[1]) == digest_of(value)
+    assert torch.equal(found[2], torch.tensor([2.0, 3.0]))
+
+
+def test_a_place_in_memory_that_holds_something_else_is_another_tensor(tmp_path: Path) -> None:
+    module, values = _GivesBack(), torch.tensor([0.0, float("nan")])
+    with capture(module, tmp_path / "calls"):
+        module(values)
+        values[0] = -0.0
+        module(values)
+    found = Capture(tmp_path / "calls")
+    signs = [torch.signbit(found.output(call)[0]).item() for call in found.calls]
+    assert signs == [False, True]
+
+
+def test_texts_and_numbers_come_back(tmp_path: Path) -> None:
+    values = ['"\\\n\u2028', "\ud800", 2**70, True, None, -0.0, float("inf"), (), {"": []}]
+    module = _GivesBack()
+    with capture(module, tmp_path / "calls"):
+        module(values)
+    found = Capture(tmp_path / "calls")
+    assert repr(found.output(found.calls[0])) == repr(values)
