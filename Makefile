@@ -10,16 +10,20 @@ PIP    := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --con
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # what `make test-all` tries besides; an extra that needs a GPU or a compiler is not among them
-EXTRAS := requirements-launchers.txt requirements-ray.txt requirements-trackers.txt \
-          requirements-torchao.txt requirements-serve.txt requirements-openvino.txt \
-          requirements-jax.txt
+EXTRAS := launchers ray trackers torchao serve openvino jax
+PACKAGE := pyproject.toml setup.py constraints.txt
+
+# Where the package index has no CPU build of torch: the address of an index that has
+CPU_BUILDS ?=
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all check report clean
 
 help:
-	@echo "make demo      a small sweep of the embedded models, and its report, into demo/"
+	@echo "make demo      a small sweep of the embedded models, and its report, into demo/;"
+	@echo "               minutes for the first time, most of them to install packages"
 	@echo "make test      the fast suite"
 	@echo "make test-all  the whole suite, with what is slow"
 	@echo "make check     lint, format and types"
@@ -27,6 +31,7 @@ help:
 	@echo "make clean     remove demo/ and the caches; records and $(VENV)/ stay"
 
 demo: $(VENV)/.user
+	@echo "About a minute on two cores: 4 points, then their report."
 	$(PY) main.py -m model=qwen25vl,llava img_size=112,224 profiler=quick results_dir=demo/results
 	$(PY) -m profiling.report demo/results --output demo/report
 	$(PY) -m profiling.report demo/results --html demo/report.html
@@ -57,14 +62,26 @@ $(PY):
 	       "Name another: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.user: requirements.txt constraints.txt $(PY)
+$(VENV)/.user: requirements.txt $(PACKAGE) $(PY)
+	@$(WITHOUT_CUDA)
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-notebooks.txt $(VENV)/.user
+# A machine without an NVIDIA driver gets the CPU build of torch: the default one brings gigabytes of
+# CUDA libraries on Linux.
+define WITHOUT_CUDA
+if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi > /dev/null; then \
+  $(PIP) $(CPU_BUILDS:%=--extra-index-url %) torch==$(TORCH)+cpu 2> /dev/null || \
+  echo "The package index has no CPU build of torch $(TORCH): what follows is the default build," \
+       "with gigabytes of CUDA libraries. To keep them out, stop here and type" \
+       "make $(MAKECMDGOALS) CPU_BUILDS=ADDRESS with that of torch's own index of CPU builds." >&2; \
+fi
+endef
+
+$(VENV)/.dev: requirements-dev.txt $(PACKAGE) $(VENV)/.user
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.extras: $(EXTRAS) $(VENV)/.dev
-	$(PIP) $(EXTRAS:%=-r %)
+$(VENV)/.extras: $(PACKAGE) $(VENV)/.dev
+	$(PIP) $(EXTRAS:%=-r requirements-%.txt)
 	@touch $@
