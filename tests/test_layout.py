@@ -38,7 +38,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("main", "__main__", "cost", "fetch", "merge", "partition", "selfcheck", "versus"),
-            *("capture", "verify", "hydra_plugins"),
+            *("capture", "verify", "hydra_plugins", "api"),
         }
     ),
 )

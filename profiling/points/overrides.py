@@ -125,6 +125,12 @@ def _check_commands(options: Namespace) -> None:
         raise ConfigError("--resolve", True, "allowed beside --cfg or --help")
 
 
+def quote(text: str) -> str:
+    """A text as the value of an override, whatever characters are in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def explain(error: Exception) -> str:
     """Hydra's complaint as one line that names the key, the value and what is allowed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
