@@ -23,7 +23,7 @@ from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
-from profiling.points.overrides import check_overrides, quote, explain
+from profiling.points.overrides import check_overrides, explain, quote
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
 
