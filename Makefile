@@ -1,8 +1,9 @@
-# What a person types here: make demo | test | test-all | check | report | clean
+# What a person types here: make demo | test | test-all | check | report | notebooks | picture | clean
 
 PYTHON  ?= python3
 WORKERS ?= 2
 RESULTS ?= results
+CHROMIUM ?= chromium
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -19,7 +20,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check report clean
+.PHONY: help demo test test-all check report notebooks picture clean
 
 help:
 	@echo "make demo      a small sweep of the embedded models, and its report, into demo/;"
@@ -28,6 +29,8 @@ help:
 	@echo "make test-all  the whole suite, with what is slow"
 	@echo "make check     lint, format and types"
 	@echo "make report    pages about $(RESULTS)/ into pretty_results/"
+	@echo "make notebooks  run the notebooks on their records and keep their tables and pictures"
+	@echo "make picture   the picture of the page in README.md; needs chromium"
 	@echo "make clean     remove demo/ and the caches; records and $(VENV)/ stay"
 
 demo: $(VENV)/.user
@@ -50,6 +53,15 @@ check: $(VENV)/.dev
 
 report: $(VENV)/.user
 	$(PY) -m profiling.report $(RESULTS)
+
+notebooks: $(VENV)/.dev
+	$(PY) notebooks/execute.py
+
+# The first part of the page of the shipped records, at a usual width
+picture: $(VENV)/.user
+	$(PY) -m profiling.report notebooks/records --html build/page.html
+	$(CHROMIUM) --headless --no-sandbox --hide-scrollbars --virtual-time-budget=8000 \
+	  --window-size=1300,860 --screenshot=docs/pictures/page.png build/page.html
 
 clean:
 	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, TextIO
@@ -93,8 +94,8 @@ def _frame(rows: dict[str, tuple[float, float | None, float | None, str]]) -> pa
 
 
 def measure_pair(
-    a: str,
-    b: str,
+    a: str | Mapping[str, object],
+    b: str | Mapping[str, object],
     *overrides: str,
     launches: int | None = None,
     stream: TextIO | None = None,
@@ -102,15 +103,15 @@ def measure_pair(
 ) -> Pair:
     """Measure two points in turn, in fresh processes, and give the ratio of their times.
 
-    A and B are overrides separated by blanks (`"optimization=bf16"`); the others hold for both.
-    With `launches` there are exactly so many pairs of processes; without, as many as the interval
+    A and B are overrides separated by blanks (`"optimization=bf16"`), or keys with values; the
+    other arguments hold for both. With `launches` there are exactly so many pairs of processes; without, as many as the interval
     needs. A comparison that was measured before is read. Raises `RuntimeError` where a side fails.
     """
     if launches is not None and (not isinstance(launches, int) or launches < 1):
         raise ConfigError("launches", launches, "allowed is a whole number from 1")
     shared = write_overrides(overrides, keys)
     with one_line_errors():
-        plans = [plan_side(text, shared) for text in (a, b)]
+        plans = [plan_side(_write_side(side), shared) for side in (a, b)]
     opposed = Opposed(
         a=plans[0],
         b=plans[1],
@@ -128,6 +129,10 @@ def measure_pair(
     told = f"{'kept' if was_kept else 'measured'} in {comparison.folder}"
     progress.end(told, measured=not was_kept)
     return _read_pair(comparison)
+
+
+def _write_side(side: str | Mapping[str, object]) -> str:
+    return side if isinstance(side, str) else shlex.join(write_overrides((), side))
 
 
 def _read_pair(comparison: Comparison) -> Pair:

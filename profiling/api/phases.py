@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
     """A short name of each run: the values of the keys in which they differ."""
-    keys = [key for key in list_differing([run.settings for run in runs]) if "." not in key]
-    keys = sorted(keys or ["model"], key=lambda key: key != "model")
-    return [", ".join(show_value(run[key]) for key in keys) for run in runs]
+    differing = list_differing([run.settings for run in runs])
+    keys = [key for key in differing if "." not in key] or differing or ["model"]
+    keys = sorted(keys, key=lambda key: key != "model")
+    return [", ".join(_shorten(show_value(run[key])) for key in keys) for run in runs]
+
+
+def _shorten(value: str) -> str:
+    """The last part of a path, such as that of a checkpoint."""
+    return value.rstrip("/").rpartition("/")[2]
 
 
 def plot_phases(runs: Sequence[Run], *, title: str, x_name: str = "") -> InlineFigure:

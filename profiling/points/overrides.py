@@ -126,9 +126,12 @@ def _check_commands(options: Namespace) -> None:
 
 
 def quote(text: str) -> str:
-    """A text as the value of an override, whatever characters are in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    """A text as the value of an override, whatever characters are in it.
+
+    In Hydra's grammar backslashes have a meaning only before a quote.
+    """
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def explain(error: Exception) -> str:

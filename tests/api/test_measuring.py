@@ -81,6 +81,7 @@ def test_a_wrong_pair_is_refused(
     assert named in str(mistake.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "named"), [({"gpu": "h1000"}, "h1000"), ({"convention": "x"}, "convention=x")]
 )

@@ -37,7 +37,21 @@ def test_values_are_written_as_hydra_reads_them(value: Any, written: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["a,b", "[x]", "{y}", "it's", 'say "x"', "back\\slash", "a=b", "é ü", "null", "%"]
+    "text",
+    [
+        "a,b",
+        "[x]",
+        "{y}",
+        "it's",
+        'say "x"',
+        "back\\slash",
+        "end\\",
+        "a\\'b",
+        "a=b",
+        "é ü",
+        "null",
+        "%",
+    ],
 )
 def test_a_text_is_read_back(text: str) -> None:
     (value,) = list_values([f"seed={write_value('seed', text)}"])["seed"]

@@ -65,7 +65,7 @@ def test_runs_are_selected_by_values(results: profiling.Results) -> None:
         (lambda results: results.variants("engine"), "engine"),
         (lambda results: results.front("energy_j"), "energy_j"),
         (lambda results: results.select(model="fuyu").front(), "latency_s"),
-        (lambda results: results.phases().plot_roofline(), "roofline"),
+        (lambda results: results.select(model="fuyu").phases().plot_roofline(), "roofline"),
         (lambda results: profiling.load("no/such/folder"), "no/such/folder"),
         (lambda results: profiling.compare("model=lava", "seed=0", results), "llava"),
     ],
@@ -86,7 +86,7 @@ def test_best_runs_meet_the_conditions_and_stand_in_order(results: profiling.Res
 
 def test_phases_add_up(results: profiling.Results) -> None:
     phases = results.reference().phases()
-    assert list(phases.table.index) == ["llava", "qwen25vl"]
+    assert [label.split(", ")[0] for label in phases.table.index] == ["llava", "qwen25vl"]
     assert phases.shares.sum(axis="columns").to_list() == pytest.approx([1.0, 1.0], abs=0.05)
     work = phases.work.sum(axis="columns")
     assert work.to_list() == pytest.approx([1.0, 1.0])
