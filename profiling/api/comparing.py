@@ -104,8 +104,10 @@ def measure_pair(
     """Measure two points in turn, in fresh processes, and give the ratio of their times.
 
     A and B are overrides separated by blanks (`"optimization=bf16"`), or keys with values; the
-    other arguments hold for both. With `launches` there are exactly so many pairs of processes; without, as many as the interval
-    needs. A comparison that was measured before is read. Raises `RuntimeError` where a side fails.
+    other arguments hold for both. With `launches` there are exactly so many pairs of processes;
+    without, as many as the interval needs. A comparison that was measured before is read.
+
+    Raises `ValueError` where a key or a value is wrong, and `RuntimeError` where a side fails.
     """
     if launches is not None and (not isinstance(launches, int) or launches < 1):
         raise ConfigError("launches", launches, "allowed is a whole number from 1")

@@ -91,7 +91,8 @@ class Growing:
         import pandas
 
         rows = [_compare_ends(model, sweep) for model, sweep in self.sweeps.items()]
-        return pandas.DataFrame(rows).set_index("model")
+        frame = pandas.DataFrame(rows).set_index("model")
+        return frame.astype({name: float for name in ("ci_low", "ci_high") if name in frame})
 
     def plot(self, column: str = "latency_s") -> InlineFigure:
         """One line for each model."""

@@ -27,6 +27,8 @@ SHOWN = (
     *("dtype", "latency_s", "speedup", "speedup_ci_low", "speedup_ci_high", "speedup_source"),
     *("agreement", "wer", "model_bytes", "peak_memory_bytes"),
 )
+# The ends of intervals, NaN where there is none.
+ENDS = ("ci_low", "ci_high")
 _NAMES = ("model", "img_size", "batch_size")
 
 
@@ -95,14 +97,14 @@ class Variants:
 
         plain, variant = self._most_changed()
         rows = [{"phase": name, **self._change(f"{name}_s", plain, variant)} for name in PHASES]
-        return pandas.DataFrame(rows).set_index("phase").drop(columns=list(self._names()))
+        frame = pandas.DataFrame(rows).set_index("phase").drop(columns=list(self._names()))
+        return frame.astype(dict.fromkeys(ENDS, float))
 
     def plot_phases(self) -> InlineFigure:
         """The variant whose latency changes most beside the plain run, by phase."""
         plain, variant = self._most_changed()
-        setting = describe_setting(variant, without=[self.key])
         title = f"{variant['model']}: one batch by phase"
-        return plot_phases((plain, variant), title=f"{title} ({setting})", x_name=self.key)
+        return plot_phases((plain, variant), title=title, x_name=self.key)
 
     def answers(self) -> pandas.DataFrame:
         """Whether the answers are the same, and the change of the word error rate by sample."""
@@ -128,7 +130,8 @@ class Variants:
     def _frame(self, rows: Sequence[dict[str, object]]) -> pandas.DataFrame:
         import pandas
 
-        return pandas.DataFrame(rows).set_index(list(self._names()))
+        frame = pandas.DataFrame(rows).set_index(list(self._names()))
+        return frame.astype({name: float for name in ENDS if name in frame})
 
     def _change(self, column: str, plain: Run, variant: Run) -> dict[str, object]:
         sides = [find_rounds(run, self.every) for run in (plain, variant)]
