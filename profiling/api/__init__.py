@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from profiling.api.comparing import Pair, compare, measure_pair
+from profiling.api.loaded import Results, load
 from profiling.api.measuring import run
 from profiling.api.predicting import predict
-from profiling.api.results import Results, load
 
 __all__ = ["Pair", "Results", "compare", "load", "measure_pair", "predict", "run"]

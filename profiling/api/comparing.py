@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, TextIO
 
+from profiling.api.loaded import Results, load
 from profiling.api.measuring import one_line_errors
 from profiling.api.overriding import write_overrides
-from profiling.api.results import Results, load
 from profiling.errors import ConfigError
 from profiling.records import Comparison
 from profiling.report.read.runs import ReportError, Run

@@ -12,8 +12,8 @@ from typing import TextIO
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from profiling.api.loaded import Results, read_folders
 from profiling.api.overriding import write_overrides
-from profiling.api.results import Results, read_folders
 from profiling.errors import ConfigError
 from profiling.points.configuration import compose_config
 from profiling.points.overrides import check_overrides, explain

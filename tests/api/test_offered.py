@@ -22,7 +22,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["[]", "profiling.api.results []"]
+    assert done.stdout.splitlines() == ["[]", "profiling.api.loaded []"]
 
 
 def test_the_names_are_those_of_the_api_and_of_the_stub() -> None:
