@@ -31,6 +31,7 @@ def execute(path: Path, *, timeout_s: int = 3600) -> nbformat.NotebookNode:
         timeout=timeout_s,
         kernel_manager_class=OwnKernel,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
     # The project that the notebooks lie in comes before one that is installed.

@@ -72,6 +72,12 @@ def test_a_notebook_is_kept_with_its_outputs(path: Path) -> None:
 
 
 @EVERY_NOTEBOOK
+def test_no_path_of_the_machine_that_ran_it_is_kept(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert str(PROJECT) not in text and "ipykernel_" not in text
+
+
+@EVERY_NOTEBOOK
 def test_the_first_cell_shows_a_result(path: Path) -> None:
     first = next(cell for cell in read(path)["cells"] if cell["cell_type"] == "code")
     assert first["source"][0] == "import profiling\n"
@@ -155,6 +161,7 @@ def test_the_notebook_that_measures_runs(tmp_path: Path) -> None:
     """Beside a copy of itself, so that it measures anew and leaves nothing behind."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
+    (tmp_path / "checkpoints").symlink_to(PROJECT / "checkpoints")
     copy = folder / f"{MEASURES}.ipynb"
     copy.write_bytes((FOLDER / copy.name).read_bytes())
     outputs = [out for cell in execute(copy).cells for out in cell.get("outputs", ())]
