@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiling import metrics
+from profiling.api.answers import change_columns
 from profiling.api.phases import plot_phases
 from profiling.api.shown import Notes
 from profiling.report.draw.figures import draw_lines
@@ -17,7 +18,6 @@ from profiling.report.read.selection import check_column
 from profiling.report.read.sweeps import Sweep, describe_value, find_sweeps, name_key
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.sentences import fit, say_crossing, say_growth
-from profiling.report.say.two_runs import error_difference
 
 if TYPE_CHECKING:
     import pandas
@@ -135,25 +135,13 @@ def _say_law(sweep: Sweep, column: str) -> str:
 def _compare_ends(model: str, sweep: Sweep) -> dict[str, object]:
     small, large = sweep.runs[0], sweep.runs[-1]
     sizes = [describe_value(sweep.key, run[sweep.key]) for run in (small, large)]
-    change = error_difference(small, large)
     row: dict[str, object] = {
         "model": model,
         "sizes": " to ".join(sizes),
         "wer_small": small.number("wer"),
         "wer_large": large.number("wer"),
     }
-    if change is None:
-        return row
-    low, high = (change.bounds.low, change.bounds.high) if change.bounds else (None, None)
-    return row | {
-        "samples": change.samples,
-        "change": change.change,
-        "ci_low": low,
-        "ci_high": high,
-        "better": change.better,
-        "worse": change.worse,
-        "called": change.is_different,
-    }
+    return row | change_columns(small, large, "change")
 
 
 def _is_known(run: Run, *columns: str) -> bool:

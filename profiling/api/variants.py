@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiling.api.answers import change_columns
 from profiling.api.phases import plot_phases
 from profiling.api.shown import Notes
 from profiling.metrics import PHASES
@@ -16,7 +17,7 @@ from profiling.report.read.selection import check_column
 from profiling.report.read.sweeps import Sweep, describe_setting, find_rounds, find_sweeps
 from profiling.report.say.changes import find_change
 from profiling.report.say.sentences import say_engines, say_optimizations
-from profiling.report.say.two_runs import equal_answers, error_difference
+from profiling.report.say.two_runs import equal_answers
 from profiling.report.say.verdicts import is_plain_again, plain_of
 from profiling.report.write.csv_json import to_frame
 
@@ -147,21 +148,9 @@ class Variants:
         }
 
     def _compare_answers(self, plain: Run, variant: Run) -> dict[str, object]:
-        found = error_difference(plain, variant)
         named: dict[str, object] = {name: variant[name] for name in self._names()}
         named["agreement"] = equal_answers(plain, variant)
-        if found is None:
-            return named
-        low, high = (found.bounds.low, found.bounds.high) if found.bounds else (None, None)
-        return named | {
-            "samples": found.samples,
-            "wer_change": found.change,
-            "ci_low": low,
-            "ci_high": high,
-            "better": found.better,
-            "worse": found.worse,
-            "called": found.is_different,
-        }
+        return named | change_columns(plain, variant, "wer_change")
 
     def _most_changed(self) -> tuple[Run, Run]:
         return max(self.pairs, key=lambda pair: _distance(pair[1]))
