@@ -5,6 +5,8 @@ from __future__ import annotations
 import runpy
 import sys
 
+from profiling.arguments import ending_quietly
+
 # By command: the module that is run, and what it does.
 COMMANDS = {
     "run": ("runs.entry", "measure one point, or sweep with -m (what main.py does)"),
@@ -40,10 +42,12 @@ complete -o nospace -o default -F _vlm_profile vlm-profile"""
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(describe())
+        with ending_quietly():
+            print(describe())
         return
     if arguments[0] == _COMPLETION:
-        print(_BASH % " ".join(COMMANDS))
+        with ending_quietly():
+            print(_BASH % " ".join(COMMANDS))
         return
     if arguments[0] not in COMMANDS:
         sys.exit(refuse(arguments[0]))
