@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from setuptools import find_packages, setup
 
 # Folders beside the package, that `profiling.PROJECT` finds in `profiling/project` once installed.
 CARRIED = ("conf", "checkpoints", "datasets")
-
-
-def read_requirements(path: Path) -> list[str]:
-    """The requirements that a file names itself, without comments and without other files."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("-")]
-
-
-ROOT = Path(__file__).resolve().parent
-EXTRAS = {
-    path.stem.removeprefix("requirements-"): read_requirements(path)
-    for path in sorted(ROOT.glob("requirements-*.txt"))
-}
 
 setup(
     packages=[
@@ -30,10 +15,8 @@ setup(
     ],
     package_dir={f"profiling.project.{name}": name for name in CARRIED},
     package_data={
-        "profiling": ["py.typed"],
-        "profiling.report.write": ["page/*", "*.csv"],
+        "": ["*.csv", "*.pyi", "py.typed"],
+        "profiling.report.write": ["page/*"],
         **{f"profiling.project.{name}": ["**/*"] for name in CARRIED},
     },
-    install_requires=read_requirements(ROOT / "requirements.txt"),
-    extras_require=EXTRAS,
 )

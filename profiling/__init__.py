@@ -1,9 +1,16 @@
-"""A profiling research harness for vision-language models."""
+"""A profiling research harness for vision-language models.
+
+docs/python_api.md explains the names in `__all__`. Each is imported when it is first used, so that
+`import profiling` stays light.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+__all__ = ["Pair", "Results", "compare", "load", "measure_pair", "predict", "run"]
 
 PACKAGE = Path(__file__).resolve().parent
 # A wheel carries what a checkout has beside the package (conf, checkpoints, datasets) inside of it.
@@ -19,3 +26,15 @@ def import_path() -> str:
     own = str(PACKAGE.parent)
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([own, *(folder for folder in before if folder not in ("", own))])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("profiling.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import runpy
 import sys
 
+from profiling.arguments import ending_quietly
+
 # By command: the module that is run, and what it does.
 COMMANDS = {
     "run": ("runs.entry", "measure one point, or sweep with -m (what main.py does)"),
@@ -19,12 +21,33 @@ COMMANDS = {
     "partition": ("partition", "cut a model into parts, export and run them"),
 }
 _NAME = "vlm-profile"
+_COMPLETION = "completion"
+# Hydra completes the keys of a run. It expects one word before them, where this command has two.
+_BASH = """\
+_vlm_profile() {
+    local word=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE/vlm-profile run/vlm-profile-run}
+    if (( COMP_CWORD == 1 )); then
+        COMPREPLY=($(compgen -W "%s" -- "$word"))
+    elif [ "${COMP_WORDS[1]}" == run ]; then
+        COMPREPLY=($(compgen -W "$(COMP_LINE=$line COMP_POINT=${#line} \\
+            vlm-profile run -sc query=bash 2> /dev/null)" -- "$word"))
+    else
+        COMPREPLY=($(compgen -f -- "$word"))
+    fi
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _vlm_profile vlm-profile"""
 
 
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(describe())
+        with ending_quietly():
+            print(describe())
+        return
+    if arguments[0] == _COMPLETION:
+        with ending_quietly():
+            print(_BASH % " ".join(COMMANDS))
         return
     if arguments[0] not in COMMANDS:
         sys.exit(refuse(arguments[0]))
@@ -35,7 +58,8 @@ def main() -> None:
 
 def describe() -> str:
     rows = (f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
-    return "\n".join([f"{_NAME} COMMAND [argument ...]", "", *rows])
+    completion = f'  {_COMPLETION:<10} for bash: eval "$({_NAME} {_COMPLETION})"'
+    return "\n".join([f"{_NAME} COMMAND [argument ...]", "", *rows, completion])
 
 
 def refuse(name: str) -> int:

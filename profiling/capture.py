@@ -23,7 +23,7 @@ from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
 from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
-from profiling.points.overrides import check_overrides, explain
+from profiling.points.overrides import check_overrides, explain, quote
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
 
@@ -116,11 +116,6 @@ def read_overrides(chosen: argparse.Namespace) -> list[str]:
     overrides += chosen.overrides
     check_overrides(overrides)
     return overrides
-
-
-def quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def compose_point(overrides: Sequence[str], device: str) -> Point:

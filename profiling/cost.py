@@ -18,9 +18,6 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,7 +29,7 @@ from profiling.points.configuration import compose_config, read_point
 from profiling.points.help import describe_cost
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.point import Point
-from profiling.points.sweeping import check_sweeps
+from profiling.points.sweeping import list_values
 from profiling.probes.flops import read_costs
 from profiling.records import Reading
 from profiling.samples.hub import HubError
@@ -130,20 +127,7 @@ def _parser() -> Parser:
 def _read_lists(arguments: Sequence[str]) -> dict[str, list[str]]:
     """The values of each key; the last one typed counts."""
     check_overrides([one for one in arguments if one.partition("=")[0] not in _OWN_KEYS])
-    overrides = OverridesParser.create().parse_overrides(list(arguments))
-    check_sweeps(overrides)
-    values: dict[str, list[str]] = {}
-    for override in overrides:
-        if isinstance(override.value(), Glob):
-            key, _, value = str(override.input_line).partition("=")
-            raise ConfigError(key, value, "allowed are values")
-        if override.is_sweep_override() and override.is_discrete_sweep():
-            (jobs,) = BasicSweeper.split_arguments([override], None)
-            values[override.get_key_element()] = [one.partition("=")[2] for (one,) in jobs]
-        else:
-            line = str(override.input_line)
-            values[override.get_key_element()] = [line.partition("=")[2]]
-    return values
+    return list_values(arguments)
 
 
 _OWN_KEYS = ("convention", "gpu", "prompt_tokens", "visual_tokens")
@@ -314,18 +298,28 @@ def _describe_memory(prediction: Prediction) -> str:
 
 
 def _write_files(question: Question, answer: Answer) -> None:
-    from profiling.costs.ledger import explained_rows, to_csv, to_json
+    from profiling.costs.ledger import to_csv, to_json
 
-    predictions = [_plain(*one) for one in answer.predictions]
     if question.json is not None:
+        predictions = [_plain(*one) for one in answer.predictions]
         _write(question.json, "--json", to_json(answer.counts, predictions))
     if question.csv is not None:
-        rows = [count.as_row() for count in answer.counts]
-        if question.explained:
-            rows = explained_rows(answer.counts)
-        elif predictions:
-            rows = [_flat(one) for one in predictions]
-        _write(question.csv, "--csv", to_csv(rows))
+        _write(question.csv, "--csv", to_csv(_list_rows(question, answer)))
+
+
+def list_rows(question: Question) -> list[dict[str, Any]]:
+    """The answer as --csv writes it: a row for each count, line of a count, or device."""
+    return _list_rows(question, _answer(question))
+
+
+def _list_rows(question: Question, answer: Answer) -> list[dict[str, Any]]:
+    from profiling.costs.ledger import explained_rows
+
+    if question.explained:
+        return explained_rows(answer.counts)
+    if answer.predictions:
+        return [_flat(_plain(*one)) for one in answer.predictions]
+    return [count.as_row() for count in answer.counts]
 
 
 def _plain(settings: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from profiling.__main__ import COMMANDS, describe
 from tests.composing import PROJECT
 
 LEFT_OUT = shutil.ignore_patterns(
-    ".*", "build", "*.egg-info", "results*", "notebooks", "__pycache__"
+    ".*", "build", "*.egg-info", "results", "results_*", "notebooks", "__pycache__"
 )
 
 
@@ -55,6 +55,49 @@ def test_every_command_describes_itself(installed: Path, tmp_path: Path) -> None
     for name in COMMANDS:
         done = run(installed, tmp_path, name, "--help")
         assert done.returncode == 0 and done.stdout, (name, done.stderr)
+
+
+@pytest.mark.slow
+def test_nothing_of_the_package_is_left_out(installed: Path) -> None:
+    """A wheel has every file of profiling/, not the code alone."""
+    ours = PROJECT / "profiling"
+    files = {path.relative_to(ours) for path in ours.rglob("*") if path.is_file()}
+    wanted = {path for path in files if "__pycache__" not in path.parts}
+    assert [path for path in sorted(wanted) if not (installed / "profiling" / path).is_file()] == []
+
+
+ASK = """
+PATH="{bin}:$PATH"
+eval "$(vlm-profile completion)"
+COMP_LINE="{line}" COMP_WORDS=({line}) COMP_CWORD={last}
+_vlm_profile
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("vlm-profile re", {"report"}),
+        ("vlm-profile run model=ll", {"model=llava"}),
+        ("vlm-profile run profiler=quick wei", {"weights=", "weights."}),
+    ],
+)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_and_keys(
+    line: str, offered: set[str], installed: Path, tmp_path: Path
+) -> None:
+    program = ASK.format(bin=installed / "bin", line=line, last=len(line.split()) - 1)
+    done = subprocess.run(
+        ["bash", "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    found = set(done.stdout.split())
+    assert found and found <= offered, done.stderr
 
 
 def test_another_command_is_refused_in_one_line() -> None:

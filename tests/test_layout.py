@@ -6,12 +6,15 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from profiling.points.options import list_families
 
@@ -35,7 +38,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("main", "__main__", "cost", "fetch", "merge", "partition", "selfcheck", "versus"),
-            *("capture", "verify", "hydra_plugins"),
+            *("capture", "verify", "hydra_plugins", "api"),
         }
     ),
 )
@@ -253,10 +256,17 @@ SHIPPED_AS = {"mlflow": "mlflow-skinny", "paddle": "paddlepaddle"}
 BEHIND_THE_SCENES = frozenset({"accelerate", "jinja2", "onnxscript"})
 
 
-def read_requirements(path: Path) -> set[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    names = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines if line[:1] not in ("-", "#"))
-    return {re.sub(r"[-_.]+", "-", name.group().lower()) for name in names if name}
+def read_project() -> dict[str, Any]:
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
+
+
+def name_packages(requirements: Iterable[str]) -> set[str]:
+    """The packages that requirements name, the project itself left out."""
+    names = (re.match(r"[A-Za-z0-9._-]+", line) for line in requirements)
+    own = {read_project()["name"]}
+    return {re.sub(r"[-_.]+", "-", name.group().lower()) for name in names if name} - own
 
 
 def list_imported_packages() -> set[str]:
@@ -270,12 +280,56 @@ def list_imported_packages() -> set[str]:
 
 
 def test_what_is_imported_is_what_is_required() -> None:
-    required = read_requirements(PROJECT / "requirements.txt")
-    extras = PROJECT.glob("requirements-*.txt")
-    optional = set().union(*(read_requirements(path) for path in extras)) - required
+    project = read_project()
+    required = name_packages(project["dependencies"])
+    extras = project["optional-dependencies"].values()
+    optional = set().union(*map(name_packages, extras)) - required
     needed = list_imported_packages() | BEHIND_THE_SCENES
     assert required - needed == set(), "required and never imported"
     assert needed - required - optional == set(), "imported and never required"
+
+
+def read_lines(name: str) -> list[str]:
+    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_extra_has_a_file_that_installs_it() -> None:
+    files = {path.stem.removeprefix("requirements-") for path in PROJECT.glob("requirements-*.txt")}
+    extras = read_project()["optional-dependencies"]
+    assert files == set(extras)
+    for extra in extras:
+        own = ["-r requirements.txt", f"-e .[{extra}]"]
+        assert read_lines(f"requirements-{extra}.txt") == own
+
+
+def test_a_checkout_is_installed_at_the_tested_versions() -> None:
+    """torch before everything else, since others would bring the newest build of it."""
+    tested = {line.partition("==")[0]: line for line in read_lines("constraints.txt")}
+    assert read_lines("requirements.txt") == ["-c constraints.txt", tested["torch"], "-e ."]
+
+
+# Compiled where it is installed, against the CUDA that is there.
+UNTESTED = frozenset({"flash-attn"})
+
+
+def test_every_range_holds_the_tested_version() -> None:
+    project = read_project()
+    ranges = [Requirement(line) for line in project["dependencies"]]
+    for listed in project["optional-dependencies"].values():
+        ranges += [Requirement(line) for line in listed]
+    tested = {
+        re.sub(r"[-_.]+", "-", pin.name.lower()): str(pin.specifier).removeprefix("==")
+        for pin in map(Requirement, read_lines("constraints.txt"))
+    }
+    names = {re.sub(r"[-_.]+", "-", one.name.lower()): one for one in ranges}
+    names.pop(project["name"])
+    assert names.keys() - tested.keys() <= UNTESTED | {"ninja"}
+    assert [
+        str(one)
+        for name, one in names.items()
+        if name in tested and tested[name] not in one.specifier
+    ] == []
 
 
 def test_sample_folders_hold_no_code() -> None:

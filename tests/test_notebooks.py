@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 
+from notebooks.execute import execute, list_notebooks
 from profiling.points.options import list_families
 from profiling.report import read_runs
 from profiling.report.read.pictures import find_samples, match
@@ -26,16 +23,9 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EVERY_NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # The fast suite runs the one that asks the most of the records.
 ALWAYS_RUN = "compare_image_sizes"
+# The one that measures; what it puts out is never the same twice.
+MEASURES = "your_own_two_checkpoints"
 LARGEST_RECORDS_BYTES = 1_500_000
-
-
-class OwnKernel(AsyncKernelManager):
-    """A kernel of the Python that runs the tests, whatever kernels are registered here."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="the tests' own", language="python")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -50,15 +40,15 @@ def sources(path: Path) -> list[str]:
 
 def run(path: Path) -> list[dict[str, Any]]:
     """What the cells put out; a cell that raises fails."""
-    notebook = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=120,
-        kernel_manager_class=OwnKernel,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.execute()
-    return [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    return [out for cell in execute(path).cells for out in cell.get("outputs", ())]
+
+
+def texts_of(outputs: list[dict[str, Any]]) -> list[str]:
+    """What stands in tables and sentences; pictures are left out, since fonts differ."""
+    kinds = ("text/markdown", "text/html")
+    found = [out.get("data", {}).get(kind, "") for out in outputs for kind in kinds]
+    # Styled tables have an identity of their own each time.
+    return [re.sub(r"T_[0-9a-f]+", "", "".join(text)) for text in found]
 
 
 def test_the_questions_are_there() -> None:
@@ -67,14 +57,44 @@ def test_the_questions_are_there() -> None:
         "compare_optimizations",
         "energy_against_quality",
         "where_the_time_goes",
+        MEASURES,
     }
 
 
 @EVERY_NOTEBOOK
-def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
+def test_a_notebook_is_kept_with_its_outputs(path: Path) -> None:
     cells = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
-    assert cells
-    assert [cell for cell in cells if cell["outputs"] or cell["execution_count"]] == []
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [out for cell in cells for out in cell["outputs"]]
+    assert {out["output_type"] for out in outputs} <= {"execute_result", "display_data", "stream"}
+    assert any("image/png" in out.get("data", {}) for out in outputs)
+    assert [out for out in outputs if out.get("name") == "stderr"] == []
+
+
+@EVERY_NOTEBOOK
+def test_no_path_of_the_machine_that_ran_it_is_kept(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert str(PROJECT) not in text and "ipykernel_" not in text
+
+
+@EVERY_NOTEBOOK
+def test_the_first_cell_shows_a_result(path: Path) -> None:
+    first = next(cell for cell in read(path)["cells"] if cell["cell_type"] == "code")
+    assert first["source"][0] == "import profiling\n"
+    assert "execute_result" in {out["output_type"] for out in first["outputs"]}
+
+
+@EVERY_NOTEBOOK
+def test_the_public_api_is_enough(path: Path) -> None:
+    imported = {
+        alias.name
+        for source in sources(path)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert imported <= {"profiling", "pandas"}
+    assert not any("import" in line and "from " in line for line in sources(path))
 
 
 @EVERY_NOTEBOOK
@@ -125,13 +145,30 @@ def test_the_shipped_records_find_their_pictures_wherever_the_project_lies() -> 
     [
         pytest.param(path, marks=() if path.stem == ALWAYS_RUN else pytest.mark.slow, id=path.stem)
         for path in NOTEBOOKS
+        if path.stem != MEASURES
     ],
 )
-def test_a_notebook_runs(path: Path) -> None:
+def test_a_notebook_says_what_it_said_when_it_was_kept(path: Path) -> None:
     outputs = run(path)
+    kept = [out for cell in read(path)["cells"] for out in cell.get("outputs", ())]
+    assert texts_of(outputs) == texts_of(kept)
     kinds = {kind for out in outputs for kind in out.get("data", {})}
     assert {"image/png", "text/markdown", "text/html"} <= kinds
-    said = "".join(out["data"].get("text/markdown", "") for out in outputs if "data" in out)
-    assert "nan" not in said.lower().split() and "None" not in said
-    # A warning on the error stream is something that a reader should not have to judge.
-    assert [out["text"] for out in outputs if out.get("name") == "stderr"] == []
+
+
+@pytest.mark.slow
+def test_the_notebook_that_measures_runs(tmp_path: Path) -> None:
+    """Beside a copy of itself, so that it measures anew and leaves nothing behind."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (tmp_path / "checkpoints").symlink_to(PROJECT / "checkpoints")
+    copy = folder / f"{MEASURES}.ipynb"
+    copy.write_bytes((FOLDER / copy.name).read_bytes())
+    outputs = [out for cell in execute(copy).cells for out in cell.get("outputs", ())]
+    assert (tmp_path / "results_checkpoints" / "comparisons").is_dir()
+    assert any("image/png" in out.get("data", {}) for out in outputs)
+
+
+def test_another_notebook_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no_such: there is no such notebook"):
+        list_notebooks(["no_such"])

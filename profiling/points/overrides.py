@@ -125,6 +125,15 @@ def _check_commands(options: Namespace) -> None:
         raise ConfigError("--resolve", True, "allowed beside --cfg or --help")
 
 
+def quote(text: str) -> str:
+    """A text as the value of an override, whatever characters are in it.
+
+    In Hydra's grammar backslashes have a meaning only before a quote.
+    """
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
 def explain(error: Exception) -> str:
     """Hydra's complaint as one line that names the key, the value and what is allowed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

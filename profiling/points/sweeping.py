@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 
 from profiling.errors import ConfigError
@@ -21,6 +23,23 @@ def check_sweeps(overrides: Iterable[Override]) -> None:
         if total > MOST_POINTS:
             counted = f"it makes {total} points or more"
             raise _refuse(override, f"{counted}; allowed are at most {MOST_POINTS} in a sweep")
+
+
+def list_values(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each key, where a list is values to take in turn; the last one typed counts."""
+    overrides = OverridesParser.create().parse_overrides(list(arguments))
+    check_sweeps(overrides)
+    values: dict[str, list[str]] = {}
+    for override in overrides:
+        key, line = override.get_key_element(), str(override.input_line)
+        if isinstance(override.value(), Glob):
+            raise _refuse(override, "allowed are values")
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            (jobs,) = BasicSweeper.split_arguments([override], None)
+            values[key] = [one.partition("=")[2] for (one,) in jobs]
+        else:
+            values[key] = [line.partition("=")[2]]
+    return values
 
 
 def _count_values(override: Override) -> int:

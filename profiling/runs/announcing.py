@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from profiling import import_path
+from profiling import PACKAGE, PROJECT, import_path
 from profiling.errors import shorten
 from profiling.machine.hub_cache import is_downloaded
 from profiling.machine.machine import describe_machine
@@ -23,6 +23,8 @@ from profiling.runs.session import Plan, is_kept
 
 _ESTIMATE = (sys.executable, "-m", "profiling.runs.estimate")
 _GB = 1e9
+# As it is typed where the project is installed, and in a checkout.
+_REPORT = "vlm-profile report" if PROJECT.parent == PACKAGE else "python -m profiling.report"
 
 
 def announce(plans: Sequence[Plan]) -> None:
@@ -137,7 +139,7 @@ def conclude(plans: Sequence[Plan], *, totals: str, compared: PairedRuns | None)
     if compared is not None:
         print(compared.counts())
     for folder in results_dirs:
-        print(f"python -m profiling.report {folder} makes tables and pages of the records")
+        print(f"{_REPORT} {folder} makes tables and pages of the records")
     for line in _weights_lines(plans):
         print(line, flush=True)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from profiling import PROJECT
 from profiling.errors import ConfigError
@@ -141,8 +141,8 @@ def _folders(plan: Plan) -> Iterator[Path]:
 class Session:
     """Runs checked points and counts how they end."""
 
-    def __init__(self, *, total: int) -> None:
-        self.progress = Progress(total=total)
+    def __init__(self, *, total: int, stream: TextIO | None = None) -> None:
+        self.progress = Progress(total=total, stream=stream)
         self._total = total
         self._keeper = WorkerKeeper()
         self._trackings: dict[str, Tracking] = {}

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
@@ -20,6 +20,7 @@ from profiling.points.overrides import explain
 from profiling.points.point import order_for_loading
 from profiling.records import FAILED
 from profiling.runs.announcing import announce, conclude, list_points
+from profiling.runs.job import Outcome
 from profiling.runs.launching import count_broken, enter_launched_process, launch
 from profiling.runs.paired.baselines import PairedRuns, list_comparisons, oppose
 from profiling.runs.paired.opposed import Opposed
@@ -75,13 +76,15 @@ def _list(opposed: Sequence[Opposed]) -> None:
         print(line)
 
 
-def _compare(opposed: Sequence[Opposed], session: Session) -> PairedRuns | None:
+def _compare(
+    opposed: Sequence[Opposed], session: Session, stream: TextIO | None = None
+) -> PairedRuns | None:
     """The comparisons of points that were measured; None where none was asked for."""
     if not opposed:
         return None
     # A model that waits for further points would take memory from the two that are compared.
     session.close()
-    runs = PairedRuns(progress=Progress(total=len(opposed)))
+    runs = PairedRuns(progress=Progress(total=len(opposed), stream=stream))
     runs.run(opposed, session.status_of)
     return runs
 
@@ -133,10 +136,26 @@ def _run_alone(plan: Plan, *, in_sweep: bool) -> str:
     raise SystemExit(session.exit_status(single=True) or _failed(compared))
 
 
+def run_plans(plans: Sequence[Plan], stream: TextIO) -> dict[str, Outcome]:
+    """Run checked points in this process, those of one model together; how each ended.
+
+    Progress is told on `stream`. Raises `KeyboardInterrupt` where it is interrupted.
+    """
+    ordered = [plans[i] for i in order_for_loading([plan.point for plan in plans])]
+    opposed = oppose(ordered)
+    try:
+        with _session(total=len(ordered), stream=stream) as session:
+            outcomes = {plan.fingerprint: session.run(plan) for plan in ordered}
+            _compare(opposed, session, stream)
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    return outcomes
+
+
 @contextmanager
-def _session(*, total: int) -> Iterator[Session]:
+def _session(*, total: int, stream: TextIO | None = None) -> Iterator[Session]:
     """A session that leaves no process and no torn file behind when it is interrupted."""
-    session = Session(total=total)
+    session = Session(total=total, stream=stream)
     _current.session = session
     try:
         with interruptible():

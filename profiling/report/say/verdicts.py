@@ -56,7 +56,7 @@ def judge_variants(runs: Sequence[Run]) -> Verdicts | None:
     if plain is None:
         return None
     speeds = {run.name: find_speed(plain, run) for run in others}
-    repetition = next((run for run in others if _is_plain_again(plain, run)), None)
+    repetition = next((run for run in others if is_plain_again(plain, run)), None)
     variants = [run for run in others if run is not repetition]
     if not variants:
         return None
@@ -90,7 +90,7 @@ def _measure_stray(control: Ratio | None) -> float:
     return 1.0 if control.low <= 1 <= control.high else math.exp(abs(math.log(control.value)))
 
 
-def _is_plain_again(plain: Run, run: Run) -> bool:
+def is_plain_again(plain: Run, run: Run) -> bool:
     """Whether a variant only sets the dtype that the plain model has anyway."""
     stack = run.record.config.get("optimization")
     chosen = list(stack.values()) if isinstance(stack, Mapping) else []
