@@ -9,7 +9,7 @@ from profiling import metrics
 from profiling.metrics import PHASES
 from profiling.report.read.paired import PairedTimes
 from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
-from profiling.report.read.readings import read_phase_repeats
+from profiling.report.read.readings import is_number, read_phase_repeats
 from profiling.report.read.runs import Run, find_paired, values_of, without_cache
 from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
 from profiling.report.say import escape
@@ -20,7 +20,6 @@ from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     digits,
     interval,
-    is_number,
     percent,
     quantity,
     say_ratio,

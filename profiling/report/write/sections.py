@@ -18,7 +18,7 @@ from profiling.report.draw.record_figures import (
 )
 from profiling.report.read.pictures import copy_picture, find_samples, match
 from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE
-from profiling.report.read.readings import read_phase_repeats
+from profiling.report.read.readings import is_number, read_phase_repeats
 from profiling.report.read.runs import Run, without_cache
 from profiling.report.read.sweeps import (
     TOKENS_OF,
@@ -33,7 +33,6 @@ from profiling.report.say.marks import explain, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
     digits,
-    is_number,
     percent,
     quantity,
 )
