@@ -85,7 +85,7 @@ def compare_points(befores: Rounds, afters: Rounds) -> TwoPoints:
         if not run.completed:
             raise ReportError(f"{name} ({run.short}) is {run['status']}, and cannot be compared")
     return TwoPoints(
-        sides=(_say_side("A", before), _say_side("B", after)),
+        sides=(_name_side("A", before), _name_side("B", after)),
         conditions=say_conditions(before, after),
         cautions=tuple(_say_cautions(befores, afters)),
         latency=say_latency_change(befores, afters),
@@ -94,7 +94,7 @@ def compare_points(befores: Rounds, afters: Rounds) -> TwoPoints:
     )
 
 
-def _say_side(name: str, run: Run) -> str:
+def _name_side(name: str, run: Run) -> str:
     setting = f"{run['model']}, {run['weights']} weights, {describe_setting(run)}"
     return f"{name}: {run.short}{mark_run(run)}  {setting}"
 

@@ -14,7 +14,8 @@ from profiling.report.read.sweeps import describe_setting
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import percent, quantity
-from profiling.report.write.markdown import Column, table
+from profiling.report.write.columns import Column
+from profiling.report.write.markdown import table
 
 _SHOWN = 3
 

@@ -33,13 +33,8 @@ from profiling.report.read.sweeps import (
 from profiling.report.say import escape, sentences
 from profiling.report.say.marks import mark_estimate, mark_run, mark_weights
 from profiling.report.say.pareto import front_of, group_comparable, say_front
-from profiling.report.write.markdown import (
-    number_columns,
-    run_column,
-    setting_column,
-    setting_columns,
-    table,
-)
+from profiling.report.write.columns import number_columns, phase_columns
+from profiling.report.write.markdown import run_column, setting_column, setting_columns, table
 from profiling.report.write.operators import list_traced
 from profiling.report.write.published import STEM as PUBLISHED
 from profiling.report.write.published import write_published
@@ -50,7 +45,6 @@ from profiling.report.write.sections import (
     axis_of,
     list_bounds,
     paragraph,
-    phase_columns,
     section,
     show_all,
     show_compute,

@@ -18,7 +18,8 @@ from profiling.report.say.units import (
     quantity,
     times,
 )
-from profiling.report.write.markdown import Column, number_column, table
+from profiling.report.write.columns import Column, number_column
+from profiling.report.write.markdown import table
 from profiling.report.write.sections import section, show_marks, title_of
 
 STEM = "published_table"

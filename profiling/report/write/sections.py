@@ -18,7 +18,7 @@ from profiling.report.draw.record_figures import (
 )
 from profiling.report.read.pictures import copy_picture, find_samples, match
 from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE
-from profiling.report.read.readings import is_number, read_phase_repeats
+from profiling.report.read.readings import is_number
 from profiling.report.read.runs import Run, without_cache
 from profiling.report.read.sweeps import (
     TOKENS_OF,
@@ -36,18 +36,15 @@ from profiling.report.say.units import (
     percent,
     quantity,
 )
+from profiling.report.write.columns import Column, number_columns, phase_columns
 from profiling.report.write.markdown import (
-    Column,
-    number_columns,
     run_column,
     setting_column,
     setting_columns,
     table,
     text_column,
-    value_column,
 )
 from profiling.statistics.growth import Growth
-from profiling.statistics.medians import bound_median
 
 EXAMPLES = 4
 # The size on which the quality of answers depends.
@@ -171,21 +168,6 @@ def _latency_columns(sweep: Sweep) -> list[Column]:
         *number_columns(runs, [*tokens, "latency_s"]),
         *phase_columns(runs),
     ]
-
-
-def phase_columns(runs: Sequence[Run]) -> list[Column]:
-    """The median of each phase with the interval of its raw repeats."""
-    repeats = [read_phase_repeats(without_cache(run.record)) for run in runs]
-    return [_phase_column(runs, phase, [own.get(phase, []) for own in repeats]) for phase in PHASES]
-
-
-def _phase_column(runs: Sequence[Run], phase: str, repeats: Sequence[Sequence[float]]) -> Column:
-    return value_column(
-        runs,
-        f"{phase}_s",
-        values=[run.number(f"{phase}_s") for run in runs],
-        bounds=[bound_median(values) if values else None for values in repeats],
-    )
 
 
 def _effect_columns(sweep: Sweep) -> list[Column]:

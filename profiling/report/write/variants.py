@@ -26,14 +26,8 @@ from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING, digits, say_ratio
 from profiling.report.say.verdicts import plain_of
-from profiling.report.write.markdown import (
-    Column,
-    number_columns,
-    run_column,
-    setting_columns,
-    table,
-    text_column,
-)
+from profiling.report.write.columns import Column, number_columns
+from profiling.report.write.markdown import run_column, setting_columns, table, text_column
 from profiling.report.write.sections import Page, error_column, section, show_marks
 from profiling.statistics.ratios import Ratio
 
