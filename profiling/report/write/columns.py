@@ -10,6 +10,7 @@ from profiling import metrics
 from profiling.metrics import COUNT, PER_SECOND, PHASES, RATIO, SHARE, Metric
 from profiling.report.read.readings import read_phase_repeats
 from profiling.report.read.runs import Run, without_cache
+from profiling.report.say.limits import Place
 from profiling.report.say.marks import mark_estimate, mark_noisy_value
 from profiling.report.say.units import (
     NOTHING,
@@ -93,9 +94,11 @@ def share_scale(unit: str, values: Sequence[float | None]) -> Scale:
     return Scale(factor=factor, unit=name)
 
 
-def quantity_column(head: str, values: Sequence[float | None], unit: str) -> Column:
-    """Plain quantities, all in one unit that the head names."""
-    scale = share_scale(unit, values)
+def quantity_column(
+    head: str, values: Sequence[float | None], unit: str, *, beside: Sequence[float | None] = ()
+) -> Column:
+    """Plain quantities in one unit, which the head names and the column beside it has too."""
+    scale = share_scale(unit, beside or values)
     cells = [NOTHING if value is None else digits(value / scale.factor) for value in values]
     return Column(head=head_of(head, scale.unit), cells=cells, is_text=False)
 
@@ -145,3 +148,27 @@ def _bound_phases(run: Run) -> dict[str, Interval | None]:
         return {phase: run.interval(f"{phase}_s") for phase in PHASES}
     repeats = read_phase_repeats(without_cache(run.record))
     return {phase: bound_median(values) for phase, values in repeats.items()}
+
+
+# Limits of the machine
+
+
+def place_columns(places: Sequence[Place]) -> list[Column]:
+    """How far each phase is from what the machine allows."""
+    time, work, moved = (metrics.find(name).unit for name in ("latency_s", "flops", "model_bytes"))
+    texts = {
+        "phase": [place.phase for place in places],
+        "bound by": [place.bound_by for place in places],
+    }
+    seconds = [place.seconds for place in places]
+    shares = [percent(place.least_s / place.seconds) for place in places]
+    intensities = [f"{place.intensity:.3g}" for place in places]
+    return [
+        *(Column(head=head, cells=cells, is_text=True) for head, cells in texts.items()),
+        quantity_column("time", seconds, time),
+        quantity_column("least possible", [one.least_s for one in places], time, beside=seconds),
+        Column(head="of what is possible", cells=shares, is_text=False),
+        quantity_column("work", [place.flops for place in places], work),
+        quantity_column("moved", [place.moved_bytes for place in places], moved),
+        Column(head="FLOP per byte", cells=intensities, is_text=False),
+    ]

@@ -28,15 +28,14 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.limits import Place, find_places
+from profiling.report.say.limits import find_places
 from profiling.report.say.marks import explain, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
     digits,
-    percent,
     quantity,
 )
-from profiling.report.write.columns import Column, number_columns, phase_columns
+from profiling.report.write.columns import Column, number_columns, phase_columns, place_columns
 from profiling.report.write.markdown import (
     run_column,
     setting_column,
@@ -221,25 +220,8 @@ def show_roofline(page: Page, run: Run) -> list[str]:
     )
     lead = f"Run `{run.short}`{mark_run(run)}. The peaks are {peaks[0]}/s and {peaks[1]}/s."
     figure = page.show("roofline", "Achieved FLOP/s against arithmetic intensity, by phase")
-    lines = [lead, "", *figure, *table(_place_columns(places))]
+    lines = [lead, "", *figure, *table(place_columns(places))]
     return section("Achieved against attainable", lines)
-
-
-def _place_columns(places: Sequence[Place]) -> list[Column]:
-    units = (metrics.find(name).unit for name in ("latency_s", "flops", "model_bytes"))
-    seconds, operations, size = units
-    cells = {
-        "phase": [place.phase for place in places],
-        "bound by": ["memory" if place.is_bound_by_memory else "compute" for place in places],
-        "time": [quantity(place.seconds, seconds) for place in places],
-        "least possible": [quantity(place.least_s, seconds) for place in places],
-        "of what is possible": [percent(place.least_s / place.seconds) for place in places],
-        "work": [quantity(place.flops, operations) for place in places],
-        "moved": [quantity(place.moved_bytes, size) for place in places],
-        "FLOP per byte": [f"{place.intensity:.3g}" for place in places],
-    }
-    texts = ("phase", "bound by")
-    return [Column(head=head, cells=own, is_text=head in texts) for head, own in cells.items()]
 
 
 def show_quality(runs: Sequence[Run]) -> list[str]:
