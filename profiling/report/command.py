@@ -79,7 +79,7 @@ def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[s
     if options.html:
         from profiling.report.write.html import to_html
 
-        page = to_html(found, program=PROGRAM, results=options.results_dir)
+        page = to_html(found, results=options.results_dir)
         write_text(options.html, page)
     if options.parquet:
         from profiling.report.write.columnar import write_parquet

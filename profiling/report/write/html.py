@@ -26,10 +26,10 @@ MOST_ANSWERS = 100_000
 FEWEST_ANSWERS_OF_A_RUN = 8
 
 
-def to_html(found: Runs, *, program: str, results: str) -> str:
+def to_html(found: Runs, *, results: str = "results") -> str:
     """The whole page. It holds records as JSON data or as escaped sentences, never as markup.
 
-    `program` and `results` are what a person types to compare two of its runs.
+    `results` is the folder that a person types to compare two of its runs.
     """
     runs = pool_rounds(found.runs)
     library, script, style = (_asset(name) for name in ("chart.umd.min.js", "page.js", "page.css"))
@@ -39,7 +39,7 @@ def to_html(found: Runs, *, program: str, results: str) -> str:
         "SCOPE": _emphasize(" ".join(sentences.say_scope(found.runs))),
         "ANSWER": "".join(f"<li>{_emphasize(line)}</li>" for line in _say_models(runs)),
         "MARKS": "".join(f"<li>{line}.</li>" for line in _explain(runs)),
-        "DATA": "\n".join(_data_elements(runs, program=program, results=results)),
+        "DATA": "\n".join(_data_elements(runs, results)),
         "LIBRARY": library,
         "SCRIPT": script,
     }
@@ -95,7 +95,7 @@ def _explain(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _data_elements(runs: Sequence[Run], *, program: str, results: str) -> list[str]:
+def _data_elements(runs: Sequence[Run], results: str) -> list[str]:
     store = SampleStore()
     most = max(FEWEST_ANSWERS_OF_A_RUN, MOST_ANSWERS // max(1, len(runs)))
     details = [
@@ -106,7 +106,7 @@ def _data_elements(runs: Sequence[Run], *, program: str, results: str) -> list[s
         _element("data", tabulate(runs)),
         _element("growth", chart_growth(runs, latency)),
         _element("rooflines", chart_rooflines(runs)),
-        _element("pairs", compare_pairs(runs, program=program, results=results)),
+        _element("pairs", compare_pairs(runs, results=results)),
         *details,
         _element("samples", store.samples),
         _element("pictures", store.pictures),

@@ -25,6 +25,9 @@ from profiling.report.say.marks import mark_weights
 from profiling.report.write.columns import Scale, place_columns, share_scale
 
 _LATENCY = "latency_s"
+# Of each size the longest sweeps, the plain model's first; fitting takes some 20 ms each.
+MOST_LAWS = 24
+_NOT_FITTED = f"no law was fitted; this page has those of the {MOST_LAWS} longest sweeps"
 # Of the fitted law: enough for a smooth curve.
 _STEPS = 32
 
@@ -44,8 +47,8 @@ def chart_growth(runs: Sequence[Run], latency: Scale) -> list[dict[str, Any]]:
                     "title": name_key(key),
                     "axes": _list_axes(key, sweeps),
                     "curves": [
-                        _curve(sweep, name, places, latency)
-                        for sweep, name in zip(sweeps, names, strict=True)
+                        _curve(sweep, name, places, latency if number < MOST_LAWS else None)
+                        for number, (sweep, name) in enumerate(zip(sweeps, names, strict=True))
                     ],
                 }
             )
@@ -80,14 +83,15 @@ def _name_sweeps(sweeps: Sequence[Sweep], key: str) -> list[str]:
     ]
 
 
-def _curve(sweep: Sweep, name: str, places: dict[str, int], latency: Scale) -> dict[str, Any]:
+def _curve(
+    sweep: Sweep, name: str, places: dict[str, int], latency: Scale | None
+) -> dict[str, Any]:
+    """A curve with its law and what is said of it, where a unit for that is given."""
+    curve = {"name": name, "runs": [places[run.name] for run in sweep.runs]}
+    if latency is None:
+        return curve | {"said": _NOT_FITTED, "law": None}
     said = [sentences.say_growth(sweep), sentences.say_law(sweep), sentences.say_crossing(sweep)]
-    return {
-        "name": name,
-        "runs": [places[run.name] for run in sweep.runs],
-        "said": " ".join(filter(None, said)),
-        "law": _draw_law(sweep, latency),
-    }
+    return curve | {"said": " ".join(filter(None, said)), "law": _draw_law(sweep, latency)}
 
 
 def _draw_law(sweep: Sweep, latency: Scale) -> dict[str, Any] | None:

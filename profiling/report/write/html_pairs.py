@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
@@ -17,10 +18,12 @@ from profiling.report.say.two_runs import HEADS, compare_points
 # All pairs of 45 runs. Each takes some milliseconds and about a kilobyte.
 MOST_PAIRS = 1_000
 _LONGEST = 2_000
+_SHORT = 8
+_COMPARE = "python -m profiling.report compare"
 _CLOSE_KEYS = ("model", "weights", "dataset")
 
 
-def compare_pairs(runs: Sequence[Run], *, program: str, results: str) -> dict[str, Any]:
+def compare_pairs(runs: Sequence[Run], *, results: str) -> dict[str, Any]:
     """Each pair under the positions of its runs; the plain model, or the earlier one, is A."""
     found = {}
     for a, b in _choose(runs):
@@ -30,8 +33,8 @@ def compare_pairs(runs: Sequence[Run], *, program: str, results: str) -> dict[st
         "heads": HEADS,
         "titles": heads,
         "found": found,
-        "names": [shlex.quote(_select(run, runs)) for run in runs],
-        "command": f"{program} compare",
+        "names": [shlex.quote(name) for name in _name_points(runs)],
+        "command": _COMPARE,
         "results": f"--results {shlex.quote(results)}",
     }
 
@@ -40,11 +43,11 @@ def _list_rows(found: dict[str, Any]) -> list[str]:
     return sorted({row[0] for pair in found.values() for row in pair["rows"]})
 
 
-def _select(run: Run, runs: Sequence[Run]) -> str:
-    """The beginning of a fingerprint that names the point of a run."""
-    whole = run.record.fingerprint
-    begins = sum(other.record.fingerprint.startswith(whole[:8]) for other in runs)
-    return whole[:8] if begins == 1 else whole
+def _name_points(runs: Sequence[Run]) -> list[str]:
+    """What a person types for each run: the beginning of its fingerprint where that is enough."""
+    wholes = [run.record.fingerprint for run in runs]
+    begins = Counter(whole[:_SHORT] for whole in wholes)
+    return [whole[:_SHORT] if begins[whole[:_SHORT]] == 1 else whole for whole in wholes]
 
 
 def _compare(before: Run, after: Run) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from profiling.report.draw.palette import COLOURS, MODEL_COLOURS
 from profiling.report.read.keys import list_differing, list_keys, root_of, show_value
 from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import name_key
+from profiling.report.say import escape
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import NOTHING
 from profiling.report.write.columns import (
@@ -49,6 +50,7 @@ def tabulate(runs: Sequence[Run]) -> dict[str, Any]:
     names = list(dict.fromkeys([*first, *SUMMARY_COLUMNS]))
     bounds = bound_phases(runs)
     columns = [_column(name, runs, bounds) for name in names if name not in _ELSEWHERE]
+    columns.append(_errors(runs))
     return {
         "columns": columns,
         "names": identify(runs),
@@ -62,6 +64,12 @@ def tabulate(runs: Sequence[Run]) -> dict[str, Any]:
         "colours": MODEL_COLOURS,
         "shapes": SHAPES,
     }
+
+
+def _errors(runs: Sequence[Run]) -> dict[str, Any]:
+    errors = [run.record.run.get("error") for run in runs]
+    cells = [NOTHING if error is None else escape.shorten(str(error)) for error in errors]
+    return _plain("error", "error", cells=cells, values=None, kind="text")
 
 
 def _phase(phase: str, runs: Sequence[Run]) -> dict[str, Any]:

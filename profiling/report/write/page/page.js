@@ -20,7 +20,7 @@ const NOTHING = "–";
 const ROWS = 100;
 const BARS = 40;
 const MOST_CHOSEN = 6;
-const MOST_CURVES = 14;
+const MOST_CURVES = 8;
 // After so many columns of numbers paper is full.
 const ON_PAPER = 7;
 
@@ -199,8 +199,10 @@ function drawBars(runs) {
   const names = differing(timed, data.keys);
   const phases = data.phases.filter(({ sizes }) => shown.some((run) => sizes[run] > 0));
   $("bars-legend").replaceChildren(...phases.map(legendItem));
+  const labels = shown.map((run) => names.map((name) => cell(run, name)).join(" · "));
+  const isOwn = (label) => label && labels.indexOf(label) === labels.lastIndexOf(label);
   $("bars").replaceChildren(...(shown.length ? [axisRow(longest, names)] : []),
-    ...shown.map((run) => barRow(run, names, longest)));
+    ...shown.map((run, i) => barRow(run, isOwn(labels[i]) ? labels[i] + data.marks[run] : `${labels[i]} ${nameOf(run)}`, longest)));
   if (!shown.length) $("bars").replaceChildren("no run with a latency is shown");
 }
 
@@ -220,10 +222,9 @@ function axisRow(longest, names) {
     axis, make("div", { className: "value soft" }, LATENCY.head));
 }
 
-function barRow(run, names, longest) {
-  const label = names.map((name) => cell(run, name)).join(" · ") || nameOf(run);
+function barRow(run, label, longest) {
   return make("div", { className: "row" },
-    make("div", { className: "label" }, link(names.length ? label + data.marks[run] : label, run)),
+    make("div", { className: "label" }, link(label.trim(), run)),
     trackOf(run, longest), make("div", { className: "value" }, cell(run, "latency_s")));
 }
 
@@ -317,7 +318,7 @@ function draw(id, datasets, options) {
       },
       ...options,
       plugins: {
-        legend: { position: "bottom", labels: { color: ink("ink"), usePointStyle: true, boxHeight: 7, filter: ({ text }) => text !== "" } },
+        legend: { position: "bottom", maxHeight: 120, labels: { color: ink("ink"), usePointStyle: true, boxHeight: 7, boxWidth: 7, filter: ({ text }) => text !== "" } },
         tooltip: { filter: ({ raw }) => raw.about !== undefined, callbacks: { label: ({ raw }) => raw.about } },
         ...options.plugins,
       },
@@ -407,10 +408,11 @@ function drawGrowth(runs) {
   });
   const left = curves.length - shown.length;
   const said = state.cost === "latency_s" ? shown.filter((curve) => curve.said) : [];
-  $("laws").replaceChildren(
-    ...said.map((curve) => make("li", {}, `${curve.name}: ${curve.said}`)),
-    ...(left ? [make("li", {}, `${left} more curves: filters above choose among them`)] : []),
-    ...(shown.length ? [] : [make("li", {}, "no two sizes are shown")]));
+  $("laws-summary").textContent = `What the curves show (${said.length})`;
+  $("laws-details").hidden = !said.length;
+  $("laws").replaceChildren(...said.map((curve) => make("li", {}, `${curve.name}: ${curve.said}`)));
+  $("growth-note").textContent = shown.length
+    ? (left ? `${shown.length} of ${curves.length} curves; filters choose among them` : "") : "no run is shown at two sizes";
 }
 
 function drawPlane(runs) {
@@ -421,6 +423,7 @@ function drawPlane(runs) {
   const points = runs.map((run) => pointOf(run, state.x, state.y)).filter(isPlaced);
   const logarithmic = state.logarithmic && points.every(({ x }) => x > 0);
   const many = points.length > 60;
+  $("plane-figure").hidden = points.length < 2;
   const datasets = models.map((model, place) => ({
     ...styleOf(place), label: model, pointRadius: 4, pointHoverRadius: 7,
     data: points.filter(({ run }) => cell(run, "model") === model)
@@ -478,7 +481,7 @@ function placesOf(run) {
 // The table
 
 function layOut(runs) {
-  const names = (state.all ? data.columns.map(({ name }) => name) : [...data.keys, "status", ...data.main])
+  const names = (state.all ? data.columns.map(({ name }) => name) : [...data.keys, "status", ...data.main, "error"])
     .filter((name) => runs.some((run) => cell(run, name) !== NOTHING));
   const isSame = (name) => name !== "latency_s" && (runs.length > 1 || columns[name].is_setting || columns[name].kind !== "number")
     && new Set(runs.map((run) => cell(run, name))).size === 1;
@@ -514,7 +517,7 @@ function tableRow(run, names, classes) {
   const pooled = data.rounds[run] ? make("small", {}, `${data.rounds[run]} rounds`) : null;
   const name = make("span", {}, link(nameOf(run), run), pooled === null ? null : " ", pooled);
   return make("tr", {}, make("td", {}, make("label", {}, box, name)),
-    ...names.map((column, i) => make("td", { className: classes[i] }, cell(run, column))));
+    ...names.map((column, i) => make("td", { className: classes[i], title: columns[column].kind === "text" ? cell(run, column) : "" }, cell(run, column))));
 }
 
 function sortBy(name) {
@@ -695,11 +698,13 @@ function start() {
   for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
     addEventListener(event, () => {
       isPrinting = printing;
+      if (printing) $("laws-details").open = true;
       drawCharts();
     });
   }
   addEventListener("hashchange", follow);
   follow();
+  $("laws-details").open = $("laws").children.length <= 5;
 }
 
 start();
