@@ -30,6 +30,7 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 SAY = "parent.postMessage(btoa(unescape(encodeURIComponent(JSON.stringify(said)))), '*');"
+CAUGHT = "said.errors.push(error.stack);"
 # What the scripts below have in common.
 HELP = """
 const said = {errors: [], title: document.title};
@@ -100,7 +101,7 @@ def browse(
     page: str, script: str, folder: Path, *, width: int = 1200, address: str = ""
 ) -> dict[str, Any]:
     """What a script finds in the page, at an address, run under the page's own policy."""
-    save(page, folder, HELP + script + SAY)
+    save(page, folder, f"{{{HELP} try {{{script}}} catch (error) {{{CAUGHT}}} {SAY}}}")
     # A window of a headless browser is at least 500 pixels wide; a frame can be narrower.
     frame = folder / "frame.html"
     frame.write_text(
@@ -217,7 +218,8 @@ def test_the_difference_has_the_numbers_of_compare(
     check(0);
     check(1);
     one('#difference').click();
-    said.rows = all('#content table tbody tr').map((row) => [...row.children].map((cell) => cell.textContent));
+    const texted = (row) => [...row.children].map((cell) => cell.textContent);
+    said.rows = all('#content table tbody tr').map(texted);
     said.items = texts('#content ul:not(.legend) li');
     said.command = one('#content code').textContent;
     said.names = all('#content table tbody span').map((span) => span.title);
@@ -324,8 +326,8 @@ def test_charts_of_growth_and_of_rooflines_follow_what_is_chosen(page: str, tmp_
     said.two = chart('roofline-chart').length;
     said.phases = texts('#roofline-table tbody td:first-child');
     said.about = chart('roofline-chart')[1].data[0].about;
-    const event = {native: null};
-    Chart.getChart('roofline-chart').options.onClick(event, [{datasetIndex: 1, index: 0}], Chart.getChart('roofline-chart'));
+    const roofline = Chart.getChart('roofline-chart');
+    roofline.options.onClick({}, [{datasetIndex: 1, index: 0}], roofline);
     said.opened = one('#panel').open;
     """
     said = browse(page, script, tmp_path)
