@@ -52,6 +52,8 @@ def say_latency(run: Run) -> str:
     setting = escape.markdown(describe_setting(run))
     repeats = run.number("num_repeats")
     measured = f" (median of {repeats:.0f} repeats)" if repeats else ""
+    if run.rounds:
+        measured = f" (median of {len(run.rounds)} rounds)"
     shares = phase_shares(run)
     if not shares:
         return f"{setting}: one batch takes {say_time(run)}{measured}."
@@ -107,6 +109,16 @@ def _are_apart(small: Run, large: Run, paired: PairedTimes | None) -> bool:
     if paired is not None:
         return excludes_one(paired.whole)
     return are_separate(*(run.interval("latency_s") for run in (small, large)))
+
+
+def has_course(sweep: Sweep, column: str) -> bool:
+    """Whether a column along a sweep is more than two points that may differ by noise alone."""
+    if len(sweep.runs) > 2 or metrics.find(column).is_exact:
+        return True
+    small, large = sweep.runs[0], sweep.runs[-1]
+    if column == "latency_s":
+        return _are_apart(small, large, find_paired(large, small))
+    return are_separate(small.interval(column), large.interval(column))
 
 
 def _is_bounded(run: Run) -> bool:

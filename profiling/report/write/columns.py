@@ -68,9 +68,11 @@ def value_column(
     *,
     values: Sequence[float | None],
     bounds: Sequence[Interval | None],
+    scale: Scale | None = None,
 ) -> Column:
+    """The same of other values; without a scale in the unit that suits most of them."""
     metric = metrics.find(name)
-    scale = find_scale(name, values)
+    scale = scale or find_scale(name, values)
     cells = [
         NOTHING if value is None else _cell(metric, run, value, own, scale.factor)
         for run, value, own in zip(runs, values, bounds, strict=True)

@@ -13,13 +13,12 @@ from profiling.report.read.pictures import match
 from profiling.report.read.runs import Run, Runs, without_cache
 from profiling.report.read.sweeps import is_timed, pick_reference, pool_rounds
 from profiling.report.say import escape, sentences
-from profiling.report.say.marks import explain
+from profiling.report.say.marks import explain, explain_rounds
 from profiling.report.write.columns import find_scale
 from profiling.report.write.html_charts import chart_growth, chart_rooflines
 from profiling.report.write.html_pairs import compare_pairs
 from profiling.report.write.html_samples import LONGEST_ANSWER, SampleStore
 from profiling.report.write.html_table import tabulate
-from profiling.statistics.rounds import LEAST_ROUNDS
 
 # A page with so much text still opens at once; the page says how many answers are left out.
 MOST_ANSWERS = 100_000
@@ -79,16 +78,11 @@ def _say_models(runs: Sequence[Run]) -> list[str]:
 
 
 def _explain(runs: Sequence[Run]) -> list[str]:
-    pooled = [
-        f"A point that was measured in {LEAST_ROUNDS} rounds or more is one row: medians of its"
-        " rounds, with 95% intervals of Student's t over them. Of fewer rounds the newest one is"
-        " shown"
-    ]
     return [
         *explain(runs, estimates=True),
         "Times are medians of one batch end to end; [low, high] is a 95% interval, or of the"
         " confidence that stands behind it. It covers this run, not the variation from run to run",
-        *(pooled if any(run.rounds for run in runs) else []),
+        *explain_rounds(runs),
         "A speed-up without an interval divides the times of two separate runs. How much equal"
         " runs vary is unknown, so it is no evidence; <code>paired=true</code> measures it",
         "A dash: no value; it is never zero",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from profiling import metrics
@@ -27,6 +28,29 @@ def table(columns: Sequence[Column]) -> list[str]:
     ]
     lines.extend(_line(cells) for cells in zip(*(column.cells for column in kept), strict=True))
     return lines
+
+
+def fold(summary: str, lines: Sequence[str]) -> list[str]:
+    """Lines that a reader opens; nothing where there are none. The summary is markdown's text."""
+    if not lines:
+        return []
+    return ["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>", ""]
+
+
+def fold_further(lines: Sequence[str], *, most: int) -> list[str]:
+    """The same lines, in which all open tables but the first ones are folded under their title."""
+    folded: list[str] = []
+    title, count, depth = "", 0, 0
+    for is_table, group in groupby(lines, key=lambda line: line.startswith("|")):
+        own = list(group)
+        if is_table and not depth:
+            count += 1
+            own = own if count <= most else fold(title, own)
+        for line in () if is_table else own:
+            depth += (line == "<details>") - (line == "</details>")
+            title = line.lstrip("# ") if line.startswith("#") else title
+        folded += own
+    return folded
 
 
 def _line(cells: Any) -> str:

@@ -177,8 +177,8 @@ def test_what_all_runs_share_is_one_line_and_no_column(page: str, tmp_path: Path
     # The order of importance: what tells runs apart, then their latency.
     assert said["heads"][:5] == [
         "model",
-        "image size (px)",
         "optimization",
+        "image size (px)",
         "status",
         "latency (ms)",
     ]
@@ -371,8 +371,8 @@ def test_a_print_has_the_latencies(page: str, tmp_path: Path, address: str) -> N
     assert "difference of two" not in printed and "search" not in printed
 
 
-def test_two_thousand_runs(tmp_path: Path) -> None:
-    write_many(tmp_path / "results", 2000)
+def test_a_thousand_runs(tmp_path: Path) -> None:
+    write_many(tmp_path / "results", 1000)
     found = read_runs(tmp_path / "results")
     script = """
     one('button[data-sort="wer"]').click();
