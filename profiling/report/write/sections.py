@@ -269,8 +269,8 @@ def _reasons(runs: Sequence[Run], names: Iterable[str]) -> list[str]:
     for name in names:
         if all(run.number(name) is None for run in runs):
             reasons = sorted({reason for run in runs if (reason := run.reason(name))})
-            # Of a busy machine each run has figures of its own.
-            further = f" ({len(reasons) - 1} more runs have other reasons)" * (len(reasons) > 1)
+            # On a busy machine the reason of each run has figures of its own.
+            further = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
             lines.extend(
                 f"- `{name}` unavailable: {escape.markdown(first)}{further}"
                 for first in reasons[:1]
