@@ -79,7 +79,12 @@ def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[s
     if options.html:
         from profiling.report.write.html import to_html
 
-        write_text(options.html, to_html(found))
+        page = to_html(found, results=options.results_dir)
+        write_text(options.html, page)
+    if options.latex:
+        from profiling.report.write.latex import to_latex
+
+        write_text(options.latex, to_latex(found, command=_written(arguments)))
     if options.parquet:
         from profiling.report.write.columnar import write_parquet
 
@@ -88,8 +93,8 @@ def _write_files(found: Runs, options: argparse.Namespace, arguments: Sequence[s
         from profiling.report.write.columnar import write_dataset
 
         write_dataset(found.runs, options.dataset, command=_written(arguments))
-    files = (options.csv, options.json, options.html, options.parquet, options.dataset)
-    return any(files)
+    names = ("csv", "json", "html", "latex", "parquet", "dataset")
+    return any(getattr(options, name) for name in names)
 
 
 def _written(arguments: Sequence[str]) -> str:
@@ -117,6 +122,9 @@ def _report_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, help="write only this CSV file")
     parser.add_argument("--json", type=Path, help="write only this JSON file")
     parser.add_argument("--html", type=Path, help="write only this self-contained page")
+    parser.add_argument(
+        "--latex", type=Path, help="write only this file of LaTeX tables (package booktabs)"
+    )
     parser.add_argument("--parquet", type=Path, help="write only this Parquet file")
     parser.add_argument("--dataset", type=Path, help="write only this Hugging Face dataset folder")
     parser.add_argument(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import NormalDist, fmean, stdev, variance
+from statistics import NormalDist, fmean, median, stdev, variance
 
 from profiling.statistics.intervals import CONFIDENCE, Interval
 from profiling.statistics.student import student_quantile
@@ -74,6 +74,24 @@ def compare_unmatched(before: Sequence[float], after: Sequence[float]) -> Rounds
         rounds=min(map(len, sides)),
         are_matched=False,
     )
+
+
+def bound_rounds(values: Sequence[float]) -> Interval | None:
+    """The interval of what the next rounds give, by Student's t on the log scale.
+
+    None for fewer than `LEAST_ROUNDS`, and where they do not vary. It holds the median of the
+    rounds, also where a skewed few would leave that outside.
+    """
+    if len(values) < LEAST_ROUNDS or min(values) <= 0:
+        return None
+    logs = [math.log(value) for value in values]
+    error = _drop_rounding(stdev(logs) / math.sqrt(len(logs)))
+    if error == 0:
+        return None
+    reach = student_quantile((1 + CONFIDENCE) / 2, len(logs) - 1) * error
+    ends = math.exp(fmean(logs) - reach), math.exp(fmean(logs) + reach)
+    middle = median(values)
+    return Interval(low=min(ends[0], middle), high=max(ends[1], middle), confidence=CONFIDENCE)
 
 
 def _drop_rounding(error: float) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -16,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from profiling import metrics
 from profiling.report.draw.palette import (
@@ -29,6 +32,11 @@ from profiling.report.say.units import quantity, scale_of
 PAPER, INK, GRID = "#fdfdfd", "#24292e", "#d8dade"
 # A logarithmic axis over a smaller range has too few ticks.
 WIDE_RANGE = 20
+# Over fewer sizes a line would show a course that nobody measured.
+LEAST_SIZES = 3
+MOST_TICKS = 8
+# The distance of groups at one size, in points.
+_BESIDE = 4.0
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "profiling.report",
     "svg.fonttype": "none",
@@ -162,6 +170,9 @@ def draw_plane(
         if sizes and max(sizes) > WIDE_RANGE * min(sizes):
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
+        highest = max((dot.y for dot in dots), default=1.0)
+        if all(dot.y >= 0 for dot in dots):
+            axes.set_ylim(-0.03 * (highest or 1), 1.06 * highest or 1)
         axes.xaxis.set_major_formatter(lambda value, _: quantity(value, x_unit))
         axes.set_xlabel(x_name)
         axes.set_ylabel(y_name)
@@ -200,27 +211,40 @@ def draw_lines(
 ) -> None:
     """One line per group over a growing size, both axes from zero.
 
-    `bounds` are the known intervals as (x, low, high), drawn as whiskers.
+    Fewer sizes than `LEAST_SIZES` are categories, whose points no line joins. `bounds` are the
+    known intervals as (x, low, high), drawn as whiskers; groups stand side by side, so that one
+    whisker does not cover another.
     """
     known = bounds or {}
+    sizes = sorted({x for points in lines.values() for x, _ in points})
+    are_categories = len(sizes) < LEAST_SIZES
+    places = {x: float(i) if are_categories else x for i, x in enumerate(sizes)}
     with _drawing():
         figure, axes = _canvas(title, wide=6)
         tallest = max(y for points in lines.values() for _, y in points)
         factor, name = scale_of(tallest, unit)
         for position, (group, points) in enumerate(sorted(lines.items())):
             style = position % len(MODEL_COLOURS)
+            aside = _aside(axes, position, len(lines))
             axes.plot(
-                [x for x, _ in points],
+                [places[x] for x, _ in points],
                 [y / factor for _, y in points],
                 color=MODEL_COLOURS[style],
                 marker=MODEL_MARKERS[style],
+                linestyle="none" if are_categories else "-",
                 label=group,
+                transform=aside,
             )
             for x, low, high in known.get(group, ()):
                 axes.vlines(
-                    x, low / factor, high / factor, colors=MODEL_COLOURS[style], linewidth=1.2
+                    places[x],
+                    low / factor,
+                    high / factor,
+                    colors=MODEL_COLOURS[style],
+                    linewidth=1.2,
+                    transform=aside,
                 )
-        axes.set_xlim(left=0)
+        _mark_sizes(axes, sizes, are_categories=are_categories)
         highs = (high for intervals in known.values() for _, _, high in intervals)
         highest = max([tallest, *highs]) / factor
         axes.set_ylim(0, 1.06 * highest or 1)
@@ -229,6 +253,28 @@ def draw_lines(
         axes.grid(color=GRID, linewidth=0.6)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
         _save(figure, stem)
+
+
+def _aside(axes: Axes, position: int, groups: int) -> Transform:
+    """The data's place, shifted by some points for each group."""
+    shift = _BESIDE * (position - (groups - 1) / 2) / 72
+    return axes.transData + ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
+
+
+def _mark_sizes(axes: Axes, sizes: Sequence[float], *, are_categories: bool) -> None:
+    """Ticks at the values themselves, where these are few."""
+    if are_categories:
+        axes.set_xlim(-0.5, len(sizes) - 0.5)
+        axes.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
+        return
+    axes.set_xlim(0, 1.05 * sizes[-1])
+    if len(sizes) <= MOST_TICKS and _are_apart(sizes):
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+
+
+def _are_apart(sizes: Sequence[float]) -> bool:
+    """Whether the labels of these ticks do not touch."""
+    return all(b - a > 0.06 * sizes[-1] for a, b in pairwise(sizes))
 
 
 def draw_roofline(
@@ -265,16 +311,28 @@ def draw_roofline(
 
 
 def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
-    width, height = min(12.0, 5.2 + 0.45 * wide), 3.9
+    width = min(12.0, 5.2 + 0.45 * wide)
+    shown = _wrap(title, width)
+    above = 0.2 + 0.2 * len(shown)
+    height = 3.5 + above
     figure = Figure(figsize=(width, height))
     # Space for labels and legend; the automatic layout would draw everything twice.
     figure.subplots_adjust(
-        left=0.95 / width, right=1 - 1.65 / width, bottom=0.62 / height, top=1 - 0.4 / height
+        left=0.95 / width,
+        right=1 - 1.65 / width,
+        bottom=0.62 / height,
+        top=1 - (0.2 + 0.2 * len(shown)) / height,
     )
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title("\n".join(shown), fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _wrap(title: str, width: float) -> list[str]:
+    """The lines of a title; what is longer than the figure is wide goes on below."""
+    across = int(11 * (width - 1))
+    return [line for part in title.split("\n") for line in wrap(part, across) or [""]]
 
 
 def _save(figure: Figure, stem: Path) -> None:

@@ -52,7 +52,7 @@ def draw_phases(stem: Path, bars: Sequence[Bar], first: Run, *, x_name: str = ""
     draw_stacks(
         stem,
         bars,
-        title=f"{first['model']}{mark_weights(first)}: one batch by phase",
+        title=f"{latency.words.capitalize()} by phase, {_name(first)}",
         x_name=x_name,
         y_name=latency.title,
         unit=latency.unit,
@@ -65,7 +65,7 @@ def draw_compute(stem: Path, bars: Sequence[Bar], first: Run, *, x_name: str = "
     draw_stacks(
         stem,
         bars,
-        title=f"{first['model']}{mark_weights(first)}: {flops.words} of one batch by phase",
+        title=f"{flops.words.capitalize()} of one batch by phase, {_name(first)}",
         x_name=x_name,
         y_name=flops.words,
         unit=flops.unit,
@@ -81,10 +81,14 @@ def draw_places(stem: Path, places: Sequence[Place], run: Run) -> None:
             Mark(phase=place.phase, x=place.intensity, y=place.flops / place.seconds)
             for place in places
         ],
-        title=f"{run['model']}{mark_weights(run)}: achieved against attainable",
+        title=f"Achieved against attainable FLOP/s by phase, {_name(run)}",
         peak_flops_per_s=top.peak_flops_per_s,
         peak_bytes_per_s=top.peak_bytes_per_s,
     )
+
+
+def _name(run: Run) -> str:
+    return f"{run['model']}{mark_weights(run)}"
 
 
 def name_costs() -> str:
@@ -100,7 +104,10 @@ def draw_costs(
     *,
     title: str,
 ) -> None:
-    """Quality against latency, a point per run; `groups` and `front` go by the run's name."""
+    """Quality against latency, a point per run; `groups` and `front` go by the run's name.
+
+    `title` is of what the runs have in common; the quantities stand before it.
+    """
     dots = [
         Dot(group=groups[run.name], x=cost[0], y=cost[1], on_front=run.name in front)
         for run in runs
@@ -109,7 +116,7 @@ def draw_costs(
     draw_plane(
         stem,
         dots,
-        title=title,
+        title=f"{name_costs()}\n{title}",
         x_name=LATENCY_PER_SAMPLE,
         x_unit=metrics.find("latency_s").unit,
         y_name=metrics.find("wer").words,

@@ -23,6 +23,8 @@ from profiling.records import (
 _STATUSES = frozenset({MEASURED, ESTIMATED, DERIVED, UNAVAILABLE})
 # Status and source.
 Provenance = tuple[str, str]
+# No quantity is larger, and a whole number far beyond it is not even a float.
+_LARGEST = 1e100
 _CONFIDENCE = re.compile(r"\bconfidence (\d+(?:\.\d+)?)%")
 
 
@@ -33,6 +35,13 @@ class Repeat:
     repeat: int
     batch: int
     value: float
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number; no other value is formatted or plotted."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < _LARGEST
 
 
 def read_provenance(record: Record) -> dict[str, Provenance]:

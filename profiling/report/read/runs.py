@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from profiling import metrics
-from profiling.metrics import SETTING_COLUMNS, SUMMARY_COLUMNS
+from profiling.metrics import AT_READING, COUNT, NUMBER, SETTING_COLUMNS, SUMMARY_COLUMNS
 from profiling.records import (
     COMPLETED,
     ESTIMATED,
@@ -35,8 +37,14 @@ from profiling.report.read.plain_runs import (
     compare_with_baselines,
     identify_setting,
 )
-from profiling.report.read.readings import Provenance, find_confidence, read_provenance
+from profiling.report.read.readings import (
+    Provenance,
+    find_confidence,
+    is_number,
+    read_provenance,
+)
 from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.rounds import bound_rounds
 from profiling.statistics.summaries import LEAST_REPEATS
 
 LONGEST_REST = 24
@@ -57,7 +65,8 @@ class ReportError(ValueError):
 class Run:
     """One record, the columns of its row and its configuration keys.
 
-    `distinct` are the keys in which the runs that were read together differ.
+    `distinct` are the keys in which the runs that were read together differ. `rounds` are the runs
+    of the point whose medians the columns hold; a run by itself has none.
     """
 
     record: Record
@@ -70,6 +79,7 @@ class Run:
     speedup_is_noisy: bool
     # Whether pages may show pictures of the folder that the record names.
     follows_folder: bool
+    rounds: tuple[Run, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """The value of a column or of a configuration key, which not every run has."""
@@ -99,7 +109,14 @@ class Run:
         return None if value is None or isinstance(value, str) else float(value)
 
     def interval(self, metric: str) -> Interval | None:
-        """A metric's interval with the confidence that it reaches; None where it has none."""
+        """A metric's interval with the confidence that it reaches; None where it has none.
+
+        Of rounds it is that of their spread, whatever the intervals within them.
+        """
+        if self.rounds and varies_by_round(metric) and metric not in AT_READING:
+            values = [run.number(metric) for run in self.rounds]
+            known = [value for value in values if value is not None]
+            return bound_rounds(known) if len(known) == len(values) else None
         ends = metrics.find(metric).bounds
         if ends is None or (_is_of_repeats(metric) and self._has_few_repeats):
             return None
@@ -123,6 +140,27 @@ class Run:
         summary: Mapping[str, Any] = self.record.run["summary"]
         return summary
 
+    @cached_property
+    def _scores(self) -> dict[str, dict[str, float]]:
+        return {}
+
+    def scores(self, field: str) -> Mapping[str, float]:
+        """A number that each answer has on its own, by sample; read once."""
+        if field not in self._scores:
+            lines = without_cache(self.record).answers
+            self._scores[field] = {
+                str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))
+            }
+        return self._scores[field]
+
+    @cached_property
+    def answered(self) -> Answers:
+        """The answer to each sample as a digest, which is enough to tell equal texts; read once."""
+        return {
+            (sample, _digest(prompt)): _digest(answer)
+            for (sample, prompt), answer in read_answers(self.record).items()
+        }
+
     def is_estimated(self, metric: str) -> bool:
         return self.provenance.get(metric, ("", ""))[0] == ESTIMATED
 
@@ -130,6 +168,17 @@ class Run:
         """Why a metric has no value, where the run says so."""
         status, source = self.provenance.get(metric, ("", ""))
         return source if status == UNAVAILABLE else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def varies_by_round(metric: str) -> bool:
+    """Whether a number is measured anew in each round: times, joules and bytes are; scores not."""
+    declared = metrics.find(metric)
+    is_cost = declared.from_times or declared.unit != COUNT
+    return declared.kind == NUMBER and is_cost and not declared.is_setting
 
 
 def _is_of_repeats(metric: str) -> bool:

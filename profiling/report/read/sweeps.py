@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from profiling import metrics
@@ -17,7 +18,8 @@ from profiling.report.read.keys import (
     show_value,
 )
 from profiling.report.read.plain_runs import BASELINE, identify_setting, started
-from profiling.report.read.runs import Run, order_of
+from profiling.report.read.runs import Run, order_of, varies_by_round
+from profiling.statistics.rounds import LEAST_ROUNDS
 
 # Keys that say what was run, or how well it was measured; runs that differ in one are no sweep.
 _NEVER_SWEPT = frozenset({"model", "weights", "dataset", "num_samples", "seed", ROUND, PROFILER})
@@ -116,6 +118,30 @@ def newest(runs: Sequence[Run]) -> list[Run]:
         points[identify_setting(run.record, ROUND)] = run
     keys = list_keys(run.settings for run in points.values())
     return sorted(points.values(), key=lambda run: _setting_order(run, keys))
+
+
+def pool_rounds(runs: Sequence[Run]) -> list[Run]:
+    """One run per point in the order of settings, with the medians of its rounds where enough.
+
+    Of fewer rounds than `LEAST_ROUNDS` the newest one stands alone.
+    """
+    points: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.completed:
+            points[identify_setting(run.record, ROUND)].append(run)
+    return [_pool(run, points.get(identify_setting(run.record, ROUND), [])) for run in newest(runs)]
+
+
+def _pool(run: Run, rounds: Sequence[Run]) -> Run:
+    if not run.completed or len(rounds) < LEAST_ROUNDS:
+        return run
+    pooled = replace(run, rounds=tuple(sorted(rounds, key=lambda one: started(one.record))))
+    columns = dict(run.columns) | {"noisy": any(bool(one["noisy"]) for one in rounds)}
+    for name in filter(varies_by_round, run.columns):
+        values = [one.number(name) for one in rounds]
+        known = [value for value in values if value is not None]
+        columns[name] = median(known) if len(known) == len(values) else None
+    return replace(pooled, columns=columns)
 
 
 def _setting_order(run: Run, keys: Sequence[str]) -> tuple[Any, ...]:

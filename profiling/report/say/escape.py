@@ -40,6 +40,52 @@ def markdown(text: str) -> str:
     return plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
+_LATEX = {
+    **{character: f"\\{character}" for character in "#$%&_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    '"': r"\textquotedbl{}",
+    # After the end of a row a bracket would be an argument, and two hyphens would be a dash.
+    "[": "{[}",
+    "-": "-{}",
+    "\N{EN DASH}": "--",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{ALMOST EQUAL TO}": r"$\approx$",
+    "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
+    "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
+    "\N{MICRO SIGN}": r"$\mu$",
+    "\N{DAGGER}": r"$^\dagger$",
+    "\N{DOUBLE DAGGER}": r"$^\ddagger$",
+    "\N{SECTION SIGN}": r"\S{}",
+    "\N{LOZENGE}": r"$\diamond$",
+    "\N{MIDDLE DOT}": r"$\cdot$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
+}
+# Letters that every LaTeX can compose; its usual fonts lack the rest of Latin 1.
+_COMPOSED = re.compile(r"[À-ÖØ-öø-ÿ]")
+_NOT_COMPOSED = frozenset("ÐÞðþ")
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX in any engine; a character that needs a font of its own becomes `?`."""
+    return "".join(map(_escape_latex, " ".join(shorten(str(text)).split())))
+
+
+def _escape_latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character if character.isprintable() else "?"
+    is_letter = _COMPOSED.fullmatch(character) and character not in _NOT_COMPOSED
+    return character if is_letter else "?"
+
+
 def code(text: str) -> str:
     """A command as code in markdown, whatever its words are; a longer fence holds backticks."""
     plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

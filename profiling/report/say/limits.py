@@ -28,6 +28,10 @@ class Place:
         return self.intensity < self.peak_flops_per_s / self.peak_bytes_per_s
 
     @property
+    def bound_by(self) -> str:
+        return "memory" if self.is_bound_by_memory else "compute"
+
+    @property
     def least_s(self) -> float:
         """The longer of computing and moving data, each at its peak."""
         return max(self.flops / self.peak_flops_per_s, self.moved_bytes / self.peak_bytes_per_s)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from profiling import metrics
 from profiling.report.read.plain_runs import PAIRED
 from profiling.report.read.runs import Run
+from profiling.statistics.rounds import LEAST_ROUNDS
 
 NOISY, ESTIMATED, TINY, RANDOM, SERVED = "†", "≈", "‡", "§", "◊"
 MEANINGS = {
@@ -61,3 +62,14 @@ def explain(runs: Iterable[Run], *, estimates: bool) -> list[str]:
     if estimates:
         used.add(ESTIMATED)
     return [f"{mark} {MEANINGS[mark]}" for mark in MEANINGS if mark in used]
+
+
+def explain_rounds(runs: Iterable[Run]) -> list[str]:
+    """How rounds are shown, where a run has some."""
+    if not any(run.rounds for run in runs):
+        return []
+    return [
+        f"A point that was measured in {LEAST_ROUNDS} rounds or more is one row: medians of its"
+        " rounds, with 95% intervals of Student's t over them. Of fewer rounds the newest one is"
+        " shown"
+    ]

@@ -9,7 +9,7 @@ from profiling import metrics
 from profiling.metrics import PHASES
 from profiling.report.read.paired import PairedTimes
 from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
-from profiling.report.read.readings import read_phase_repeats
+from profiling.report.read.readings import is_number, read_phase_repeats
 from profiling.report.read.runs import Run, find_paired, values_of, without_cache
 from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
 from profiling.report.say import escape
@@ -20,7 +20,6 @@ from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     digits,
     interval,
-    is_number,
     percent,
     quantity,
     say_ratio,
@@ -53,6 +52,8 @@ def say_latency(run: Run) -> str:
     setting = escape.markdown(describe_setting(run))
     repeats = run.number("num_repeats")
     measured = f" (median of {repeats:.0f} repeats)" if repeats else ""
+    if run.rounds:
+        measured = f" (median of {len(run.rounds)} rounds)"
     shares = phase_shares(run)
     if not shares:
         return f"{setting}: one batch takes {say_time(run)}{measured}."
@@ -108,6 +109,16 @@ def _are_apart(small: Run, large: Run, paired: PairedTimes | None) -> bool:
     if paired is not None:
         return excludes_one(paired.whole)
     return are_separate(*(run.interval("latency_s") for run in (small, large)))
+
+
+def has_course(sweep: Sweep, column: str) -> bool:
+    """Whether a column along a sweep is more than two points that may differ by noise alone."""
+    if len(sweep.runs) > 2 or metrics.find(column).is_exact:
+        return True
+    small, large = sweep.runs[0], sweep.runs[-1]
+    if column == "latency_s":
+        return _are_apart(small, large, find_paired(large, small))
+    return are_separate(small.interval(column), large.interval(column))
 
 
 def _is_bounded(run: Run) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from profiling import metrics
 from profiling.metrics import COMPARED, COUNT
@@ -19,8 +20,6 @@ from profiling.report.read.runs import (
     ReportError,
     Run,
     find_paired,
-    read_answers,
-    without_cache,
 )
 from profiling.report.read.sweeps import describe_setting
 from profiling.report.say.advice import say_how_to_pair
@@ -31,27 +30,39 @@ from profiling.report.say.marks import mark_run
 from profiling.report.say.units import (
     TIMES,
     digits,
-    is_number,
     percent,
     quantity,
 )
 from profiling.statistics.intervals import Interval
 from profiling.statistics.rounds import LEAST_ROUNDS, RoundsChange
 
+HEADS = ("metric", "A", "B", "change", "95% interval", "from")
 # The scores that every answer has on its own, so that runs are compared sample by sample.
 SCORED = ("wer", "reference_nll")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoPoints:
+    """What can be said of two points: sentences, and the rows of a table under `HEADS`."""
+
+    sides: tuple[str, str]
+    conditions: str
+    cautions: tuple[str, ...]
+    latency: str
+    answers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 def error_difference(before: Run, after: Run) -> ScoreDifference | None:
     """The word error rates of the samples that both runs answered."""
-    return compare_errors(_read_scores(before, "wer"), _read_scores(after, "wer"))
+    return compare_errors(before.scores("wer"), after.scores("wer"))
 
 
 def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
     """The likelihoods of the references, where both runs have the same tokens."""
     if before["model"] != after["model"]:
         return None
-    scores = [_read_scores(run, "reference_nll") for run in (before, after)]
+    scores = [run.scores("reference_nll") for run in (before, after)]
     return compare_errors(*scores)
 
 
@@ -61,36 +72,45 @@ def score_difference(column: str, before: Run, after: Run) -> ScoreDifference | 
     return compare(before, after) if compare else None
 
 
-def _read_scores(run: Run, field: str) -> dict[str, float]:
-    lines = without_cache(run.record).answers
-    return {str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))}
-
-
 def equal_answers(before: Run, after: Run) -> float | None:
     """The share of equal answers, where both runs answered the same samples."""
-    answers = [(run.record, read_answers(run.record)) for run in (before, after)]
+    answers = [(run.record, run.answered) for run in (before, after)]
     return share_of_equal(*comparable(*answers))
 
 
-def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
-    """Lines for a terminal: what is compared, the answer, and the table behind it."""
+def compare_points(befores: Rounds, afters: Rounds) -> TwoPoints:
+    """Compare two points by all their rounds; the run that is meant stands last on each side."""
     before, after = befores[-1], afters[-1]
     for name, run in (("A", before), ("B", after)):
         if not run.completed:
             raise ReportError(f"{name} ({run.short}) is {run['status']}, and cannot be compared")
+    return TwoPoints(
+        sides=(_name_side("A", before), _name_side("B", after)),
+        conditions=say_conditions(before, after),
+        cautions=tuple(_say_cautions(befores, afters)),
+        latency=say_latency_change(befores, afters),
+        answers=tuple(_say_answers(before, after)),
+        rows=tuple(_list_rows(befores, afters)),
+    )
+
+
+def _name_side(name: str, run: Run) -> str:
+    setting = f"{run['model']}, {run['weights']} weights, {describe_setting(run)}"
+    return f"{name}: {run.short}{mark_run(run)}  {setting}"
+
+
+def write_comparison(befores: Rounds, afters: Rounds) -> list[str]:
+    """Lines for a terminal: what is compared, the answer, and the table behind it."""
+    found = compare_points(befores, afters)
     return [
-        *(
-            f"{name}: {run.short}{mark_run(run)}  {run['model']}, {run['weights']} weights,"
-            f" {describe_setting(run)}"
-            for name, run in (("A", before), ("B", after))
-        ),
-        say_conditions(before, after),
-        *_say_cautions(befores, afters),
+        *found.sides,
+        found.conditions,
+        *found.cautions,
         "",
-        say_latency_change(befores, afters),
-        *_say_answers(before, after),
+        found.latency,
+        *found.answers,
         "",
-        *_table(befores, afters),
+        *_align([HEADS, *found.rows]),
     ]
 
 
@@ -235,15 +255,17 @@ def say_score_change(metric: str, found: ScoreDifference) -> str:
 # The table
 
 
-def _table(before: Rounds, after: Rounds) -> list[str]:
-    rows: list[tuple[str, ...]] = [("metric", "A", "B", "change", "95% interval", "from")]
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def _list_rows(before: Rounds, after: Rounds) -> Iterator[tuple[str, ...]]:
     others = [name for name in metrics.list_shown(COMPARED) if name not in TIMED]
     for column in (*TIMED, *others):
         row = _row(column, before, after)
         if row is not None:
-            rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+            yield row
 
 
 def _row(column: str, befores: Rounds, afters: Rounds) -> tuple[str, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from profiling.metrics import COUNT
+from profiling.report.read.readings import is_number
 from profiling.statistics.intervals import CONFIDENCE, Interval
 from profiling.statistics.ratios import Ratio
 
@@ -12,18 +13,8 @@ _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, 
 _SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
-# No quantity is larger, and a whole number far beyond it is not even a float.
-_LARGEST = 1e100
-
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number; no other value is formatted or plotted."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) < _LARGEST
 
 
 def digits(value: float) -> str:

@@ -13,8 +13,9 @@ from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import describe_setting
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_run
-from profiling.report.say.units import percent, quantity
-from profiling.report.write.markdown import Column, table
+from profiling.report.say.units import percent
+from profiling.report.write.columns import Column, quantity_column
+from profiling.report.write.markdown import table
 
 _SHOWN = 3
 
@@ -86,6 +87,6 @@ def _columns(metric: str, rows: Sequence[Traced]) -> list[Column]:
             cells=[escape.markdown(row.name) for row in rows],
             is_text=True,
         ),
-        Column(head="time", cells=[quantity(row.seconds, unit) for row in rows], is_text=False),
+        quantity_column("time", [row.seconds for row in rows], unit),
         Column(head="of the phase", cells=[percent(row.share) for row in rows], is_text=False),
     ]

@@ -25,16 +25,17 @@ from profiling.report.read.sweeps import (
     find_sweeps,
     growing_keys,
     is_timed,
-    newest,
     pick_reference,
     plain_first,
+    pool_rounds,
     variant_keys,
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.marks import mark_estimate, mark_run, mark_weights
 from profiling.report.say.pareto import front_of, group_comparable, say_front
+from profiling.report.write.columns import number_columns, phase_columns
 from profiling.report.write.markdown import (
-    number_columns,
+    fold_further,
     run_column,
     setting_column,
     setting_columns,
@@ -49,8 +50,8 @@ from profiling.report.write.sections import (
     Page,
     axis_of,
     list_bounds,
+    name_course,
     paragraph,
-    phase_columns,
     section,
     show_all,
     show_compute,
@@ -68,6 +69,8 @@ from profiling.report.write.variants import write_variants
 INDEX = "index"
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 LONGEST_FRONT = 12
+# More tables on a page of a model are folded.
+MOST_TABLES = 6
 
 
 def write_pages(found: Runs, output: Path, *, command: str) -> Path:
@@ -75,24 +78,25 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     models = [model for model in values_of(found.runs, "model") if model is not None]
     for model in models:
-        own = newest([run for run in found.runs if run["model"] == model])
+        own = pool_rounds([run for run in found.runs if run["model"] == model])
         page = Page(output=output, stem=stem_of(model))
         _write(output, page.stem, write_model_page(page, model, own, command))
     published = write_published(found.runs, command)
     if published:
         _write(output, PUBLISHED, published)
-    index = write_index(Page(output=output, stem=INDEX), found, models, command)
     variants = write_variants(Page(output=output, stem=VARIANTS), found.runs, command)
+    links = []
     if variants:
         _write(output, VARIANTS, variants)
-        index = [*index, f"- [Optimizations against the plain model]({VARIANTS}.md)"]
+        links.append(f"- [Optimizations against the plain model]({VARIANTS}.md)")
     reduction = write_reduction(found.runs, command)
     if reduction:
         _write(output, REDUCTION, reduction)
-        index = [*index, f"- [Token reduction against random tokens]({REDUCTION}.md)"]
+        links.append(f"- [Token reduction against random tokens]({REDUCTION}.md)")
     if published:
-        index = [*index, f"- [A published table, measured again]({PUBLISHED}.md)"]
-    return _write(output, INDEX, index)
+        links.append(f"- [A published table, measured again]({PUBLISHED}.md)")
+    page = Page(output=output, stem=INDEX)
+    return _write(output, INDEX, write_index(page, found, models, links, command))
 
 
 def stem_of(model: str) -> str:
@@ -119,13 +123,13 @@ def write_model_page(page: Page, model: str, runs: Sequence[Run], command: str) 
         lines += _write_measured(page, timed)
     else:
         lines += ["No run of this model completed.", ""]
-    return [
-        *lines,
+    lines += [
         *show_unfinished(runs),
         *section("What was measured", list_origin(runs)),
         *show_all(runs),
         *show_marks(runs, command),
     ]
+    return fold_further(lines, most=MOST_TABLES)
 
 
 def _write_measured(page: Page, timed: Sequence[Run]) -> list[str]:
@@ -162,9 +166,11 @@ def _distinct(sweeps: Sequence[Sweep]) -> list[Run]:
     return list(runs.values())
 
 
-def write_index(page: Page, found: Runs, models: Sequence[str], command: str) -> list[str]:
+def write_index(
+    page: Page, found: Runs, models: Sequence[str], links: Sequence[str], command: str
+) -> list[str]:
     """The index: models at one setting, growth, the best trade-offs, and links to all pages."""
-    runs = newest(found.runs)
+    runs = pool_rounds(found.runs)
     compared = pick_comparison([run for run in runs if is_timed(run)])
     return [
         "# Comparison",
@@ -175,7 +181,7 @@ def write_index(page: Page, found: Runs, models: Sequence[str], command: str) ->
         *section("Models side by side", compare_models(page, compared)),
         *section("How cost grows", grow_models(page, [run for run in runs if is_timed(run)])),
         *section("Best trade-offs", show_fronts(page, [run for run in runs if is_timed(run)])),
-        *section("Pages", [_link(model, runs) for model in models]),
+        *section("Pages", [*(_link(model, runs) for model in models), *links]),
         *show_unfinished(runs),
         *show_marks(found.runs, command),
     ]
@@ -227,7 +233,7 @@ def compare_models(page: Page, compared: Sequence[Run]) -> list[str]:
     draw_stacks(
         page.figure("models"),
         [stack_phases(run, label=run["model"] + mark_run(run)) for run in compared],
-        title=f"One batch by phase, {setting}",
+        title=f"{latency.words.capitalize()} by phase\n{setting}",
         x_name="",
         y_name=latency.title,
         unit=latency.unit,
@@ -302,6 +308,8 @@ def _grown_columns(sweeps: Sequence[Sweep]) -> list[str]:
 
 def _draw(page: Page, key: str, sweeps: Sequence[Sweep], name: str) -> list[str]:
     axis, metric = axis_of(key), metrics.find(name)
+    if not any(sentences.has_course(sweep, name) for sweep in sweeps):
+        return []
     first = sweeps[0].runs[0]
     what = mark_estimate(first, name) + metric.words
     groups = {sweep.runs[0]["model"] + mark_weights(sweep.runs[0]): sweep for sweep in sweeps}
@@ -311,7 +319,7 @@ def _draw(page: Page, key: str, sweeps: Sequence[Sweep], name: str) -> list[str]
             group: [(float(run[key]), run.number(name) or 0.0) for run in sweep.runs]
             for group, sweep in groups.items()
         },
-        title=describe_setting(first, without=[key]),
+        title=name_course(name, sweeps[0]),
         x_name=axis,
         y_name=what,
         unit=metric.unit,
@@ -358,5 +366,5 @@ def _show_front(page: Page, group: Sequence[Run], number: int) -> list[str]:
 def _draw_front(page: Page, group: Sequence[Run], front: Sequence[Run], name: str) -> None:
     best = {run.name for run in front}
     groups = {run.name: run["model"] + mark_weights(run) for run in group}
-    title = f"{group[0]['dataset']}: filled points are the front"
+    title = f"{group[0]['dataset']}, the front is filled"
     draw_costs(page.figure(name), group, groups, best, title=title)

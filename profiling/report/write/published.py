@@ -15,10 +15,11 @@ from profiling.report.say import escape
 from profiling.report.say.marks import mark_weights
 from profiling.report.say.units import (
     NOTHING,
-    quantity,
+    digits,
     times,
 )
-from profiling.report.write.markdown import Column, number_column, table
+from profiling.report.write.columns import Column, find_scale, head_of, value_column
+from profiling.report.write.markdown import table
 from profiling.report.write.sections import section, show_marks, title_of
 
 STEM = "published_table"
@@ -128,14 +129,18 @@ def _show_rows(block: str, rows: Sequence[Row], found: dict[Setting, Run]) -> li
 def _beside(name: str, rows: Sequence[Row], runs: Sequence[Run | None]) -> list[Column]:
     """The published value, the measured one, and their ratio."""
     published = [row.values[name] for row in rows]
-    measured = number_column([run for run in runs if run], name)
+    known = [run for run in runs if run]
+    values = [run.number(name) for run in known]
+    scale = find_scale(name, [*published, *values])
+    bounds = [run.interval(name) for run in known]
+    measured = value_column(known, name, values=values, bounds=bounds, scale=scale)
     given = iter(measured.cells)
     cells = [next(given) if run else NOTHING for run in runs]
     ratios = [_ratio(name, value, run) for value, run in zip(published, runs, strict=True)]
-    metric = metrics.find(name)
-    texts = [NOTHING if value is None else quantity(value, metric.unit) for value in published]
+    texts = [NOTHING if value is None else digits(value / scale.factor) for value in published]
+    title = f"{metrics.find(name).title}, published"
     return [
-        Column(head=f"{metric.title}, published", cells=texts, is_text=False),
+        Column(head=head_of(title, scale.unit), cells=texts, is_text=False),
         Column(head=measured.head, cells=cells, is_text=False),
         Column(head="ratio", cells=ratios, is_text=False),
     ]

@@ -13,7 +13,8 @@ from profiling.report.say import escape
 from profiling.report.say.differences import ScoreDifference
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING
-from profiling.report.write.markdown import Column, number_columns, run_column, table
+from profiling.report.write.columns import Column, number_columns
+from profiling.report.write.markdown import run_column, table
 from profiling.report.write.sections import section, show_marks
 from profiling.report.write.variants import say_change
 

@@ -18,7 +18,7 @@ from profiling.report.draw.record_figures import (
 )
 from profiling.report.read.pictures import copy_picture, find_samples, match
 from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE
-from profiling.report.read.readings import read_phase_repeats
+from profiling.report.read.readings import is_number
 from profiling.report.read.runs import Run, without_cache
 from profiling.report.read.sweeps import (
     TOKENS_OF,
@@ -28,27 +28,29 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.limits import Place, find_places
-from profiling.report.say.marks import explain, mark_run, mark_weights
+from profiling.report.say.limits import find_places
+from profiling.report.say.marks import explain, explain_rounds, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
     digits,
-    is_number,
-    percent,
     quantity,
 )
-from profiling.report.write.markdown import (
+from profiling.report.write.columns import (
     Column,
     number_columns,
+    phase_columns,
+    place_columns,
+    quantity_column,
+)
+from profiling.report.write.markdown import (
+    fold,
     run_column,
     setting_column,
     setting_columns,
     table,
     text_column,
-    value_column,
 )
 from profiling.statistics.growth import Growth
-from profiling.statistics.medians import bound_median
 
 EXAMPLES = 4
 # The size on which the quality of answers depends.
@@ -105,14 +107,15 @@ def show_sweep(page: Page, sweep: Sweep) -> list[str]:
         *(line for metric in curves for line in _draw_curve(page, sweep, metric)),
         *table(_latency_columns(sweep)),
         "",
-        *table(_effect_columns(sweep)),
-        "",
-        *table(_growth_columns(sweep)),
+        *fold("Rates, costs and answers", table(_effect_columns(sweep))),
+        *fold("How each phase grows", table(_growth_columns(sweep))),
     ]
     return section(title_of(sweep.key), lines)
 
 
 def _draw_phases(page: Page, sweep: Sweep) -> list[str]:
+    if sweep.is_growing and not sentences.has_course(sweep, "latency_s"):
+        return []
     bars = [stack_phases(run, label=_value_label(sweep.key, run)) for run in sweep.runs]
     draw_phases(page.figure(sweep.key), bars, sweep.runs[0], x_name=axis_of(sweep.key))
     latency = metrics.find("latency_s").title.capitalize()
@@ -123,7 +126,7 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
     """The quality of the answers along a sweep, with intervals, where every run has it."""
     points = [(float(run[sweep.key]), run.number(metric)) for run in sweep.runs]
     known = [(x, y) for x, y in points if y is not None]
-    if len(known) < len(points):
+    if len(known) < len(points) or not sentences.has_course(sweep, metric):
         return []
     first, declared = sweep.runs[0], metrics.find(metric)
     group, name = f"{first['model']}{mark_weights(first)}", f"{sweep.key}_{metric}"
@@ -131,7 +134,7 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
     draw_lines(
         page.figure(name),
         {group: known},
-        title=describe_setting(first, without=[sweep.key]),
+        title=name_course(metric, sweep),
         x_name=axis_of(sweep.key),
         y_name=declared.words,
         unit=declared.unit,
@@ -139,6 +142,13 @@ def _draw_curve(page: Page, sweep: Sweep, metric: str) -> list[str]:
     )
     against = f"{declared.words.capitalize()} against {name_key(sweep.key)}"
     return page.show(name, against + (", with 95% intervals over samples" if bounds else ""))
+
+
+def name_course(metric: str, sweep: Sweep) -> str:
+    """The title of a figure: the quantity and what it is against, then what is fixed."""
+    words = metrics.find(metric).words
+    quantity_first = f"{words[:1].upper()}{words[1:]} against {name_key(sweep.key)}"
+    return f"{quantity_first}\n{describe_setting(sweep.runs[0], without=[sweep.key])}"
 
 
 def list_bounds(sweep: Sweep, metric: str) -> list[tuple[float, float, float]]:
@@ -174,21 +184,6 @@ def _latency_columns(sweep: Sweep) -> list[Column]:
     ]
 
 
-def phase_columns(runs: Sequence[Run]) -> list[Column]:
-    """The median of each phase with the interval of its raw repeats."""
-    repeats = [read_phase_repeats(without_cache(run.record)) for run in runs]
-    return [_phase_column(runs, phase, [own.get(phase, []) for own in repeats]) for phase in PHASES]
-
-
-def _phase_column(runs: Sequence[Run], phase: str, repeats: Sequence[Sequence[float]]) -> Column:
-    return value_column(
-        runs,
-        f"{phase}_s",
-        values=[run.number(f"{phase}_s") for run in runs],
-        bounds=[bound_median(values) if values else None for values in repeats],
-    )
-
-
 def _effect_columns(sweep: Sweep) -> list[Column]:
     runs = sweep.runs
     are_plain = all(_is_plain(run) for run in runs)
@@ -210,10 +205,10 @@ def _growth_columns(sweep: Sweep) -> list[Column]:
         if growth is not None and growth.is_determined:
             laws.append((metrics.find(name), unit, growth))
     powers = [describe_growth(growth, unit) for _, unit, growth in laws]
-    fixed = [quantity(growth.fixed, metric.unit) for metric, _, growth in laws]
+    fixed = [growth.fixed for _, _, growth in laws]
     return [
         Column(head="what grows", cells=[metric.title for metric, _, _ in laws], is_text=True),
-        Column(head="fixed part", cells=fixed, is_text=False),
+        quantity_column("fixed part", fixed, metrics.find("latency_s").unit),
         Column(head="and a power [95% interval]", cells=powers, is_text=True),
     ]
 
@@ -240,25 +235,8 @@ def show_roofline(page: Page, run: Run) -> list[str]:
     )
     lead = f"Run `{run.short}`{mark_run(run)}. The peaks are {peaks[0]}/s and {peaks[1]}/s."
     figure = page.show("roofline", "Achieved FLOP/s against arithmetic intensity, by phase")
-    lines = [lead, "", *figure, *table(_place_columns(places))]
+    lines = [lead, "", *figure, *table(place_columns(places))]
     return section("Achieved against attainable", lines)
-
-
-def _place_columns(places: Sequence[Place]) -> list[Column]:
-    units = (metrics.find(name).unit for name in ("latency_s", "flops", "model_bytes"))
-    seconds, operations, size = units
-    cells = {
-        "phase": [place.phase for place in places],
-        "bound by": ["memory" if place.is_bound_by_memory else "compute" for place in places],
-        "time": [quantity(place.seconds, seconds) for place in places],
-        "least possible": [quantity(place.least_s, seconds) for place in places],
-        "of what is possible": [percent(place.least_s / place.seconds) for place in places],
-        "work": [quantity(place.flops, operations) for place in places],
-        "moved": [quantity(place.moved_bytes, size) for place in places],
-        "FLOP per byte": [f"{place.intensity:.3g}" for place in places],
-    }
-    texts = ("phase", "bound by")
-    return [Column(head=head, cells=own, is_text=head in texts) for head, own in cells.items()]
 
 
 def show_quality(runs: Sequence[Run]) -> list[str]:
@@ -269,7 +247,8 @@ def show_quality(runs: Sequence[Run]) -> list[str]:
         *number_columns(runs, names),
         text_column(runs, "accuracy_name"),
     ]
-    return section("Quality", [*table(columns), *_reasons(runs, names)])
+    counted = f"Every metric of the answers, {len(runs)} runs"
+    return section("Quality", [*fold(counted, table(columns)), *_reasons(runs, names)])
 
 
 def _list_answer_metrics(runs: Sequence[Run]) -> list[str]:
@@ -290,7 +269,12 @@ def _reasons(runs: Sequence[Run], names: Iterable[str]) -> list[str]:
     for name in names:
         if all(run.number(name) is None for run in runs):
             reasons = sorted({reason for run in runs if (reason := run.reason(name))})
-            lines.extend(f"- `{name}` unavailable: {escape.markdown(r)}" for r in reasons)
+            # On a busy machine the reason of each run has figures of its own.
+            further = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+            lines.extend(
+                f"- `{name}` unavailable: {escape.markdown(first)}{further}"
+                for first in reasons[:1]
+            )
     return ["", *lines] if lines else []
 
 
@@ -354,13 +338,14 @@ def show_all(runs: Sequence[Run]) -> list[str]:
         text_column(runs, "status"),
         *number_columns(runs, metrics.list_shown(OVERVIEW)),
     ]
-    return section("All runs", table(columns))
+    return section("All runs", fold(f"{len(runs)} runs", table(columns)))
 
 
 def show_marks(runs: Sequence[Run], command: str) -> list[str]:
     """The meaning of the marks, how to read numbers, and the command that made the page."""
     lines = [
         *(f"- {line}." for line in explain(runs, estimates=_has_estimates(runs))),
+        *(f"- {line}." for line in explain_rounds(runs)),
         "- Times are medians of one batch end to end; [low, high] is a 95% interval, or of the"
         " confidence that stands behind it. It covers this run, not the variation from run to run.",
         "- A dash: no value; it is never zero.",

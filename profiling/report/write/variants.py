@@ -26,14 +26,8 @@ from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING, digits, say_ratio
 from profiling.report.say.verdicts import plain_of
-from profiling.report.write.markdown import (
-    Column,
-    number_columns,
-    run_column,
-    setting_columns,
-    table,
-    text_column,
-)
+from profiling.report.write.columns import Column, number_columns
+from profiling.report.write.markdown import fold, run_column, setting_columns, table, text_column
 from profiling.report.write.sections import Page, error_column, section, show_marks
 from profiling.statistics.ratios import Ratio
 
@@ -163,8 +157,7 @@ def _show_model(page: Page, sweep: Sweep, figure: str) -> list[str]:
         "",
         *table([*_names(variants), *_speedups(variants)]),
         "",
-        *table([*_names(variants), *_effects(variants)]),
-        "",
+        *fold("Costs, errors and break-even", table([*_names(variants), *_effects(variants)])),
         *_show_answers(variants),
         *_draw(page, variants, figure),
     ]
@@ -238,7 +231,7 @@ def _show_answers(variants: Sequence[Variant]) -> list[str]:
     if not changes:
         return []
     likelihood = number_columns([v.run for v in variants], ["reference_nll"])
-    return [*table([*_names(variants), *likelihood, *changes]), ""]
+    return fold("Answers, sample by sample", table([*_names(variants), *likelihood, *changes]))
 
 
 def say_change(found: ScoreDifference) -> str:
@@ -261,6 +254,6 @@ def _draw(page: Page, variants: Sequence[Variant], figure: str) -> list[str]:
         return []
     front = {run.name for run in _front(judged)}
     groups = {run.name: run["optimization"] for run in judged}
-    title = f"{variants[0].plain['model']}{mark_weights(judged[0])}: filled points are the front"
+    title = f"{variants[0].plain['model']}{mark_weights(judged[0])}, the front is filled"
     draw_costs(page.figure(figure), judged, groups, front, title=title)
     return page.show(figure, f"{name_costs()}, a point per variant")

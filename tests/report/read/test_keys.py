@@ -147,9 +147,9 @@ def test_the_html_page_filters_by_a_new_key(results: Path) -> None:
     page = to_html(found)
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert "frobnicate" in data["filters"]
-    place = [column["name"] for column in data["columns"]].index("frobnicate")
-    assert data["columns"][place]["kind"] == "text"
-    assert [row[place] for row in data["rows"]] == [run["frobnicate"] for run in newest(found.runs)]
+    (column,) = (own for own in data["columns"] if own["name"] == "frobnicate")
+    assert column["kind"] == "text"
+    assert column["cells"] == [run["frobnicate"] for run in newest(found.runs)]
 
 
 @pytest.mark.usefixtures("without_figures")

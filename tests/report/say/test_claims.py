@@ -19,7 +19,7 @@ LEAST_WORDS = 4
 # Refusals of what was typed, and lines that only repeat what the records say.
 EXCUSED = {
     *("best.parse_condition", "best.check_objective", "best._line", "gate.parse_limit"),
-    *("two_runs.check_comparable", "two_runs._check_paired", "two_runs.write_comparison"),
+    *("two_runs.check_comparable", "two_runs._check_paired", "two_runs.compare_points"),
 }
 # Explanations of marks, which `explain` shows where a mark is used.
 EXCUSED_FILES = {"marks"}
