@@ -127,7 +127,7 @@ def _roofline(places: Sequence[Place], scale: Scale) -> dict[str, Any] | None:
     top, columns = places[0], place_columns(places)
     return {
         "peak": top.peak_flops_per_s / scale.factor,
-        "bytes": top.peak_bytes_per_s / scale.factor,
+        "bandwidth": top.peak_bytes_per_s / scale.factor,
         "heads": [column.head for column in columns],
         "places": [
             {

@@ -16,6 +16,7 @@ from profiling.report.read.runs import find_paired
 from profiling.report.say.changes import find_change
 from profiling.report.write.csv_json import to_csv, to_json
 from profiling.report.write.html import to_html
+from profiling.report.write.html_table import tabulate
 from tests.report.synthetic import write_comparison, write_run
 
 SPEEDUP = ("speedup", "speedup_ci_low", "speedup_ci_high", "speedup_source")
@@ -68,7 +69,10 @@ def test_every_file_has_them(tmp_path: Path, sides: tuple[Path, Path]) -> None:
     assert rows["bf16"]["speedup_source"] == PAIRED
     told = {row["optimization"]: row for row in json.loads(to_json(found.runs))}
     assert told["bf16"]["speedup_ci_high"] == pytest.approx(1.6 * 1.1)
-    assert '"paired"' in to_html(found) and '"speedup_ci_high"' in to_html(found)
+    columns = {one["name"]: one["cells"] for one in tabulate(found.runs)["columns"]}
+    assert "1.60× [1.45×, 1.76×]" in columns["speedup"]
+    assert PAIRED in columns["speedup_source"]
+    assert all(cell in to_html(found) for cell in ("1.60", PAIRED))
 
 
 def test_the_folder_of_comparisons_is_no_torn_run(tmp_path: Path, sides: tuple[Path, Path]) -> None:

@@ -43,6 +43,6 @@ def test_the_page_shows_it_where_peaks_are_known(tmp_path: Path) -> None:
     pages = write_pages(found, tmp_path / "o", command="x").parent
     text = (pages / "llava.md").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith("| vision | compute |"))
-    assert row.split("|")[3:6] == [" 10.0 ms ", " 5.00 ms ", " 50% "]
+    assert row.split("|")[3:6] == [" 10.0 ", " 5.00 ", " 50% "]
     assert "Achieved against attainable" not in (pages / "fuyu.md").read_text(encoding="utf-8")
     assert {bool(find_places(run)) for run in found.runs} == {True, False}

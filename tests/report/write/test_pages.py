@@ -131,7 +131,7 @@ def test_figures_are_there_in_both_kinds(written: Path, pages: dict[str, str]) -
 
 def read_sizes(folder: Path, **summary: float) -> tuple[str, str, Path]:
     """The model's page and the comparison of runs that have these columns, and the figures."""
-    for img_size in (112, 224):
+    for img_size in (112, 168, 224):
         write_run(folder / "results", model="llava", img_size=img_size, summary=summary)
     pages = write(folder / "results", folder / "output")
     return pages["llava"], pages["index"], folder / "output" / "figures"
@@ -148,9 +148,9 @@ def test_quality_against_size_is_a_curve_with_intervals(tmp_path: Path) -> None:
     size = page.partition("## Image size")[2].partition("\n## ")[0]
     assert "figures/llava_img_size_wer.svg" in size
     assert "95% intervals over samples" in size
-    assert count_whiskers(figures / "llava_img_size_wer.svg") == 2
+    assert count_whiskers(figures / "llava_img_size_wer.svg") == 3
     assert "figures/index_img_size_wer.svg" in index
-    assert count_whiskers(figures / "index_img_size_wer.svg") == 2
+    assert count_whiskers(figures / "index_img_size_wer.svg") == 3
     assert "0.300 [0.200, 0.900]" in size
 
 

@@ -73,7 +73,7 @@ def test_a_run_with_published_weights_is_compared_with_the_published_value(tmp_p
         summary={"latency_s": 0.698, "latency_ci_low_s": 0.69, "latency_ci_high_s": 0.71},
     )
     cells = line_of(page(tmp_path), starts="| llava | 1 |")
-    assert cells[3:6] == ["349 ms", "698 [690, 710]", "2.00×"]
+    assert cells[3:6] == ["349", "698 [690, 710]", "2.00×"]
 
 
 def test_tiny_weights_stand_beside_it_without_a_ratio(tmp_path: Path) -> None:

@@ -445,12 +445,12 @@ function drawRooflines(runs) {
   if (!shown.length) return;
   $("roofline-note").textContent = chosen.length ? "" : "of the first run; choose others in the table";
   const found = shown.map((run) => rooflines.runs[run]);
-  const across = found.flatMap(({ places, peak, bytes }) => [peak / bytes, ...places.map(({ x }) => x)]);
+  const across = found.flatMap(({ places, peak, bandwidth }) => [peak / bandwidth, ...places.map(({ x }) => x)]);
   const [left, right] = [Math.min(...across) / 4, Math.max(...across) * 4];
   const datasets = shown.flatMap((run, place) => {
-    const { peak, bytes, heads, places } = rooflines.runs[run];
+    const { peak, bandwidth, heads, places } = rooflines.runs[run];
     const style = styleOf(place);
-    const roof = [[left, left * bytes], [peak / bytes, peak], [right, peak]].map(([x, y]) => ({ x, y }));
+    const roof = [[left, left * bandwidth], [peak / bandwidth, peak], [right, peak]].map(([x, y]) => ({ x, y }));
     return [
       { ...style, borderColor: shown.length > 1 ? style.borderColor : ink("ink"), label: "", data: roof, showLine: true, pointRadius: 0, pointHitRadius: 0, borderWidth: 1.5 },
       {
