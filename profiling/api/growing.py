@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,7 @@ class Growing:
         missing = "that prefill exceeds vision and decode together is not shown."
         return self._say(say_crossing, missing)
 
-    def _say(self, say: object, missing: str) -> Notes:
-        assert callable(say)
+    def _say(self, say: Callable[[Sweep], str], missing: str) -> Notes:
         return Notes(f"{name}: {say(sweep) or missing}" for name, sweep in self.sweeps.items())
 
     def table(self, column: str = "latency_s") -> pandas.DataFrame:
@@ -142,7 +141,3 @@ def _compare_ends(model: str, sweep: Sweep) -> dict[str, object]:
         "wer_large": large.number("wer"),
     }
     return row | change_columns(small, large, "change")
-
-
-def _is_known(run: Run, *columns: str) -> bool:
-    return all(run.number(column) is not None for column in columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import itertools
@@ -15,6 +16,11 @@ from profiling import metrics
 from profiling.metrics import AT_READING, PHASES, SUMMARY_COLUMNS
 from profiling.records import COMPARISONS, READING_FIELDS, SCHEMA_VERSION
 
+# Markup that has to stay text wherever a page shows it.
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 FAMILIES = {"blip2_opt": 1.0, "blip2_t5": 1.4, "fuyu": 2.2, "llava": 1.9, "qwen25vl": 1.2}
 SPEED = {"baseline": 1.0, "fp32": 0.55, "bf16": 1.3, "int4": 0.8, "compile": 1.15}
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -167,6 +173,21 @@ def write_comparison(
 def _ratio(value: float, reach: float | None) -> dict[str, float | None]:
     ends = (None, None) if reach is None else (value / reach, value * reach)
     return {"ratio": value, "ci_low": ends[0], "ci_high": ends[1]}
+
+
+def write_samples(folder: Path) -> None:
+    """A data set of one sample, whose picture is a pixel."""
+    (folder / "one.png").write_bytes(PIXEL)
+    entry = {"id": "sample-0", "image_path": "one.png", "response": "sign number 0"}
+    (folder / "samples.json").write_text(json.dumps([entry]), encoding="utf-8")
+
+
+def write_hostile(results_dir: Path, samples: Path, *, img_size: int) -> None:
+    """A run whose answers are markup and whose record names a folder of samples."""
+    hostile = write_run(results_dir, img_size=img_size, model="fuyu", answers=[HOSTILE] * 8)
+    run = json.loads((hostile / "run.json").read_text(encoding="utf-8"))
+    run["config"]["dataset"]["folder"] = str(samples)
+    (hostile / "run.json").write_text(json.dumps(run), encoding="utf-8")
 
 
 def write_many(results_dir: Path, count: int) -> None:

@@ -16,7 +16,14 @@ import pytest
 from profiling.report import read_runs
 from profiling.report.command import main
 from profiling.report.write.html import to_html
-from tests.report.synthetic import write_comparison, write_many, write_run
+from tests.report.synthetic import (
+    HOSTILE,
+    write_comparison,
+    write_hostile,
+    write_many,
+    write_run,
+    write_samples,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PDF_TO_TEXT = shutil.which("pdftotext")
@@ -25,10 +32,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
 ]
 
-HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 SAY = "parent.postMessage(btoa(unescape(encodeURIComponent(JSON.stringify(said)))), '*');"
 CAUGHT = "said.errors.push(error.stack);"
 # What the scripts below have in common.
@@ -53,15 +56,10 @@ const check = (i) => runRows()[i].querySelector('input').click();
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     data = tmp_path_factory.mktemp("data")
-    (data / "one.png").write_bytes(PIXEL)
-    entry = {"id": "sample-0", "image_path": "one.png", "response": "sign number 0"}
-    (data / "samples.json").write_text(json.dumps([entry]), encoding="utf-8")
+    write_samples(data)
     for img_size in (112, 224, 336, 448):
         plain = write_run(folder, img_size=img_size)
-        hostile = write_run(folder, img_size=img_size, model="fuyu", answers=[HOSTILE] * 8)
-        run = json.loads((hostile / "run.json").read_text(encoding="utf-8"))
-        run["config"]["dataset"]["folder"] = str(data)
-        (hostile / "run.json").write_text(json.dumps(run), encoding="utf-8")
+        write_hostile(folder, data, img_size=img_size)
     fast = write_run(folder, img_size=448, optimization="bf16", samples=8)
     write_comparison(plain, fast, ratio=1.3, phases={"vision": 1.5})
     for number in (1, 2, 3):

@@ -24,11 +24,14 @@ from profiling.report.write import html_pairs
 from profiling.report.write.columns import number_column
 from profiling.report.write.html import to_html
 from profiling.statistics.rounds import bound_rounds
-from tests.report.synthetic import write_comparison, write_many, write_run
-
-HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+from tests.report.synthetic import (
+    HOSTILE,
+    PIXEL,
+    write_comparison,
+    write_hostile,
+    write_many,
+    write_run,
+    write_samples,
 )
 
 
@@ -68,15 +71,10 @@ def parse(page: str) -> _Elements:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     data = tmp_path_factory.mktemp("data")
-    (data / "one.png").write_bytes(PIXEL)
-    entry = {"id": "sample-0", "image_path": "one.png", "response": "sign number 0"}
-    (data / "samples.json").write_text(json.dumps([entry]), encoding="utf-8")
+    write_samples(data)
     for img_size in (112, 224, 336, 448):
         write_run(folder, img_size=img_size)
-        hostile = write_run(folder, img_size=img_size, model="fuyu", answers=[HOSTILE] * 8)
-        run = json.loads((hostile / "run.json").read_text(encoding="utf-8"))
-        run["config"]["dataset"]["folder"] = str(data)
-        (hostile / "run.json").write_text(json.dumps(run), encoding="utf-8")
+        write_hostile(folder, data, img_size=img_size)
     write_run(folder, model="qwen25vl", noisy=True)
     write_run(folder, model=HOSTILE, status="failed", error=HOSTILE)
     return folder
