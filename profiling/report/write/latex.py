@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
@@ -17,7 +18,7 @@ from profiling.report.write.columns import Column, head_of, number_columns
 
 # Digits across a page of the class article at its usual size, in footnotesize.
 WIDTH = 80
-# Rows on a page.
+# Lines of a table on a page.
 LENGTH = 40
 _BETWEEN = 3
 # In digits; capitals and signs are wider.
@@ -25,6 +26,8 @@ _WIDE = {"%": 1.7, "\N{MULTIPLICATION SIGN}": 1.6, "\N{ALMOST EQUAL TO}": 1.6, "
 _CAPITAL = 1.45
 # A head is wrapped at so many characters.
 _HEAD = 12
+# An interval stands below its value, and what confidence it reaches below the interval.
+_BREAK = re.compile(r" (?=[\[(])")
 _READING = (
     "Times are medians of one batch end to end; brackets hold 95% intervals, or of the confidence"
     " that stands behind them.",
@@ -61,9 +64,10 @@ def _write_model(runs: Sequence[Run], label: str) -> Iterator[str]:
         if any(cell != NOTHING for cell in column.cells)
     ]
     parts = [
-        (columns, slice(start, start + LENGTH))
+        (columns, slice(start, start + rows))
         for columns in _split(names, costs)
-        for start in range(0, len(timed), LENGTH)
+        for rows in [LENGTH // _height([*names, *columns])]
+        for start in range(0, len(timed), rows)
     ]
     for number, (columns, rows) in enumerate(parts, 1):
         caption = _caption(timed, keys, len(runs) - len(timed))
@@ -110,7 +114,17 @@ def _split(names: Sequence[Column], costs: Sequence[Column]) -> Iterator[list[Co
 
 
 def _width(column: Column) -> float:
-    return _BETWEEN + max(map(_measure, (*_wrap(column.head), *map(escape.shorten, column.cells))))
+    lines = [line for cell in column.cells for line in _break(column, escape.shorten(cell))]
+    return _BETWEEN + max(map(_measure, (*_wrap(column.head), *lines)))
+
+
+def _height(columns: Sequence[Column]) -> int:
+    """The lines of the highest cell."""
+    return max(len(_break(column, cell)) for column in columns for cell in column.cells)
+
+
+def _break(column: Column, cell: str) -> list[str]:
+    return [cell] if column.is_text else _BREAK.split(cell)
 
 
 def _measure(text: str) -> float:
@@ -124,9 +138,12 @@ def _wrap(head: str) -> list[str]:
     return [*lines, f"({unit}"] if bracket and title else lines
 
 
-def _stack(head: str, *, is_text: bool) -> str:
-    lines = r"\\".join(map(escape.latex, _wrap(head)))
-    return rf"\shortstack[{'l' if is_text else 'r'}]{{{lines}}}"
+def _stack(lines: Sequence[str], *, is_text: bool) -> str:
+    """Lines above each other; empty braces keep a bracket from being an argument of the break."""
+    if len(lines) == 1:
+        return escape.latex(lines[0])
+    stacked = r"\\{}".join(map(escape.latex, lines))
+    return rf"\shortstack[{'l' if is_text else 'r'}]{{{stacked}}}"
 
 
 def _caption(runs: Sequence[Run], keys: Sequence[str], unfinished: int) -> str:
@@ -150,15 +167,18 @@ def _list_notes(runs: Sequence[Run]) -> list[str]:
 def _table(
     columns: Sequence[Column], rows: slice, *, caption: str, label: str, notes: Sequence[str]
 ) -> Iterator[str]:
-    cells = zip(*(column.cells[rows] for column in columns), strict=True)
+    cells = [
+        [_stack(_break(column, cell), is_text=column.is_text) for cell in column.cells[rows]]
+        for column in columns
+    ]
     yield from (r"\begin{table}[htbp]", r"\centering", r"\footnotesize")
     yield rf"\caption{{{escape.latex(caption)}}}"
     yield rf"\label{{{label}}}"
     yield rf"\begin{{tabular}}{{{''.join('l' if one.is_text else 'r' for one in columns)}}}"
     yield r"\toprule"
-    yield " & ".join(_stack(one.head, is_text=one.is_text) for one in columns) + r" \\"
+    yield " & ".join(_stack(_wrap(one.head), is_text=one.is_text) for one in columns) + r" \\"
     yield r"\midrule"
-    yield from (" & ".join(map(escape.latex, row)) + r" \\" for row in cells)
+    yield from (" & ".join(row) + r" \\" for row in zip(*cells, strict=True))
     yield from (r"\bottomrule", r"\end{tabular}")
     yield r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize"
     yield from map(escape.latex, notes)
