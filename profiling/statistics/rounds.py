@@ -77,10 +77,10 @@ def compare_unmatched(before: Sequence[float], after: Sequence[float]) -> Rounds
 
 
 def bound_rounds(values: Sequence[float]) -> Interval | None:
-    """The interval of what the next rounds give, by Student's t on the log scale.
+    """The interval of the mean over rounds, by Student's t on the log scale.
 
-    None for fewer than `LEAST_ROUNDS`, and where they do not vary. It holds the median of the
-    rounds, also where a skewed few would leave that outside.
+    None for fewer than `LEAST_ROUNDS`, and where they do not vary. It is widened to hold the median
+    of the rounds, beside which it is shown.
     """
     if len(values) < LEAST_ROUNDS or min(values) <= 0:
         return None

@@ -321,7 +321,7 @@ def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
         left=0.95 / width,
         right=1 - 1.65 / width,
         bottom=0.62 / height,
-        top=1 - (0.2 + 0.2 * len(shown)) / height,
+        top=1 - above / height,
     )
     axes = figure.add_subplot()
     axes.set_title("\n".join(shown), fontsize=11, loc="left")
