@@ -93,6 +93,12 @@ def shorten(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:80]}…{text[-40:]}"
 
 
+def describe_error(error: BaseException) -> str:
+    """The class of an error and its first line, for errors that are not the user's."""
+    line = str(error).partition("\n")[0][:_LONGEST_SHOWN]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
 def _one_line(text: str) -> str:
     """Without line breaks and without control characters for the terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

@@ -169,20 +169,26 @@ class Capturing(ContextDecorator):
         self._encoder.begin()
         id_ = len(self._log.lines)
         parent = next((call.id for call in reversed(self._open) if call), None)
-        # Before the call, since caches are written into.
         around = "null" if parent is None else parent
-        line = (
-            f'{{"id": {id_}, "parent": {around}, "module": {quoted(path)},'
-            f' "number": {number}, "args": {self._encoder.listed(args, layer)},'
-            f' "kwargs": {self._encoder.named(kwargs, layer)}'
-        )
-        caches = _caches_in(args, kwargs)
-        call = _Call(id=id_, module=path, line=line, layer=layer, caches=caches, uses=self._uses)
-        if self._is_too_much(0):
-            self._store.release(call.uses)
-            self._log.leave_out(path, _BYTES)
+        line = f'{{"id": {id_}, "parent": {around}, "module": {quoted(path)}, "number": {number}'
+        left_out = None
+        # Before the call, since caches are written into.
+        try:
+            line += f', "args": {self._encoder.listed(args, layer)}'
+            line += f', "kwargs": {self._encoder.named(kwargs, layer)}'
+        except OSError:
+            raise
+        except Exception as error:
+            left_out = _unreadable(error)
+        if left_out is None and self._is_too_much(0):
+            left_out = _BYTES
+        if left_out is not None:
+            self._store.release(self._uses)
+            self._log.leave_out(path, left_out)
             self._open.append(None)
             return
+        caches = _caches_in(args, kwargs)
+        call = _Call(id=id_, module=path, line=line, layer=layer, caches=caches, uses=self._uses)
         self._taken[path] += 1
         self._log.lines.append("")
         self._open.append(call)
@@ -195,22 +201,32 @@ class Capturing(ContextDecorator):
         if output is None and _is_raising():
             self._drop(call, _RAISED)
             return
-        self._encoder.begin()
-        line = f'{call.line}, "output": {self._encoder.encode(output, call.layer)}'
-        if call.caches:
-            named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
-            after = {}
-            for name in call.caches:
-                self._encoder.begin()
-                after[str(name)] = self._encoder.encode(named[name], call.layer)
-            line += f', "caches_after": {object_of(after)}'
-        line += "}\n"
+        try:
+            line = f"{call.line}{self._results(call, args, kwargs, output)}}}\n"
+        except OSError:
+            raise
+        except Exception as error:
+            self._drop(call, _unreadable(error))
+            return
         if self._is_too_much(len(line)):
             self._drop(call, _BYTES)
             return
         self._log.lines[call.id] = line
         self._log.line_bytes += len(line)
         self._store.keep(call.uses)
+
+    def _results(self, call: _Call, args: Any, kwargs: Mapping[str, Any], output: Any) -> str:
+        """The fields that a call's line has after the call."""
+        self._encoder.begin()
+        told = f', "output": {self._encoder.encode(output, call.layer)}'
+        if not call.caches:
+            return told
+        named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        after = {}
+        for name in call.caches:
+            self._encoder.begin()
+            after[str(name)] = self._encoder.encode(named[name], call.layer)
+        return f'{told}, "caches_after": {object_of(after)}'
 
     def _is_too_much(self, line_bytes: int) -> bool:
         taken = self._store.bytes + self._log.line_bytes + line_bytes + self._reserved
@@ -283,6 +299,11 @@ def made_with() -> dict[str, str]:
 def _caches_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     return [n for n, value in named.items() if isinstance(value, transformers.cache_utils.Cache)]
+
+
+def _unreadable(error: Exception) -> str:
+    """Values are of any class, and may raise anything or contain themselves."""
+    return f"a value raised {type(error).__name__} when it was read"
 
 
 def _is_raising() -> bool:

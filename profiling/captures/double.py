@@ -16,6 +16,7 @@ from profiling.captures.encoding import Opaque
 from profiling.captures.folder import Call, Capture
 from profiling.captures.leaves import contents, leaves, without_caches
 from profiling.captures.weight_files import flat_weights
+from profiling.errors import describe_error
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = {Tensor.float: Tensor.double, Tensor.half: Tensor.double, Tensor.bfloat16: Tensor.double}
@@ -80,7 +81,7 @@ class Float64Network:
             with torch.inference_mode(), InFloat64():
                 output = module(*args, **kwargs)
         except Exception as error:
-            raise Unable(f"{type(error).__name__}: {error}") from error
+            raise Unable(describe_error(error)) from error
         named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
         return name_outputs(output, [named[name] for name in call.caches_after])
 

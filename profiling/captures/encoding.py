@@ -6,19 +6,23 @@ Plain values stand for themselves; everything else is an object with one telling
                                                 it lies otherwise than a new one
     {"again": number}                               the same object as the tensor of this number
     {"tuple": [...]}, {"list": [...]}, {"dict": {...}}, {"pairs": [[key, value], ...]}
+    {"named": class, "parts": {...}}                a tuple whose parts have names
     {"output": class, "fields": {...}}              an output of the library
     {"cache": class, "state": {...}}                a cache; {"layer": class, ...} inside of it
     {"float": "nan"}, {"dtype": name}, {"device": name}, {"size": [...]}
     {"opaque": class}                               a value that was not stored
 
-Decoding makes plain values, tensors, and objects of the library's own output and cache classes,
-found by name among the classes that are loaded; nothing else is ever made or called.
+Decoding makes plain values, tensors, tuples with the names that are said, and objects of the
+library's own output and cache classes, found by name among the classes that are loaded; nothing
+else is ever made or called.
 """
 
 from __future__ import annotations
 
 import json
+import keyword
 import math
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -42,11 +46,15 @@ from profiling.captures.tensor_files import (
 
 _PLAIN = (bool, int, str, type(None))
 _LAYERS_TO_COME = "layer_class_to_replicate"
+_MOST_NAMES = 256
 
 
 # JSON without what is not ASCII, so that any text can be written.
 quoted = json.encoder.encode_basestring_ascii
 _TRUTHS = {None: "null", True: "true", False: "false"}
+
+
+_HASHABLE = (*_PLAIN, float, tuple, torch.dtype, torch.device)
 
 
 class Malformed(ValueError):
@@ -104,7 +112,11 @@ class Encoder:
         return float.__repr__(value) if math.isfinite(value) else f'{{"float": "{float(value)!r}"}}'
 
     def _tuple(self, value: tuple[Any, ...], layer: int | None) -> str:
-        return f'{{"tuple": {self.listed(value, layer)}}}'
+        names = _names_of(type(value))
+        if names is None or len(names) != len(value):
+            return f'{{"tuple": {self.listed(value, layer)}}}'
+        parts = self.named(dict(zip(names, value, strict=True)), layer)
+        return f'{{"named": {quoted(type(value).__name__)}, "parts": {parts}}}'
 
     def _list(self, value: list[Any], layer: int | None) -> str:
         return f'{{"list": {self.listed(value, layer)}}}'
@@ -209,6 +221,32 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 @cache
+def _names_of(kind: type) -> tuple[str, ...] | None:
+    """The names of a named tuple's parts, or of those that an operator of torch returns."""
+    names = getattr(kind, "_fields", None)
+    if names is None and hasattr(kind, "n_sequence_fields"):
+        names = getattr(kind, "__match_args__", None)
+    return names if isinstance(names, tuple) and _can_be_made(kind.__name__, names) else None
+
+
+def _can_be_made(name: str, names: Iterable[Any]) -> bool:
+    """Whether a class of named tuples can have these names."""
+    told = list(names)
+    plain = all(isinstance(one, str) and one.isidentifier() for one in [name, *told])
+    return (
+        plain
+        and not any(keyword.iskeyword(one) for one in [name, *told])
+        and not any(one.startswith("_") for one in told)
+        and len(set(told)) == len(told) <= _MOST_NAMES
+    )
+
+
+@cache
+def _named_tuple(name: str, names: tuple[str, ...]) -> Any:
+    return namedtuple(name, names)
+
+
+@cache
 def _method_for(kind: Any) -> Callable[[Encoder, Any, int | None], str]:
     return next(method for kinds, method in _METHODS if issubclass(kind, kinds))
 
@@ -280,9 +318,15 @@ class Decoder:
         if not isinstance(told, list) or not all(isinstance(p, list) and len(p) == 2 for p in told):
             raise Malformed("pairs that are none")
         keys = [self.decode(key) for key, _ in told]
-        if not all(isinstance(key, int | float | str | bool | tuple) for key in keys):
+        if not all(isinstance(key, (*_HASHABLE, Opaque)) for key in keys):
             raise Malformed("a key that cannot be one")
         return dict(zip(keys, (self.decode(part) for _, part in told), strict=True))
+
+    def _named(self, told: dict[str, Any]) -> Any:
+        name, parts = _text(told["named"]), self._mapped(told.get("parts"))
+        if not _can_be_made(name, parts):
+            raise Malformed("names that a tuple cannot have")
+        return _named_tuple(name, tuple(parts))(**parts)
 
     def _output(self, told: dict[str, Any]) -> Any:
         parts = self._mapped(told.get("fields"))
@@ -313,6 +357,7 @@ _KINDS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "tensor": Decoder._tensor,
     "again": Decoder._again,
     "tuple": lambda d, told: tuple(d._listed(told["tuple"])),
+    "named": Decoder._named,
     "list": lambda d, told: d._listed(told["list"]),
     "dict": lambda d, told: d._mapped(told["dict"]),
     "pairs": lambda d, told: d._pairs(told["pairs"]),

@@ -230,6 +230,9 @@ def _read_calls(folder: Path, modules: Mapping[str, Any]) -> Iterator[Call]:
             raise broken(folder, f"{where}: calls are not numbered in their order")
         if "output" not in told or not isinstance(told.get("caches_after", {}), dict):
             raise broken(folder, f"{where}: output or caches_after is missing or of another kind")
+        for name in told.get("caches_after", {}):
+            if name not in told["kwargs"] and name not in map(str, range(len(told["args"]))):
+                raise broken(folder, f"{where}: caches_after names no argument: {name[:80]}")
         seen.add(told["id"])
         yield Call(
             **{name: told[name] for name in _CALL_FIELDS},

@@ -29,6 +29,7 @@ from profiling.captures.functions import Arguments, Function, Settings
 from profiling.captures.leaves import leaves, only_real, real_rows
 from profiling.captures.reading_watch import unread_names, watch
 from profiling.captures.weight_files import flat_weights
+from profiling.errors import describe_error
 from profiling.models.nested_weights import flatten, nest
 
 FORMULA = 1e-9
@@ -139,7 +140,7 @@ class Judge:
         try:
             found = self.run(call, double=False, read=read)
         except Exception as error:
-            verdict.problem = f"the function raised {type(error).__name__}: {_first_line(error)}"
+            verdict.problem = f"the function raised {describe_error(error)}"
             return verdict
         if read is not None:
             verdict.unread = self._unread(call, read)
@@ -219,7 +220,7 @@ class Judge:
         try:
             return self.run(call, double=True)
         except Exception as error:
-            told = f"not run in float64 ({type(error).__name__}: {_first_line(error)})"
+            told = f"not run in float64 ({describe_error(error)})"
             verdict.notes = [*verdict.notes, told]
             return None
 
@@ -325,7 +326,3 @@ def _by_field(result: Any, output: Any) -> Any:
     if isinstance(result, tuple | list) and isinstance(output, Mapping):
         return dict(zip(output, result, strict=False))
     return result
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:160]

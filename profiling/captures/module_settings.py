@@ -34,15 +34,23 @@ _NOT_PLAIN = _NotPlain()
 
 def as_plain(value: Any) -> Any:
     """The value in what JSON has (tuples as lists), or a mark where it has not."""
+    try:
+        return _as_plain(value)
+    except Exception:
+        # A class of the user's own may raise anything, and a list may contain itself.
+        return _NOT_PLAIN
+
+
+def _as_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, bool | int | float | str | None):
         return value
     if isinstance(value, list | tuple):
-        parts = [as_plain(part) for part in value]
+        parts = [_as_plain(part) for part in value]
         return _NOT_PLAIN if any(part is _NOT_PLAIN for part in parts) else parts
     if isinstance(value, Mapping):
-        named = {str(name): as_plain(part) for name, part in value.items()}
+        named = {str(name): _as_plain(part) for name, part in value.items()}
         return _NOT_PLAIN if any(p is _NOT_PLAIN for p in named.values()) else named
     return _NOT_PLAIN
 

@@ -15,6 +15,7 @@ from profiling.captures.encoding import Opaque
 from profiling.captures.folder import Call, Capture
 from profiling.captures.leaves import leaves
 from profiling.captures.tensor_files import digest_of
+from profiling.errors import describe_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,12 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
     args, kwargs = capture.arguments(call, device)
     unstored = [kind for part in (args, kwargs) for kind in opaque_in(part)]
     if unstored:
-        return Replayed(
-            call=call, different=(), unable=f"an argument was not stored: {unstored[0]}"
-        )
-    with torch.inference_mode(), _as_with_hooks(module):
-        output = module(*args, **kwargs)
+        return _unable(call, f"an argument was not stored: {unstored[0]}")
+    try:
+        with torch.inference_mode(), _as_with_hooks(module):
+            output = module(*args, **kwargs)
+    except Exception as error:
+        return _unable(call, f"the module raised {describe_error(error)}")
     named: dict[str, Any] = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     found = dict(leaves(output))
     wanted = dict(leaves(capture.output(call, device)))
@@ -54,6 +56,10 @@ def replay(capture: Capture, call: Call, module: nn.Module, device: str) -> Repl
         path for path in wanted if path not in found or not same_bits(found[path], wanted[path])
     )
     return Replayed(call=call, different=different, unable=None)
+
+
+def _unable(call: Call, reason: str) -> Replayed:
+    return Replayed(call=call, different=(), unable=reason)
 
 
 @contextmanager
@@ -82,7 +88,8 @@ def opaque_in(value: Any) -> Iterator[str]:
     if isinstance(value, Opaque):
         yield value.kind
     elif isinstance(value, dict):
-        for part in value.values():
+        for name, part in value.items():
+            yield from opaque_in(name)
             yield from opaque_in(part)
     elif isinstance(value, tuple | list):
         for part in value:

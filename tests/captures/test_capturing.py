@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -217,3 +219,66 @@ def test_texts_and_numbers_come_back(tmp_path: Path) -> None:
         module(values)
     found = Capture(tmp_path / "calls")
     assert repr(found.output(found.calls[0])) == repr(values)
+
+
+def test_keys_of_any_kind_come_back(tmp_path: Path) -> None:
+    value = {None: 1, torch.bfloat16: 2, torch.device("cpu"): 3, (1, "a"): 4, 2.5: 5, True: 6}
+    module = _GivesBack()
+    with capture(module, tmp_path / "calls"):
+        module(value)
+    found = Capture(tmp_path / "calls")
+    assert found.output(found.calls[0]) == value
+
+
+def test_a_key_that_was_not_stored_is_named(tmp_path: Path) -> None:
+    module = _GivesBack()
+    with capture(module, tmp_path / "calls"):
+        module({frozenset({1}): torch.ones(1)})
+    (replayed,) = replay_all(Capture(tmp_path / "calls"), module)
+    assert replayed.unable == "an argument was not stored: builtins.frozenset"
+
+
+class Pair(NamedTuple):
+    left: Tensor
+    right: tuple[int, ...]
+
+
+def test_named_tuples_keep_their_names(tmp_path: Path) -> None:
+    module, pair = _GivesBack(), Pair(torch.ones(2), (3,))
+    with capture(module, tmp_path / "calls"):
+        module([pair, torch.ones(3, 2).max(0)])
+    found = Capture(tmp_path / "calls")
+    left, largest = found.output(found.calls[0])
+    assert left.left.tolist() == [1, 1] and left.right == (3,) and left._fields == Pair._fields
+    assert largest.values.tolist() == [1, 1] and largest.indices.dtype == torch.int64
+
+
+class Raises(Mapping[str, Any]):
+    """A user's own class that cannot be read."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("nothing to see")
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_values_that_cannot_be_read_leave_the_forward_alone(tmp_path: Path) -> None:
+    around: list[Any] = []
+    around.append(around)
+    module = _GivesBack()
+    module.around, module.raising = around, Raises()
+    with capture(module, tmp_path / "calls", calls=9):
+        assert module(around) is around
+        module(Raises())
+        module(torch.ones(1))
+    found = Capture(tmp_path / "calls")
+    assert [found.output(call).tolist() for call in found.calls] == [[1]]
+    assert found.facts["left_out"]["calls"][""] == {
+        "a value raised RecursionError when it was read": 1,
+        "a value raised RuntimeError when it was read": 1,
+    }
+    assert "around" not in found.modules[""]["settings"]

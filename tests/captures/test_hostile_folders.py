@@ -21,6 +21,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**70, 1e308, 0.5, "", "x", "../../etc/passwd", "\x00"),
     *([], [[]], {}, {"tensor": "x"}, {"cache": "DynamicCache", "state": {}}, {"again": 0}),
     *({"tuple": []}, {"size": [3]}, {"dtype": "float32"}, {"opaque": "os.system"}, "a" * 3000),
+    *({"named": "Evil", "parts": {"a": 1}}, {"named": "a;b", "parts": {}}, {"named": 1}),
     *({"float": "nan"}, {"device": "cuda:99"}, {"layer": "DynamicLayer", "state": {"keys": 1}}),
 )
 FUNCTIONS = """

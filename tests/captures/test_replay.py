@@ -92,3 +92,14 @@ def test_what_was_one_object_is_one_again(tmp_path: Path) -> None:
     replays = list(replay_all(Capture(tmp_path / "calls"), layer))
     assert len(replays) > 5
     assert [one.call.module for one in replays if not one.equal] == []
+
+
+def test_a_module_that_raises_on_a_call_is_named(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with capture(network, tmp_path / "calls"), torch.inference_mode():
+        network(torch.randn(2, 4))
+    network[0] = nn.Linear(3, 4)
+    whole, linear, relu = replay_all(Capture(tmp_path / "calls"), network)
+    assert relu.equal and not whole.equal
+    assert linear.unable is not None
+    assert linear.unable.startswith("the module raised RuntimeError: mat1 and mat2 shapes")
