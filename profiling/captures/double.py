@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,16 +74,7 @@ class Float64Network:
         return self._reads[key]
 
     def run(self, call: Call, module: nn.Module) -> dict[str, Tensor]:
-        args, kwargs = self._capture.arguments(call, self._device, torch.float64)
-        if any(isinstance(value, Opaque) for value in (*args, *kwargs.values())):
-            raise Unable("an argument was not stored")
-        try:
-            with torch.inference_mode(), InFloat64():
-                output = module(*args, **kwargs)
-        except Exception as error:
-            raise Unable(describe_error(error)) from error
-        named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
-        return name_outputs(output, [named[name] for name in call.caches_after])
+        return run_call(self._capture, call, module, device=self._device, double=True)
 
 
 @contextmanager
@@ -95,6 +86,22 @@ def replaced(weight: Tensor, value: Tensor) -> Iterator[None]:
         yield
     finally:
         weight.copy_(old)
+
+
+def run_call(
+    capture: Capture, call: Call, module: nn.Module, *, device: str = "cpu", double: bool = False
+) -> dict[str, Tensor]:
+    """What a module returns on a captured call's arguments, and the cache after it, by path."""
+    args, kwargs = capture.arguments(call, device, torch.float64 if double else None)
+    if any(isinstance(value, Opaque) for value in (*args, *kwargs.values())):
+        raise Unable("an argument was not stored")
+    try:
+        with torch.inference_mode(), InFloat64() if double else nullcontext():
+            output = module(*args, **kwargs)
+    except Exception as error:
+        raise Unable(describe_error(error)) from error
+    named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+    return name_outputs(output, [named[name] for name in call.caches_after])
 
 
 def captured_outputs(capture: Capture, call: Call) -> dict[str, Tensor]:

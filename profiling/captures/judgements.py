@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +12,23 @@ from torch import Tensor, nn
 
 from profiling.captures.array_libraries import ArrayLibrary, Torch
 from profiling.captures.blind_spots import BlindSpots, is_fresh
-from profiling.captures.double import InFloat64, Unable
+from profiling.captures.distances import Distance, distance
+from profiling.captures.disturbing import disturbing
+from profiling.captures.double import InFloat64, Unable, run_call
 from profiling.captures.findings import Findings, of_verdicts
 from profiling.captures.folder import Call, Capture
 from profiling.captures.functions import Arguments, Function, Settings
 from profiling.captures.judging import Judge
-from profiling.captures.leaves import without_caches
+from profiling.captures.leaves import only_real, without_caches
 from profiling.captures.originals import check_same
 from profiling.captures.tensor_files import broken
 from profiling.engines.transformers.runtime_decoder import RuntimeDecoder
 from profiling.errors import Unsupported
 from profiling.graphs.export import Stage
 from profiling.graphs.vision_chain import OnnxVision
+
+# Runs of the original with other rounding, for each call of an engine's part.
+_DRAWS = 8
 
 
 def judge_functions(
@@ -73,6 +78,7 @@ class _PartJudge(Judge):
     def __init__(self, *, parts: Mapping[str, _Part], original: nn.Module, **given: Any) -> None:
         super().__init__(network=original, **given)
         self._parts, self._original = parts, original
+        self._disturbed: dict[int, Sequence[Mapping[str, Tensor]]] = {}
 
     def references(self, call: Call) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         exact, captured = super().references(call)
@@ -84,6 +90,36 @@ class _PartJudge(Judge):
             with InFloat64(), _made_in_float64():
                 wide = joined(self.exact.network, self._named(call, torch.float64), exact)
         return wide, own
+
+    def own_error(
+        self, call: Call, path: str, own: Tensor, exact: Tensor, real: Tensor | None
+    ) -> Distance:
+        """The largest of the original's own and of what other rounding in it would give.
+
+        A whole part adds up thousands of roundings, and those of one call may cancel by chance.
+        Another engine that rounds as finely would then be called wrong.
+        """
+        if call.id not in self._disturbed:
+            self._disturbed[call.id] = list(self._disturb(call))
+        errors = [super().own_error(call, path, own, exact, real)]
+        for outputs in self._disturbed[call.id]:
+            errors.append(distance(only_real(path, outputs[path].cpu(), real), exact))
+        return Distance(
+            relative=max(error.relative for error in errors),
+            largest=max(error.largest for error in errors),
+        )
+
+    def _disturb(self, call: Call) -> Iterator[Mapping[str, Tensor]]:
+        """The original's outputs with every module's output rounded at random."""
+        module, joined = self._original.get_submodule(call.module), self._parts[call.module].joined
+        for seed in range(_DRAWS):
+            with disturbing(self._original, seed), torch.inference_mode():
+                outputs = run_call(self.capture, call, module)
+                yield (
+                    outputs
+                    if joined is None
+                    else joined(self._original, self._named(call), outputs)
+                )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from profiling.captures.array_libraries import ArrayLibrary
-from profiling.captures.distances import distance, worst_elements
+from profiling.captures.distances import Distance, distance, worst_elements
 from profiling.captures.double import Float64Network, Unable, captured_outputs
 from profiling.captures.folder import Call, Capture
 from profiling.captures.functions import Arguments, Function, Settings
@@ -152,6 +152,15 @@ class Judge:
         """What is wanted, in float64 and as the original has it, by path."""
         return self.exact.outputs(call), captured_outputs(self.capture, call)
 
+    def own_error(
+        self, call: Call, path: str, own: Tensor, exact: Tensor, real: Tensor | None
+    ) -> Distance:
+        """The error of the original in its own dtype, which a function's is measured by.
+
+        `own` and `exact` are its outputs at the positions that are real.
+        """
+        return distance(own, exact)
+
     def _unread(self, call: Call, read: set[str]) -> list[str]:
         """Weights that have an effect on the call, and that the function took by no name.
 
@@ -248,7 +257,9 @@ class Judge:
         for path, own in captured.items():
             if path in found:
                 wide = None if double is None else double.get(path)
-                outputs.append(self._output(path, found[path], wide, own, exact[path], real))
+                outputs.append(
+                    self._output(verdict.call, path, found[path], wide, own, exact[path], real)
+                )
         verdict.outputs = outputs
         notes = {self.library.note(own.dtype) for own in captured.values()} - {None}
         verdict.notes = [*verdict.notes, *map(str, notes)]
@@ -260,6 +271,7 @@ class Judge:
 
     def _output(
         self,
+        call: Call,
         path: str,
         found: Tensor,
         double: Tensor | None,
@@ -279,7 +291,7 @@ class Judge:
         formula = None
         if double is not None:
             formula = distance(only_real(path, double, real), exact).relative
-        theirs, mine = distance(own, exact), distance(found, exact)
+        theirs, mine = self.own_error(call, path, own, exact, real), distance(found, exact)
         rounded = own.dtype != torch.float64 or formula is None
         return Output(
             path=path,
