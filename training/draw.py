@@ -21,7 +21,10 @@ def main() -> None:
         _check_output(arguments.output)
     for dataset, task in DATASETS.items():
         folder = arguments.output / dataset
-        write_dataset(folder, draw_scenes(task, seed=arguments.seed, count=arguments.count))
+        scenes = draw_scenes(
+            task, seed=arguments.seed, count=arguments.count, held_out=not arguments.calibration
+        )
+        write_dataset(folder, scenes)
         print(f"{folder}: {arguments.count} samples")
 
 
@@ -33,10 +36,10 @@ def _check_output(folder: Path) -> None:
             raise ConfigError("--output", folder, reason)
 
 
-def draw_scenes(task: str, *, seed: int, count: int) -> list[Scene]:
-    """Scenes of the held-out set, which training never sees."""
+def draw_scenes(task: str, *, seed: int, count: int, held_out: bool = True) -> list[Scene]:
+    """Scenes of the held-out set, which training never sees, or of all others."""
     draw: Callable[..., Scene] = TASKS[task]
-    return [draw(Random(f"{task}/{seed}/{i}"), held_out=True) for i in range(count)]
+    return [draw(Random(f"{task}/{seed}/{i}"), held_out=held_out) for i in range(count)]
 
 
 def write_dataset(folder: Path, scenes: list[Scene]) -> None:
@@ -60,6 +63,11 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--count", type=whole_from(1), required=True, help="samples per dataset")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--calibration",
+        action="store_true",
+        help="scenes that are in no held-out set, to calibrate quantization with",
+    )
     return parser.parse_args()
 
 

@@ -10,15 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from profiling.costs.twin import Costs
+from profiling.models.grouped_linear import GroupedLinear
 from profiling.models.storage import tensors_of
 
 
 def weight_sizes(network: Any) -> dict[str, int]:
-    """Stored bytes of each parameter, by its first name."""
-    return {
+    """Stored bytes of each parameter, by its first name; those of groups with their scales."""
+    sizes = {
         name: sum(tensor.nbytes for tensor in tensors_of(parameter))
         for name, parameter in network.named_parameters()
     }
+    for name, module in network.named_modules():
+        if isinstance(module, GroupedLinear):
+            sizes[f"{name}.weight"] = module.stored_bytes()
+    return sizes
 
 
 def moved_bytes(

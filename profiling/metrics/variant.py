@@ -103,6 +103,35 @@ VARIANT = Group(
         Entry(
             metrics=(
                 _made(
+                    name="bits_per_weight",
+                    unit=COUNT,
+                    title="bits a weight",
+                    when="weights are stored in groups with scales",
+                ),
+            ),
+            definition="bits that are stored for each quantized value, scales and zeros in",
+            method="sizes of the stored tensors of all quantized layers over their values",
+            uncertainty="exact",
+            limits="layers that are not quantized are left out",
+        ),
+        Entry(
+            metrics=(
+                _made(
+                    name="calibration_samples",
+                    unit=COUNT,
+                    title="calibration samples",
+                    better=NEITHER,
+                    when="the variant is calibrated",
+                ),
+            ),
+            definition="samples that the model answered before it was quantized",
+            method="counted; the source names the split and the seed",
+            uncertainty="exact",
+            limits="none",
+        ),
+        Entry(
+            metrics=(
+                _made(
                     name="compile_s",
                     unit="s",
                     title="compilation",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from profiling.errors import Unsupported
 from profiling.models.encoder_scores import EncoderScores
+from profiling.models.scaled_inputs import ScaledInput
 from profiling.models.text_parts import (
     DECODER,
     EMBEDDING,
@@ -126,6 +127,14 @@ class Layout(ABC):
     def decoder(self) -> str:
         """The path of the decoder without its head."""
         return self.parts.language
+
+    def scaled_inputs(self, network: Any) -> list[ScaledInput]:
+        """Inputs of the language part's layers that a module before them can be scaled for."""
+        raise Unsupported("which modules absorb the scales of this model's layers is not known")
+
+    def layer_paths(self, stack: str, network: Any) -> list[str]:
+        """The layers in a stack, by their paths."""
+        return [f"{stack}.{place}" for place in range(len(network.get_submodule(stack)))]
 
     # The text parts as modules of plain tensors
 

@@ -1,9 +1,10 @@
-"""Which layers of a network are quantized, and how: with bitsandbytes or with torchao."""
+"""Which layers of a network are quantized, and how: by a library or by this project's layers."""
 
 from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.initialization import no_init_weights
 
 from profiling.models.family import Family
-from profiling.models.quantizers import BITSANDBYTES, TORCHAO
+from profiling.models.grouped_linear import BITS, find_group
+from profiling.models.quantizers import BITSANDBYTES, REFERENCE, TORCHAO
+from profiling.records import DERIVED, Reading, reading
 
 # The numbers of a layer's inputs and outputs must be multiples of these: bitsandbytes reads rows in
 # blocks of 64 and, on CPUs with bf16 instructions, columns in blocks of 32. torchao does the same
@@ -25,6 +28,7 @@ _BLOCKS = {
     (BITSANDBYTES, 4): (64, 32),
     (TORCHAO, 8): (1, 1),
     (TORCHAO, 4): (64, 32),
+    **dict.fromkeys(((REFERENCE, bits) for bits in BITS), (1, 1)),
 }
 
 
@@ -110,8 +114,11 @@ def _layers_compute_in(quantization: Quantization, dtype: torch.dtype, device: t
     Torchao multiplies in the dtype of the activations. Bitsandbytes multiplies 8-bit weights with
     activations rounded to 8 bits, and 4-bit weights in the dtype asked for, except on a processor
     with bf16 instructions: there it packs the weights at the first forward of an evaluation, and
-    its kernel for packed weights rounds activations and scales to bfloat16.
+    its kernel for packed weights rounds activations and scales to bfloat16. The layers of this
+    project multiply in the dtype of the activations.
     """
+    if quantization.engine == REFERENCE:
+        return f"{_name(dtype)} (reference kernel: dequantized for each product)"
     if quantization.engine == TORCHAO:
         return _name(dtype)
     if quantization.bits == 8:
@@ -151,6 +158,37 @@ def split_layers(family: Family, quantization: Quantization) -> tuple[list[str],
             whole = name == head or full & set(name.split(".")) or not fits
             (left_out if whole else quantized).append(name)
     return quantized, left_out
+
+
+def group_layers(network: Any, family: Family, group: int) -> dict[str, int]:
+    """The layers of the language part that are quantized in groups, and the size of those.
+
+    A width that `group` does not divide has groups of a size that does; one without a size that
+    would save anything is left out.
+    """
+    names, _ = split_layers(family, Quantization(bits=max(BITS), engine=REFERENCE))
+    inside = tuple(path + "." for path in family.layout.language_paths)
+    sizes = {
+        name: find_group(network.get_submodule(name).in_features, group)
+        for name in names
+        if name.startswith(inside)
+    }
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def read_bits(network: Any, names: Iterable[str], how: str) -> Reading:
+    """Bits that are stored for each quantized value, scales and zeros in."""
+    layers = [network.get_submodule(name) for name in names]
+    values = sum(layer.in_features * layer.out_features for layer in layers)
+    stored = sum(layer.stored_bytes() for layer in layers)
+    sizes = Counter(layer.group_size for layer in layers)
+    groups = ", ".join(f"{size} in {count} layers" for size, count in sorted(sizes.items()))
+    return reading(
+        metric="bits_per_weight",
+        value=8 * stored / values,
+        status=DERIVED,
+        source=f"{how}; values that share a scale: {groups}",
+    )
 
 
 def quantize_in_place(

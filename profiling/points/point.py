@@ -28,6 +28,15 @@ def _has_random_weights(point: Any) -> bool:
     return bool(point.weights == "random")
 
 
+# The setting of an optimization that looks at samples before it changes a model: how many.
+CALIBRATION = "calibration"
+
+
+def _calibrates(point: Any) -> bool:
+    """Whether what is loaded depends on samples."""
+    return any(CALIBRATION in settings for settings in point.optimization_settings.values())
+
+
 def _from_second(name: str, number: int) -> str | None:
     return named(name, number) if number > 1 else None
 
@@ -139,6 +148,7 @@ class Point:
             "dataset.folder",
             help="own samples in the same layout",
             read=readers.dataset_folder,
+            loads=_calibrates,
             plain=_from_project,
             by_content=True,
         )
@@ -152,6 +162,7 @@ class Point:
             "img_size",
             help="side in pixels of the picture that the model sees",
             read=readers.image_side,
+            loads=_calibrates,
             label=named,
             in_summary=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from profiling.runs.job import Job, Note, Outcome
 from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.progress import Progress
 from profiling.runs.recording import now
+from profiling.samples.calibration import digest_calibration
 from profiling.samples.samples import (
     Sample,
     check_pictures,
@@ -63,6 +65,9 @@ def plan_checked(point: Point) -> Plan:
     folder = Path(point.dataset_folder)
     samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
     point = replace(point, num_samples=len(samples))
+    calibration = digest_calibration(point)
+    if calibration is not None:
+        samples_digest = hashlib.sha256((samples_digest + calibration).encode()).hexdigest()
     weights_digest, positions = _check_weights(point)
     if positions is not None and point.max_new_tokens > positions:
         allowed = f"allowed is a whole number from 1 to {positions}, the positions of this model"

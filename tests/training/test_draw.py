@@ -28,6 +28,15 @@ def test_shipped_samples_are_what_the_committed_seed_draws(dataset, tmp_path):
     assert drawn == entries
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_shipped_calibration_split_is_what_its_seed_draws(dataset, tmp_path):
+    shipped = SHIPPED / dataset / "calibration"
+    entries = json.loads((shipped / "samples.json").read_text(encoding="utf-8"))
+    scenes = draw_scenes(DATASETS[dataset], seed=2027, count=len(entries), held_out=False)
+    write_dataset(tmp_path, scenes)
+    assert json.loads((tmp_path / "samples.json").read_text(encoding="utf-8")) == entries
+
+
 def test_shipped_pictures_are_small_and_not_all_square():
     pictures = list(SHIPPED.rglob("*.png"))
     assert sum(path.stat().st_size for path in pictures) < 6e6

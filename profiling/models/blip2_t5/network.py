@@ -10,6 +10,7 @@ from transformers.cache_utils import EncoderDecoderCache
 
 from profiling.models.blip2.network import Blip2Layout
 from profiling.models.network import Parts
+from profiling.models.scaled_inputs import ScaledInput
 from profiling.models.text_parts import (
     BATCH,
     BIAS,
@@ -139,6 +140,22 @@ class Blip2T5Layout(Blip2Layout):
     def decoder(self) -> str:
         return "language_model.decoder"
 
+    def scaled_inputs(self, network: Any) -> list[ScaledInput]:
+        encoder, decoder = str(self.parts.text_encoder), self.decoder
+        decoding = self.layer_paths(f"{decoder}.block", network)
+        across = tuple(
+            f"{path}.layer.1.EncDecAttention.{name}" for path in decoding for name in "kv"
+        )
+        found = [ScaledInput(before=f"{encoder}.final_layer_norm", layers=across)]
+        for path in self.layer_paths(f"{encoder}.block", network):
+            found += _attended(f"{path}.layer.0", "SelfAttention", "qkv")
+            found += _gated(f"{path}.layer.1", network)
+        for path in decoding:
+            found += _attended(f"{path}.layer.0", "SelfAttention", "qkv")
+            found += _attended(f"{path}.layer.1", "EncDecAttention", "q")
+            found += _gated(f"{path}.layer.2", network)
+        return found
+
     @property
     def cache_shape(self) -> CacheShape:
         text = self.config.text_config
@@ -164,3 +181,25 @@ class Blip2T5Layout(Blip2Layout):
                 decoder=decoder, head=network.get_submodule(self.parts.head), **described
             ),
         }
+
+
+def _attended(path: str, name: str, read: str) -> list[ScaledInput]:
+    """The attention of a layer: its norm is before the projections named in `read`."""
+    attention = f"{path}.{name}"
+    return [
+        ScaledInput(
+            before=f"{path}.layer_norm", layers=tuple(f"{attention}.{one}" for one in read)
+        ),
+        ScaledInput(before=f"{attention}.v", layers=(f"{attention}.o",)),
+    ]
+
+
+def _gated(path: str, network: Any) -> list[ScaledInput]:
+    inner = f"{path}.DenseReluDense"
+    names = [name for name, _ in network.get_submodule(inner).named_children()]
+    read = tuple(f"{inner}.{name}" for name in names if name.startswith("wi"))
+    found = [ScaledInput(before=f"{path}.layer_norm", layers=read)]
+    if len(read) > 1:
+        # The second is multiplied by the activation of the first.
+        found.append(ScaledInput(before=read[1], layers=(f"{inner}.wo",)))
+    return found

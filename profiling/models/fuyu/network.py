@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import FuyuForCausalLM
 
 from profiling.models.network import Layout, Parts
+from profiling.models.scaled_inputs import ScaledInput
 from profiling.models.tower import VisionTower
 
 
@@ -44,6 +45,39 @@ class FuyuLayout(Layout):
         text_encoder=None,
     )
     network_class = FuyuForCausalLM
+
+    def scaled_inputs(self, network: Any) -> list[ScaledInput]:
+        paths = self.layer_paths(f"{self.decoder}.layers", network)
+        return [one for path in paths for one in self._scaled_in(path)]
+
+    def _scaled_in(self, path: str) -> list[ScaledInput]:
+        attention, inner = f"{path}.self_attn", f"{path}.mlp"
+        shape = self.cache_shape
+        # One product gives query, key and value of a head, then those of the next.
+        values = tuple(
+            (3 * head + 2) * shape.width + channel
+            for head in range(shape.heads)
+            for channel in range(shape.width)
+        )
+        found = [
+            ScaledInput(before=f"{path}.input_layernorm", layers=(f"{attention}.query_key_value",)),
+            ScaledInput(
+                before=f"{attention}.query_key_value",
+                layers=(f"{attention}.dense",),
+                channels=values,
+            ),
+            ScaledInput(
+                before=f"{path}.post_attention_layernorm", layers=(f"{inner}.dense_h_to_4h",)
+            ),
+        ]
+        if self.config.text_config.hidden_act == "relu2":
+            # A squared rectifier: what goes in scaled comes out scaled by the square.
+            found.append(
+                ScaledInput(
+                    before=f"{inner}.dense_h_to_4h", layers=(f"{inner}.dense_4h_to_h",), power=2
+                )
+            )
+        return found
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         embeddings: Tensor = network.get_submodule(self.parts.vision)(inputs["pixel_values"])

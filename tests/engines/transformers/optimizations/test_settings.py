@@ -10,6 +10,12 @@ from profiling.errors import ConfigError
 from tests.composing import compose_point
 
 WRONG = (
+    ("awq", "bits=3"),
+    ("awq", "group=8"),
+    ("awq", "steps=0"),
+    ("awq", "calibration=0"),
+    ("awq", "rows=0"),
+    ("awq", "seed=-1"),
     ("compile", "backend=fast"),
     ("compile", "mode=fast"),
     ("int4", "double=3"),
@@ -36,6 +42,7 @@ WRONG = (
     ("vision_cache", "max_bytes=1.5"),
 )
 RIGHT = (
+    ("awq", "bits=8 group=128"),
     ("compile", "mode=null"),
     ("int4", "double=true"),
     ("int8", "outlier_threshold=0"),
