@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from profiling.metrics.declaration import (
+    ADDED,
     ANSWERS,
     COUNT,
     EXPERIMENT,
@@ -51,6 +52,17 @@ TOKENS = Group(
             method="image tokens in the encoded batch",
             uncertainty="exact",
             limits="depends on the model: not a measure of detail",
+        ),
+        Entry(
+            metrics=(
+                _tokens(name="pictures", title="pictures shown", column=ADDED, tables=frozenset()),
+                _tokens(name="frames", title="frames shown", column=ADDED, tables=frozenset()),
+            ),
+            definition="pictures, and frames of a clip, that a sample shows, mean per sample",
+            method="what was read of every sample's files",
+            uncertainty="exact",
+            limits="frames that fill the last temporal patch of a clip are not counted, though they"
+            " are computed; a clip has no pictures",
         ),
         Entry(
             metrics=(_tokens(name="num_new_tokens", title="tokens until stop"),),

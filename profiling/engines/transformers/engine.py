@@ -168,6 +168,15 @@ class TransformersEngine(Engine):
         check_stack(point)
 
     @classmethod
+    def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
+        find_family(point.model).check_shown(samples)
+        if any(sample.clip for sample in samples):
+            named = read_stack(point.optimization_settings)
+            for name, optimization in zip(point.optimization, named, strict=True):
+                if optimization.no_clip is not None:
+                    raise Unsupported(f"optimization={name}: {optimization.no_clip}")
+
+    @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
         if find_family(point.model).costs.counted_running is not None:
             return None
