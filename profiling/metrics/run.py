@@ -92,29 +92,6 @@ THE_RUN = Group(
         Entry(
             metrics=(
                 _count(
-                    name="num_pictures",
-                    title="pictures",
-                    given_by=(RECORD,),
-                    column=ADDED,
-                    is_setting=True,
-                ),
-                _count(
-                    name="num_frames",
-                    title="frames",
-                    given_by=(RECORD,),
-                    column=ADDED,
-                    is_setting=True,
-                ),
-            ),
-            definition="pictures, or frames of a clip, that each sample shows",
-            method="resolved configuration; null is resolved where all samples show as many",
-            uncertainty="exact; empty where samples differ, `answers.jsonl` has each sample's",
-            limits="pictures that are added are of other samples, drawn by the seed; a clip that is"
-            " made of a picture does not move",
-        ),
-        Entry(
-            metrics=(
-                _count(
                     name="batch_size",
                     title="batch size",
                     phrase="batch size {}",

@@ -392,7 +392,12 @@ class TransformersEngine(Engine):
     def settle(self, workload: Passes) -> None:
         # Its passes are no part of a timed generation, and may correct what the hooks are put on.
         self.remove_hooks()
-        self.family.layout.prove(self.model, side=workload.img_size, rows=len(workload.batches[0]))
+        self.family.layout.prove(
+            self.model,
+            side=workload.img_size,
+            rows=len(workload.batches[0]),
+            pictures=max(len(one.pictures) for batch in workload.batches for one in batch),
+        )
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
         for optimization in self.stack:
