@@ -245,7 +245,7 @@ def bare_pass(engine: Any, workload: Any) -> Callable[[], None]:
     model, tokens = engine.model, workload.max_new_tokens
     network, encode = model.network, model.family.processing.encode
     prepared = engine.prepare(workload.batches[0], workload.prompt_len)
-    pictures, texts = [p.picture for p in prepared], [p.prompt for p in prepared]
+    pictures, texts = [p.shown.pictures[0] for p in prepared], [p.prompt for p in prepared]
     side, device, dtype = workload.img_size, model.device, model.dtype
     options: Mapping[str, Any] = model.family.layout.generate_options(side)
 

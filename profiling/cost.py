@@ -223,6 +223,8 @@ def _settings(point: Point, prompt_tokens: int, visual_tokens: Sequence[int]) ->
         "weights": point.weights,
         "optimization": "+".join(point.optimization),
         "img_size": point.img_size,
+        "num_pictures": point.num_pictures,
+        "num_frames": point.num_frames,
         "batch_size": point.batch_size,
         "new_tokens": point.max_new_tokens,
         "prompt_tokens": prompt_tokens,
@@ -387,10 +389,13 @@ def describe(point: Point) -> Iterator[str]:
 def _describe_shape(point: Point, costs: PointCosts) -> Iterator[str]:
     parameters = sum(costs.parameters.values())
     yield f"{point.model}, weights={point.weights}: {parameters:,} parameters in {costs.dtype}"
-    counted = Counter(f"{width}x{height}" for width, height in costs.sizes)
+    counted = Counter(
+        f"{width}x{height}" + (f" with {frames} frames" if frames > 1 else "")
+        for (width, height), frames in zip(costs.sizes, costs.frames, strict=True)
+    )
     pictures = ", ".join(f"{count} of {size}" for size, count in counted.items())
     yield (
-        f"a batch of {len(costs.sizes)}, pictures: {pictures}; prompts padded to"
+        f"a batch of {costs.rows}, pictures: {pictures}; prompts padded to"
         f" {costs.prompt_tokens} tokens; {costs.new_tokens} new tokens"
     )
 

@@ -35,13 +35,8 @@ from profiling.machine.locks import LockError, hold
 from profiling.points.options import list_options
 from profiling.points.readers import LARGEST_SEED
 from profiling.samples import hub
-from profiling.samples.samples import (
-    PictureError,
-    check_pictures,
-    digest_samples,
-    load_samples,
-    read_picture,
-)
+from profiling.samples.pictures import PictureError, read_picture
+from profiling.samples.samples import check_pictures, digest_samples, load_samples
 
 CONF = PROJECT / "conf" / "fetch"
 SAMPLES, SOURCE, STATE, PICTURES = "samples.json", "source.json", "progress.json", "pictures"

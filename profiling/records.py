@@ -64,6 +64,9 @@ ANSWER_FIELDS = (
     "num_new_tokens",
     "image_width",
     "image_height",
+    "num_pictures",
+    "num_frames",
+    "asked_picture",
     "reference_nll",
 )
 

@@ -15,6 +15,7 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.workload import Workload
 from profiling.models.model import Model, Prepared
+from profiling.models.processing import Shown
 from profiling.points.options import list_families
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, load_samples
@@ -58,7 +59,8 @@ def ask(
     loaded: Loaded, question: str, picture: Image.Image, prompt_len: int | None = None
 ) -> Prepared:
     sample = replace(take_samples(1)[0], request=question)
-    return replace(model_of(loaded).prepare(sample, prompt_len), picture=picture)
+    shown = Shown(pictures=(picture,))
+    return replace(model_of(loaded).prepare(sample, prompt_len), shown=shown)
 
 
 def ask_unevenly(loaded: Loaded, count: int) -> list[Prepared]:

@@ -15,8 +15,9 @@ from profiling.captures.weight_files import save_weights
 from profiling.engines.engine import find_engine
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
+from profiling.models.processing import Shown
 from profiling.points.point import Point
-from profiling.samples.samples import load_samples
+from profiling.samples.showing import load_shown
 
 # Width by height that the pictures of an uneven batch are cut to, in turn.
 _SHAPES = (2.0, 0.65, 1.0, 4.0)
@@ -63,16 +64,32 @@ def capture_point(
 
 def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:
     count = run.samples + run.uneven
-    samples = load_samples(Path(point.dataset_folder), count=count, at_most=None)
+    samples = load_shown(
+        Path(point.dataset_folder),
+        count=count,
+        at_most=None,
+        num_pictures=point.num_pictures,
+        num_frames=point.num_frames,
+        seed=point.seed,
+    )
+    type(engine).check_samples(point, samples)
     prepared = engine.prepare(samples, point.prompt_len)
     alone = [[one] for one in prepared[: run.samples]]
     uneven = [
-        replace(one, picture=_cut(one.picture, _SHAPES[i % len(_SHAPES)]))
+        replace(one, shown=_cut_shown(one.shown, _SHAPES[i % len(_SHAPES)]))
         for i, one in enumerate(prepared[run.samples :])
     ]
     return [
         engine.place(engine.encode(batch, point.img_size)) for batch in [*alone, uneven] if batch
     ]
+
+
+def _cut_shown(shown: Shown, shape: float) -> Shown:
+    pictures, frames = (
+        tuple(_cut(picture, shape) for picture in listed)
+        for listed in (shown.pictures, shown.frames)
+    )
+    return replace(shown, pictures=pictures, frames=frames)
 
 
 def _cut(picture: Image.Image, shape: float) -> Image.Image:

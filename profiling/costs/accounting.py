@@ -20,8 +20,12 @@ FVCORE = "fvcore's multiply-adds, times two, on a dense twin with eager attentio
 
 def geometry_of(family: Family, inputs: Mapping[str, Tensor], new_tokens: int) -> Geometry:
     """The shape of generating so many tokens from a batch."""
+    sizes, rows = tuple(family.processing.picture_sizes(inputs)), len(inputs["input_ids"])
+    frames = tuple(family.processing.frame_counts(inputs))
     return Geometry(
-        sizes=tuple(family.processing.picture_sizes(inputs)),
+        sizes=sizes,
+        frames=frames if any(count > 1 for count in frames) else None,
+        rows=None if rows == len(sizes) else rows,
         prompt_tokens=int(inputs["input_ids"].shape[1]),
         new_tokens=new_tokens,
     )

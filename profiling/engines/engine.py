@@ -31,6 +31,7 @@ class Row:
     num_prompt_tokens: int | None
     num_visual_tokens: int | None
     num_new_tokens: int | None
+    # Of each picture or frame; None also where a sample's pictures are not of one size.
     image_width: int | None
     image_height: int | None
 
@@ -114,6 +115,12 @@ class Engine(ABC):
     @abstractmethod
     def check(cls, point: Point) -> None:
         """Raise Unsupported, before anything is loaded, where this point cannot be had."""
+
+    @classmethod
+    def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
+        """Raise Unsupported, before anything is loaded, where samples show what it cannot take."""
+        if any(len(sample.pictures) != 1 for sample in samples):
+            raise Unsupported(f"engine={point.engine} takes one picture a sample, and no clip")
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:

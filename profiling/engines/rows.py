@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from profiling.models.model import Model, Prepared
 
 
+Size = tuple[int, int]
+_UNKNOWN = (0, 0)
+
+
 def describe_rows(
     model: Model,
     batch: Sequence[Prepared],
@@ -26,7 +30,7 @@ def describe_rows(
     processing = model.family.processing
     prompts = inputs["attention_mask"].sum(dim=1).tolist()
     visual = processing.count_visual_tokens(inputs["input_ids"]).tolist()
-    sizes = processing.picture_sizes(processed)
+    sizes = _sizes_of_rows(processing.picture_sizes(processed), batch)
     new: Sequence[tuple[str | None, int | None]] = [(None, None)] * len(batch)
     if tokens is not None:
         new = list(zip(processing.decode(tokens), model.count_new_tokens(tokens), strict=True))
@@ -43,3 +47,19 @@ def describe_rows(
         )
         for row, item in enumerate(batch)
     ]
+
+
+def _sizes_of_rows(sizes: Sequence[Size], batch: Sequence[Prepared]) -> list[Size]:
+    """The size of the pictures of each sample; 0 by 0 where they differ or are not known.
+
+    The sizes of pictures stand before those of clips.
+    """
+    counts = [len(item.shown.pictures) for item in batch]
+    if len(sizes) != sum(counts) + sum(bool(item.shown.frames) for item in batch):
+        return [_UNKNOWN] * len(batch)
+    pictures, clips = iter(sizes[: sum(counts)]), iter(sizes[sum(counts) :])
+    found = []
+    for item, count in zip(batch, counts, strict=True):
+        own = {next(clips)} if item.shown.frames else {next(pictures) for _ in range(count)}
+        found.append(own.pop() if len(own) == 1 else _UNKNOWN)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from profiling.errors import Unsupported
 from profiling.models.costs import FamilyCosts
 from profiling.models.network import Layout
 from profiling.models.processing import Processing
+from profiling.samples.samples import Sample
+
+_TIMES = frozenset({"second_per_grid_ts"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,14 @@ class FamilyDefinition:
     processing: type[Processing]
     layout: type[Layout]
     costs: type[FamilyCosts]
+
+    def check_shown(self, samples: Sequence[Sample]) -> None:
+        """Raise Unsupported where a sample shows what a prompt of the family cannot."""
+        kind = self.processing
+        if kind.one_picture and any(len(sample.pictures) > 1 for sample in samples):
+            raise Unsupported(f"model={self.name}: {kind.one_picture}")
+        if kind.no_clip and any(sample.clip for sample in samples):
+            raise Unsupported(f"model={self.name}: {kind.no_clip}")
 
     def load(
         self,
@@ -57,9 +69,14 @@ class FamilyDefinition:
 
 
 def placed(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """The inputs on the device, floating-point values in the network's dtype."""
+    """The inputs on the device, floating-point values in the network's dtype.
+
+    Times keep theirs: positions are computed from them.
+    """
     return {
-        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+        name: value.to(device, dtype)
+        if value.is_floating_point() and name not in _TIMES
+        else value.to(device)
         for name, value in inputs.items()
         if isinstance(value, Tensor)
     }

@@ -20,10 +20,13 @@ class Cut:
 class Geometry:
     """A padded batch as the network gets it, and the number of tokens to generate."""
 
-    sizes: tuple[tuple[int, int], ...]  # width and height of each picture, in pixels
+    sizes: tuple[tuple[int, int], ...]  # width and height of each picture or clip, in pixels
     prompt_tokens: int  # of the longest prompt of the batch, visual tokens included
     new_tokens: int
     cut: Cut | None = None
+    rows: int | None = None  # prompts; None: one for each picture
+    # Of each picture or clip, those that the network merges in time as one; None: one of each.
+    frames: tuple[int, ...] | None = None
 
     def stages(self, layers: int) -> list[tuple[int, int]]:
         """Numbers of decoder layers with the number of prompt tokens in each of them."""
@@ -33,11 +36,22 @@ class Geometry:
 
     @property
     def batch_size(self) -> int:
+        return len(self.sizes) if self.rows is None else self.rows
+
+    @property
+    def num_pictures(self) -> int:
         return len(self.sizes)
 
+    @property
+    def frame_counts(self) -> tuple[int, ...]:
+        return self.frames or (1,) * len(self.sizes)
+
     def patches(self, side: int) -> list[int]:
-        """The number of square patches with this side in each picture."""
-        return [(width // side) * (height // side) for width, height in self.sizes]
+        """The number of square patches with this side in each picture, all of its frames."""
+        return [
+            frames * (width // side) * (height // side)
+            for frames, (width, height) in zip(self.frame_counts, self.sizes, strict=True)
+        ]
 
 
 def snap_side(side: int, multiple: int) -> int:

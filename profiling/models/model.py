@@ -7,26 +7,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from profiling.errors import ConfigError
 from profiling.machine.torch_device import synchronize
 from profiling.models.family import Family, placed
+from profiling.models.processing import Shown
 from profiling.models.quantization import QuantizedLayers
 from profiling.models.storage import place_of, stored_tensors
+from profiling.samples.clips import read_frames
+from profiling.samples.pictures import read_picture
 from profiling.samples.prompt_length import NoSuchLength, fit_question
-from profiling.samples.samples import Sample, read_picture
+from profiling.samples.samples import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A sample with its picture read and its prompt rendered, ready for the processor."""
+    """A sample with its pictures read and its prompt rendered, ready for the processor."""
 
     sample: Sample
-    picture: Image.Image
+    shown: Shown
     question: str
     prompt: str
+
+
+def read_shown(sample: Sample) -> Shown:
+    """The pictures of a sample, or the frames of its clip."""
+    if sample.clip is None:
+        return Shown(pictures=tuple(read_picture(path) for path in sample.pictures))
+    return Shown(frames=tuple(read_frames(sample.clip)), fps=sample.clip.fps)
 
 
 @dataclass(kw_only=True)
@@ -50,21 +59,18 @@ class Model:
                 )
             except NoSuchLength as error:
                 raise ConfigError("prompt_len", prompt_len, str(error)) from None
+        shown = read_shown(sample)
         return Prepared(
             sample=sample,
-            picture=read_picture(sample.picture),
+            shown=shown,
             question=question,
-            prompt=self.family.processing.render(question),
+            prompt=self.family.processing.render_shown(question, shown),
         )
 
     def encode(self, batch: Sequence[Prepared], side: int | None) -> dict[str, Tensor]:
         """The processor's tensors for a batch, still on the CPU; None: in its own sizes."""
-        processing = self.family.processing
-        pictures, prompts = [b.picture for b in batch], [b.prompt for b in batch]
-        if side is None:
-            inputs = processing.encode_native(pictures, prompts)
-        else:
-            inputs = processing.encode(pictures, prompts, side)
+        shown, prompts = [b.shown for b in batch], [b.prompt for b in batch]
+        inputs = self.family.processing.encode_shown(shown, prompts, side)
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         self.family.layout.check_batch(tensors)
         return tensors

@@ -103,10 +103,13 @@ class Layout(ABC):
         """What `generate` needs besides the inputs, for pictures at `img_size` side."""
         return {}
 
-    def prove(self, model: Any, *, side: int | None, rows: int) -> None:  # noqa: B027
+    def prove(  # noqa: B027
+        self, model: Any, *, side: int | None, rows: int, pictures: int
+    ) -> None:
         """Raise Unsupported where the parts of a loaded model cannot be relied on.
 
-        That may depend on the side of the pictures and on the rows of a batch.
+        That may depend on the side of the pictures, on the rows of a batch, and on the most
+        pictures that one of them has.
         """
 
     def check_batch(self, inputs: Mapping[str, Tensor]) -> None:  # noqa: B027

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, Unsupported
 from profiling.models.geometry import snap_side
 
 # Rendered as the question, to find what a template puts before and after it.
@@ -47,8 +47,22 @@ PICTURE_IN_TEXT = PromptFormat(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a prompt shows: pictures, or the frames of a clip and how many make a second."""
+
+    pictures: tuple[Image.Image, ...] = ()
+    frames: tuple[Image.Image, ...] = ()
+    fps: float | None = None
+
+
 class Processing(ABC):
     """The processor of a family, and how the project calls it."""
+
+    # Why a prompt has one picture and no more; None where it can have several.
+    one_picture: ClassVar[str | None] = "a prompt of this family has one picture"
+    # Why a prompt can have no clip; None where it can.
+    no_clip: ClassVar[str | None] = "this family sees pictures and no clips"
 
     # "area": same aspect ratio, same area as a square; "square": stretched; "crop": cut to one.
     fit: ClassVar[str]
@@ -78,6 +92,21 @@ class Processing(ABC):
     @abstractmethod
     def render(self, question: str) -> str:
         """The whole prompt as text, the picture's placeholder included."""
+
+    def render_several(self, question: str, pictures: int) -> str:
+        """The prompt with places for so many pictures before the question."""
+        raise Unsupported(str(self.one_picture))
+
+    def render_clip(self, question: str) -> str:
+        """The prompt with the place of a clip before the question."""
+        raise Unsupported(str(self.no_clip))
+
+    def render_shown(self, question: str, shown: Shown) -> str:
+        """The prompt for what is shown with the question."""
+        if shown.frames:
+            return self.render_clip(question)
+        count = len(shown.pictures)
+        return self.render(question) if count == 1 else self.render_several(question, count)
 
     @property
     def prompt_format(self) -> PromptFormat:
@@ -123,11 +152,23 @@ class Processing(ABC):
 
     @abstractmethod
     def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
-        """The network's inputs for a batch of pictures at `img_size` side and rendered prompts."""
+        """The network's inputs for pictures at `img_size` side and rendered prompts.
+
+        The pictures of all prompts stand in a row, in the order of their places in the prompts.
+        """
 
     def encode_native(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Any:
         """The same with pictures in whatever size the processor gives them by itself."""
         raise ConfigError("img_size", None, "allowed is a side in pixels")
+
+    def encode_shown(self, shown: Sequence[Shown], texts: Sequence[str], side: int | None) -> Any:
+        """The same for prompts with any number of pictures; those of all prompts in a row."""
+        if any(one.frames for one in shown):
+            raise Unsupported(str(self.no_clip))
+        pictures = [picture for one in shown for picture in one.pictures]
+        if side is None:
+            return self.encode_native(pictures, texts)
+        return self.encode(pictures, texts, side)
 
     @property
     @abstractmethod
@@ -170,7 +211,11 @@ class Processing(ABC):
 
     @abstractmethod
     def picture_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
-        """Width and height of each picture, computed from the network's inputs."""
+        """Width and height of each picture and then of each clip, from the network's inputs."""
+
+    def frame_counts(self, inputs: Mapping[str, Tensor]) -> list[int]:
+        """How many frames of each of them the network sees, those it merges in time as one."""
+        return [1] * len(self.picture_sizes(inputs))
 
     @abstractmethod
     def noise_inputs(
@@ -186,7 +231,7 @@ class Processing(ABC):
         return (self.image_token_id,)
 
     def count_visual_tokens(self, ids: Tensor) -> Tensor:  # [B, S] -> [B]
-        return (ids == self.image_token_id).sum(dim=1)
+        return torch.isin(ids, torch.tensor(self.visual_token_ids, device=ids.device)).sum(dim=1)
 
     def decode(self, tokens: Tensor) -> list[str]:
         """Answers as text."""

@@ -17,12 +17,8 @@ from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
 from profiling.points.point import Point
 from profiling.samples.hub import HubError
-from profiling.samples.samples import (
-    PictureError,
-    Sample,
-    load_samples,
-    read_picture,
-)
+from profiling.samples.pictures import PictureError, read_picture
+from profiling.samples.samples import Sample, load_samples
 
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
 # Not among those of `all`, since each takes a while.
@@ -111,7 +107,7 @@ def _read_sample(chosen: argparse.Namespace, point: Point) -> Sample:
     if chosen.text is not None and not chosen.text.strip():
         raise ConfigError("--text", chosen.text, "allowed is a question that is not empty")
     text = embedded.request if chosen.text is None else chosen.text
-    return Sample(id=picture.stem, picture=picture, request=text, references=("",))
+    return Sample(id=picture.stem, pictures=(picture,), request=text, references=("",))
 
 
 def _check_output(folder: Path) -> None:

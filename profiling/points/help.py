@@ -34,7 +34,8 @@ Counts what a point costs without running it: FLOPs, bytes moved, weights and ca
 """
 _COST_KEYS = (
     *("model", "weights", "model.checkpoint", "optimization", "dataset"),
-    *("img_size", "prompt_len", "batch_size", "max_new_tokens", "num_samples"),
+    *("img_size", "prompt_len", "num_pictures", "num_frames"),
+    *("batch_size", "max_new_tokens", "num_samples"),
 )
 _COST_MORE = """\
 weights is random here where it is not given: the real architecture, of which nothing is downloaded.

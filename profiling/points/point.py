@@ -37,6 +37,14 @@ def _calibrates(point: Any) -> bool:
     return any(CALIBRATION in settings for settings in point.optimization_settings.values())
 
 
+def _is_several(number: int | None) -> bool:
+    return number not in (None, 1)
+
+
+def _if_several(name: str, number: int | None) -> str | None:
+    return named(name, number) if _is_several(number) else None
+
+
 def _from_second(name: str, number: int) -> str | None:
     return named(name, number) if number > 1 else None
 
@@ -55,6 +63,12 @@ def _unless_default(_: str, engine: str) -> str | None:
 
 _PROMPT = readers.whole_or_null(
     null="as it is", at_least=readers.SMALLEST_PROMPT, at_most=readers.LONGEST_PROMPT
+)
+_PICTURES = readers.whole_or_null(
+    null="as the samples have them", at_least=1, at_most=readers.MOST_SHOWN
+)
+_FRAMES = readers.whole_or_null(
+    null="as the samples have them", at_least=1, at_most=readers.MOST_SHOWN
 )
 _ROUND = readers.whole(at_least=1, at_most=readers.MOST_REPEATS)
 _BATCH = readers.whole(at_least=1, at_most=readers.LARGEST_BATCH)
@@ -176,6 +190,26 @@ class Point:
             in_summary=True,
         )
     )
+    num_pictures: int | None = field(
+        metadata=key(
+            "num_pictures",
+            help="pictures that each sample shows: the others are of other samples, by the seed",
+            read=_PICTURES,
+            in_record=_is_several,
+            label=_if_several,
+            in_summary=True,
+        )
+    )
+    num_frames: int | None = field(
+        metadata=key(
+            "num_frames",
+            help="frames that are taken of each clip, evenly; a picture makes a still clip",
+            read=_FRAMES,
+            in_record=readers.is_given,
+            label=named,
+            in_summary=True,
+        )
+    )
     round: int = field(
         metadata=key(
             "round",
@@ -207,7 +241,12 @@ class Point:
         )
     )
     seed: int = field(
-        metadata=key("seed", help="of random weights", read=_SEED, loads=_has_random_weights)
+        metadata=key(
+            "seed",
+            help="of random weights, and of the pictures that num_pictures adds",
+            read=_SEED,
+            loads=_has_random_weights,
+        )
     )
     device: str = field(
         metadata=key(

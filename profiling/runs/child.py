@@ -82,6 +82,7 @@ class Child:
         from profiling.runs import experiment
 
         try:
+            experiment.check_samples(job.point, job.samples)
             if self._loaded is None:
                 self._notify("loading")
                 self._loaded = experiment.load(job.point)

@@ -76,7 +76,8 @@ def _estimate_all(points: Sequence[Point]) -> Iterator[str]:
     known: dict[tuple[object, ...], dict[str, Any]] = {}
     for point in points:
         sizes = (point.img_size, point.prompt_len, point.batch_size, point.max_new_tokens)
-        key = (point.load_key, *sizes, point.dataset_folder, point.num_samples)
+        shown = (point.num_pictures, point.num_frames, point.seed)
+        key = (point.load_key, *sizes, *shown, point.dataset_folder, point.num_samples)
         if key not in known:
             known[key] = estimate(point)
         yield json.dumps(known[key])

@@ -30,6 +30,7 @@ Notify = Callable[[str], None]
 _NO_QUALITY = "weights=random: random values answer nothing, so there is no quality to state"
 _LOAD_SAMPLE_S = 0.01
 _COUNTS = ("num_question_tokens", "num_prompt_tokens", "num_visual_tokens", "num_new_tokens")
+_SHOWN = {"pictures": "num_pictures", "frames": "num_frames"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,11 @@ def load(point: Point) -> Loaded:
         peak_source=peak.source,
     )
     return Loaded(engine=engine, loading=loading)
+
+
+def check_samples(point: Point, samples: Sequence[Sample]) -> None:
+    """Raise Unsupported where samples show what the engine cannot take; nothing is loaded."""
+    find_engine(point).check_samples(point, samples)
 
 
 def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Notify) -> Findings:
@@ -245,6 +251,9 @@ def _answer_line(point: Point, sample: Sample, row: Row, nll: float | None) -> d
         "answer": seen.pop("answer"),
         "wer": wer,
         **seen,
+        "num_pictures": len(sample.pictures),
+        "num_frames": sample.num_frames,
+        "asked_picture": sample.asked_picture,
         "reference_nll": nll,
     }
 
@@ -274,6 +283,13 @@ def _mean_counts(answers: Sequence[dict[str, Any]], engine: Engine) -> Iterator[
             value=sum(values) / len(values),
             status=status,
             source=source,
+        )
+    for metric, field in _SHOWN.items():
+        yield reading(
+            metric=metric,
+            value=sum(line[field] for line in answers) / len(answers),
+            status=DERIVED,
+            source="counted in what every sample shows, mean per sample",
         )
 
 

@@ -32,12 +32,8 @@ from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.progress import Progress
 from profiling.runs.recording import now
 from profiling.samples.calibration import digest_calibration
-from profiling.samples.samples import (
-    Sample,
-    check_pictures,
-    digest_samples,
-    load_samples,
-)
+from profiling.samples.samples import Sample, check_pictures, digest_samples
+from profiling.samples.showing import count_frames, count_pictures, load_shown
 from profiling.trackers.tracking import Tracking
 
 LOCKS = ".locks"
@@ -63,8 +59,14 @@ def plan_checked(point: Point) -> Plan:
     """The same for a point whose keys have been checked."""
     at_most = point.profiler["num_samples"]
     folder = Path(point.dataset_folder)
-    samples, samples_digest = _checked_samples(folder, point.num_samples, at_most)
-    point = replace(point, num_samples=len(samples))
+    shown = point.num_pictures, point.num_frames, point.seed if point.num_pictures else 0
+    samples, samples_digest = _checked_samples(folder, point.num_samples, at_most, *shown)
+    point = replace(
+        point,
+        num_samples=len(samples),
+        num_pictures=count_pictures(samples),
+        num_frames=count_frames(samples),
+    )
     calibration = digest_calibration(point)
     if calibration is not None:
         samples_digest = hashlib.sha256((samples_digest + calibration).encode()).hexdigest()
@@ -91,9 +93,21 @@ def installed_versions() -> dict[str, str]:
 
 @cache
 def _checked_samples(
-    folder: Path, count: int | None, at_most: int | None
+    folder: Path,
+    count: int | None,
+    at_most: int | None,
+    num_pictures: int | None,
+    num_frames: int | None,
+    seed: int,
 ) -> tuple[list[Sample], str]:
-    samples = load_samples(folder, count=count, at_most=at_most)
+    samples = load_shown(
+        folder,
+        count=count,
+        at_most=at_most,
+        num_pictures=num_pictures,
+        num_frames=num_frames,
+        seed=seed,
+    )
     check_pictures(folder, samples)
     return samples, digest_samples(samples)
 

@@ -1,44 +1,45 @@
-"""Samples: pictures with a question and references, read from a folder and checked."""
+"""Samples: pictures or clips with a question and references, read from a folder and checked."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from profiling.errors import ConfigError, shorten
-from profiling.files import (
-    LARGEST_INDEX,
-    LARGEST_PICTURE,
-    PICTURE_FORMATS,
-    UnfitFile,
-    describe,
-    digest_file,
-    open_file,
-    read_json,
-)
+from profiling.files import LARGEST_INDEX, describe, digest_file, read_json
 from profiling.points.address import canonical_json
+from profiling.samples.clips import Clip, find_clip, read_frames
+from profiling.samples.pictures import PictureError, read_picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A picture, a question about it, and the reference answers."""
+    """Pictures or a clip, a question about them, and the reference answers."""
 
     id: str
-    picture: Path
+    pictures: tuple[Path, ...]
     request: str
     references: tuple[str, ...]
+    clip: Clip | None = None
+    # Which of several pictures the question is about, from 1; None where it is about all of them.
+    asked_picture: int | None = None
 
+    @property
+    def picture(self) -> Path:
+        """The picture of a sample that has one."""
+        (picture,) = self.pictures
+        return picture
 
-class PictureError(ValueError):
-    """A file that is not a complete picture."""
+    @property
+    def num_frames(self) -> int:
+        return 0 if self.clip is None else len(self.clip.frames)
 
 
 def load_samples(folder: Path, *, count: int | None, at_most: int | None) -> list[Sample]:
@@ -55,20 +56,34 @@ def load_samples(folder: Path, *, count: int | None, at_most: int | None) -> lis
 
 def check_pictures(folder: Path, samples: Sequence[Sample]) -> None:
     """Decode every picture once, so that a broken one is found before a model is loaded."""
+    seen: set[Path] = set()
     for sample in samples:
-        try:
-            read_picture(sample.picture)
-        except PictureError as error:
-            raise _broken(folder, sample.id, f"{sample.picture}: {error}") from None
+        for picture in sample.pictures:
+            if picture not in seen:
+                with _blamed(folder, sample.id, picture):
+                    read_picture(picture)
+            seen.add(picture)
+        if sample.clip is not None:
+            with _blamed(folder, sample.id, sample.clip.paths[0].parent):
+                read_frames(sample.clip)
 
 
 def digest_samples(samples: Sequence[Sample]) -> str:
     """A digest of the samples' content, independent of their location."""
     digest = hashlib.sha256()
+    digest_of = cache(digest_file)
     for sample in samples:
-        facts = [sample.id, sample.request, list(sample.references)]
+        facts: list[Any] = [sample.id, sample.request, list(sample.references)]
+        files = sample.pictures
+        if sample.clip is not None:
+            files = sample.clip.paths
+            places = [[files.index(frame.path), frame.index] for frame in sample.clip.frames]
+            facts += [sample.clip.fps, places]
+        elif len(files) > 1:
+            facts += [len(files)]
         digest.update(canonical_json(facts).encode())
-        digest.update(bytes.fromhex(digest_file(sample.picture)))
+        for file in files:
+            digest.update(bytes.fromhex(digest_of(file)))
     return digest.hexdigest()
 
 
@@ -82,53 +97,6 @@ def full_batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
 def batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
     """Every sample once, in order; the last batch may be short."""
     return [list(samples[i : i + size]) for i in range(0, len(samples), size)]
-
-
-def read_picture(path: Path) -> Image.Image:
-    """A picture as displayed: upright, opaque, 8-bit RGB."""
-    try:
-        with warnings.catch_warnings():
-            # Other warnings of Pillow are followed by an error or do not change the pixels.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with open_file(path, at_most=LARGEST_PICTURE) as stream:
-                with Image.open(stream, formats=PICTURE_FORMATS) as check:
-                    check.verify()
-                stream.seek(0)
-                with Image.open(stream, formats=PICTURE_FORMATS) as picture:
-                    picture.load()
-                    return _as_rgb(ImageOps.exif_transpose(picture))
-    except FileNotFoundError:
-        raise PictureError("there is no such file") from None
-    except UnfitFile as error:
-        raise PictureError(describe(error)) from None
-    except UnidentifiedImageError:
-        allowed = ", ".join(PICTURE_FORMATS)
-        raise PictureError(f"not a complete picture in one of the formats {allowed}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
-        raise PictureError(f"not a complete picture: {' '.join(str(error).split())}") from None
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture
-    if picture.mode.startswith("I"):
-        return _from_sixteen_bits(picture).convert("RGB")
-    if picture.mode == "F":
-        raise PictureError("floating-point pixels have no agreed white")
-    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        page = Image.new("RGBA", seen.size, "white")
-        return Image.alpha_composite(page, seen).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
-    # 257 maps 65535 to 255 exactly; the high byte alone would darken by up to one step.
-    levels = numpy.asarray(picture).astype(numpy.float64) / 257
-    return Image.fromarray(numpy.clip(numpy.rint(levels), 0, 255).astype(numpy.uint8), mode="L")
 
 
 def _read_index(folder: Path) -> list[Any]:
@@ -158,25 +126,57 @@ def _read_entry(folder: Path, root: Path, position: int, entry: Any) -> Sample:
         raise _broken(
             folder, name, f"request is {request!r:.60}; allowed is a text that is not empty"
         )
+    clip = _read_clip(folder, root, name, entry)
     return Sample(
         id=name,
-        picture=_picture_path(folder, root, name, entry.get("image_path")),
+        pictures=() if clip else _read_pictures(folder, root, name, entry.get("image_path")),
+        clip=clip,
         request=request,
         references=_references(folder, name, entry.get("response")),
     )
 
 
-def _picture_path(folder: Path, root: Path, name: str, written: Any) -> Path:
+def _read_pictures(folder: Path, root: Path, name: str, written: Any) -> tuple[Path, ...]:
+    listed = written if isinstance(written, list) else [written]
+    if not listed:
+        raise _broken(folder, name, "image_path is []; allowed is at least one path in the folder")
+    paths = [_find_path(folder, root, name, "image_path", one) for one in listed]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise _broken(folder, name, f"{path}: there is no such regular file")
+    return tuple(paths)
+
+
+def _read_clip(folder: Path, root: Path, name: str, entry: dict[str, Any]) -> Clip | None:
+    if entry.get("video_path") is None:
+        return None
+    if entry.get("image_path") is not None:
+        raise _broken(folder, name, "it has an image_path and a video_path; allowed is one of them")
+    path = _find_path(folder, root, name, "video_path", entry["video_path"])
+    if not os.path.exists(path):
+        raise _broken(folder, name, f"{path}: there is no such folder or file")
+    fps = entry.get("fps")
+    if fps is not None and not _is_rate(fps):
+        raise _broken(folder, name, f"fps is {fps!r:.60}; allowed is a number above 0")
+    with _blamed(folder, name, path):
+        clip = find_clip(path, fps)
+    for frame in clip.paths:
+        _find_path(folder, root, name, "video_path", str(frame.relative_to(folder)))
+    return clip
+
+
+def _is_rate(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def _find_path(folder: Path, root: Path, name: str, key: str, written: Any) -> Path:
     if not _is_text(written) or "\0" in written:
-        raise _broken(
-            folder, name, f"image_path is {written!r:.60}; allowed is a path in the folder"
-        )
+        raise _broken(folder, name, f"{key} is {written!r:.60}; allowed is a path in the folder")
     path = folder / written
     inside = Path(os.path.realpath(path)).is_relative_to(root)
     if Path(written).is_absolute() or not inside:
-        raise _broken(folder, name, f"image_path {written} leaves the folder")
-    if not os.path.isfile(path):
-        raise _broken(folder, name, f"{path}: there is no such regular file")
+        raise _broken(folder, name, f"{key} {written} leaves the folder")
     return path
 
 
@@ -210,3 +210,14 @@ def _refuse_twins(folder: Path, samples: Sequence[Sample]) -> None:
 
 def _broken(folder: Path, name: str, what: str) -> ConfigError:
     return ConfigError("dataset.folder", folder, f"samples.json, sample {name}: {what}")
+
+
+@contextmanager
+def _blamed(folder: Path, name: str, path: Path) -> Iterator[None]:
+    """What is wrong with a picture, said of the sample that has it."""
+    try:
+        yield
+    except PictureError as error:
+        raise _broken(folder, name, f"{path}: {error}") from None
+    except OSError as error:
+        raise _broken(folder, name, f"{path}: {describe(error)}") from None

@@ -229,7 +229,7 @@ class ScriptedWorkload(Workload):
     """The project's workload with a scripted engine."""
 
     def __init__(self, *, stage: Stage) -> None:
-        sample = Sample(id="0", picture=Path(), request="", references=())
+        sample = Sample(id="0", pictures=(Path(),), request="", references=())
         super().__init__(
             engine=ScriptedEngine(stage=stage),
             batches=[[sample] * BATCH_SIZE],

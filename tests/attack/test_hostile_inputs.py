@@ -15,7 +15,8 @@ from PIL import Image
 
 from profiling.errors import ConfigError
 from profiling.models.weights import locate
-from profiling.samples.samples import PictureError, check_pictures, load_samples, read_picture
+from profiling.samples.pictures import PictureError, read_picture
+from profiling.samples.samples import check_pictures, load_samples
 from tests.attack.hostile import (
     CHECKPOINT_DAMAGES,
     DATA_DAMAGES,

@@ -20,7 +20,8 @@ from profiling.files import digest_file
 from profiling.machine import digests
 from profiling.models.weights import locate
 from profiling.parts.artifacts import make_once
-from profiling.samples.samples import PictureError, digest_samples, load_samples, read_picture
+from profiling.samples.pictures import PictureError, read_picture
+from profiling.samples.samples import digest_samples, load_samples
 from tests.attack.hostile import FAMILY, WEIGHTS, copy_checkpoint, make_samples
 from tests.composing import compose_point
 from tests.tiny_models import ask, build, encode, make_picture

@@ -106,13 +106,15 @@ def check_sizes(model: Model, side: int) -> None:
         inputs = encode(model, asked, side)
         first_logits(model, inputs, side)
     seen = model.family.processing.picture_sizes(inputs)
-    assert seen == [model.family.processing.size_for(item.picture, side) for item in asked]
+    assert seen == [
+        model.family.processing.size_for(item.shown.pictures[0], side) for item in asked
+    ]
     check_pixels(model, watch, seen)
     counts = model.family.processing.count_visual_tokens(inputs["input_ids"]).tolist()
     assert counts == [expected_tokens(model, *size) for size in seen]
     assert sum(counts) == watch.rows
     for item, size in zip(asked, seen, strict=True):
-        check_size(model, item.picture, side, size)
+        check_size(model, item.shown.pictures[0], side, size)
 
 
 def check_pixels(model: Model, watch: Watch, seen: list[tuple[int, int]]) -> None:

@@ -40,6 +40,7 @@ ELSEWHERE = {
     *("agreement", "speedup", "noisy", "noise_reason"),
     *("engine", "computes_in", "acceptance_rate", "visual_tokens_kept"),
     *("speedup_ci_low", "speedup_ci_high", "speedup_source", "latency_ci_confidence"),
+    *("num_pictures", "num_frames"),
 }
 
 

@@ -15,15 +15,14 @@ from PIL import Image
 
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.samples.pictures import PictureError, read_picture
 from profiling.samples.samples import (
-    PictureError,
     Sample,
     batches,
     check_pictures,
     digest_samples,
     full_batches,
     load_samples,
-    read_picture,
 )
 from tests.composing import make_dataset, write_index
 
@@ -316,7 +315,7 @@ def test_shipped_folders_are_whole() -> None:
 
 
 def sample(number: int) -> Sample:
-    return Sample(id=str(number), picture=Path("x.png"), request="?", references=("",))
+    return Sample(id=str(number), pictures=(Path("x.png"),), request="?", references=("",))
 
 
 @settings(deadline=None)

@@ -51,15 +51,16 @@ EXACT_WAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """One question about one picture, as a message."""
+    """One question about pictures, as a message; they stand before it, in their order."""
 
     question: str
-    picture: str | None
+    pictures: tuple[str, ...]
 
     def messages(self) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": self.question}]
-        if self.picture is not None:
-            content.insert(0, {"type": "image_url", "image_url": {"url": self.picture}})
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": picture}} for picture in self.pictures
+        ]
+        content.append({"type": "text", "text": self.question})
         return [{"role": "user", "content": content}]
 
 

@@ -15,7 +15,7 @@ from profiling.engines.endpoint.client import Client
 from profiling.engines.endpoint.failures import EndpointError
 from profiling.engines.endpoint.local_process import ServerMemory, ServerProcess, find_server
 from profiling.engines.endpoint.observed import Observed
-from profiling.engines.endpoint.picture_check import check_pictures
+from profiling.engines.endpoint.picture_check import Pictures, check_pictures
 from profiling.engines.endpoint.pictures import PictureSender, SentPicture
 from profiling.engines.endpoint.question_tokens import QuestionTokens
 from profiling.engines.endpoint.server import Prefixes, Server, identify
@@ -26,7 +26,8 @@ from profiling.errors import Unsupported
 from profiling.points.options import list_families
 from profiling.points.point import Point
 from profiling.records import ESTIMATED, Reading, reading, unavailable
-from profiling.samples.samples import Sample, read_picture
+from profiling.samples.pictures import read_picture
+from profiling.samples.samples import Sample
 
 CLOCK = "perf_counter_ns at the client, when the tokens arrive"
 _INSIDE = "happens inside the server, which shows no border of it: it is a part of ttft_s"
@@ -46,18 +47,18 @@ _SAMPLE_SIDE = 224
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A sample with its picture read and its question fitted."""
+    """A sample with its pictures read and its question fitted."""
 
-    picture: PIL.Image.Image
+    pictures: tuple[PIL.Image.Image, ...]
     question: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The requests of a batch, and the pictures in them."""
+    """The requests of a batch, and the pictures in each of them."""
 
     chats: Sequence[Chat]
-    pictures: Sequence[SentPicture]
+    pictures: Sequence[Sequence[SentPicture]]
 
 
 @dataclass(kw_only=True)
@@ -96,6 +97,14 @@ class EndpointEngine(Engine):
             raise Unsupported(
                 "weights=random: the weights are those of the server; weights=pretrained has the"
                 " picture sizes of the public checkpoint"
+            )
+
+    @classmethod
+    def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
+        if any(sample.clip for sample in samples):
+            raise Unsupported(
+                "engine=endpoint: a clip has no place in the chat interface that servers share;"
+                " image_path takes a list of frames as pictures"
             )
 
     @classmethod
@@ -138,7 +147,7 @@ class EndpointEngine(Engine):
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> list[Prepared]:
         return [
             Prepared(
-                picture=read_picture(sample.picture),
+                pictures=tuple(read_picture(path) for path in sample.pictures),
                 question=sample.request
                 if prompt_len is None
                 else self.questions.fit(sample.request, prompt_len),
@@ -148,10 +157,12 @@ class EndpointEngine(Engine):
 
     def encode(self, batch: Sequence[Prepared], img_size: int | None) -> Inputs:
         assert img_size is not None
-        pictures = [self.sender.send(item.picture, img_size) for item in batch]
+        pictures = [
+            [self.sender.send(picture, img_size) for picture in item.pictures] for item in batch
+        ]
         return Inputs(
             chats=[
-                Chat(question=item.question, picture=sent.uri)
+                Chat(question=item.question, pictures=tuple(one.uri for one in sent))
                 for item, sent in zip(batch, pictures, strict=True)
             ],
             pictures=pictures,
@@ -204,10 +215,12 @@ class EndpointEngine(Engine):
                 num_prompt_tokens=None if answer is None else answer.prompt_tokens,
                 num_visual_tokens=None,
                 num_new_tokens=None if answer is None else answer.num_tokens,
-                image_width=sent.width,
-                image_height=sent.height,
+                image_width=width,
+                image_height=height,
             )
-            for item, sent, answer in zip(batch, inputs.pictures, answers, strict=True)
+            for item, (width, height), answer in zip(
+                batch, map(_common_size, inputs.pictures), answers, strict=True
+            )
         ]
 
     def tokens(self, generated: Sequence[Answer]) -> list[list[int]]:
@@ -279,13 +292,19 @@ class EndpointEngine(Engine):
         self.client.close()
 
 
-def _first_pictures(workload: Passes, count: int) -> tuple[str, list[str]]:
-    """The first question of a workload, and so many different pictures of it, as they are sent."""
-    question, pictures = "", dict[str, None]()
+def _common_size(pictures: Sequence[SentPicture]) -> tuple[int | None, int | None]:
+    """The size that all pictures of a request have; None where they differ."""
+    sizes = {(picture.width, picture.height) for picture in pictures}
+    return sizes.pop() if len(sizes) == 1 else (None, None)
+
+
+def _first_pictures(workload: Passes, count: int) -> tuple[str, list[Pictures]]:
+    """The first question of a workload, and the pictures of so many different samples, as sent."""
+    question, pictures = "", dict[Pictures, None]()
     for index in range(len(workload.batches)):
         inputs: Inputs = workload.encode(index)
         question = question or inputs.chats[0].question
-        pictures |= dict.fromkeys(sent.uri for sent in inputs.pictures)
+        pictures |= dict.fromkeys(chat.pictures for chat in inputs.chats)
         if len(pictures) >= count:
             break
     return question, list(pictures)[:count]
@@ -295,7 +314,7 @@ def _sample_chat(sender: PictureSender) -> Chat:
     """A question that is short to answer, about a picture of one colour."""
     picture = PIL.Image.new("RGB", (_SAMPLE_SIDE, _SAMPLE_SIDE), (200, 60, 40))
     sent = sender.send(picture, _SAMPLE_SIDE)
-    return Chat(question="What colour is this? One word.", picture=sent.uri)
+    return Chat(question="What colour is this? One word.", pictures=(sent.uri,))
 
 
 ENGINE = EndpointEngine

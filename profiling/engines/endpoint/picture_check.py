@@ -11,6 +11,8 @@ from profiling.engines.endpoint.chat import Chat
 # Differences of log-probabilities that rounding may cause.
 _NO_EFFECT, _TIMES_JITTER = 1e-5, 10
 Ask = Callable[[Chat], Answer]
+# Those of one request, as they are sent.
+Pictures = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,15 @@ class PictureEffect:
         )
 
 
-def check_pictures(ask: Ask, question: str, pictures: Sequence[str]) -> PictureEffect | None:
-    """The first picture compared with each of the others; None where all are the same."""
-    others = [picture for picture in dict.fromkeys(pictures) if picture != pictures[0]]
+def check_pictures(ask: Ask, question: str, shown: Sequence[Pictures]) -> PictureEffect | None:
+    """The first pictures compared with each of the others; None where all are the same."""
+    others = [pictures for pictures in dict.fromkeys(shown) if pictures != shown[0]]
     if not others:
         return None
     # The first is asked twice: what a server changes by itself is no effect of a picture.
     first, again, *answers = (
-        ask(Chat(question=question, picture=picture))
-        for picture in (pictures[0], pictures[0], *others)
+        ask(Chat(question=question, pictures=pictures))
+        for pictures in (shown[0], shown[0], *others)
     )
     logprobs = [one.first_logprob for one in (first, again, *answers)]
     if first.text != again.text or None in logprobs:

@@ -133,6 +133,12 @@ class FunctionalEngine(Engine):
         find_functions(point.model)
 
     @classmethod
+    def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
+        find_family(point.model).check_shown(samples)
+        if any(sample.clip for sample in samples):
+            raise Unsupported("engine=functional: its functions know pictures and no clips")
+
+    @classmethod
     def load(cls, point: Point) -> Self:
         torch.set_num_threads(point.threads)
         threadpool_limits(limits=point.threads, user_api="blas")

@@ -168,6 +168,15 @@ class TransformersEngine(Engine):
         check_stack(point)
 
     @classmethod
+    def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
+        find_family(point.model).check_shown(samples)
+        if any(sample.clip for sample in samples):
+            named = read_stack(point.optimization_settings)
+            for name, optimization in zip(point.optimization, named, strict=True):
+                if optimization.no_clip is not None:
+                    raise Unsupported(f"optimization={name}: {optimization.no_clip}")
+
+    @classmethod
     def predict_bytes(cls, point: Point) -> int | None:
         if find_family(point.model).costs.counted_running is not None:
             return None
@@ -383,7 +392,12 @@ class TransformersEngine(Engine):
     def settle(self, workload: Passes) -> None:
         # Its passes are no part of a timed generation, and may correct what the hooks are put on.
         self.remove_hooks()
-        self.family.layout.prove(self.model, side=workload.img_size, rows=len(workload.batches[0]))
+        self.family.layout.prove(
+            self.model,
+            side=workload.img_size,
+            rows=len(workload.batches[0]),
+            pictures=max(len(one.pictures) for batch in workload.batches for one in batch),
+        )
         if self.loaded.fixed_cache is not None:
             self.loaded.fixed_cache.settle(workload, self.network)
         for optimization in self.stack:

@@ -22,14 +22,17 @@ from profiling.models.loading import LoadPlan, find_family, load_family
 from profiling.models.model import Model
 from profiling.models.weights import WeightsSource, locate
 from profiling.points.point import Point
-from profiling.samples.samples import Sample, full_batches, load_samples
+from profiling.samples.samples import Sample, full_batches
+from profiling.samples.showing import load_shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointCosts:
     """The first full batch of a point as plain numbers."""
 
-    sizes: tuple[tuple[int, int], ...]  # width and height of each picture
+    sizes: tuple[tuple[int, int], ...]  # width and height of each picture or clip
+    rows: int
+    frames: tuple[int, ...]  # of each of them, those that the network merges in time as one
     prompt_tokens: int
     new_tokens: int
     dtype: str
@@ -49,7 +52,7 @@ class PointCosts:
         """The cache of the whole batch after the last step."""
         decoded = self.new_tokens - 1 + (0 if self.encoded_cache_bytes else self.prompt_tokens)
         row = self.cache_bytes * decoded + self.encoded_cache_bytes * self.prompt_tokens
-        return len(self.sizes) * row
+        return self.rows * row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,8 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
     costs = count(family, geometry)
     return PointCosts(
         sizes=geometry.sizes,
+        rows=geometry.batch_size,
+        frames=geometry.frame_counts,
         prompt_tokens=geometry.prompt_tokens,
         new_tokens=geometry.new_tokens,
         dtype=str(dtype).removeprefix("torch."),
@@ -176,7 +181,9 @@ def _encode(point: Point, family: Family, dtype: torch.dtype) -> Mapping[str, Te
         dtype=dtype,
         stored_values=False,
     )
-    (batch, *_) = full_batches(_read_samples(point), point.batch_size)
+    samples = _read_samples(point)
+    find_family(point.model).check_shown(samples)
+    (batch, *_) = full_batches(samples, point.batch_size)
     prepared = [model.prepare(sample, point.prompt_len) for sample in batch]
     return model.encode(prepared, point.img_size)
 
@@ -184,7 +191,14 @@ def _encode(point: Point, family: Family, dtype: torch.dtype) -> Mapping[str, Te
 def _read_samples(point: Point) -> Sequence[Sample]:
     """As many as the first full batch takes."""
     at_most = point.num_samples or point.batch_size
-    return load_samples(Path(point.dataset_folder), count=None, at_most=at_most)
+    return load_shown(
+        Path(point.dataset_folder),
+        count=None,
+        at_most=at_most,
+        num_pictures=point.num_pictures,
+        num_frames=point.num_frames,
+        seed=point.seed,
+    )
 
 
 def _by_part(twin: Twin, costs: Costs, counts: Mapping[str, int]) -> Mapping[str, int]:

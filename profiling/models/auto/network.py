@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.auto.parts_rule import find_parts
-from profiling.models.auto.proof import compare_rows, prove_parts
+from profiling.models.auto.proof import compare_rows, prove_parts, prove_pictures
 from profiling.models.network import Layout, Parts, force_option
 from profiling.models.tower import VisionTower
 
@@ -41,7 +41,7 @@ class AutoLayout(Layout):
         self.encoder_decoder = bool(config.is_encoder_decoder)
         # Why a batch of prompts of different lengths is answered wrong; None where it is not.
         self.even_only: str | None = None
-        self._proved: set[tuple[int | None, bool]] = set()
+        self._proved: set[tuple[int | None, bool, int]] = set()
 
     @classmethod
     def read_values(cls, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,10 +65,12 @@ class AutoLayout(Layout):
             if _interpolates(module):
                 force_option(module, **{_INTERPOLATE: True})
 
-    def prove(self, model: Any, *, side: int | None, rows: int) -> None:
-        asked = (side, rows > 1)
+    def prove(self, model: Any, *, side: int | None, rows: int, pictures: int) -> None:
+        asked = (side, rows > 1, pictures)
         if asked not in self._proved:
             self.parts = prove_parts(model, self.parts, side=side)
+            if pictures > 1:
+                prove_pictures(model, self.parts, side=side, count=pictures)
             if rows > 1:
                 self.even_only = compare_rows(model, side=side)
             self._proved.add(asked)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from profiling.errors import ConfigError, Unsupported
+from profiling.errors import ConfigError, Unsupported, shorten
 from profiling.models.auto.processors import load_processor
-from profiling.models.processing import Processing
+from profiling.models.processing import Processing, Shown
 from profiling.samples.prompt_length import NoSuchLength
 
 QUESTION = "{question}"
@@ -32,6 +32,9 @@ class AutoProcessing(Processing):
     """Sizes are the processor's own, or one that its settings can be made to give."""
 
     fit = "area"
+    # Whether that is so is known when the processor was loaded and asked.
+    one_picture = None
+    no_clip = "only a model with a file of its own in profiling/models can see clips"
 
     def __init__(
         self,
@@ -62,7 +65,18 @@ class AutoProcessing(Processing):
     def render(self, question: str) -> str:
         if self.prompt is not None:
             return self.prompt.replace(QUESTION, question)
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return self._render(question, 1)
+
+    def render_several(self, question: str, pictures: int) -> str:
+        if self.prompt is not None:
+            raise Unsupported("model.prompt has the place of one picture, and samples have more")
+        rendered = self._render(question, pictures)
+        if rendered == self._render(question, 1):
+            raise Unsupported("model=auto: the chat template has one place for any pictures")
+        return rendered
+
+    def _render(self, question: str, pictures: int) -> str:
+        content = [*[{"type": "image"}] * pictures, {"type": "text", "text": question}]
         rendered = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
@@ -117,28 +131,48 @@ class AutoProcessing(Processing):
         return (patch if isinstance(patch, int) else 1) * int(merge or 1)
 
     def encode_native(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Any:
-        return self._call(pictures, texts, {})
+        return self._call([[picture] for picture in pictures], texts, {})
 
     def encode(self, pictures: Sequence[Image.Image], texts: Sequence[str], side: int) -> Any:
         sized, options = self._sized(pictures, side)
-        return self._call(sized, texts, options)
+        return self._call([[picture] for picture in sized], texts, options)
+
+    def encode_shown(self, shown: Sequence[Shown], texts: Sequence[str], side: int | None) -> Any:
+        most = max(len(one.pictures) for one in shown)
+        if most == 1 or any(one.frames for one in shown):
+            return super().encode_shown(shown, texts, side)
+        pictures, options = [picture for one in shown for picture in one.pictures], {}
+        if side is not None:
+            pictures, options = self._sized(pictures, side)
+        waiting = iter(pictures)
+        listed = [[next(waiting) for _ in one.pictures] for one in shown]
+        try:
+            return self._call(listed, texts, options)
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            told = shorten(" ".join(str(error).split()))
+            raise Unsupported(
+                f"model=auto: the processor fails with {most} pictures a prompt: {told}"
+            ) from error
 
     def _call(
-        self, pictures: Sequence[Image.Image], texts: Sequence[str], options: Mapping[str, Any]
+        self,
+        listed: Sequence[Sequence[Image.Image]],
+        texts: Sequence[str],
+        options: Mapping[str, Any],
     ) -> Any:
         """Each prompt's pictures as a list of their own, where the processor takes that."""
         common = {"text": list(texts), "padding": True, "return_tensors": "pt"}
         common |= {**self._modern, **options}
-        listed = [[picture] for picture in pictures]
+        flat = [picture for own in listed for picture in own]
         if self._nested is None:
             try:
-                made = self.processor(images=listed, **common)
+                made = self.processor(images=[*map(list, listed)], **common)
             except (ValueError, TypeError, AttributeError, IndexError):
                 self._nested = False
             else:
                 self._nested = True
                 return made
-        return self.processor(images=listed if self._nested else list(pictures), **common)
+        return self.processor(images=[*map(list, listed)] if self._nested else flat, **common)
 
     @cached_property
     def _modern(self) -> dict[str, bool]:
@@ -184,21 +218,21 @@ class AutoProcessing(Processing):
         """Width and height of each picture; 0 by 0 where the tensors do not tell."""
         rows = len(inputs["input_ids"])
         pixels, grids = inputs.get("pixel_values"), inputs.get("image_grid_thw")
-        if grids is not None and len(grids) == rows:
+        if grids is not None and len(grids) >= rows:
             patch = int(self.processor.image_processor.patch_size)
             return [(int(w) * patch, int(h) * patch) for _, h, w in grids.tolist()]
         if pixels is None:
             return [(0, 0)] * rows
         if pixels.ndim == _TILES and pixels.shape[1] == 1:
             pixels = pixels[:, 0]
-        if pixels.ndim != _PICTURES or len(pixels) != rows:
+        if pixels.ndim != _PICTURES or len(pixels) < rows:
             return [(0, 0)] * rows
         sizes = inputs.get("image_sizes")
-        if sizes is not None and len(sizes) == rows:
+        if sizes is not None and len(sizes) == len(pixels):
             # Without what was added to make pictures of one batch equally large.
             return [(int(width), int(height)) for height, width in sizes.tolist()]
         height, width = pixels.shape[-2:]
-        return [(width, height)] * rows
+        return [(width, height)] * len(pixels)
 
     def count_pixels(self, inputs: Mapping[str, Tensor]) -> int:
         """How many pixels the network gets, tiles and padding among them."""

@@ -22,6 +22,7 @@ from profiling.machine.torch_device import is_out_of_memory
 from profiling.models.auto.parts_rule import is_within, narrow
 from profiling.models.model import Model
 from profiling.models.network import Parts
+from profiling.models.processing import Shown
 
 _QUESTIONS = ("what is here", "which of the things in the middle is the larger one")
 _SHAPE = (320, 240)
@@ -47,6 +48,25 @@ def prove_parts(model: Model, parts: Parts, *, side: int | None) -> Parts:
     _prove_picture(parts, seen, _see(model, parts, other))
     _prove_question(parts, seen, _see(model, parts, asked))
     return parts
+
+
+def prove_pictures(model: Model, parts: Parts, *, side: int | None, count: int) -> None:
+    """Raise Unsupported where the last of several pictures does not reach the decoder."""
+    processing = model.family.processing
+    prompt = processing.render_several(_QUESTIONS[0], count)
+    shown = [
+        Shown(pictures=tuple(_picture(seed) for seed in (*range(count - 1), last)))
+        for last in (count - 1, count)
+    ]
+    seen = []
+    for one in shown:
+        made = processing.encode_shown([one], [prompt], side)
+        tensors = {name: value for name, value in made.items() if isinstance(value, Tensor)}
+        seen.append(_see(model, parts, model.place(tensors)))
+    inside = is_within(parts.vision, parts.language)
+    ones, others = ([s.logits] if inside else s.taken for s in seen)
+    if not _differ(ones, others):
+        raise Unsupported(f"model=auto: the last of {count} pictures does not reach the decoder")
 
 
 def _picture(seed: int) -> Image.Image:

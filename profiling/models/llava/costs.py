@@ -14,13 +14,13 @@ class LlavaCosts(SquareCosts):
 
     def vision_inputs(self, geometry: Geometry) -> dict[str, Any]:
         width, height = geometry.sizes[0]
-        pixels = blank(geometry.batch_size, 3, height, width)
+        pixels = blank(geometry.num_pictures, 3, height, width)
         return {"pixel_values": pixels, "interpolate_pos_encoding": True}
 
     def projector_inputs(self, geometry: Geometry) -> list[dict[str, Any]]:
         (patches,) = set(geometry.patches(self.patch))
         width = int(self.config.vision_config.hidden_size)
-        return [{"image_features": blank(geometry.batch_size, patches, width)}]
+        return [{"image_features": blank(geometry.num_pictures, patches, width)}]
 
     def projector_flops(self, geometry: Geometry) -> int:
         rows = sum(geometry.patches(self.patch))

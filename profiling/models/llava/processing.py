@@ -15,6 +15,7 @@ class LlavaProcessing(SquareProcessing):
     """The picture's shorter side is resized and the middle cropped to a square."""
 
     fit = "crop"
+    one_picture = None
 
     def load_processor(self, folder: Path | str, options: Mapping[str, Any]) -> Any:
         return LlavaProcessor(
@@ -27,7 +28,11 @@ class LlavaProcessing(SquareProcessing):
         )
 
     def render(self, question: str) -> str:
-        return f"USER: <image>\n{question} ASSISTANT:"
+        return self.render_several(question, 1)
+
+    def render_several(self, question: str, pictures: int) -> str:
+        places = "<image>\n" * pictures
+        return f"USER: {places}{question} ASSISTANT:"
 
     def size_options(self, side: int) -> dict[str, Any]:
         return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}

@@ -20,7 +20,12 @@ class Qwen25VLCosts(FamilyCosts):
         return {
             "hidden_states": blank(patches, self._patch_values),
             # The grid has values, because the windows are computed from them.
-            "grid_thw": torch.tensor([[1, h // patch, w // patch] for w, h in geometry.sizes]),
+            "grid_thw": torch.tensor(
+                [
+                    [frames, h // patch, w // patch]
+                    for frames, (w, h) in zip(geometry.frame_counts, geometry.sizes, strict=True)
+                ]
+            ),
             "position_ids": blank(patches, 2),
         }
 
@@ -38,11 +43,17 @@ class Qwen25VLCosts(FamilyCosts):
         )
         whole = len(vision.fullatt_block_indexes)
         flops = 0
-        for size, patches in zip(geometry.sizes, geometry.patches(vision.patch_size), strict=True):
+        patches_of_all = geometry.patches(vision.patch_size)
+        for size, frames, patches in zip(
+            geometry.sizes, geometry.frame_counts, patches_of_all, strict=True
+        ):
             flops += analytic.linear(patches, self._patch_values, stack.width) + stack.rows(patches)
-            flops += whole * analytic.attention(patches, patches, stack.width)
+            # Patches attend within their own frame at most.
+            one = patches // frames
+            flops += frames * whole * analytic.attention(one, one, stack.width)
             for window in self._windows(*size):
-                flops += (stack.layers - whole) * analytic.attention(window, window, stack.width)
+                attention = analytic.attention(window, window, stack.width)
+                flops += frames * (stack.layers - whole) * attention
         return flops
 
     def projector_flops(self, geometry: Geometry) -> int:
@@ -64,7 +75,7 @@ class Qwen25VLCosts(FamilyCosts):
         return int(vision.in_channels * vision.temporal_patch_size * vision.patch_size**2)
 
     def _windows(self, width: int, height: int) -> list[int]:
-        """The number of patches in each attention window of a picture."""
+        """The number of patches in each attention window of a picture, or of a frame."""
         vision = self.config.vision_config
         side = vision.window_size // self._merged_side
         columns, rows = width // self._merged_side, height // self._merged_side

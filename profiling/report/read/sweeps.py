@@ -25,7 +25,10 @@ from profiling.statistics.rounds import LEAST_ROUNDS
 _NEVER_SWEPT = frozenset({"model", "weights", "dataset", "num_samples", "seed", ROUND, PROFILER})
 _WEIGHTS_ORDER = {"pretrained": 0, "random": 1, "tiny": 2}
 # The metric that counts the tokens of a size.
-TOKENS_OF = {"img_size": "num_visual_tokens", "prompt_len": "num_question_tokens"}
+TOKENS_OF = {
+    **dict.fromkeys(("img_size", "num_pictures", "num_frames"), "num_visual_tokens"),
+    "prompt_len": "num_question_tokens",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

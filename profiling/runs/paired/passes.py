@@ -58,6 +58,7 @@ class PassServer:
 
     def _prepare(self, request: Prepare) -> Prepared:
         point = request.point
+        find_engine(point).check_samples(point, request.samples)
         self._engine, load_s = _load(point)
         self._workload = Workload(
             engine=self._engine,

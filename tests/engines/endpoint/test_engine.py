@@ -309,7 +309,7 @@ def test_answers_keep_their_rows(server: Server) -> None:
     with loaded(server) as engine:
         server.chat = late
         chats = workload(engine, batch_size=2).encode(0).chats
-        asked = [type(chats[0])(question=name, picture=None) for name in ("first", "second")]
+        asked = [type(chats[0])(question=name, pictures=()) for name in ("first", "second")]
         answers = engine._ask_all(asked, length=3, exact=False)
     assert [answer.text for answer in answers] == ["first", "second"]
 

@@ -46,7 +46,7 @@ def test_sizes_are_those_of_the_torch_engine(model: str, tmp_path: Path) -> None
     for number, picture in enumerate(pictures):
         picture.save(tmp_path / f"{number}.png")
     samples = [
-        Sample(id=str(n), picture=tmp_path / f"{n}.png", request="what?", references=("",))
+        Sample(id=str(n), pictures=(tmp_path / f"{n}.png",), request="what?", references=("",))
         for n in range(len(pictures))
     ]
     batch = engine.prepare(samples, None)

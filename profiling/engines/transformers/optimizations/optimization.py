@@ -49,6 +49,8 @@ class Optimization:
     changes: ClassVar[frozenset[str]] = frozenset(PARTS)
     # Whether it cuts the network, replaces one of its parts, or needs to know their shapes.
     replaces_parts: ClassVar[bool] = False
+    # Why it can have no clips; None where it can.
+    no_clip: ClassVar[str | None] = None
     # Counted phases of the plain model that it leaves out, with the reason.
     left_out: ClassVar[Mapping[str, str]] = {}
 
