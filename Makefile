@@ -11,7 +11,7 @@ PIP    := $(PY) -m pip install --quiet --quiet --disable-pip-version-check --con
 PYTEST := $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # what `make test-all` tries besides; an extra that needs a GPU or a compiler is not among them
-EXTRAS := launchers ray trackers torchao serve openvino jax paddle mindspore
+EXTRAS := launchers ray trackers torchao serve openvino nncf jax paddle mindspore
 PACKAGE := pyproject.toml setup.py constraints.txt
 
 # Where the package index has no CPU build of torch: the address of an index that has

@@ -211,7 +211,7 @@ def write_graph(
             module,
             tuple(feeds.values()),
             dynamo=True,
-            dynamic_shapes=_dynamic(module, [axes[name] for name in feeds]),
+            dynamic_shapes=dynamic_shapes(module, [axes[name] for name in feeds]),
             input_names=list(feeds),
             output_names=list(outputs),
             opset_version=_OPSET,
@@ -230,7 +230,7 @@ def _softmax(given: Any, dim: int, dtype: int = -1) -> Any:
     return op.CastLike(soft, given) if dtype == -1 else op.Cast(soft, to=dtype)
 
 
-def _dynamic(module: nn.Module, shapes: Sequence[Mapping[int, str]]) -> tuple[Any, ...]:
+def dynamic_shapes(module: nn.Module, shapes: Sequence[Mapping[int, Any]]) -> tuple[Any, ...]:
     """Dynamic dimensions in the form of the arguments: those of `*arguments` are a tuple."""
     taken = inspect.signature(module.forward).parameters.values()
     named = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in taken)

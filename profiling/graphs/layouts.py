@@ -82,7 +82,8 @@ def values_of(path: Path) -> Path:
 
 def size_of(path: Path) -> int:
     """Bytes of a graph with its weights; a graph that joins others has none of its own."""
-    return sum(one.stat().st_size for one in (path, values_of(path)) if one.is_file())
+    files = (path, values_of(path), path.with_suffix(".bin"))
+    return sum(one.stat().st_size for one in files if one.is_file())
 
 
 def delete_file(path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 import onnxruntime
@@ -24,13 +24,13 @@ from profiling.models.tower import written_out_attention
 from profiling.parts.artifacts import write_json
 from profiling.parts.build_cost import BuildCost
 from profiling.runtimes.onnxruntime import OnnxRuntime
-from profiling.runtimes.runtime import Program, Runtime
+from profiling.runtimes.runtime import Runtime
 
 RECORD_FILE = "text_parts.check.json"
 # No length is 1, which an export would treat as constant, and no two are equal.
-_EXPORTED = Lengths(batch=2, new=3, past=5, encoded=7)
+EXPORTED = Lengths(batch=2, new=3, past=5, encoded=7)
 # Prompts and steps, alone and in a batch with padding on the left, the cache empty to long.
-_CHECKED = (
+CHECKED = (
     Lengths(batch=1, new=17, past=0, encoded=9),
     Lengths(batch=4, new=11, past=0, encoded=13),
     Lengths(batch=1, new=1, past=1, encoded=1),
@@ -38,6 +38,15 @@ _CHECKED = (
     Lengths(batch=4, new=1, past=37, encoded=21),
     Lengths(batch=3, new=6, past=19, encoded=30),
 )
+
+
+class Runs(Protocol):
+    """What a part is compared with: it takes arrays by their names."""
+
+    @property
+    def inputs(self) -> Iterable[str]: ...
+
+    def run(self, feeds: Mapping[str, Any]) -> list[Any]: ...
 
 
 def export_text(
@@ -83,7 +92,7 @@ def pick(model: Model, names: Sequence[str]) -> dict[str, TextPart]:
 
 
 def _export(part: TextPart, path: Path) -> None:
-    feeds = part.example(_EXPORTED, torch.Generator().manual_seed(0))
+    feeds = part.example(EXPORTED, torch.Generator().manual_seed(0))
     device = _device_of(part)
     placed = {name: value.to(device) for name, value in feeds.items()}
     with written_out_attention(part):
@@ -132,18 +141,20 @@ def check_text(part: TextPart, path: Path, *, precision: str, runtime: Runtime) 
 _LIMITS_REWRITTEN = {"float16": LIMITS[torch.float16], "bfloat16": 1e-1}
 
 
-def compare_text(part: TextPart, program: Program) -> list[dict[str, Any]]:
+def compare_text(
+    part: TextPart, program: Runs, checked: Sequence[Lengths] = CHECKED
+) -> list[dict[str, Any]]:
     """The error of a graph to the part in double precision, at lengths not used for the export."""
     found = []
     precise = DoublePrecision(part)
-    for seed, lengths in enumerate(_CHECKED, start=1):
+    for seed, lengths in enumerate(checked, start=1):
         feeds = part.example(lengths, torch.Generator().manual_seed(seed))
         found.append({"lengths": vars(lengths), **_compare(part, precise, program, feeds)})
     return found
 
 
 def _compare(
-    part: TextPart, precise: DoublePrecision, program: Program, feeds: Mapping[str, Tensor]
+    part: TextPart, precise: DoublePrecision, program: Runs, feeds: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """The largest error among the outputs, and that of the library's own single precision."""
     device = _device_of(part)

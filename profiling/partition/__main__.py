@@ -13,6 +13,7 @@ from profiling.errors import ConfigError
 from profiling.graphs.choices import LAYOUTS
 from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device, usable_cores
+from profiling.partition.converters.converter import list_engines, require_package
 from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
 from profiling.points.point import Point
@@ -21,8 +22,10 @@ from profiling.samples.pictures import PictureError, read_picture
 from profiling.samples.samples import Sample, load_samples
 
 _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone")
+# With what is written in the format of one engine.
+_OF_AN_ENGINE = ("convert", "run_engine")
 # Not among those of `all`, since each takes a while.
-_ALONE = ("export_parts",)
+_ALONE = ("export_parts", *_OF_AN_ENGINE)
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -60,11 +63,20 @@ def make_parser() -> Parser:
     add("--pt", action="store_true", help="write vision_model.pt too, weights only")
     add("--onnx-layout", default="single", choices=LAYOUTS)
     add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
+    add("--engine", choices=list_engines(), help="of --mode convert and --mode run_engine")
+    add(
+        "--prompt-lengths",
+        type=whole_from(1),
+        nargs="+",
+        metavar="TOKENS",
+        help="lengths of prompts that --mode convert writes programs of a fixed shape for",
+    )
     add("--simplify", action="store_true", help="run a graph simplifier over the graph")
     return parser
 
 
 def _run(chosen: argparse.Namespace) -> None:
+    _check_engine(chosen)
     point = _read_point(chosen)
     sample = _read_sample(chosen, point)
     if chosen.quantize and chosen.onnx_layout != "single":
@@ -72,7 +84,10 @@ def _run(chosen: argparse.Namespace) -> None:
     _check_output(chosen.output_dir)
     modes = _ALL if chosen.mode == "all" else (chosen.mode,)
     if modes == ("run_onnx",):
-        _check_converted(chosen.output_dir)
+        _check_there(chosen, "onnx_model/vision_model.onnx", "--mode convert_onnx")
+    if modes == ("run_engine",):
+        manifest = f"engines/{chosen.engine}/manifest.json"
+        _check_there(chosen, manifest, f"--mode convert --engine {chosen.engine}")
     # Imported here, so that a wrong argument is reported before a framework is imported.
     from profiling.partition.modes import FAILURES, run_modes
 
@@ -118,11 +133,30 @@ def _check_output(folder: Path) -> None:
         raise ConfigError("--output-dir", folder, reason) from None
 
 
-def _check_converted(folder: Path) -> None:
-    graph = folder / "onnx_model" / "vision_model.onnx"
-    if not graph.is_file():
-        reason = f"there is no {graph}: run --mode convert_onnx first"
-        raise ConfigError("--mode", "run_onnx", reason)
+def _check_there(chosen: argparse.Namespace, name: str, first: str) -> None:
+    path = chosen.output_dir / name
+    if not path.is_file():
+        raise ConfigError("--mode", chosen.mode, f"there is no {path}: run {first} first")
+
+
+def _check_engine(chosen: argparse.Namespace) -> None:
+    """The engine of the modes that have one: it is named, installed, and on the processor."""
+    if chosen.mode not in _OF_AN_ENGINE:
+        for name in ("engine", "prompt_lengths"):
+            value = getattr(chosen, name)
+            if value is not None:
+                option = f"--{name.replace('_', '-')}"
+                modes = " and ".join(f"--mode {mode}" for mode in _OF_AN_ENGINE)
+                raise ConfigError(option, value, f"it belongs to {modes}")
+        return
+    if chosen.engine is None:
+        engines = ", ".join(list_engines())
+        raise ConfigError("--mode", chosen.mode, f"it needs --engine, one of {engines}")
+    require_package(chosen.engine)
+    if chosen.device == "auto":
+        chosen.device = "cpu"
+    if resolve_device(chosen.device) != "cpu":
+        raise ConfigError("--device", chosen.device, "converted parts run on the CPU")
 
 
 if __name__ == "__main__":

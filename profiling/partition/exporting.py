@@ -11,6 +11,7 @@ from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
+from profiling.partition.pipeline import RECIPE, TOKENIZER
 from profiling.partition.running import Task
 from profiling.partition.standalone import once, run, save_needs, save_program, save_text
 from profiling.parts.artifacts import locked, size_bytes, write_json
@@ -34,7 +35,7 @@ def export_parts(task: Task) -> Outcome:
     model = load_model(task.point, LoadPlan(dtype=task.dtype))
     parts, folder = task.output / "parts", task.output / "standalone" / "pipeline"
     with locked(task.output):
-        write_parts(model, parts, facts=_facts(task))
+        write_parts(model, parts, facts=describe_weights(task))
         _save_pipeline(task, model, folder)
     del model
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -56,7 +57,7 @@ def export_parts(task: Task) -> Outcome:
     )
 
 
-def _facts(task: Task) -> dict[str, Any]:
+def describe_weights(task: Task) -> dict[str, Any]:
     return {
         "model": task.point.model,
         "weights_digest": digest_of(task.source, task.point.seed, task.dtype),
@@ -65,14 +66,18 @@ def _facts(task: Task) -> dict[str, Any]:
 
 
 def _save_pipeline(task: Task, model: Model, folder: Path) -> None:
-    write_json(folder / "pipeline.json", pipeline_recipe(model, task.point.side))
-    tokenizer = model.family.processing.tokenizer
-    save_text(folder / "tokenizer.json", tokenizer.backend_tokenizer.to_str())
-    save_program(
-        folder, "pipeline_inference", ("models/windows", "partition/vision_inference", "files")
-    )
+    save_recipe(task, model, folder)
+    shared = ("models/windows", "partition/vision_inference", "partition/pipeline", "files")
+    save_program(folder, "pipeline_inference", shared)
     save_text(folder / "README.md", _README)
     save_needs(folder, _NEEDS)
+
+
+def save_recipe(task: Task, model: Model, folder: Path) -> None:
+    """How pictures and questions become inputs, and the tokenizer."""
+    write_json(folder / RECIPE, pipeline_recipe(model, task.point.side))
+    tokenizer = model.family.processing.tokenizer
+    save_text(folder / TOKENIZER, tokenizer.backend_tokenizer.to_str())
 
 
 def pipeline_recipe(model: Model, side: int) -> dict[str, Any]:

@@ -11,17 +11,26 @@ import torch
 from profiling.graphs.check import ExportFailed
 from profiling.models.loading import load_family
 from profiling.models.weights import describe_weights, locate
+from profiling.partition.conversion import convert_parts, run_engine
+from profiling.partition.conversion_check import ConversionFailed
 from profiling.partition.exporting import export_parts
 from profiling.partition.outcomes import Outcome, draw_table
 from profiling.partition.running import RunFirst, Task, convert, run_onnx, run_original, run_split
 from profiling.partition.standalone import ScriptFailed, run_standalone
 from profiling.parts.reduced import PartMissing
 from profiling.points.point import Point
-from profiling.runtimes.onnxruntime import ProviderAbsent
+from profiling.runtimes.runtime import RuntimeAbsent
 from profiling.samples.samples import Sample
 
 # Failures of a correct command, each with a message of one line.
-FAILURES = (ExportFailed, PartMissing, ProviderAbsent, RunFirst, ScriptFailed)
+FAILURES = (
+    ConversionFailed,
+    ExportFailed,
+    PartMissing,
+    RunFirst,
+    RuntimeAbsent,
+    ScriptFailed,
+)
 _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "original": run_original,
     "split_native": run_split,
@@ -29,6 +38,8 @@ _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "run_onnx": run_onnx,
     "save_standalone": run_standalone,
     "export_parts": export_parts,
+    "convert": convert_parts,
+    "run_engine": run_engine,
 }
 
 
@@ -64,4 +75,6 @@ def _read_task(point: Point, sample: Sample, chosen: Mapping[str, Any]) -> Task:
         onnx_layout=chosen["onnx_layout"],
         parts=chosen["parts"],
         simplify=chosen["simplify"],
+        engine=chosen["engine"],
+        prompt_lengths=chosen["prompt_lengths"] or (),
     )

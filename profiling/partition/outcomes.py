@@ -45,6 +45,8 @@ class Outcome:
     tokens: list[int] | None  # None where only the text is known
     text: str
     disk_bytes: int = 0
+    # The largest relative error of each part to the network, where parts were converted.
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
         reading = self.readings.get(metric)
@@ -73,6 +75,14 @@ def draw_table(outcomes: Sequence[Outcome], original: Outcome) -> Iterator[str]:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
+    for outcome in outcomes:
+        yield from _list_errors(outcome)
+
+
+def _list_errors(outcome: Outcome) -> Iterator[str]:
+    if outcome.errors:
+        told = (f"{name} {error:.1e}" for name, error in outcome.errors.items())
+        yield f"{outcome.mode}: largest relative error to the network: {', '.join(told)}"
 
 
 def _row(outcome: Outcome, original: Outcome) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Task:
     onnx_layout: str
     parts: int
     simplify: bool
+    engine: str | None
+    prompt_lengths: Sequence[int]
 
     @property
     def device(self) -> torch.device:

@@ -20,11 +20,16 @@ COMPUTED = ("float32", "bfloat16")
 # What each runtime reads graphs with weights in.
 STORED: Mapping[str, Sequence[str]] = {
     "onnxruntime": ("float32", "float16", "bfloat16", "int8", "int4"),
-    "openvino": ("float32", "float16", "bfloat16", "int8"),
+    "openvino": ("float32", "float16", "bfloat16", "int8", "int4"),
     "jax": ("float32", "float16", "bfloat16"),
     "paddle": ("float32", "float16", "bfloat16"),
     "mindspore": ("float32", "float16", "bfloat16"),
 }
+# What a runtime stores weights in by itself, in files of its own format.
+OWN_FORMATS: Mapping[str, Sequence[str]] = {"openvino": ("int8", "int4")}
+# Where a decoder's keys and values are between steps: arrays that are passed, or the runtime's own.
+STATEFUL = "stateful"
+CACHES = ("passed", STATEFUL)
 # How each runs a graph, where it has several ways; the first runs operators one by one.
 MODES: Mapping[str, Sequence[str]] = {
     "paddle": ("dygraph", "static"),

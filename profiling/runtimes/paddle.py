@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,7 +46,7 @@ class StaticProgram(ProgramByShape):
         shown = [value if isinstance(value, numpy.ndarray) else value.numpy() for value in given]
         with TemporaryDirectory(prefix="paddle-") as folder:
             stem = Path(folder) / "graph"
-            used = self._save(room, shown, stem)
+            used = save_program(self.graph, partial(self._compute, room), shown, stem)
             predictor = inference.create_predictor(self._configure(stem))
         handles = {place: predictor.get_input_handle(self.inputs[place]) for place in used}
         outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
@@ -57,34 +58,6 @@ class StaticProgram(ProgramByShape):
             return [output.copy_to_cpu() for output in outputs]
 
         return run
-
-    def _save(self, room: int | None, given: Sequence[Any], stem: Path) -> list[int]:
-        """Write the graph for inputs of these shapes as an inference model.
-
-        The places of the inputs that it reads, which an empty cache is none of.
-        """
-        fetch = self.graph.adapter.fetch
-        weights = {number: fetch(value) for number, value in self.graph.parameters.items()}
-        paddle.enable_static()
-        try:
-            main, start = static.Program(), static.Program()
-            around = (static.scope_guard(static.Scope()), static.program_guard(main, start))
-            with around[0], around[1], paddle.utils.unique_name.guard():
-                inputs = [
-                    static.data(name, list(value.shape), value.dtype.name)
-                    for name, value in zip(self.inputs, given, strict=True)
-                ]
-                placed = {number: _parameter(value) for number, value in weights.items()}
-                with self.graph.fresh_constants():
-                    made = list(self._compute(room, placed, *inputs))
-                executor = static.Executor(paddle.CPUPlace())
-                executor.run(start)
-                used = [place for place, value in enumerate(inputs) if not value.use_empty()]
-                read = [inputs[place] for place in used]
-                static.save_inference_model(str(stem), read, made, executor, program=main)
-        finally:
-            paddle.disable_static()
-        return used
 
     def _configure(self, stem: Path) -> Any:
         config = inference.Config(
@@ -100,6 +73,40 @@ class StaticProgram(ProgramByShape):
         for name in self.left_out:
             config.delete_pass(name)
         return config
+
+
+def save_program(
+    graph: NativeGraph,
+    compute: Callable[..., Sequence[Array]],
+    given: Sequence[Any],
+    stem: Path,
+) -> list[int]:
+    """Write a graph for inputs of these shapes as an inference model; `compute` runs its steps.
+
+    The places of the inputs that it reads, which an empty cache is none of.
+    """
+    fetch = graph.adapter.fetch
+    weights = {number: fetch(value) for number, value in graph.parameters.items()}
+    paddle.enable_static()
+    try:
+        main, start = static.Program(), static.Program()
+        around = (static.scope_guard(static.Scope()), static.program_guard(main, start))
+        with around[0], around[1], paddle.utils.unique_name.guard():
+            inputs = [
+                static.data(name, list(value.shape), value.dtype.name)
+                for name, value in zip(graph.inputs, given, strict=True)
+            ]
+            placed = {number: _parameter(value) for number, value in weights.items()}
+            with graph.fresh_constants():
+                made = list(compute(placed, *inputs))
+            executor = static.Executor(paddle.CPUPlace())
+            executor.run(start)
+            used = [place for place, value in enumerate(inputs) if not value.use_empty()]
+            read = [inputs[place] for place in used]
+            static.save_inference_model(str(stem), read, made, executor, program=main)
+    finally:
+        paddle.disable_static()
+    return used
 
 
 def _parameter(value: Any) -> Array:

@@ -82,6 +82,17 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, path: Path) -> Program: ...
 
+    # What files of the runtime's own format end in, and the packages that make them.
+    suffix = ""
+    stores_with: Sequence[str] = ()
+
+    def store(self, path: Path, folder: Path, *, precision: str) -> Path:
+        """Write a graph with its weights in a precision of `OWN_FORMATS`; its path, to be opened.
+
+        The file has the stem of the graph.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def computes_in(self, stored: str) -> str:
         """The dtype that graphs with weights stored in that precision are computed in."""

@@ -16,7 +16,7 @@ import pytest
 
 from profiling.partition import pipeline_inference
 from profiling.partition.__main__ import main
-from profiling.partition.pipeline_inference import bias_of, pad
+from profiling.partition.pipeline import bias_of, pad
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, load, take_samples
 

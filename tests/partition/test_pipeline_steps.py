@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -17,9 +16,8 @@ from torch import nn
 
 from profiling.graphs.part_folder import VISION_ENCODER, joining_parts
 from profiling.models.text_parts import Lengths
-from profiling.partition import pipeline_inference
 from profiling.partition.exporting import pipeline_recipe
-from profiling.partition.pipeline_inference import Pipeline
+from profiling.partition.pipeline import Open, Pipeline, main
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, load, take_samples
 
@@ -27,24 +25,26 @@ LENGTH = 5
 SIZES = Lengths(batch=2, new=3, past=2, encoded=4)
 
 
-@dataclass
-class ModuleSession:
-    """Runs a module as the runtime runs its graph: arrays by their names, and back."""
+class ModulePart:
+    """Runs a module as a runtime runs its graph: arrays by their names, and back."""
 
-    part: Any
+    def __init__(self, part: Any) -> None:
+        self.part = part
 
-    def run(self, _: None, feeds: dict[str, Any]) -> list[Any]:
+    @property
+    def inputs(self) -> dict[str, Any]:
+        example = self.part.example(SIZES, torch.Generator())
+        return {name: tuple(value.shape) for name, value in example.items()}
+
+    @property
+    def outputs(self) -> list[str]:
+        return list(self.part.outputs)
+
+    def run(self, feeds: Mapping[str, Any]) -> list[Any]:
         given = [torch.from_numpy(numpy.ascontiguousarray(feeds[name])) for name in self.part.axes]
         with torch.inference_mode():
             made = self.part(*given)
         return [one.numpy() for one in (made if isinstance(made, tuple) else (made,))]
-
-    def get_inputs(self) -> list[Any]:
-        example = self.part.example(SIZES, torch.Generator())
-        return [SimpleNamespace(name=name, shape=tuple(v.shape)) for name, v in example.items()]
-
-    def get_outputs(self) -> list[Any]:
-        return [SimpleNamespace(name=name) for name in self.part.outputs]
 
 
 def parts_of(family: str) -> dict[str, nn.Module]:
@@ -70,18 +70,10 @@ def write_folder(family: str, folder: Path) -> None:
     (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, from which parts named by files are opened as modules."""
-    monkeypatch.setattr(pipeline_inference, "HERE", tmp_path)
-    return tmp_path
-
-
-def open_modules(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+def opener(family: str) -> Open:
+    """Opens parts of a folder as the modules that their files are named after."""
     parts = parts_of(family)
-    monkeypatch.setattr(
-        pipeline_inference, "open_part", lambda path, threads: ModuleSession(parts[path.stem])
-    )
+    return lambda folder, told, threads: ModulePart(parts[Path(told["file"]).stem])
 
 
 def answers_of(family: str, count: int) -> list[str]:
@@ -94,51 +86,70 @@ def answers_of(family: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_answers_as_the_model_does(
-    family: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_folder(family, folder)
-    open_modules(monkeypatch, family)
+    write_folder(family, tmp_path)
     pairs = [("--image", str(s.picture), "--text", s.request) for s in take_samples(2)]
     words = [word for pair in pairs for word in pair]
-    typed = ["x.py", *words, "--parts", str(folder), "--max-tokens", str(LENGTH)]
+    told = tmp_path / "told.json"
+    typed = ["x.py", *words, "--max-tokens", str(LENGTH), "--json", str(told)]
     monkeypatch.setattr(sys, "argv", typed)
-    pipeline_inference.main()
+    main(parts=tmp_path, folder=tmp_path, open_part=opener(family), about=None)
     assert capsys.readouterr().out.splitlines() == answers_of(family, 2)
+    found = json.loads(told.read_text())
+    assert [len(row) <= LENGTH for row in found["tokens"]] == [True, True]
+    assert found["latency_s"] > 0 and found["load_s"] > 0
 
 
-def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["x.py", "--image", "a.png", "--text", "a", "--text", "b"])
     with pytest.raises(SystemExit, match="2 --text need as many --image, there are 1"):
-        pipeline_inference.main()
+        main(parts=tmp_path, folder=tmp_path, open_part=opener("fuyu"), about=None)
 
 
 @pytest.mark.parametrize(
     ("damage", "said"), [("missing", "is missing, and manifest"), ("changed", "its digest differs")]
 )
 def test_files_that_are_not_those_exported_are_refused(
-    damage: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    damage: str, said: str, tmp_path: Path
 ) -> None:
-    write_folder("fuyu", folder)
-    open_modules(monkeypatch, "fuyu")
-    path = folder / "decoder.onnx"
+    write_folder("fuyu", tmp_path)
+    path = tmp_path / "decoder.onnx"
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(SystemExit, match=rf"decoder\.onnx.*{said}"):
-        Pipeline(folder, folder, threads=1)
+        open_pipeline("fuyu", tmp_path)
 
 
-def make_pipeline(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    write_folder(family, folder)
-    open_modules(monkeypatch, family)
-    return Pipeline(folder, folder, threads=1)
-
-
-def test_several_pictures_have_their_places_in_one_prompt(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not a manifest"),
+        (b"[]", "is not a manifest"),
+        (b'{"parts": {}, "digest": "0"}', "is not as it was written: its digest differs"),
+    ],
+)
+def test_a_manifest_that_is_not_as_it_was_written_is_refused(
+    content: bytes, said: str, tmp_path: Path
 ) -> None:
-    pipeline = make_pipeline("qwen25vl", folder, monkeypatch)
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"manifest\.json {said}"):
+        open_pipeline("fuyu", tmp_path)
+
+
+def open_pipeline(family: str, folder: Path) -> Pipeline:
+    return Pipeline(folder, folder, open_part=opener(family), threads=1)
+
+
+def make_pipeline(family: str, folder: Path) -> Pipeline:
+    write_folder(family, folder)
+    return open_pipeline(family, folder)
+
+
+def test_several_pictures_have_their_places_in_one_prompt(tmp_path: Path) -> None:
+    pipeline = make_pipeline("qwen25vl", tmp_path)
     (first, last) = (ids[0] for ids in pipeline.recipe["around_picture"])
     token = pipeline.recipe["prompt"]["image_token_id"]
     ids = pipeline.write_prompt("what is in both?", [(4, 2), (6, 3)])
@@ -148,18 +159,14 @@ def test_several_pictures_have_their_places_in_one_prompt(
     assert ids.count(token) == 10
 
 
-def test_a_second_picture_is_refused_where_the_prompt_has_one_place(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline = make_pipeline("fuyu", folder, monkeypatch)
+def test_a_second_picture_is_refused_where_the_prompt_has_one_place(tmp_path: Path) -> None:
+    pipeline = make_pipeline("fuyu", tmp_path)
     with pytest.raises(SystemExit, match="one picture a question"):
         pipeline.write_prompt("what?", [(4, 2), (4, 2)])
 
 
-def test_a_special_token_in_a_question_is_plain_text(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline = make_pipeline("qwen25vl", folder, monkeypatch)
+def test_a_special_token_in_a_question_is_plain_text(tmp_path: Path) -> None:
+    pipeline = make_pipeline("qwen25vl", tmp_path)
     token = pipeline.recipe["prompt"]["image_token_id"]
     special = max(pipeline.recipe["special_texts"], key=len)
     assert special not in pipeline.escape(f"is {special} here?")

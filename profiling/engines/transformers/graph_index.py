@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.graphs.choices import WHOLE
 from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code, makers
+from profiling.graphs.own_formats import own_text, own_vision
 from profiling.machine.cache import cache_root
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.weights import locate
 from profiling.parts.artifacts import find_damage, write_json
 from profiling.points.point import Point
-from profiling.runtimes.offered import TEXT, VISION
-from profiling.runtimes.runtime import RuntimeAbsent
+from profiling.runtimes.offered import OWN_FORMATS, TEXT, VISION
+from profiling.runtimes.runtime import RuntimeAbsent, find_runtime
 
 _LOG = logging.getLogger("profiling")
 _UNSUPPORTED = 3
@@ -135,6 +137,8 @@ def export(point: Point, model: Model) -> Graphs:
     settings, parts = point.engine_settings, wanted_parts(point)
     precision = settings["precision"] or _HALF.get(str(model.dtype), WHOLE)
     provider = settings.get("provider")
+    own = precision in OWN_FORMATS.get(settings["runtime"], ())
+    stored = WHOLE if own else precision
     vision = text = None
     if VISION in parts:
         vision = cached_vision(
@@ -142,15 +146,31 @@ def export(point: Point, model: Model) -> Graphs:
             layout="single",
             parts=1,
             simplify=False,
-            quantize=None if precision == WHOLE else precision,
+            quantize=None if stored == WHOLE else stored,
             optimize=False,
             provider=provider,
         )
     if TEXT in parts:
-        text = cached_text(model, precision=precision, provider=provider)
+        text = cached_text(model, precision=stored, provider=provider)
+    if own:
+        vision, text = _store(point, model, vision, text, precision)
     places = {VISION: vision and str(vision), "text": text and str(text)}
     write_json(_entry(point), {**places, "precision": precision})
     return Graphs(vision=vision, text=text, precision=precision)
+
+
+def _store(
+    point: Point, model: Model, vision: Path | None, text: Path | None, precision: str
+) -> tuple[Path | None, Path | None]:
+    """The graphs in the format of the runtime that opens them."""
+    settings = point.engine_settings
+    runtime = find_runtime(settings["runtime"]).of(
+        device=point.device, threads=point.threads, settings=settings
+    )
+    return (
+        vision and own_vision(model, vision, runtime, precision=precision),
+        text and own_text(model, text, runtime, precision=precision),
+    )
 
 
 def _entry(point: Point) -> Path:
@@ -163,6 +183,7 @@ def _entry(point: Point) -> Path:
         "dtype": str(load_plan(point).dtype),
         "parts": sorted(wanted_parts(point)),
         "precision": point.engine_settings["precision"],
+        "stored_by": _storing(point),
         "provider": point.engine_settings.get("provider"),
         "device": point.device,
         "code": digest_code(),
@@ -171,6 +192,15 @@ def _entry(point: Point) -> Path:
     text = json.dumps(facts, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     return cache_root() / "onnx" / "index" / f"{name}.json"
+
+
+def _storing(point: Point) -> dict[str, str]:
+    """The versions of what stores weights in a format of its own."""
+    settings = point.engine_settings
+    if settings["precision"] not in OWN_FORMATS.get(settings["runtime"], ()):
+        return {}
+    kind = find_runtime(settings["runtime"])
+    return {package: version(package) for package in kind.stores_with}
 
 
 def main() -> None:

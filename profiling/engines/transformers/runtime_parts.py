@@ -134,7 +134,11 @@ class RuntimeParts(Optimization):
         if graphs.vision is not None:
             _put_vision(loaded, graphs.vision, runtime.open(graphs.vision))
         if graphs.text is not None:
-            paths = {path.stem: path for path in graphs.text.glob("*.onnx")}
+            files = (
+                *graphs.text.glob("*.onnx"),
+                *graphs.text.glob(f"*{runtime.suffix or '.onnx'}"),
+            )
+            paths = {path.stem: path for path in files}
             used = {name: paths[name] for name in (DECODER, ENCODER) if name in paths}
             programs = {name: runtime.open(path) for name, path in used.items()}
             _put_text(loaded.model, programs, {name: size_of(path) for name, path in used.items()})

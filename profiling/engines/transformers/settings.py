@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from profiling.graphs.choices import PRECISIONS
 from profiling.points.settings import Settings
-from profiling.runtimes.offered import COMPUTED, MODES, PARTS, STORED
+from profiling.runtimes.offered import CACHES, COMPUTED, MODES, PARTS, STORED
 
 PROVIDER = "provider"
 BUCKETS = ("prompt_multiple", "cache_multiple")
@@ -23,6 +23,8 @@ def check(settings: Settings) -> None:
     settings.require_one_of("precision", (None, *allowed))
     if "compute" in settings:
         settings.require_one_of("compute", COMPUTED)
+    if "cache" in settings:
+        settings.require_one_of("cache", CACHES)
     if runtime in MODES:
         settings.require_one_of("mode", MODES[runtime])
         for name in BUCKETS:

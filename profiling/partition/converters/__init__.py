@@ -1,0 +1,1 @@
+"""Writes exported parts in the formats of frameworks: one file for each."""
