@@ -25,6 +25,8 @@ _ENCODER_REPLACED = ("onnx_vision", "vision_cache", "flash_attn")
 class TokenPruning(Optimization):
     """Within the library's own generate; positions stay those of the whole prompt."""
 
+    approximates = "visual tokens are left out"
+
     def __init__(
         self, *, kind: str, order: int, method: str, keep: float, layer: int | None, seed: int
     ) -> None:
