@@ -30,7 +30,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"runtimes"}),
     frozenset({"graphs"}),
     frozenset({"engines"}),
-    frozenset({"probes", "quality"}),
+    frozenset({"probes", "quality", "divergence"}),
     frozenset({"captures"}),
     frozenset({"report"}),
     frozenset({"trackers"}),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, Self
+
+import numpy
 
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.engines.operators import OperatorTrace
@@ -104,6 +107,10 @@ class Engine(ABC):
     has_values: bool
     # Why nothing is loaded, where another process has the model.
     not_loaded: str | None = None
+    # Whether it is the plain model in single precision, which the logits of all are compared with.
+    is_plain: bool = False
+    # Why its logits are meant to be others than those of the plain model, if they are.
+    approximates: str | None = None
     # The status of the token counts of samples, and how they are counted.
     counted: tuple[str, str] = (DERIVED, "counted in the tensors of every sample, mean per sample")
 
@@ -140,6 +147,11 @@ class Engine(ABC):
     @abstractmethod
     def is_out_of_memory(cls, error: Exception) -> bool: ...
 
+    @classmethod
+    def load_plain(cls, point: Point, *, most_bytes: float | None) -> Self:
+        """The plain model of a point in single precision; Unsupported where it is too large."""
+        raise Unsupported("this engine is not the one that others are compared with")
+
     @abstractmethod
     def prepare(self, samples: Sequence[Sample], prompt_len: int | None) -> Any:
         """A batch with its pictures read and its questions fitted."""
@@ -172,6 +184,27 @@ class Engine(ABC):
         self, inputs: Any, references: Sequence[str], length: int
     ) -> list[float | None]:
         """Mean negative log-likelihood a token of each reference, in nats; or Unsupported."""
+
+    def forced_logits(
+        self, inputs: Any, tokens: Sequence[Sequence[int]], length: int
+    ) -> list[numpy.ndarray]:
+        """The logits [T, V] that each row has at its tokens, which are chosen whatever they say.
+
+        `length` is that of the answers. Unsupported where there are no logits.
+        """
+        raise Unsupported("this engine gives no logits")
+
+    def precisions(self) -> frozenset[str]:
+        """What values are stored, kept or computed in: float32, float16, bfloat16, int8, …"""
+        return frozenset()
+
+    def disturbed(self, size: float) -> AbstractContextManager[None]:
+        """Within it, the outputs of all modules are off by noise of so large a share of them."""
+        raise Unsupported("this engine has no modules to disturb")
+
+    def longest_sum(self) -> int:
+        """How many products the longest sum of a matrix product has."""
+        raise Unsupported("this engine does not show its weights")
 
     def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
         """What repeats the calls that `part` gets while `run` runs, alone; or Unsupported."""

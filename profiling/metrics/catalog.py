@@ -21,6 +21,7 @@ from profiling.metrics.declaration import (
     Entry,
     Metric,
 )
+from profiling.metrics.divergence import DIVERGENCE
 from profiling.metrics.energy import ENERGY
 from profiling.metrics.flops import FLOPS
 from profiling.metrics.latency import LATENCY
@@ -35,7 +36,7 @@ from profiling.metrics.variant import VARIANT
 
 GROUPS = (
     *(THE_RUN, LATENCY, OPERATORS, ENERGY, FLOPS, ROOFLINE, MEMORY, VARIANT),
-    *(QUALITY, COMPARISON, TOKENS, SERVER, NOISE),
+    *(QUALITY, DIVERGENCE, COMPARISON, TOKENS, SERVER, NOISE),
 )
 # Imported when a name is not found: its files declare metrics of their own.
 _DECLARING_ROOM = "profiling.quality"
@@ -125,6 +126,7 @@ def expected(config: Mapping[str, Any], *, text_metrics: Collection[str]) -> fro
     profiler = config["profiler"]
     givers = {EXPERIMENT, *profiler["probes"], *text_metrics}
     givers |= {name for name in ("noise", "roofline") if name in profiler}
+    givers |= {name for name in ("divergence",) if config.get(name)}
     return frozenset(
         name
         for name, metric in _METRICS.items()

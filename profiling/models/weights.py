@@ -28,6 +28,8 @@ from profiling.machine.hub_cache import find_damage
 from profiling.points.point import Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
+# A configuration of about 200 million parameters in the language model, for each family.
+MID = "mid"
 INDEX = "model.safetensors.index.json"
 # What the library may read of a folder. It takes templates from a folder of their own, too.
 _READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})
@@ -112,7 +114,8 @@ def _check_cached(name: str, revision: str | None) -> None:
 
 def _random_like(point: Point, checkpoint: str, tiny: Path) -> WeightsSource:
     """Random values in the architecture of a checkpoint, of which config.json alone is read."""
-    folder = Path(os.path.expanduser(checkpoint))
+    is_mid = checkpoint == MID
+    folder = CHECKPOINTS / MID / point.model if is_mid else Path(os.path.expanduser(checkpoint))
     if os.path.isdir(folder):
         check_model_type(_read_json(folder, "config.json"), point.model, folder)
         found = _from_folder(folder, "random", digest_file(folder / "config.json"))
@@ -329,7 +332,8 @@ def describe_weights(point: Point) -> str:
             " weights=pretrained profiles the public checkpoint"
         )
     if point.weights == "random":
-        shape = f"{point.model} at full size" if point.checkpoint is None else point.checkpoint
+        named = f"{point.model} at mid size" if point.checkpoint == MID else point.checkpoint
+        shape = f"{point.model} at full size" if named is None else named
         return (
             f"weights=random: the architecture of {shape} with random values;"
             " its costs are real, its answers mean nothing"

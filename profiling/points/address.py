@@ -14,7 +14,7 @@ from profiling import PACKAGE
 # The rooms that decide what a record holds. Records stay valid when any other room changes.
 MEASURING = frozenset(
     {
-        *("engines", "runtimes", "models", "parts", "graphs", "samples", "machine"),
+        *("divergence", "engines", "runtimes", "models", "parts", "graphs", "samples", "machine"),
         *("probes", "quality", "costs", "statistics", "files", "records", "metrics", "runs"),
     }
 )

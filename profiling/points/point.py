@@ -275,6 +275,13 @@ class Point:
             read=readers.switch,
         )
     )
+    divergence: bool = field(
+        metadata=key(
+            "divergence",
+            help="true: logits are compared with those of the plain model",
+            read=readers.switch,
+        )
+    )
     results_dir: str = field(
         compare=False, metadata=key("results_dir", help="where records go", read=readers.text)
     )

@@ -11,6 +11,7 @@ from threading import Thread
 from types import MappingProxyType
 from typing import Any
 
+from profiling.divergence.measuring import compare_logits
 from profiling.engines.engine import Engine, Loading, Row, find_engine
 from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
@@ -127,6 +128,8 @@ def measure(point: Point, samples: Sequence[Sample], loaded: Loaded, notify: Not
         traced = trace_pass(workload)
         readings.extend(traced.readings)
         trace = traced.chrome
+    if point.divergence:
+        readings.extend(compare_logits(point, samples, engine, notify))
     footprint = engine.footprint()
     return Findings(
         readings=readings,

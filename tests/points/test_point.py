@@ -152,9 +152,16 @@ def test_every_preset_has_the_addresses_of_points_typed_by_hand() -> None:
 
 
 def _list_chosen(block: Mapping[str, Any]) -> list[str]:
-    """The option of each group that a dotted key of the block is a setting of."""
+    """The last option of each group that a dotted key of the block is a setting of.
+
+    With one, what all points of the block have: a setting may depend on it.
+    """
     groups = {key.split(".")[0] for key in block if "." in key}
-    return [f"{group}={block[group]}" for group in sorted(groups)]
+    if not groups:
+        return []
+    fixed = {key: value for key, value in block.items() if "," not in str(value)}
+    chosen = {group: str(block[group]).split(",")[-1] for group in groups}
+    return [f"{key}={value}" for key, value in sorted({**fixed, **chosen}.items())]
 
 
 def test_a_key_order_of_a_mapping_never_reaches_the_address() -> None:

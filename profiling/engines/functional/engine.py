@@ -259,6 +259,21 @@ class FunctionalEngine(Engine):
         self, inputs: Inputs, references: Sequence[str], length: int
     ) -> list[float | None]:
         forced = ForcedTokens([reference_ids(self.model, each) for each in references])
+        self._force(forced, inputs, length)
+        return forced.means()
+
+    @torch.inference_mode()
+    def forced_logits(
+        self, inputs: Inputs, tokens: Sequence[Sequence[int]], length: int
+    ) -> list[numpy.ndarray]:
+        forced = ForcedTokens(tokens, keep=True)
+        self._force(forced, inputs, length)
+        return forced.logits()
+
+    def precisions(self) -> frozenset[str]:
+        return frozenset({str(self.model.dtype).removeprefix("torch.")})
+
+    def _force(self, forced: ForcedTokens, inputs: Inputs, length: int) -> None:
         # A cache that was laid out for the answers serves here too.
         planned, room = self._plan(inputs), max(length, forced.longest)
         logits, state = self._prefill(inputs, planned, room, None)
@@ -270,7 +285,6 @@ class FunctionalEngine(Engine):
             rules=Rules(ends=(), padding=self.rules.padding),
             choose=forced.choose,
         )
-        return forced.means()
 
     def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
         if part not in _REPLAYED or part in self.blind:

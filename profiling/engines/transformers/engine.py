@@ -5,28 +5,32 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+import numpy
 import torch
 from torch import Tensor
 
 from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
+from profiling.costs.twin import Twin
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.operators import OperatorTrace
 from profiling.engines.rows import describe_rows
 from profiling.engines.trace import Clock, Trace
 from profiling.engines.transformers.cuda_memory import cuda_memory, cuda_uuid
+from profiling.engines.transformers.disturbing import disturbed, longest_sum
 from profiling.engines.transformers.finiteness import FirstLogits, NonFinite, find_layer
 from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.metal_memory import metal_memory
 from profiling.engines.transformers.operator_trace import trace_operators
+from profiling.engines.transformers.optimizations.fp32 import Fp32
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
     build,
@@ -38,15 +42,16 @@ from profiling.engines.transformers.point_costs import (
     count_point,
 )
 from profiling.engines.transformers.running_costs import count_running
-from profiling.engines.transformers.teacher import reference_nlls
+from profiling.engines.transformers.teacher import by_row, reference_nlls, teach
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
 from profiling.machine.torch_device import is_out_of_memory, why_unusable
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
-from profiling.models.loading import find_family
+from profiling.models.loading import find_family, load_family
 from profiling.models.model import Model, Prepared
 from profiling.models.quantization import computes_in
+from profiling.models.weights import locate
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample
@@ -143,6 +148,15 @@ class TransformersEngine(Engine):
         return self.model.stored_values
 
     @property
+    def is_plain(self) -> bool:  # type: ignore[override]
+        is_kept = all(optimization.is_plain for optimization in self.stack)
+        return is_kept and self.precisions() == {"float32"}
+
+    @property
+    def approximates(self) -> str | None:  # type: ignore[override]
+        return next(filter(None, (one.approximates for one in self.stack)), None)
+
+    @property
     def blind(self) -> Mapping[str, str]:  # type: ignore[override]
         """Parts that this family has not, or that another part's module does the work of."""
         parts = self.loaded.parts()
@@ -192,6 +206,17 @@ class TransformersEngine(Engine):
         torch.manual_seed(point.seed)
         # Also where each notes what planning and applying need of the point.
         stack = check_stack(point)
+        return cls(loaded=build(point, stack), stack=stack)
+
+    @classmethod
+    def load_plain(cls, point: Point, *, most_bytes: float | None) -> Self:
+        stack = [Fp32(kind="dtype", order=0)]
+        needed = _single_precision_bytes(point)
+        if needed is not None and most_bytes is not None and needed > most_bytes:
+            raise Unsupported(
+                f"the plain model in float32 has {needed / 1e9:.1f} GB, more than the"
+                f" {most_bytes / 1e9:.1f} GB that may be loaded for the comparison"
+            )
         return cls(loaded=build(point, stack), stack=stack)
 
     @classmethod
@@ -284,6 +309,39 @@ class TransformersEngine(Engine):
                 length=length,
                 **self.loaded.generate_options,
             )
+
+    def forced_logits(
+        self, inputs: Inputs, tokens: Sequence[Sequence[int]], length: int
+    ) -> list[numpy.ndarray]:
+        if self.loaded.drafting:
+            raise Unsupported("tokens are drafted, and a loop that drafts cannot be forced")
+        self.remove_hooks()
+        with ExitStack() as around:
+            for optimization in self.stack:
+                around.enter_context(optimization.uncounted())
+            steps = teach(
+                self.model,
+                inputs,
+                tokens,
+                side=inputs.side,
+                length=length,
+                **self.loaded.generate_options,
+            )
+        return by_row(steps, tokens)
+
+    def precisions(self) -> frozenset[str]:
+        found = {str(self.model.dtype).removeprefix("torch."), *self.loaded.stored_in}
+        found |= set(self._computes_in().replace("; quantized layers", "").split())
+        if self.model.quantized is not None:
+            found.add(f"int{self.model.quantized.quantization.bits}")
+        return frozenset(found)
+
+    def disturbed(self, size: float) -> AbstractContextManager[None]:
+        self.remove_hooks()
+        return disturbed(self.network, size)
+
+    def longest_sum(self) -> int:
+        return longest_sum(self.network)
 
     def replay(self, part: str, run: Callable[[], None]) -> Callable[[], None]:
         modules = self.loaded.parts()[part]
@@ -465,6 +523,17 @@ class TransformersEngine(Engine):
 
     def synchronize(self) -> None:
         self.model.synchronize()
+
+
+def _single_precision_bytes(point: Point) -> int | None:
+    """None where the family has no counts without the network."""
+    definition = find_family(point.model)
+    if definition.costs.counted_running is not None:
+        return None
+    family = load_family(point, locate(point))
+    return sum(
+        4 * one.numel() for one in Twin(family=family, attention="sdpa").network.parameters()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,8 @@ class LoadedModel:
     # What generate is told of the cache.
     cache_options: dict[str, Any] = field(default_factory=dict)
     cache_bits: int | None = None  # of a key or a value; None: those of the dtype
+    # What weights or keys and values are rounded to when they are stored, besides the dtype.
+    stored_in: set[str] = field(default_factory=set)
     build: BuildCosts = field(default_factory=BuildCosts)
     # The dtype that the language side computes in, where it is not torch that computes.
     computes_in: str | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -48,12 +49,29 @@ def reference_nlls(
     length: int,
     **options: Any,
 ) -> list[float | None]:
-    """Mean negative log-likelihood a token of each reference, in nats, its end token counted.
+    """Mean negative log-likelihood a token of each reference, in nats, its end token counted."""
+    taught = [reference_ids(model, reference) for reference in references]
+    steps = teach(model, inputs, taught, side=side, length=length, **options)
+    spent = [_nats(logits, taught, step) for step, logits in enumerate(steps)]
+    return [
+        _mean(row[: len(ids)]) for row, ids in zip(zip(*spent, strict=True), taught, strict=True)
+    ]
+
+
+def teach(
+    model: Model,
+    inputs: Mapping[str, Tensor],
+    taught: Sequence[Sequence[int]],
+    *,
+    side: int | None,
+    length: int,
+    **options: Any,
+) -> Sequence[Tensor]:
+    """The logits [B, V] of each step of a generation that has to choose these tokens.
 
     The library's own generate is what runs, so that a change to it is seen here as well. `length`
     is that of the answers: a cache that was laid out for them serves here too.
     """
-    taught = [reference_ids(model, reference) for reference in references]
     longest = max(map(len, taught))
     with torch.inference_mode():
         generated = model.network.generate(
@@ -67,9 +85,15 @@ def reference_nlls(
             output_logits=True,
             return_dict_in_generate=True,
         )
-    spent = [_nats(logits, taught, step) for step, logits in enumerate(generated.logits[:longest])]
+    steps: Sequence[Tensor] = generated.logits[:longest]
+    return steps
+
+
+def by_row(steps: Sequence[Tensor], taught: Sequence[Sequence[int]]) -> list[numpy.ndarray]:
+    """Logits by step as those [T, V] of each row at its own tokens."""
+    held = [logits.float().cpu().numpy() for logits in steps]
     return [
-        _mean(row[: len(ids)]) for row, ids in zip(zip(*spent, strict=True), taught, strict=True)
+        numpy.stack([logits[row] for logits in held[: len(ids)]]) for row, ids in enumerate(taught)
     ]
 
 

@@ -34,6 +34,8 @@ from profiling.report.say import escape, sentences
 from profiling.report.say.marks import mark_estimate, mark_run, mark_weights
 from profiling.report.say.pareto import front_of, group_comparable, say_front
 from profiling.report.write.columns import number_columns, phase_columns
+from profiling.report.write.engines import STEM as ENGINES
+from profiling.report.write.engines import write_engines
 from profiling.report.write.markdown import (
     fold_further,
     run_column,
@@ -89,6 +91,10 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     if variants:
         _write(output, VARIANTS, variants)
         links.append(f"- [Optimizations against the plain model]({VARIANTS}.md)")
+    engines = write_engines(found.runs, command)
+    if engines:
+        _write(output, ENGINES, engines)
+        links.append(f"- [Engines against torch]({ENGINES}.md)")
     reduction = write_reduction(found.runs, command)
     if reduction:
         _write(output, REDUCTION, reduction)
@@ -101,7 +107,7 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
 
 def stem_of(model: str) -> str:
     """The model's name where it is safe as a file name, because a record may hold any text."""
-    if _STEM.fullmatch(model) and model not in (INDEX, PUBLISHED, REDUCTION, VARIANTS):
+    if _STEM.fullmatch(model) and model not in (INDEX, ENGINES, PUBLISHED, REDUCTION, VARIANTS):
         return model
     return f"model-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 

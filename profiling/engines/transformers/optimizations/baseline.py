@@ -9,6 +9,7 @@ class Baseline(Optimization):
     """Changes nothing; everything else is compared with it."""
 
     changes = frozenset()
+    is_plain = True
 
 
 OPTIMIZATION = Baseline

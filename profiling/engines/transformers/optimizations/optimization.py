@@ -51,6 +51,10 @@ class Optimization:
     replaces_parts: ClassVar[bool] = False
     # Why it can have no clips; None where it can.
     no_clip: ClassVar[str | None] = None
+    # Whether it leaves the network as it is, or only chooses its dtype.
+    is_plain: ClassVar[bool] = False
+    # Why its logits are meant to be others than those of the plain model, if they are.
+    approximates: ClassVar[str | None] = None
     # Counted phases of the plain model that it leaves out, with the reason.
     left_out: ClassVar[Mapping[str, str]] = {}
 
@@ -116,6 +120,7 @@ class Precision(Optimization):
     """Weights and arithmetic in one dtype."""
 
     changes = frozenset()
+    is_plain = True
     dtype: ClassVar[torch.dtype]
 
     def plan(self, plan: LoadPlan) -> LoadPlan:

@@ -39,6 +39,7 @@ class QuantizedCache(Optimization):
 
     def apply(self, loaded: LoadedModel) -> None:
         loaded.cache_bits = self.bits
+        loaded.stored_in.add(f"{'int' if self.backend in _PACKAGES else 'float'}{self.bits}")
         loaded.cache_options = {
             "cache_implementation": "quantized",
             "cache_config": {"backend": self.backend, **self._settings()},

@@ -32,6 +32,7 @@ class TextOnly(Optimization):
     """
 
     replaces_parts = True
+    approximates = "there is no picture"
     left_out = dict.fromkeys(("vision", "projector"), _REASON)
 
     def __init__(self, *, kind: str, order: int) -> None:

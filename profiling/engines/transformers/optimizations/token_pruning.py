@@ -26,6 +26,7 @@ class TokenPruning(Optimization):
     """Within the library's own generate; positions stay those of the whole prompt."""
 
     no_clip = "its methods choose among the tokens of pictures, and frames of a clip share theirs"
+    approximates = "visual tokens are left out"
 
     def __init__(
         self, *, kind: str, order: int, method: str, keep: float, layer: int | None, seed: int
