@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from profiling.captures.array_libraries import ArrayLibrary, Torch
 from profiling.captures.blind_spots import BlindSpots, is_fresh
 from profiling.captures.distances import Distance, distance
-from profiling.captures.disturbing import disturbing
 from profiling.captures.double import InFloat64, Unable, run_call
 from profiling.captures.findings import Findings, of_verdicts
 from profiling.captures.folder import Call, Capture
@@ -22,6 +21,7 @@ from profiling.captures.judging import Judge
 from profiling.captures.leaves import only_real, without_caches
 from profiling.captures.originals import check_same
 from profiling.captures.tensor_files import broken
+from profiling.engines.transformers.disturbing import disturbed
 from profiling.engines.transformers.runtime_decoder import RuntimeDecoder
 from profiling.errors import Unsupported
 from profiling.graphs.export import Stage
@@ -29,6 +29,8 @@ from profiling.graphs.vision_chain import OnnxVision
 
 # Runs of the original with other rounding, for each call of an engine's part.
 _DRAWS = 8
+# The noise in them: a step of float32, in which graphs are stored or compute.
+_STEP = torch.finfo(torch.float32).eps
 
 
 def judge_functions(
@@ -113,7 +115,7 @@ class _PartJudge(Judge):
         """The original's outputs with every module's output rounded at random."""
         module, joined = self._original.get_submodule(call.module), self._parts[call.module].joined
         for seed in range(_DRAWS):
-            with disturbing(self._original, seed), torch.inference_mode():
+            with disturbed(self._original, _STEP, seed), torch.inference_mode():
                 outputs = run_call(self.capture, call, module)
                 yield (
                     outputs

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def disturbed(network: nn.Module, size: float) -> Iterator[None]:
+def disturbed(network: nn.Module, size: float, seed: int = 0) -> Iterator[None]:
     """Add to each output of a module without inner ones noise of `size` times its own size.
 
-    The noise is normal and equal in every run; the size of an output is the root of its mean square
-    along the last axis, since a sum is off by a share of its terms and not of what is left of them.
+    The noise is normal, and equal in every run with one seed. The size of an output is the root of
+    its mean square along the last axis, since a sum is off by a share of its terms and not of what
+    is left of them.
     """
     generators: dict[torch.device, torch.Generator] = {}
 
@@ -24,7 +25,7 @@ def disturbed(network: nn.Module, size: float) -> Iterator[None]:
         if not isinstance(first, Tensor) or not first.is_floating_point() or not first.ndim:
             return output
         device = first.device
-        drawn = generators.setdefault(device, torch.Generator(device).manual_seed(0))
+        drawn = generators.setdefault(device, torch.Generator(device).manual_seed(seed))
         noise = torch.randn(first.shape, generator=drawn, device=device, dtype=first.dtype)
         off = first + size * first.square().mean(-1, keepdim=True).sqrt() * noise
         return (off, *rest) if isinstance(output, tuple) else off
