@@ -20,7 +20,7 @@ from profiling.points.point import Point
 from profiling.samples.showing import load_shown
 
 # Width by height that the pictures of an uneven batch are cut to, in turn.
-_SHAPES = (2.0, 0.65, 1.0, 4.0)
+SHAPES = (2.0, 0.65, 1.0, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:
     prepared = engine.prepare(samples, point.prompt_len)
     alone = [[one] for one in prepared[: run.samples]]
     uneven = [
-        replace(one, shown=_cut_shown(one.shown, _SHAPES[i % len(_SHAPES)]))
+        replace(one, shown=cut_shown(one.shown, SHAPES[i % len(SHAPES)]))
         for i, one in enumerate(prepared[run.samples :])
     ]
     return [
@@ -84,7 +84,7 @@ def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:
     ]
 
 
-def _cut_shown(shown: Shown, shape: float) -> Shown:
+def cut_shown(shown: Shown, shape: float) -> Shown:
     pictures, frames = (
         tuple(_cut(picture, shape) for picture in listed)
         for listed in (shown.pictures, shown.frames)
