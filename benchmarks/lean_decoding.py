@@ -2,10 +2,11 @@
 
     python -m benchmarks.lean_decoding [--model qwen25vl llava] [--tokens 64] [--rounds 40]
 
-Each round generates a short answer and a long one, and makes the runtime's calls of the long one
-again, with the same inputs and nothing around them. The order of the three turns from round to
-round. The overhead is what the long answer takes beyond the short one and the calls, a token. CPU
-time of one thread; medians over rounds with 95% intervals.
+Each round generates a short answer and a long one, makes the runtime's calls of the long one again
+with the same inputs and nothing around them, and generates both answers with a network that
+computes nothing. The order turns from round to round. The overhead is what the long answer takes
+beyond the short one and the calls, a token; `library` is the part of it that the library's own loop
+takes. CPU time of one thread; medians over rounds, the overhead with its 95% interval.
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.decode_overhead import load
 from profiling.engines.transformers.engine import Inputs, TransformersEngine
+from profiling.engines.transformers.runtime_cache import RuntimeCache
+from profiling.engines.transformers.runtime_decoder import PlainOutput
+from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families
+from profiling.samples.samples import load_samples
 from profiling.statistics.medians import bound_median
 
 _SHORT = 4
 # What a token is to cost around the calls at most.
 MOST_US = 150
+Step = Callable[[], None]
 
 
 def main() -> None:
@@ -34,49 +40,90 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=40)
     chosen = parser.parse_args()
-    print(f"us a token: whole, the runtime's calls, overhead [95%] (at most {MOST_US})")
+    print(f"us a token: whole, calls, library, overhead [95%] (at most {MOST_US})")
     for name in chosen.model:
         engine, inputs = load(name)
         print(name, describe(measure(engine, inputs, chosen.tokens, chosen.rounds)), flush=True)
 
 
 def describe(rounds: Mapping[str, list[float]]) -> str:
-    whole, calls, overhead = (median(rounds[name]) for name in ("whole", "calls", "overhead"))
     ends = bound_median(rounds["overhead"])
     said = "no interval" if ends is None else f"{ends.low:.0f}, {ends.high:.0f}"
-    return f"{whole:.0f}, {calls:.0f}, {overhead:.0f} [{said}]"
+    middle = [f"{median(rounds[name]):.0f}" for name in ("whole", "calls", "library", "overhead")]
+    return f"{', '.join(middle)} [{said}]"
+
+
+def load(name: str) -> tuple[TransformersEngine, Inputs]:
+    overrides = [f"model={name}", "engine=onnxruntime", "optimization=fp32", "threads=1"]
+    point = read_point(compose_config(overrides), device="cpu", cores=1)
+    TransformersEngine.prepare_process(point)
+    engine = TransformersEngine.load(point)
+    samples = load_samples(Path(point.dataset_folder), count=1, at_most=None)
+    return engine, engine.place(engine.encode(engine.prepare(samples, None), point.img_size))
 
 
 def measure(
     engine: TransformersEngine, inputs: Inputs, tokens: int, rounds: int
 ) -> dict[str, list[float]]:
     """Microseconds a token of each round."""
+    steps = list_steps(engine, inputs, tokens)
+    for step in steps.values():
+        step()
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        spent = {name: timed(steps[name]) / tokens for name in turned(list(steps), number)}
+        whole = spent["long"] - spent["short"]
+        figures = {
+            "whole": whole,
+            "calls": spent["calls"],
+            "library": spent["long_empty"] - spent["short_empty"],
+            "overhead": whole - spent["calls"],
+        }
+        for name, value in figures.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def list_steps(engine: TransformersEngine, inputs: Inputs, tokens: int) -> dict[str, Step]:
     calls = record(engine, inputs, _SHORT + tokens)[-tokens:]
     run = decoder_of(engine).program.run
+    generating: Any = engine.network.get_submodule(engine.family.layout.generating)
+    kind, empty = type(generating), computing_nothing(generating)
 
-    def generate(length: int) -> None:
-        engine.generate(inputs, length=length, exact=True, trace=None)
+    def generate(network: type[Any], length: int) -> Step:
+        def step() -> None:
+            generating.__class__ = network
+            engine.generate(inputs, length=length, exact=True, trace=None)
+
+        return step
 
     def repeat() -> None:
         for feeds in calls:
             run(feeds)
 
-    steps = {
-        "short": lambda: generate(_SHORT),
-        "long": lambda: generate(_SHORT + tokens),
+    return {
+        "short": generate(kind, _SHORT),
+        "long": generate(kind, _SHORT + tokens),
         "calls": repeat,
+        "short_empty": generate(empty, _SHORT),
+        "long_empty": generate(empty, _SHORT + tokens),
     }
-    found: dict[str, list[float]] = {"whole": [], "calls": [], "overhead": []}
-    for step in steps.values():
-        step()
-    for number in range(rounds):
-        spent = {name: timed(steps[name]) for name in turned(list(steps), number)}
-        whole = (spent["long"] - spent["short"]) / tokens
-        call = spent["calls"] / tokens
-        found["whole"].append(whole)
-        found["calls"].append(call)
-        found["overhead"].append(whole - call)
-    return found
+
+
+def computing_nothing(generating: Any) -> type[Any]:
+    """The class of a network whose steps after the first give the logits of the first again."""
+    kind, last = type(generating), {}
+
+    def call(self: Any, *args: Any, **given: Any) -> Any:
+        cache = given.get("past_key_values")
+        if isinstance(cache, RuntimeCache):
+            cache.length += 1
+            return last["output"]
+        made = kind.__call__(self, *args, **given)
+        last["output"] = PlainOutput(logits=made.logits, past_key_values=made.past_key_values)
+        return made
+
+    return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
 
 
 def turned(names: list[str], by: int) -> list[str]:
@@ -84,7 +131,7 @@ def turned(names: list[str], by: int) -> list[str]:
     return names[at:] + names[:at]
 
 
-def timed(step: Callable[[], None]) -> float:
+def timed(step: Step) -> float:
     """Microseconds of CPU time."""
     begun = time.process_time_ns()
     step()
