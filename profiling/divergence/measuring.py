@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from profiling import metrics
 from profiling.divergence import reference as references
 from profiling.divergence.judging import (
@@ -64,10 +62,23 @@ def compare_logits(
 def measure_errors(
     point: Point, samples: Sequence[Sample], engine: Engine, reference: Reference
 ) -> tuple[list[TokenError], float]:
-    """The error of each token, and the rounding that they are compared with."""
-    logits = _force(point, samples, engine, reference)
+    """The error of each token, and of one rounding; as many batches as fit into the time."""
     roundoff = find_roundoff(engine.precisions(), int(reference.longest_sum[0]))
-    return find_errors(reference, logits, roundoff), roundoff
+    begun, found = time.monotonic(), {}
+    known = samples[: len(reference)]
+    places = {sample.id: place for place, sample in enumerate(known)}
+    for group in full_batches(known, point.batch_size):
+        batch = engine.prepare(group, point.prompt_len)
+        inputs = engine.place(engine.encode(batch, point.img_size))
+        rows = [places[sample.id] for sample in group]
+        tokens = [reference.tokens_of(row) for row in rows]
+        logits = engine.forced_logits(inputs, tokens, point.max_new_tokens)
+        # Too few samples are repeated to fill a batch.
+        for row, own in zip(rows, logits, strict=True):
+            found[row] = find_errors(reference, row, own, roundoff)
+        if time.monotonic() - begun > point.profiler["time_budget_s"]:
+            break
+    return [one for row in sorted(found) for one in found[row]], roundoff
 
 
 def _nothing(reason: str) -> list[Reading]:
@@ -156,24 +167,6 @@ def _load_plain(point: Point) -> Engine:
         if kind.is_out_of_memory(problem):
             raise Unsupported("the plain model in float32 ran out of memory") from None
         raise
-
-
-def _force(
-    point: Point, samples: Sequence[Sample], engine: Engine, reference: Reference
-) -> list[numpy.ndarray]:
-    """The logits of the first samples at the plain model's tokens, as many as fit into the time."""
-    begun, found = time.monotonic(), []
-    known = samples[: len(reference)]
-    taught = {sample.id: reference.tokens_of(at) for at, sample in enumerate(known)}
-    for group in full_batches(known, point.batch_size):
-        batch = engine.prepare(group, point.prompt_len)
-        inputs = engine.place(engine.encode(batch, point.img_size))
-        tokens = [taught[sample.id] for sample in group]
-        found += engine.forced_logits(inputs, tokens, point.max_new_tokens)
-        if time.monotonic() - begun > point.profiler["time_budget_s"]:
-            break
-    # Too few samples are repeated to fill a batch.
-    return found[: len(reference)]
 
 
 # The rows

@@ -77,7 +77,9 @@ def test_without_one_the_plain_model_is_loaded_once(tmp_path: Path, counted: lis
     first = compare(point_of(tmp_path, "optimization=bf16"))
     again = compare(point_of(tmp_path, "optimization=bf16"))
     assert len(counted) == 1
-    assert {n: r.value for n, r in first.items()} == {n: r.value for n, r in again.items()}
+    # The engine's own roundings depend on where its memory begins; what was kept does not.
+    assert first["reference_margin"] == again["reference_margin"]
+    assert first["divergence"].value == pytest.approx(again["divergence"].value, rel=0.1)
     compare(point_of(tmp_path, "optimization=bf16", "img_size=84"))
     assert len(counted) == 2
 
@@ -123,14 +125,14 @@ def made_up(*, vocabulary: int = 50, tokens: int = 4, noise: float = 1e-3) -> Re
     logits = rng.normal(size=(tokens, vocabulary)).astype(numpy.float32)
     off = logits + noise * rng.normal(size=logits.shape).astype(numpy.float32)
     sample = SampleLogits(tokens=logits.argmax(1).tolist(), logits=logits, disturbed=off)
-    return Reference.of([sample], longest_sum=64)
+    return Reference.of(sample, longest_sum=64)
 
 
 def test_errors_are_those_of_arithmetic() -> None:
     reference = made_up()
     logits = reference.values.copy()
     logits[2, 7] += 0.5
-    errors = find_errors(reference, [logits], roundoff=1e-4)
+    errors = find_errors(reference, 0, logits, roundoff=1e-4)
     assert [one.error for one in errors] == pytest.approx([0, 0, 0.5, 0], abs=1e-6)
     spread = logits[2].std()
     assert errors[2].relative == pytest.approx(0.5 / 50**0.5 / reference.values[2].std(), rel=1e-5)
@@ -144,25 +146,25 @@ def test_errors_are_those_of_arithmetic() -> None:
 def test_of_a_large_vocabulary_a_part_is_kept(tmp_path: Path) -> None:
     whole = numpy.random.default_rng(1).normal(size=(3, 20_000)).astype(numpy.float32)
     sample = SampleLogits(tokens=[1, 2, 3], logits=whole, disturbed=whole * 1.001)
-    reference = Reference.of([sample], longest_sum=1)
+    reference = Reference.of(sample, longest_sum=1)
     assert reference.values.shape == (3, 4096)
     keep(tmp_path / "a.safetensors", reference)
     again = find(tmp_path / "a.safetensors")
     assert again is not None
     off = whole + 0.01
-    (first, *_) = find_errors(again, [off], roundoff=1.0)
+    (first, *_) = find_errors(again, 0, off, roundoff=1.0)
     assert first.error == pytest.approx(0.01, rel=1e-2)
     assert first.relative == pytest.approx(0.01 / whole[0].std(), rel=1e-2)
     assert not first.differs
     # The likeliest token is kept, wherever it is.
     off[0, whole[0].argmax()] -= 100
-    assert find_errors(again, [off], roundoff=1.0)[0].error == pytest.approx(100, rel=1e-3)
+    assert find_errors(again, 0, off, roundoff=1.0)[0].error == pytest.approx(100, rel=1e-3)
 
 
 def test_another_vocabulary_is_not_compared() -> None:
     reference = made_up()
     with pytest.raises(Unsupported, match="logits of 49 tokens, not of 50"):
-        find_errors(reference, [reference.values[:, 1:]], roundoff=1.0)
+        find_errors(reference, 0, reference.values[:, 1:], roundoff=1.0)
 
 
 def test_the_coarsest_precision_decides() -> None:
