@@ -45,18 +45,30 @@ def compare_logits(
     try:
         _check(point, engine)
         compared = _compared_samples(point, samples)
-        path = Path(point.results_dir) / FOLDER / f"{_address(point, compared)}.safetensors"
-        reference = references.find(path)
+        reference = _obtain(point, compared, engine, notify)
         if reference is None:
-            notify("answering with the plain model")
-            reference = make_reference(point, compared, engine)
-            references.keep(path, reference)
-        if engine.is_plain:
             return _nothing(_IS_PLAIN)
         notify("comparing logits")
         return list(_describe(*measure_errors(point, compared, engine, reference), engine))
     except Unsupported as problem:
         return _nothing(str(problem))
+
+
+def _obtain(
+    point: Point, samples: Sequence[Sample], engine: Engine, notify: Callable[[str], None]
+) -> Reference | None:
+    """What the plain model gave, kept where there is a results folder; None to the plain model."""
+    results = Path(point.results_dir)
+    if engine.is_plain and not results.is_dir():
+        return None
+    path = results / FOLDER / f"{_address(point, samples)}.safetensors"
+    reference = references.find(path)
+    if reference is None:
+        notify("answering with the plain model")
+        reference = make_reference(point, samples, engine)
+        if results.is_dir():
+            references.keep(path, reference)
+    return None if engine.is_plain else reference
 
 
 def measure_errors(
@@ -86,9 +98,9 @@ def _nothing(reason: str) -> list[Reading]:
 
 
 def _check(point: Point, engine: Engine) -> None:
-    dtype = engine.footprint().dtype
     if type(engine).forced_logits is Engine.forced_logits:
         raise Unsupported("this engine gives no logits")
+    dtype = engine.footprint().dtype
     if point.weights == "random" and dtype != _SINGLE:
         raise Unsupported(
             f"weights=random draws other values in {dtype} than in float32: nothing to compare with"

@@ -22,6 +22,7 @@ from profiling.divergence.reference import (
     keep,
     root_mean_square,
 )
+from profiling.engines.endpoint.engine import EndpointEngine
 from profiling.errors import Unsupported
 from profiling.points.point import Point
 from profiling.records import Reading
@@ -89,12 +90,12 @@ def test_a_damaged_file_is_made_again(
 ) -> None:
     compare(point_of(tmp_path, "optimization=bf16"))
     (kept,) = (tmp_path / FOLDER).iterdir()
-    right = kept.read_bytes()
-    kept.write_bytes(right[: len(right) // 2])
+    content = kept.read_bytes()
+    kept.write_bytes(content[: len(content) // 2])
     compare(point_of(tmp_path, "optimization=bf16"))
     assert len(counted) == 2
     assert kept.name in caplog.text
-    assert kept.read_bytes() == right
+    assert find(kept) is not None
 
 
 def test_a_plain_model_that_is_too_large_is_a_reason(tmp_path: Path) -> None:
@@ -115,6 +116,18 @@ def test_random_weights_of_another_dtype_are_other_weights(tmp_path: Path) -> No
     engine = build(point_of(tmp_path, "optimization=bf16"))
     rows = compare_logits(point, SAMPLES, engine, lambda _: None)
     assert all("draws other values in bfloat16" in row.source for row in rows)
+
+
+def test_a_server_has_rows_with_a_reason(tmp_path: Path) -> None:
+    server = object.__new__(EndpointEngine)
+    rows = compare_logits(point_of(tmp_path), SAMPLES, server, lambda _: None)
+    assert {row.source for row in rows} == {"this engine gives no logits"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_drafted_tokens_are_not_forced(tmp_path: Path) -> None:
+    rows = compare(point_of(tmp_path, "optimization=prompt_lookup"))
+    assert "tokens are drafted" in rows["divergence"].source
 
 
 # Errors with known answers
