@@ -50,7 +50,8 @@ gpu_memory_delta_bytes gpu_memory_peak_bytes model_bytes load_s
 wer cer accuracy accuracy_name agreement speedup
 num_question_tokens num_prompt_tokens num_visual_tokens num_new_tokens noisy noise_reason
 engine computes_in acceptance_rate visual_tokens_kept speedup_ci_low speedup_ci_high speedup_source
-latency_ci_confidence num_pictures num_frames pictures frames
+latency_ci_confidence num_pictures num_frames pictures frames logit_error divergence
+divergence_verdict
 """
 
 

@@ -73,19 +73,9 @@ def _one_roundoff(name: str, longest_sum: int) -> float:
 
 
 def find_errors(
-    reference: Reference, logits: Sequence[numpy.ndarray], roundoff: float
-) -> list[TokenError]:
-    """The error of each token; `logits` [T, V] are those of the first samples, in order."""
-    return [
-        one
-        for sample, found in enumerate(logits)
-        for one in _of_sample(reference, sample, found, roundoff)
-    ]
-
-
-def _of_sample(
     reference: Reference, sample: int, logits: numpy.ndarray, roundoff: float
 ) -> list[TokenError]:
+    """The error of each token of a sample, of which an engine gave these logits [T, V]."""
     vocabulary = int(reference.vocabulary[0])
     if logits.shape[1] != vocabulary:
         raise Unsupported(f"there are logits of {logits.shape[1]} tokens, not of {vocabulary}")

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from profiling import metrics
 from profiling.divergence import reference as references
 from profiling.divergence.judging import (
@@ -47,13 +45,8 @@ def compare_logits(
     try:
         _check(point, engine)
         compared = _compared_samples(point, samples)
-        path = Path(point.results_dir) / FOLDER / f"{_address(point, compared)}.safetensors"
-        reference = references.find(path)
+        reference = _obtain(point, compared, engine, notify)
         if reference is None:
-            notify("answering with the plain model")
-            reference = make_reference(point, compared, engine)
-            references.keep(path, reference)
-        if engine.is_plain:
             return _nothing(_IS_PLAIN)
         notify("comparing logits")
         return list(_describe(*measure_errors(point, compared, engine, reference), engine))
@@ -61,13 +54,43 @@ def compare_logits(
         return _nothing(str(problem))
 
 
+def _obtain(
+    point: Point, samples: Sequence[Sample], engine: Engine, notify: Callable[[str], None]
+) -> Reference | None:
+    """What the plain model gave, kept where there is a results folder; None to the plain model."""
+    results = Path(point.results_dir)
+    if engine.is_plain and not results.is_dir():
+        return None
+    path = results / FOLDER / f"{_address(point, samples)}.safetensors"
+    reference = references.find(path)
+    if reference is None:
+        notify("answering with the plain model")
+        reference = make_reference(point, samples, engine)
+        if results.is_dir():
+            references.keep(path, reference)
+    return None if engine.is_plain else reference
+
+
 def measure_errors(
     point: Point, samples: Sequence[Sample], engine: Engine, reference: Reference
 ) -> tuple[list[TokenError], float]:
-    """The error of each token, and the rounding that they are compared with."""
-    logits = _force(point, samples, engine, reference)
+    """The error of each token, and of one rounding; as many batches as fit into the time."""
     roundoff = find_roundoff(engine.precisions(), int(reference.longest_sum[0]))
-    return find_errors(reference, logits, roundoff), roundoff
+    begun, found = time.monotonic(), {}
+    known = samples[: len(reference)]
+    places = {sample.id: place for place, sample in enumerate(known)}
+    for group in full_batches(known, point.batch_size):
+        batch = engine.prepare(group, point.prompt_len)
+        inputs = engine.place(engine.encode(batch, point.img_size))
+        rows = [places[sample.id] for sample in group]
+        tokens = [reference.tokens_of(row) for row in rows]
+        logits = engine.forced_logits(inputs, tokens, point.max_new_tokens)
+        # Too few samples are repeated to fill a batch.
+        for row, own in zip(rows, logits, strict=True):
+            found[row] = find_errors(reference, row, own, roundoff)
+        if time.monotonic() - begun > point.profiler["time_budget_s"]:
+            break
+    return [one for row in sorted(found) for one in found[row]], roundoff
 
 
 def _nothing(reason: str) -> list[Reading]:
@@ -75,9 +98,9 @@ def _nothing(reason: str) -> list[Reading]:
 
 
 def _check(point: Point, engine: Engine) -> None:
-    dtype = engine.footprint().dtype
     if type(engine).forced_logits is Engine.forced_logits:
         raise Unsupported("this engine gives no logits")
+    dtype = engine.footprint().dtype
     if point.weights == "random" and dtype != _SINGLE:
         raise Unsupported(
             f"weights=random draws other values in {dtype} than in float32: nothing to compare with"
@@ -156,24 +179,6 @@ def _load_plain(point: Point) -> Engine:
         if kind.is_out_of_memory(problem):
             raise Unsupported("the plain model in float32 ran out of memory") from None
         raise
-
-
-def _force(
-    point: Point, samples: Sequence[Sample], engine: Engine, reference: Reference
-) -> list[numpy.ndarray]:
-    """The logits of the first samples at the plain model's tokens, as many as fit into the time."""
-    begun, found = time.monotonic(), []
-    known = samples[: len(reference)]
-    taught = {sample.id: reference.tokens_of(at) for at, sample in enumerate(known)}
-    for group in full_batches(known, point.batch_size):
-        batch = engine.prepare(group, point.prompt_len)
-        inputs = engine.place(engine.encode(batch, point.img_size))
-        tokens = [taught[sample.id] for sample in group]
-        found += engine.forced_logits(inputs, tokens, point.max_new_tokens)
-        if time.monotonic() - begun > point.profiler["time_budget_s"]:
-            break
-    # Too few samples are repeated to fill a batch.
-    return found[: len(reference)]
 
 
 # The rows

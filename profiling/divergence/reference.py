@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,34 +75,48 @@ class Reference:
             raise ValueError("its arrays do not belong together")
 
     @classmethod
-    def of(cls, samples: Sequence[SampleLogits], *, longest_sum: int) -> Self:
-        logits = numpy.concatenate([one.logits for one in samples])
+    def of(cls, sample: SampleLogits, *, longest_sum: int) -> Self:
+        """What is kept of one sample."""
+        logits = sample.logits
         vocabulary = logits.shape[1]
         columns = numpy.arange(vocabulary)
         if vocabulary > MOST_COLUMNS:
             columns = numpy.linspace(0, vocabulary - 1, MOST_COLUMNS).astype(numpy.int64)
         count = min(HIGHEST, vocabulary)
         highest = numpy.argpartition(-logits, count - 1, axis=1)[:, :count]
-        top = numpy.sort(numpy.take_along_axis(logits, highest, axis=1), axis=1)
+        highest_values = numpy.take_along_axis(logits, highest, axis=1)
+        top = numpy.sort(highest_values, axis=1)
         spreads = spread(logits)
-        disturbed = numpy.concatenate([one.disturbed for one in samples])
         return cls(
-            lengths=numpy.asarray([len(one.tokens) for one in samples]),
-            tokens=numpy.concatenate([numpy.asarray(one.tokens) for one in samples]),
+            lengths=numpy.asarray([len(sample.tokens)]),
+            tokens=numpy.asarray(sample.tokens),
             choices=logits.argmax(axis=1),
             margins=top[:, -1] - top[:, -2] if count > 1 else numpy.zeros(len(top)),
             spreads=spreads,
-            growth=root_mean_square(difference(disturbed, logits)) / spreads / NOISE,
+            growth=root_mean_square(difference(sample.disturbed, logits)) / spreads / NOISE,
             columns=columns,
-            values=numpy.ascontiguousarray(logits[:, columns]),
+            values=logits[:, columns],
             highest=highest,
-            highest_values=numpy.take_along_axis(logits, highest, axis=1),
+            highest_values=highest_values,
             vocabulary=numpy.asarray([vocabulary]),
             longest_sum=numpy.asarray([longest_sum]),
         )
 
+    @classmethod
+    def join(cls, samples: Sequence[Self]) -> Self:
+        """Several samples of one model as one."""
+        (first, *_) = samples
+        joined = {
+            name: numpy.concatenate([getattr(one, name) for one in samples])
+            for name in ("lengths", *_BY_TOKEN)
+        }
+        return replace(first, **joined)
 
-_BY_TOKEN = ("tokens", "choices", "margins", "spreads", "growth", "values", "highest")
+
+_BY_TOKEN = (
+    *("tokens", "choices", "margins", "spreads", "growth", "values"),
+    *("highest", "highest_values"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +164,7 @@ def answer_samples(
     budget_s: float,
 ) -> Reference:
     """The plain model's own answers, one sample at a time, as many as fit into the time."""
-    begun, found = time.monotonic(), []
+    begun, found, longest = time.monotonic(), [], engine.longest_sum()
     for sample in samples:
         inputs = engine.place(engine.encode(engine.prepare([sample], prompt_len), img_size))
         generated = engine.generate(inputs, length=length, exact=False, trace=None)
@@ -158,10 +172,11 @@ def answer_samples(
         (logits,) = engine.forced_logits(inputs, tokens, length)
         with engine.disturbed(NOISE):
             (off,) = engine.forced_logits(inputs, tokens, length)
-        found.append(SampleLogits(tokens=tokens[0], logits=logits, disturbed=off))
+        whole = SampleLogits(tokens=tokens[0], logits=logits, disturbed=off)
+        found.append(Reference.of(whole, longest_sum=longest))
         if time.monotonic() - begun > budget_s:
             break
-    return Reference.of(found, longest_sum=engine.longest_sum())
+    return Reference.join(found)
 
 
 # Keeping it

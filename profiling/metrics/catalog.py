@@ -36,7 +36,7 @@ from profiling.metrics.variant import VARIANT
 
 GROUPS = (
     *(THE_RUN, LATENCY, OPERATORS, ENERGY, FLOPS, ROOFLINE, MEMORY, VARIANT),
-    *(QUALITY, DIVERGENCE, COMPARISON, TOKENS, SERVER, NOISE),
+    *(QUALITY, COMPARISON, TOKENS, SERVER, NOISE, DIVERGENCE),
 )
 # Imported when a name is not found: its files declare metrics of their own.
 _DECLARING_ROOM = "profiling.quality"

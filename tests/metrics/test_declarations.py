@@ -105,6 +105,8 @@ def test_each_probe_adds_the_rows_that_it_always_gives() -> None:
     # No row where there is nothing to say: what is made only for some variants or machines.
     assert not {"make_s", "flops_vision_fvcore", "noise_gpu_clock_hz"} & found
     assert not {"energy_source", "status", "speedup"} & found
+    assert "logit_error" not in found
+    assert "logit_error" in metrics.expected({**timed, "divergence": True}, text_metrics=())
 
 
 @pytest.mark.parametrize(("accuracy", "there"), [(None, False), ("vqa", True), ("option", True)])

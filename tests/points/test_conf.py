@@ -165,7 +165,20 @@ def test_experiments_cover_every_option() -> None:
         assert sorted(swept) == sorted(set(covered) - left_out)
 
 
+@pytest.mark.parametrize(
+    "experiment", ["optimizations", "quantization", "devices", "engines", "engines_mid"]
+)
+def test_what_compares_variants_measures_in_pairs(experiment: str) -> None:
+    assert compose_config(f"experiment={experiment}")["paired"] is True
+
+
+def test_the_preset_of_engines_has_all_that_run_here() -> None:
+    # A server has to be named.
+    (_, blocks) = (read_hydra("engines").sweeper[part] for part in ("params", "blocks"))
+    assert sorted(blocks.engines.engine.split(",")) == sorted({*options("engine")} - {"endpoint"})
+
+
 def test_the_named_experiments_are_there() -> None:
     named = {"image_size", "prompt_length", "batch_size", "optimizations", "models"}
-    named |= {"quantization", "devices"}
+    named |= {"quantization", "devices", "engines"}
     assert named <= set(options("experiment"))

@@ -107,8 +107,10 @@ def is_plain(run: Run) -> bool:
     return engine_of(run) == PLAIN_ENGINE
 
 
-def _order(run: Run) -> tuple[str, str]:
-    return engine_of(run), _identify(run)
+def _order(run: Run) -> tuple[str, int, str]:
+    """By engine, and without further settings first."""
+    given = [key for key, value in run.settings.items() if value is not None]
+    return engine_of(run), sum(key.startswith(f"{_ENGINE}.") for key in given), _identify(run)
 
 
 def label_of(run: Run, runs: Sequence[Run]) -> str:
