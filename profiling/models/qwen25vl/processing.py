@@ -132,7 +132,10 @@ class Qwen25VLProcessing(Processing):
         pictures = [picture for one in shown for picture in one.pictures]
         return self.processor(
             images=self.resize(pictures, side) or None,
-            videos=[numpy.stack(self.resize(clip.frames, side)) for clip in clips],
+            videos=[
+                numpy.stack([numpy.asarray(frame) for frame in self.resize(clip.frames, side)])
+                for clip in clips
+            ],
             video_metadata=[
                 VideoMetadata(total_num_frames=len(clip.frames), fps=clip.fps) for clip in clips
             ],
