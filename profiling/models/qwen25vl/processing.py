@@ -149,6 +149,9 @@ class Qwen25VLProcessing(Processing):
     def visual_token_ids(self) -> tuple[int, ...]:
         return (self.image_token_id, int(self.config.video_token_id))
 
+    def count_visual_tokens(self, ids: Tensor) -> Tensor:
+        return torch.isin(ids, torch.tensor(self.visual_token_ids, device=ids.device)).sum(dim=1)
+
     def _grids(self, inputs: Mapping[str, Tensor]) -> list[list[int]]:
         """Frames, rows and columns of patches of each picture and then of each clip."""
         given = (inputs.get(name) for name in ("image_grid_thw", "video_grid_thw"))
