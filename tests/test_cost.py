@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from profiling.cost import describe, describe_question, main, read_arguments, read_question
+from profiling.errors import Unsupported
 from profiling.probes.flops import FlopsProbe
 from tests.costs.published_sizes import PARAMETERS
 from tests.tiny_models import FAMILIES, load, make_workload
@@ -36,6 +37,46 @@ def test_tiny_costs_are_those_that_a_run_records(name: str) -> None:
             assert reading.value is not None
             shown = float(printed[reading.phase][0].replace(",", ""))
             assert shown == pytest.approx(reading.value / 1e9, abs=6e-4)
+
+
+def totals(*arguments: str) -> list[dict[str, str]]:
+    """The rows of the table."""
+    lines = list(describe_question(read_question(arguments)))
+    start = next(i for i, line in enumerate(lines) if "prompt_tokens  " in line)
+    names = lines[start].split()
+    return [dict(zip(names, row.split(), strict=False)) for row in lines[start + 1 :] if row]
+
+
+@pytest.mark.parametrize("model", ["llava", "qwen25vl"])
+def test_costs_grow_with_the_number_of_pictures(model: str) -> None:
+    one, two, four = totals(f"model={model}", "weights=tiny", "num_pictures=1,2,4")[:3]
+    assert [row["num_pictures"] for row in (one, two, four)] == ["1", "2", "4"]
+    visual = [int(row["visual_tokens"]) for row in (one, two, four)]
+    vision = [float(row["vision"]) for row in (one, two, four)]
+    if model == "llava":
+        assert visual == [visual[0], 2 * visual[0], 4 * visual[0]]
+        assert vision == pytest.approx([vision[0], 2 * vision[0], 4 * vision[0]], abs=2e-3)
+    assert visual == sorted(set(visual)) and vision == sorted(set(vision))
+
+
+def test_frames_are_joined_in_pairs() -> None:
+    rows = totals("model=qwen25vl", "weights=tiny", "num_frames=1,2,3,8")[:4]
+    visual = [int(row["visual_tokens"]) for row in rows]
+    assert visual == [visual[0], visual[0], 2 * visual[0], 4 * visual[0]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["model=blip2_opt", "num_pictures=2"],
+        ["model=llava", "num_frames=2"],
+        ["model=qwen25vl", "num_frames=2", "optimization=token_pruning"],
+    ],
+)
+def test_what_a_family_cannot_be_shown_is_not_counted(arguments: list[str]) -> None:
+    with pytest.raises(Unsupported, match="=") as caught:
+        list(describe_question(read_question(["weights=tiny", *arguments])))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

@@ -231,7 +231,7 @@ class Processing(ABC):
         return (self.image_token_id,)
 
     def count_visual_tokens(self, ids: Tensor) -> Tensor:  # [B, S] -> [B]
-        return torch.isin(ids, torch.tensor(self.visual_token_ids, device=ids.device)).sum(dim=1)
+        return (ids == self.image_token_id).sum(dim=1)
 
     def decode(self, tokens: Tensor) -> list[str]:
         """Answers as text."""

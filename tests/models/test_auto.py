@@ -20,7 +20,7 @@ from profiling.samples.samples import load_samples
 from tests.architectures import write_checkpoint
 from tests.auto_points import check_phases, compose_auto, load_auto, make_workload
 from tests.composing import compose_point
-from tests.tiny_models import FAMILIES, load
+from tests.tiny_models import FAMILIES, load, take_samples
 
 SIX = ("qwen3_vl", "llava_onevision", "smolvlm", "internvl", "gemma3", "paligemma")
 ONE = "qwen3_vl"
@@ -68,6 +68,32 @@ def test_pictures_take_the_size_that_is_asked(checkpoint: Callable[[str], Path])
         ((width, height),) = engine.family.processing.picture_sizes(inputs)
         assert width * height == pytest.approx(side**2, rel=0.3)
         check_phases(engine, workload)
+
+
+@pytest.mark.parametrize(
+    "name", [ONE, *(pytest.param(name, marks=pytest.mark.slow) for name in SIX[1:5])]
+)
+def test_several_pictures_reach_the_decoder(name: str, checkpoint: Callable[[str], Path]) -> None:
+    engine = load_auto(name, checkpoint(name))
+    own = [sample.picture for sample in take_samples(8)]
+    first, second = take_samples(2)
+    batch = [replace(first, pictures=tuple(own[:3])), replace(second, pictures=(own[3],))]
+    workload = make_workload(engine, None, 1)
+    workload.batches[:] = [[batch[0]]]
+    engine.settle(workload)
+    counts = [
+        engine.describe(made, engine.encode(made, None), None)[0].num_visual_tokens
+        for made in (engine.prepare([one], None) for one in (batch[0], first))
+    ]
+    assert counts[0] is not None and counts[1] is not None and counts[0] > 2 * counts[1]
+    check_phases(engine, workload)
+
+
+def test_a_template_of_one_s_own_has_one_picture(checkpoint: Callable[[str], Path]) -> None:
+    engine = load_auto(ONE, checkpoint(ONE), "model.prompt='{question}'")
+    sample = replace(take_samples(1)[0], pictures=(take_samples(1)[0].picture,) * 2)
+    with pytest.raises(Unsupported, match=r"^model\.prompt has the place of one picture"):
+        engine.prepare([sample], None)
 
 
 @pytest.mark.parametrize("name", ["llava_onevision", "internvl", "gemma3"])

@@ -1,4 +1,4 @@
-"""Samples of several pictures and of clips, and what `num_pictures` and `num_frames` make of them."""
+"""Samples of several pictures and of clips, and what `num_pictures` and `num_frames` show."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_frames_are_taken_evenly(write: Write, tmp_path: Path) -> None:
 def test_more_frames_than_the_clip_has_are_refused(write: Write, tmp_path: Path) -> None:
     write_frames(tmp_path / "own" / "clip", 3)
     write(video_path="clip")
-    with pytest.raises(ConfigError, match="^num_frames=4: the clip of sample 0 has 3 frames$"):
+    with pytest.raises(ConfigError, match=r"^num_frames=4: the clip of sample 0 has 3 frames$"):
         show(tmp_path / "own", num_frames=4)
 
 
@@ -174,10 +174,10 @@ def test_a_picture_makes_a_still_clip(write: Write, tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_clip_is_refused(write: Write, tmp_path: Path) -> None:
     write(image_path=["pictures/0.png", "pictures/1.png"])
-    with pytest.raises(ConfigError, match="^num_frames=2: sample 0 has several pictures"):
+    with pytest.raises(ConfigError, match=r"^num_frames=2: sample 0 has several pictures"):
         show(tmp_path / "own", num_frames=2)
     write(image_path="pictures/0.png")
-    with pytest.raises(ConfigError, match="^num_frames=2: allowed is null beside num_pictures=3"):
+    with pytest.raises(ConfigError, match=r"^num_frames=2: allowed is null beside num_pictures=3"):
         show(tmp_path / "own", num_frames=2, num_pictures=3)
 
 
@@ -224,19 +224,19 @@ def test_a_sample_with_several_keeps_them_in_front(own: Path) -> None:
     assert [path.name for path in first.pictures[:2]] == ["0.png", "1.png"]
     assert (first.request, first.asked_picture) == ("About pictures 1 to 2 of 4: same?", None)
     assert second.asked_picture is not None
-    with pytest.raises(ConfigError, match="^num_pictures=1: sample 0 asks about its 2 pictures$"):
+    with pytest.raises(ConfigError, match=r"^num_pictures=1: sample 0 asks about its 2 pictures$"):
         show(own, num_pictures=1)
 
 
 def test_more_pictures_than_there_are_is_refused(own: Path) -> None:
-    with pytest.raises(ConfigError, match="^num_pictures=9: the data set has 7 pictures besides"):
+    with pytest.raises(ConfigError, match=r"^num_pictures=9: the data set has 7 pictures besides"):
         show(own, num_pictures=9)
 
 
 def test_a_clip_has_no_other_pictures(own: Path) -> None:
     write_frames(own / "clip", 2)
     write_index(own, [{"video_path": "clip", "request": "what?", "response": "it"}])
-    with pytest.raises(ConfigError, match="^num_pictures=2: sample 0 has a clip"):
+    with pytest.raises(ConfigError, match=r"^num_pictures=2: sample 0 has a clip"):
         show(own, num_pictures=2)
 
 

@@ -34,6 +34,7 @@ from profiling.engines.transformers.optimizations.fp32 import Fp32
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
     build,
+    check_shown,
     read_stack,
 )
 from profiling.engines.transformers.point_costs import (
@@ -183,12 +184,7 @@ class TransformersEngine(Engine):
 
     @classmethod
     def check_samples(cls, point: Point, samples: Sequence[Sample]) -> None:
-        find_family(point.model).check_shown(samples)
-        if any(sample.clip for sample in samples):
-            named = read_stack(point.optimization_settings)
-            for name, optimization in zip(point.optimization, named, strict=True):
-                if optimization.no_clip is not None:
-                    raise Unsupported(f"optimization={name}: {optimization.no_clip}")
+        check_shown(point, samples)
 
     @classmethod
     def predict_bytes(cls, point: Point) -> int | None:

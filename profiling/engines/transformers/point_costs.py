@@ -14,7 +14,7 @@ from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.conventions import Counted
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
-from profiling.engines.transformers.optimizations.optimization import read_stack
+from profiling.engines.transformers.optimizations.optimization import check_shown, read_stack
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
@@ -182,7 +182,7 @@ def _encode(point: Point, family: Family, dtype: torch.dtype) -> Mapping[str, Te
         stored_values=False,
     )
     samples = _read_samples(point)
-    find_family(point.model).check_shown(samples)
+    check_shown(point, samples)
     (batch, *_) = full_batches(samples, point.batch_size)
     prepared = [model.prepare(sample, point.prompt_len) for sample in batch]
     return model.encode(prepared, point.img_size)

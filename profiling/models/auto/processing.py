@@ -141,7 +141,8 @@ class AutoProcessing(Processing):
         most = max(len(one.pictures) for one in shown)
         if most == 1 or any(one.frames for one in shown):
             return super().encode_shown(shown, texts, side)
-        pictures, options = [picture for one in shown for picture in one.pictures], {}
+        pictures = [picture for one in shown for picture in one.pictures]
+        options: dict[str, Any] = {}
         if side is not None:
             pictures, options = self._sized(pictures, side)
         waiting = iter(pictures)

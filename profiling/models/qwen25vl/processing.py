@@ -132,7 +132,10 @@ class Qwen25VLProcessing(Processing):
         pictures = [picture for one in shown for picture in one.pictures]
         return self.processor(
             images=self.resize(pictures, side) or None,
-            videos=[numpy.stack(self.resize(clip.frames, side)) for clip in clips],
+            videos=[
+                numpy.stack([numpy.asarray(frame) for frame in self.resize(clip.frames, side)])
+                for clip in clips
+            ],
             video_metadata=[
                 VideoMetadata(total_num_frames=len(clip.frames), fps=clip.fps) for clip in clips
             ],
@@ -145,6 +148,9 @@ class Qwen25VLProcessing(Processing):
     @cached_property
     def visual_token_ids(self) -> tuple[int, ...]:
         return (self.image_token_id, int(self.config.video_token_id))
+
+    def count_visual_tokens(self, ids: Tensor) -> Tensor:
+        return torch.isin(ids, torch.tensor(self.visual_token_ids, device=ids.device)).sum(dim=1)
 
     def _grids(self, inputs: Mapping[str, Tensor]) -> list[list[int]]:
         """Frames, rows and columns of patches of each picture and then of each clip."""

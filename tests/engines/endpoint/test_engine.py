@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from profiling.probes.latency import LatencyProbe
 from profiling.probes.memory import ON_CPU, MemoryProbe
 from profiling.records import UNAVAILABLE, Reading
 from profiling.runs.experiment import load, measure
+from profiling.samples.clips import still_clip
 from profiling.samples.samples import full_batches, load_samples
 from tests.composing import PROJECT, compose_point
 from tests.engines.endpoint.recorded import from_a_server
@@ -115,6 +117,35 @@ def test_a_request_holds_the_picture_and_the_question(server: Server) -> None:
     assert (body["model"], body["stream"], body["temperature"]) == (MODEL, True, 0)
     assert (body["max_tokens"], body["ignore_eos"], body["min_tokens"]) == (LENGTH, True, LENGTH)
     assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+
+
+def test_a_request_holds_all_pictures_of_a_sample_in_order(server: Server) -> None:
+    own = [sample.picture for sample in SAMPLES]
+    samples = [
+        replace(SAMPLES[0], pictures=(own[0], own[1], own[0])),
+        replace(SAMPLES[1], pictures=(own[1],)),
+    ]
+    with loaded(server) as engine:
+        batch = engine.prepare(samples, None)
+        inputs = engine.encode(batch, 112)
+        rows = engine.describe(batch, inputs, None)
+        engine.generate(inputs, length=LENGTH, exact=True, trace=None)
+    counts = {
+        question_of(body): [part["type"] for part in body["messages"][0]["content"]]
+        for body in server.bodies
+    }
+    assert counts[samples[0].request] == [*["image_url"] * 3, "text"]
+    assert counts[samples[1].request] == ["image_url", "text"]
+    (body,) = [one for one in server.bodies if question_of(one) == samples[0].request]
+    first, second, third, _ = body["messages"][0]["content"]
+    assert first == third != second
+    assert [(row.image_width, row.image_height) for row in rows] == [(112, 112)] * 2
+
+
+def test_a_clip_has_no_place_in_a_request(server: Server) -> None:
+    clip = still_clip(SAMPLES[0].picture, 2)
+    with pytest.raises(Unsupported, match=r"^engine=endpoint: a clip has no place"):
+        EndpointEngine.check_samples(server.point(), [replace(SAMPLES[0], pictures=(), clip=clip)])
 
 
 def test_more_fields_can_be_given_and_taken_away(server: Server) -> None:

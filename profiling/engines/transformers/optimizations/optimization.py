@@ -20,7 +20,7 @@ from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
-from profiling.models.loading import LoadPlan, load_model
+from profiling.models.loading import LoadPlan, find_family, load_model
 from profiling.models.model import Prepared
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
@@ -28,6 +28,7 @@ from profiling.models.weights import locate
 from profiling.points.point import Point
 from profiling.records import Reading
 from profiling.runtimes.offered import PARTS, TEXT
+from profiling.samples.samples import Sample
 
 _OF_STACK = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _REQUIREMENTS = {BITSANDBYTES: "requirements.txt", TORCHAO: "requirements-torchao.txt"}
@@ -148,6 +149,17 @@ class Quantized(Optimization):
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
         return dataclasses.replace(plan, quantization=self.quantization)
+
+
+def check_shown(point: Point, samples: Sequence[Sample]) -> None:
+    """Raise Unsupported where the family or an optimization cannot have what samples show."""
+    find_family(point.model).check_shown(samples)
+    if not any(sample.clip for sample in samples):
+        return
+    stack = read_stack(point.optimization_settings)
+    for name, optimization in zip(point.optimization, stack, strict=True):
+        if optimization.no_clip is not None:
+            raise Unsupported(f"optimization={name}: {optimization.no_clip}")
 
 
 def dtype_of(point: Point) -> str:
