@@ -6,6 +6,10 @@ Each way quantizes the same layers of the language part of an embedded checkpoin
 trained, and with outliers planted into the activations. The embedded checkpoints are small and have
 none. Planting multiplies a few channels of every norm and divides the weights behind it, so the
 function in single precision stays; that is checked before anything is quantized.
+
+Two likelihoods are shown. That of the references is what records have; a few references are spelled
+in another case than any model answers in, and decide its mean and its interval. That of the answers
+which the plain network gives has no such samples.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +47,15 @@ GROUP = 64
 # Of the largest logit, how far planting may move any: what rounding in single precision does.
 _ALLOWED = 2e-5
 _PLAIN = "float32"
+
+
+@dataclass(kw_only=True)
+class Plain:
+    """What the network gives before it is quantized."""
+
+    answers: list[str] = field(default_factory=list)
+    references: list[float] = field(default_factory=list)  # their likelihoods
+    own: list[float] = field(default_factory=list)  # those of the answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +137,7 @@ def measure_family(family: str, options: argparse.Namespace) -> Iterator[dict[st
         "optimization=awq",
         f"optimization.awq.group={GROUP}",
         f"optimization.awq.seed={options.seed}",
-        "batch_size=8",
+        f"batch_size={options.samples}",
         "max_new_tokens=16",
         "device=cpu",
         "threads=1",
@@ -133,12 +146,12 @@ def measure_family(family: str, options: argparse.Namespace) -> Iterator[dict[st
     plain = compose_point(f"model={family}", "device=cpu", "threads=1")
     print(f"{family}, {options.dataset}, {len(samples)} samples")
     for planted in (False, True):
-        exact: list[float] = []
+        plain_run = Plain()
         for way in list_ways():
             engine = TransformersEngine.load(plain)
             if planted:
                 plant(engine, point, samples[:2], options)
-            row = measure_way(way, engine, point, samples, exact)
+            row = measure_way(way, engine, point, samples, plain_run)
             yield {"family": family, "planted": planted, **row}
 
 
@@ -184,36 +197,56 @@ def measure_way(
     engine: TransformersEngine,
     point: Point,
     samples: Sequence[Sample],
-    exact: list[float],
+    plain: Plain,
 ) -> dict[str, Any]:
-    """Likelihood, answers and size; `exact` is filled by the first way, which quantizes nothing."""
+    """Likelihood, answers and size; the first way quantizes nothing, and fills in `plain`."""
     model = engine.model
     layers = list(group_layers(model.network, model.family, GROUP))
     way.apply(model, layers, point)
     stored = bits_per_weight(model, layers)
     size = model.parameter_bytes()
     lines = list(answer(point, samples, engine))
-    nlls = [float(line["reference_nll"]) for line in lines]
-    exact[:] = exact or nlls
-    interval = bound_mean(nlls)
-    assert interval is not None
-    more = estimate_mean([own - other for own, other in zip(nlls, exact, strict=True)])
+    plain.answers = plain.answers or [line["answer"] for line in lines]
+    references = [float(line["reference_nll"]) for line in lines]
+    own = answer_nlls(engine, point, samples, plain.answers)
+    plain.references, plain.own = plain.references or references, plain.own or own
     right = sum(normalize(line["answer"]) in map(normalize, line["references"]) for line in lines)
     row = {
         "way": way.name,
         "bits_per_weight": stored,
         "model_bytes": size,
         "computes_in": computes_in(model.dtype, model.device, way.quantization),
-        "nll": sum(nlls) / len(nlls),
-        "nll_ci": [interval.low, interval.high],
-        "more": more.value,
-        "more_ci": [more.interval.low, more.interval.high] if way.name != _PLAIN else None,
+        "answers_nll": describe(own, plain.own),
+        "references_nll": describe(references, plain.references),
         "wer": sum(line["wer"] for line in lines) / len(lines),
         "exact_answers": right,
         "samples": len(lines),
     }
     show(row)
     return row
+
+
+def answer_nlls(
+    engine: TransformersEngine, point: Point, samples: Sequence[Sample], answers: Sequence[str]
+) -> list[float]:
+    """How likely the network finds each answer of the plain one, in nats a token."""
+    inputs = engine.place(engine.encode(engine.prepare(samples, None), point.img_size))
+    nlls = engine.reference_nlls(inputs, answers, 1)
+    assert None not in nlls, "the network gave no numbers"
+    return [float(nll) for nll in nlls if nll is not None]
+
+
+def describe(nlls: Sequence[float], plain: Sequence[float]) -> dict[str, Any]:
+    """The mean, how far it is above the plain network's sample by sample, and their intervals."""
+    interval = bound_mean(nlls)
+    assert interval is not None
+    more = estimate_mean([own - other for own, other in zip(nlls, plain, strict=True)])
+    return {
+        "mean": sum(nlls) / len(nlls),
+        "ci": [interval.low, interval.high],
+        "more": more.value,
+        "more_ci": [more.interval.low, more.interval.high],
+    }
 
 
 def bits_per_weight(model: Model, layers: Sequence[str]) -> float:
@@ -228,13 +261,15 @@ def bits_per_weight(model: Model, layers: Sequence[str]) -> float:
 
 
 def show(row: dict[str, Any]) -> None:
-    low, high = row["nll_ci"]
-    less, most = row["more_ci"] or (0.0, 0.0)
+    shown = ""
+    for kind in ("answers", "references"):
+        nll = row[f"{kind}_nll"]
+        (low, high), (less, most) = nll["ci"], nll["more_ci"]
+        shown += f"  {kind} {nll['mean']:.4f} [{low:.4f}, {high:.4f}]"
+        shown += f" {nll['more']:+.4f} [{less:+.4f}, {most:+.4f}]"
     print(
         f"  {row['way']:26}{row['bits_per_weight']:6.2f} bits{row['model_bytes'] / 1e6:7.2f} MB"
-        f"  NLL {row['nll']:.4f} [{low:.4f}, {high:.4f}]"
-        f"  above fp32 {row['more']:+.4f} [{less:+.4f}, {most:+.4f}]"
-        f"  WER {row['wer']:.3f}  right {row['exact_answers']}",
+        f"{shown}  WER {row['wer']:.3f}  right {row['exact_answers']}",
         flush=True,
     )
 
