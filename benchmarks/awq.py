@@ -31,7 +31,13 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.awq import Awq, pack_layer
 from profiling.machine.machine import describe_machine
 from profiling.models.model import Model
-from profiling.models.quantization import Quantization, computes_in, group_layers, quantize_in_place
+from profiling.models.quantization import (
+    Quantization,
+    be_quiet,
+    computes_in,
+    group_layers,
+    quantize_in_place,
+)
 from profiling.models.quantizers import BITSANDBYTES, REFERENCE, TORCHAO
 from profiling.models.storage import stored_tensors
 from profiling.points.point import Point
@@ -118,6 +124,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    be_quiet()
     rows = [row for family in options.family for row in measure_family(family, options)]
     machine = describe_machine()
     found = {
