@@ -146,8 +146,8 @@ def test_the_top_level_stays_small() -> None:
 
 
 OPTIMIZATIONS = sorted(path.stem for path in (PROJECT / "conf" / "optimization").glob("*.yaml"))
-# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph, a format of
-# checkpoints.
+# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph, a format
+# of checkpoints.
 SHARED_WORDS = frozenset({"awq", "baseline", "bf16", "compile", "split", "int4", "int8"})
 
 
