@@ -89,7 +89,10 @@ def made_otherwise() -> Iterator[Reading]:
     )
     workload = make_workload(engine, batch_size=1, max_new_tokens=2, count=1)
     engine.settle(workload)
-    yield from engine.readings(workload, Loading(load_s=1.0, peak_bytes=1, peak_source="told"))
+    loading = Loading(load_s=1.0, peak_bytes=1, peak_source="told")
+    yield from engine.readings(workload, loading)
+    few = (f"optimization.awq.{one}=1" for one in ("calibration", "rows", "steps"))
+    yield from build(compose_point("optimization=awq", *few)).readings(workload, loading)
     for name in ("vision_cache", "token_pruning", "prompt_lookup"):
         yield from build(compose_point(f"optimization={name}")).answered()
 

@@ -146,8 +146,9 @@ def test_the_top_level_stays_small() -> None:
 
 
 OPTIMIZATIONS = sorted(path.stem for path in (PROJECT / "conf" / "optimization").glob("*.yaml"))
-# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph.
-SHARED_WORDS = frozenset({"baseline", "bf16", "compile", "split", "int4", "int8"})
+# Other ideas go by these names too: a command's word, a dtype, a kind of quantized graph, a format
+# of checkpoints.
+SHARED_WORDS = frozenset({"awq", "baseline", "bf16", "compile", "split", "int4", "int8"})
 
 
 def test_optimizations_are_known_by_name_only_in_their_room() -> None:

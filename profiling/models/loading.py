@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
 
-from profiling.errors import ConfigError, shorten
+from profiling.errors import ConfigError, Unsupported, shorten
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.family import Family, FamilyDefinition
 from profiling.models.loading_report import require_complete
@@ -25,10 +25,13 @@ from profiling.models.quantization import (
     Quantization,
     QuantizedLayers,
     be_quiet,
+    find_grouped,
     quantize_in_place,
     quantized_share,
     split_layers,
 )
+from profiling.models.quantizers import REFERENCE
+from profiling.models.stored_quantization import StoredFormat, read_format
 from profiling.models.weights import WeightsSource, check_model_type, locate
 from profiling.points.point import Point
 from profiling.samples.hub import explained
@@ -50,6 +53,13 @@ class LoadPlan:
     whole: tuple[str, ...] = ()
     # Makes of a family's network class one whose networks lack parts, which are then not loaded.
     reduce: Callable[[Family], type[Any]] | None = None
+
+    @property
+    def needs_dense(self) -> str | None:
+        """What of the plan takes weights that are not quantized; None where nothing does."""
+        if self.quantization is not None:
+            return "quantizing"
+        return None if self.relocate is None else "cutting a checkpoint"
 
     def network_class(self, family: Family) -> type[Any]:
         return family.layout.network_class if self.reduce is None else self.reduce(family)
@@ -73,6 +83,7 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         plain = plan if plan.relocate is None else replace(plan, options={})
         network = _random_network(family, device, dtype, point.seed, plain)
         network.generation_config = _generation_config(source, family)
+    stored = _stored_format(family, source, plan)
     layers = _Layers.of(family, plan)
     if plan.relocate is not None:
         folder = plan.relocate(source, family, network)
@@ -93,7 +104,31 @@ def load_model(point: Point, plan: LoadPlan) -> Model:
         # The first parameter's may be another: some are kept in single precision whatever is asked.
         dtype=network.get_input_embeddings().weight.dtype,
         stored_values=source.values == "stored",
-        quantized=layers.made(network, plan.quantization),
+        quantized=layers.made(network, plan.quantization) or _as_stored(network, stored),
+    )
+
+
+def _stored_format(family: Family, source: WeightsSource, plan: LoadPlan) -> StoredFormat | None:
+    """How a checkpoint's weights are quantized; None where they are not, or none are read."""
+    said = getattr(family.config, "quantization_config", None)
+    if said is None or source.values != "stored":
+        return None
+    stored = read_format({"quantization_config": said}, source.config)
+    if plan.needs_dense:
+        raise Unsupported(f"{plan.needs_dense} needs weights that are not quantized already")
+    return stored
+
+
+def _as_stored(network: Any, stored: StoredFormat | None) -> QuantizedLayers | None:
+    if stored is None:
+        return None
+    names = find_grouped(network)
+    return QuantizedLayers(
+        quantization=Quantization(bits=stored.bits, engine=REFERENCE),
+        names=tuple(names),
+        share=quantized_share(network, names),
+        made_s=None,
+        how=stored.describe(),
     )
 
 
@@ -198,10 +233,16 @@ def _stored_network(
     family: Family, source: WeightsSource, device: torch.device, plan: LoadPlan
 ) -> Any:
     options = {"device_map": {"": str(device)}} if device.type != "cpu" else {}
+    config = copy.deepcopy(family.config)
+    if getattr(config, "quantization_config", None) is not None:
+        # It imports what a checkpoint that is not quantized has no use for.
+        from profiling.models.stored_layers import read_by_reference
+
+        read_by_reference(config, source.config)
     with _explained(source):
         network, report = plan.network_class(family).from_pretrained(
             source.config,
-            config=copy.deepcopy(family.config),
+            config=config,
             dtype=plan.dtype or "auto",
             use_safetensors=True,
             output_loading_info=True,

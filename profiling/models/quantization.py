@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.initialization import no_init_weights
 
 from profiling.models.family import Family
-from profiling.models.grouped_linear import BITS, find_group
+from profiling.models.grouped_linear import BITS, GroupedLinear, find_group
 from profiling.models.quantizers import BITSANDBYTES, REFERENCE, TORCHAO
 from profiling.records import DERIVED, Reading, reading
 
@@ -96,7 +96,10 @@ class QuantizedLayers:
     quantization: Quantization
     names: tuple[str, ...]
     share: float  # of all values of parameters
-    made_s: float
+    # None where they were stored so.
+    made_s: float | None
+    # What is told of them besides, of layers of this project.
+    how: str = ""
 
 
 def computes_in(
@@ -174,6 +177,11 @@ def group_layers(network: Any, family: Family, group: int) -> dict[str, int]:
         if name.startswith(inside)
     }
     return {name: size for name, size in sizes.items() if size is not None}
+
+
+def find_grouped(network: nn.Module) -> list[str]:
+    """The layers that are stored in groups, by their paths."""
+    return [name for name, layer in network.named_modules() if isinstance(layer, GroupedLinear)]
 
 
 def read_bits(network: Any, names: Iterable[str], how: str) -> Reading:

@@ -25,6 +25,7 @@ from profiling.files import (
 )
 from profiling.machine.digests import digest_large
 from profiling.machine.hub_cache import find_damage
+from profiling.models.stored_quantization import Headers, StoredFormat, read_format
 from profiling.points.point import Point
 
 CHECKPOINTS = PROJECT / "checkpoints"
@@ -155,7 +156,27 @@ def check_folder(folder: Path, model: str) -> None:
     """Refuse an incomplete checkpoint folder before anything large is read."""
     _check_config(folder, model)
     _check_shards(folder)
+    _check_quantized(folder)
     _check_processor(folder)
+
+
+def _check_quantized(folder: Path) -> None:
+    """Refuse quantized layers in a format that is not read, or whose tensors do not fit."""
+    stored = read_format(_read_json(folder, "config.json"), folder)
+    if stored is not None:
+        shards = list_shards(folder)
+        headers = {str(shard.relative_to(folder)): read_header(shard) for shard in shards}
+        Headers.of(headers, folder).check(stored)
+
+
+def stored_format(point: Point) -> StoredFormat | None:
+    """How the weights of a point's folder are quantized; None where they are not, or not known."""
+    if point.weights != "pretrained" or point.checkpoint is None:
+        return None
+    folder = Path(os.path.expanduser(point.checkpoint))
+    if not os.path.isdir(folder):
+        return None
+    return read_format(_read_json(folder, "config.json"), folder)
 
 
 def _check_config(folder: Path, model: str) -> None:
@@ -339,7 +360,9 @@ def describe_weights(point: Point) -> str:
             " its costs are real, its answers mean nothing"
         )
     revision = f" at revision {point.revision}" if point.revision else ""
-    return f"weights=pretrained: {point.checkpoint}{revision}"
+    stored = stored_format(point)
+    how = "" if stored is None else f", {stored.describe()}"
+    return f"weights=pretrained: {point.checkpoint}{revision}{how}"
 
 
 def count_parameters(folder: Path) -> int:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from profiling.errors import ConfigError
 from profiling.graphs.check import ExportFailed
 from profiling.models.loading import load_family
-from profiling.models.weights import describe_weights, locate
+from profiling.models.weights import describe_weights, locate, stored_format
 from profiling.partition.conversion import convert_parts, run_engine
 from profiling.partition.conversion_check import ConversionFailed
 from profiling.partition.exporting import export_parts
@@ -63,6 +64,10 @@ def run_modes(
 
 def _read_task(point: Point, sample: Sample, chosen: Mapping[str, Any]) -> Task:
     source = locate(point)
+    stored = stored_format(point)
+    if stored is not None:
+        told = f"it is {stored.describe()}; allowed is one whose weights are not quantized"
+        raise ConfigError("--checkpoint", point.checkpoint, told)
     return Task(
         point=point,
         source=source,

@@ -57,6 +57,11 @@ def _name_of(settings: Mapping[str, Any]) -> str:
     return str(settings["name"])
 
 
+def _last_part(_: str, checkpoint: str | None) -> str | None:
+    """The name of a checkpoint without its owner or the folder around it."""
+    return None if checkpoint is None else Path(checkpoint).name
+
+
 def _unless_default(_: str, engine: str) -> str | None:
     return None if engine == DEFAULT_ENGINE else engine
 
@@ -111,6 +116,7 @@ class Point:
             read=readers.checkpoint,
             loads=always,
             by_content=True,
+            label=_last_part,
         )
     )
     revision: str | None = field(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from profiling.errors import ConfigError
+from profiling.errors import Unsupported
 from profiling.points.point import CALIBRATION, Point
 from profiling.samples.samples import Sample, check_pictures, digest_samples, load_samples
 
@@ -16,17 +17,18 @@ SPLIT = "calibration"
 
 
 def calibration_samples(point: Point, name: str) -> list[Sample]:
-    """The samples that an optimization of the point calibrates with, chosen by its seed."""
+    """The samples that an optimization of the point calibrates with, chosen by its seed.
+
+    As many as its setting says, or all where the split holds fewer.
+    """
     settings = point.optimization_settings[name]
-    key, wanted = f"optimization.{name}.{CALIBRATION}", settings[CALIBRATION]
     folder = Path(point.dataset_folder) / SPLIT
-    if not folder.is_dir():
-        reason = f"{name} calibrates with samples in {SPLIT}/ of this folder, which is not there"
-        raise ConfigError("dataset.folder", point.dataset_folder, reason)
+    if not os.path.isdir(folder):
+        raise Unsupported(
+            f"{name} calibrates with samples in {folder}, and there is no such folder"
+        )
     samples = load_samples(folder, count=None, at_most=None)
-    if wanted > len(samples):
-        raise ConfigError(key, wanted, f"{folder} holds {len(samples)} samples")
-    return random.Random(settings["seed"]).sample(samples, wanted)
+    return random.Random(settings["seed"]).sample(samples, min(settings[CALIBRATION], len(samples)))
 
 
 def digest_calibration(point: Point) -> str | None:
@@ -44,6 +46,10 @@ def _calibrates(settings: Mapping[str, Any]) -> bool:
 
 
 def _digest(point: Point, name: str) -> str:
-    samples = calibration_samples(point, name)
+    try:
+        samples = calibration_samples(point, name)
+    except Unsupported:
+        # The engine says so; there is nothing that an address could depend on.
+        return ""
     check_pictures(Path(point.dataset_folder) / SPLIT, samples)
     return digest_samples(samples)

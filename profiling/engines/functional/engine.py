@@ -47,6 +47,7 @@ from profiling.models.greedy import Rules, decode
 from profiling.models.loading import LoadPlan, find_family, load_model
 from profiling.models.model import Model, Prepared
 from profiling.models.network_weights import converter, generation_settings, nested_weights_of
+from profiling.models.weights import stored_format
 from profiling.points.point import Point
 from profiling.records import Reading
 from profiling.samples.samples import Sample
@@ -124,6 +125,7 @@ class FunctionalEngine(Engine):
     def check(cls, point: Point) -> None:
         library = point.engine_settings["library"]
         _check_stack(point)
+        _refuse_quantized(stored_format(point))
         if library == JAX:
             require_package(JAX, "requirements-jax.txt")
         if library == NUMPY and dtype_of(point) == "bfloat16":
@@ -147,6 +149,7 @@ class FunctionalEngine(Engine):
         for optimization in read_stack(point.optimization_settings):
             plan = optimization.plan(plan)
         model = load_model(point, plan)
+        _refuse_quantized(model.quantized)
         config = model.family.config.to_dict()
         functions.check(config)
         rules = Rules.of(generation_settings(model.family, model.network))
@@ -364,6 +367,11 @@ class FunctionalEngine(Engine):
 
     def synchronize(self) -> None:
         self.model.synchronize()
+
+
+def _refuse_quantized(stored: object) -> None:
+    if stored is not None:
+        raise Unsupported("plain functions take weights that are not quantized")
 
 
 def _check_stack(point: Point) -> None:

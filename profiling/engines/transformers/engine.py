@@ -51,8 +51,8 @@ from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family, load_family
 from profiling.models.model import Model, Prepared
-from profiling.models.quantization import computes_in
-from profiling.models.weights import locate
+from profiling.models.quantization import computes_in, read_bits
+from profiling.models.weights import locate, stored_format
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample
@@ -97,6 +97,7 @@ def check_stack(point: Point) -> list[Optimization]:
     """The stack, or Unsupported where this machine, family or combination cannot have it."""
     stack = stack_of(point)
     _check_whole(point, stack)
+    _check_dense(point, stack)
     if graph_parts_of(point):
         runtime: Any = stack[0]
         for name, optimization in zip(point.optimization, stack[1:], strict=True):
@@ -116,6 +117,19 @@ def _check_whole(point: Point, stack: Sequence[Optimization]) -> None:
     # A runtime's own entry comes first, and there is none here.
     for name, optimization in zip(point.optimization, stack, strict=True):
         if optimization.replaces_parts:
+            raise Unsupported(f"optimization={name}: {reason}")
+
+
+def _check_dense(point: Point, stack: Sequence[Optimization]) -> None:
+    """A quantized checkpoint has no weights that could be quantized, cut or exported."""
+    stored = stored_format(point)
+    if stored is None:
+        return
+    reason = f"the weights are those of {stored.describe()}"
+    if graph_parts_of(point):
+        raise Unsupported(f"engine={point.engine}: {reason}")
+    for name, optimization in zip(point.optimization, stack, strict=True):
+        if optimization.needs_dense:
             raise Unsupported(f"optimization={name}: {reason}")
 
 
@@ -405,11 +419,15 @@ class TransformersEngine(Engine):
             weight_bytes={**self.loaded.replaced_weights(), **weight_sizes(self.network)},
             cache_element_bytes=self._cache_element_bytes(),
             cross_check=cross_check,
-            as_computed=all(optimization.as_counted for optimization in self.stack),
+            as_computed=self._as_counted(),
         )
         for optimization in self.stack:
             costs = optimization.computed(costs)
         return costs
+
+    def _as_counted(self) -> bool:
+        stored = self.model.quantized is not None
+        return not stored and all(optimization.as_counted for optimization in self.stack)
 
     def _running_costs(self, inputs: Inputs, length: int) -> PhaseCosts:
         """Counted once for all batches of one shape."""
@@ -427,7 +445,7 @@ class TransformersEngine(Engine):
                 ),
                 prompt_tokens=int(inputs["input_ids"].shape[1]),
                 length=length,
-                as_computed=all(optimization.as_counted for optimization in self.stack),
+                as_computed=self._as_counted(),
             )
         return self._counted[key]
 
@@ -476,6 +494,8 @@ class TransformersEngine(Engine):
         yield from self._build_readings(loading)
         if self.model.quantized is not None:
             yield _share(self.model.quantized.share)
+            if self.model.quantized.how:
+                yield read_bits(self.network, self.model.quantized.names, self.model.quantized.how)
         if self.loaded.fixed_cache is not None:
             yield from self.loaded.fixed_cache.readings()
         for optimization in self.stack:
@@ -504,7 +524,7 @@ class TransformersEngine(Engine):
         build, cache, quantized = self.loaded.build, self.loaded.fixed_cache, self.model.quantized
         seconds = [] if build.make_s is None else [build.make_s]
         peaks = [] if build.make_peak_bytes is None else [build.make_peak_bytes]
-        if quantized is not None:
+        if quantized is not None and quantized.made_s is not None:
             seconds.append(quantized.made_s)
             # Weights are quantized while they are loaded.
             peaks.append(loading.peak_bytes)

@@ -28,7 +28,6 @@ from profiling.models.quantization import (
     QuantizedLayers,
     group_layers,
     quantized_share,
-    read_bits,
 )
 from profiling.models.quantizers import REFERENCE
 from profiling.models.scaled_inputs import ScaledInput
@@ -47,6 +46,7 @@ class Awq(Optimization):
     """Scales are searched on the calibration split of the point's own samples."""
 
     as_counted = False
+    needs_dense = True
     changes = frozenset({TEXT})
 
     def __init__(
@@ -91,8 +91,9 @@ class Awq(Optimization):
             names=tuple(sizes),
             share=quantized_share(model.network, sizes),
             made_s=time.perf_counter() - begun,
+            how=f"{self.bits} bits, groups of {self.group} or of the next smaller divisor",
         )
-        self._readings = list(self._describe(model.network, sizes, scales))
+        self._readings = list(self._describe(sizes, scales))
 
     def _find_scales(
         self, model: Model, sizes: Mapping[str, int]
@@ -132,10 +133,7 @@ class Awq(Optimization):
         return best
 
     def _describe(
-        self,
-        network: Any,
-        sizes: Mapping[str, int],
-        scales: Sequence[tuple[ScaledInput, Tensor]],
+        self, sizes: Mapping[str, int], scales: Sequence[tuple[ScaledInput, Tensor]]
     ) -> Iterator[Reading]:
         scaled = {path for one, _ in scales for path in one.layers}
         yield reading(
@@ -145,8 +143,6 @@ class Awq(Optimization):
             source=f"drawn from {self._dataset}/{SPLIT} with seed {self.seed}; scales were"
             f" searched for the inputs of {len(scaled)} of {len(sizes)} layers",
         )
-        how = f"{self.bits} bits, groups of {self.group} or of the next smaller size that divides"
-        yield read_bits(network, sizes, how)
 
     def readings(self) -> Iterator[Reading]:
         yield from self._readings

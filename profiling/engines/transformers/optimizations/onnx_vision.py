@@ -23,6 +23,7 @@ class OnnxVision(Optimization):
 
     replaces_parts = True
     as_counted = False
+    needs_dense = True
     changes = frozenset({VISION})
 
     def __init__(

@@ -56,6 +56,8 @@ class Optimization:
     is_plain: ClassVar[bool] = False
     # Why its logits are meant to be others than those of the plain model, if they are.
     approximates: ClassVar[str | None] = None
+    # Whether it quantizes, cuts or exports weights, which then must not be quantized already.
+    needs_dense: ClassVar[bool] = False
     # Counted phases of the plain model that it leaves out, with the reason.
     left_out: ClassVar[Mapping[str, str]] = {}
 
@@ -132,6 +134,7 @@ class Quantized(Optimization):
     """Quantized weights; arithmetic in the dtype of the stack."""
 
     as_counted = False
+    needs_dense = True
     changes = frozenset({TEXT})
 
     def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
@@ -186,7 +189,11 @@ def build(point: Point, stack: Sequence[Optimization]) -> LoadedModel:
     for optimization in stack:
         plan = optimization.plan(plan)
     loaded = LoadedModel(model=load_model(point, plan))
+    stored = loaded.model.quantized
     for optimization in stack:
+        # Of a hub's checkpoint it is not known before.
+        if optimization.needs_dense and stored is not None and stored.made_s is None:
+            raise Unsupported(f"the weights are those of {stored.how}")
         optimization.apply(loaded)
     return loaded
 

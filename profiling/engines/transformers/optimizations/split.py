@@ -22,6 +22,7 @@ class Split(Optimization):
     """Cuts a checkpoint once; every later run of the same content reads the parts."""
 
     replaces_parts = True
+    needs_dense = True
 
     def __init__(self, *, kind: str, order: int, embedding: bool) -> None:
         super().__init__(kind=kind, order=order)

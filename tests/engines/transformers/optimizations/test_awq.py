@@ -299,17 +299,27 @@ def test_a_model_serves_only_the_samples_it_was_calibrated_on() -> None:
     assert len(keys("awq")) == 3 and len(keys("baseline")) == 1
 
 
-def test_a_dataset_without_a_split_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_without_a_split_is_unsupported(tmp_path: Path) -> None:
     folder = own_dataset(tmp_path / "own")
     shutil.rmtree(folder / "calibration")
     point = compose("llava", f"dataset.folder={folder}", f"results_dir={tmp_path / 'results'}")
-    with pytest.raises(ConfigError, match=r"dataset\.folder=.*awq.*calibration/.*not there"):
-        plan_checked(point)
+    assert plan_checked(point).point.dataset_folder == str(folder)
+    with pytest.raises(Unsupported, match=r"awq calibrates with samples in .*own/calibration"):
+        TransformersEngine.check(point)
 
 
-def test_more_samples_than_the_split_holds_are_refused(tmp_path: Path) -> None:
-    point = compose("llava", f"results_dir={tmp_path}", settings=("calibration=4000",))
-    with pytest.raises(ConfigError, match=r"optimization\.awq\.calibration=4000: .*holds 48"):
+def test_a_split_with_fewer_samples_is_taken_whole() -> None:
+    point = compose("llava", settings=("calibration=4000",))
+    split = load_samples(PROJECT / "datasets" / "textvqa" / "calibration", count=None, at_most=None)
+    taken = calibration_samples(point, "awq")
+    assert sorted(one.id for one in taken) == sorted(one.id for one in split)
+
+
+def test_a_broken_split_is_refused(tmp_path: Path) -> None:
+    folder = own_dataset(tmp_path / "own")
+    (folder / "calibration" / "samples.json").write_text("[{}]")
+    point = compose("llava", f"dataset.folder={folder}", f"results_dir={tmp_path / 'results'}")
+    with pytest.raises(ConfigError, match=r"calibration: samples\.json, sample 0"):
         plan_checked(point)
 
 
