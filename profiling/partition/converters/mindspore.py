@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,26 @@ from profiling.runtimes.native.native_graph import NativeGraph
 
 
 class Traced(mindspore.nn.Cell):  # type: ignore[misc]
-    """A graph as a cell; inputs of no length, which a file cannot have, are constants of it."""
+    """A cell whose source only calls a function that is traced: no other is exported."""
 
-    def __init__(self, graph: NativeGraph, given: Sequence[Any]) -> None:
+    def __init__(self, traced: Callable[..., tuple[Array, ...]]) -> None:
         super().__init__()
-        self.graph = graph
-        self.read = [place for place, value in enumerate(given) if value.size]
-        self.given = list(given)
+        self.traced = traced
 
-    @mindspore.jit(capture_mode="trace")  # type: ignore[untyped-decorator]
-    def construct(self, *read: Array) -> tuple[Array, ...]:
-        given = list(self.given)
-        for place, value in zip(self.read, read, strict=True):
-            given[place] = value
-        return self.graph.run(self.graph.parameters, *given)
+    def construct(self, *read):  # type: ignore[no-untyped-def]  # MindSpore compiles this source
+        return self.traced(*read)
+
+
+def _traced(graph: NativeGraph, given: Sequence[Any], read: Sequence[int]) -> Any:
+    """The graph as a function of some inputs; the others are constants of it."""
+
+    def compute(*placed: Array) -> tuple[Array, ...]:
+        values = list(given)
+        for place, value in zip(read, placed, strict=True):
+            values[place] = value
+        return tuple(graph.run(graph.parameters, *values))
+
+    return mindspore.jit(compute, capture_mode="trace")
 
 
 class MindSporeFormat(Converter):
@@ -47,11 +53,12 @@ class MindSporeFormat(Converter):
         for number, one in enumerate(sizes, start=1):
             stem = folder / f"{part.name}.{number}"
             given = [_zeros(value, one) for value in part.told["inputs"]]
-            cell = Traced(graph, given)
-            placed = [mindspore.Tensor(given[place]) for place in cell.read]
+            # A file has no input of no length, such as an empty cache.
+            read = [place for place, value in enumerate(given) if value.size]
+            placed = [mindspore.Tensor(given[place]) for place in read]
+            cell = Traced(_traced(graph, given, read))
             mindspore.export(cell, *placed, file_name=str(stem), file_format="MINDIR")
-            file = f"{stem.name}.mindir"
-            programs.append({"file": file, "sizes": dict(one), "read": cell.read})
+            programs.append({"file": f"{stem.name}.mindir", "sizes": dict(one), "read": read})
         return {"programs": programs}
 
 
