@@ -13,7 +13,7 @@ import openvino
 
 from profiling.runtimes.offered import OWN_FORMATS, STATEFUL
 from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent, require_cpu
-from profiling.runtimes.stateful_graph import PAST, make_stateful
+from profiling.runtimes.stateful_graph import PAST, make_stateful, present_of
 
 _ON_THE_CPU = "CPU"
 # The hints by the names that dtypes have elsewhere.
@@ -65,7 +65,9 @@ class StatefulProgram(CompiledProgram):
         super().__init__(compiled)
         self._past = past
         self._step = 0
-        self._states = {state.name: state for state in self._request.query_state()}
+        # A state is named after both the input and the output that it replaced.
+        states = {state.name: state for state in self._request.query_state()}
+        self._states = {name: states[name + present_of(name)] for name in past}
 
     def run(self, feeds: Arrays) -> list[Any]:
         logits, *held = self.run_held(feeds, room=None)

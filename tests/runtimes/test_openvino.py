@@ -68,22 +68,27 @@ def test_quantized_weights_are_computed_in_what_the_hint_says() -> None:
 
 @pytest.fixture(scope="module")
 def summing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder whose logits are the sum of all embeddings so far, which it keeps."""
+    """A decoder whose logits are three times the sum of the embeddings so far, which it keeps."""
     rows, kept = ["batch", "new", 2], ["batch", 1, "past", 2]
     graph = helper.make_graph(
         [
             helper.make_node("Unsqueeze", ["inputs_embeds", "one"], ["new_k0"]),
             helper.make_node("Concat", ["past_k0", "new_k0"], ["present_k0"], axis=2),
-            helper.make_node("ReduceSum", ["present_k0", "tokens"], ["logits"], keepdims=0),
+            helper.make_node("Add", ["new_k0", "new_k0"], ["new_v0"]),
+            helper.make_node("Concat", ["past_v0", "new_v0"], ["present_v0"], axis=2),
+            helper.make_node("Add", ["present_k0", "present_v0"], ["both"]),
+            helper.make_node("ReduceSum", ["both", "tokens"], ["logits"], keepdims=0),
         ],
         "summing",
         [
             helper.make_tensor_value_info("inputs_embeds", TensorProto.FLOAT, rows),
             helper.make_tensor_value_info("past_k0", TensorProto.FLOAT, kept),
+            helper.make_tensor_value_info("past_v0", TensorProto.FLOAT, kept),
         ],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2]),
             helper.make_tensor_value_info("present_k0", TensorProto.FLOAT, ["batch", 1, "all", 2]),
+            helper.make_tensor_value_info("present_v0", TensorProto.FLOAT, ["batch", 1, "all", 2]),
         ],
         [
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
@@ -99,14 +104,15 @@ def summing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def decode(program: Any, lengths: Sequence[int], batch: int, before: int = 0) -> list[Any]:
     """The logits of steps of these lengths, and the keys behind the last one."""
     random = numpy.random.default_rng(batch)
-    kept: Any = random.standard_normal((batch, 1, before, 2)).astype(numpy.float32)
+    keys: Any = random.standard_normal((batch, 1, before, 2)).astype(numpy.float32)
+    values: Any = 2 * keys
     made = []
     for length in lengths:
         rows = random.standard_normal((batch, length, 2)).astype(numpy.float32)
-        feeds = {"inputs_embeds": rows, "past_k0": kept}
-        logits, kept = program.run_held(feeds, room=None)
+        feeds = {"inputs_embeds": rows, "past_k0": keys, "past_v0": values}
+        logits, keys, values = program.run_held(feeds, room=None)
         made.append(logits)
-    return [*made, numpy.asarray(kept)]
+    return [*made, numpy.asarray(keys), numpy.asarray(values)]
 
 
 def open_decoder(path: Path, cache: str) -> Any:
@@ -127,15 +133,21 @@ def test_a_state_gives_what_passed_keys_and_values_give(summing: Path) -> None:
 
 def test_a_state_that_is_gone_is_not_read(summing: Path) -> None:
     program = open_decoder(summing, "stateful")
-    rows = numpy.ones((1, 2, 2), numpy.float32)
     empty = numpy.zeros((1, 1, 0, 2), numpy.float32)
-    first = program.run_held({"inputs_embeds": rows, "past_k0": empty}, room=None)[1]
-    second = program.run_held({"inputs_embeds": rows, "past_k0": first}, room=None)[1]
-    assert numpy.asarray(second).shape == (1, 1, 4, 2)
+
+    def step(keys: Any, values: Any) -> list[Any]:
+        rows = numpy.ones((1, 2, 2), numpy.float32)
+        feeds = {"inputs_embeds": rows, "past_k0": keys, "past_v0": values}
+        made: list[Any] = program.run_held(feeds, room=None)[1:]
+        return made
+
+    first = step(empty, empty)
+    second = step(*first)
+    assert [numpy.asarray(one).shape for one in second] == [(1, 1, 4, 2)] * 2
     with pytest.raises(RuntimeError, match=r"engine\.cache=stateful"):
-        program.run_held({"inputs_embeds": rows, "past_k0": first}, room=None)
+        step(*first)
     with pytest.raises(RuntimeError, match="keys and values of an earlier step"):
-        numpy.asarray(first)
+        numpy.asarray(first[0])
 
 
 @pytest.fixture(scope="module")
