@@ -6,6 +6,7 @@ where a bias hides them, and everything else at the end. What it gives is cut to
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,14 +114,17 @@ def sizes_of(shapes: Sequence[Any] | Any, arrays: Sequence[Array]) -> dict[str, 
 
 
 def size_in(axis: int | str, sizes: Sizes) -> int:
-    """The size of an axis that is a number, a name, a sum of names, or a name over a number."""
+    """The size of an axis: a number, or names and numbers with `+`, `*` and `//` between them."""
     if isinstance(axis, int):
         return axis
-    text = axis.replace(" ", "").strip("()")
-    if "//" in text:
-        name, _, number = text.partition("//")
-        return size_in(name, sizes) // int(number)
-    return sum(int(one) if one.isdigit() else sizes[one] for one in text.split("+"))
+    terms = axis.replace(" ", "").replace("(", "").replace(")", "").split("+")
+    return sum(_product(term, sizes) for term in terms)
+
+
+def _product(term: str, sizes: Sizes) -> int:
+    factors, _, divisor = term.partition("//")
+    size = math.prod(int(one) if one.isdigit() else sizes[one] for one in factors.split("*"))
+    return size // int(divisor) if divisor else size
 
 
 def is_at_the_front(axis: int | str) -> bool:

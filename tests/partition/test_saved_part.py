@@ -103,7 +103,7 @@ def test_two_rows_do_not_fit_into_one() -> None:
 
 @pytest.mark.parametrize(
     ("axis", "size"),
-    [(3, 3), ("new", 2), ("new + past", 7), ("(patches//4)", 4), ("new + 1", 3)],
+    [(3, 3), ("new", 2), ("new + past", 7), ("(patches//4)", 4), ("new + 1", 3), ("32*new", 64)],
 )
 def test_sizes_of_axes(axis: int | str, size: int) -> None:
     assert size_in(axis, {"new": 2, "past": 5, "patches": 16}) == size
