@@ -7,8 +7,10 @@ graph is run once on tensors that note what is done with them, and the notes are
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from profiling.runtimes.native.mindspore_adapter import MindSporeAdapter
 from profiling.runtimes.native.native_graph import NativeGraph
 from profiling.runtimes.native.operator_table import NotCovered
 
+_NUMBERS = count()
 _TEMPLATE = """import mindspore
 from mindspore import ops
 
@@ -238,14 +241,16 @@ def write_cell(graph: Path, given: Sequence[Any], read: Sequence[int], folder: P
         lines="\n        ".join(notes.lines or ["pass"]),
         outputs=", ".join(one.name for one in made),
     )
-    path = folder / "written.py"
+    path = folder / f"written_{next(_NUMBERS)}.py"
     path.write_text(source, encoding="utf-8")
     return _load(path).Written(notes.held)
 
 
 def _load(path: Path) -> Any:
+    """The module of a source; MindSpore asks for it by its name when it compiles the cell."""
     described = importlib.util.spec_from_file_location(path.stem, path)
     assert described is not None and described.loader is not None
     module = importlib.util.module_from_spec(described)
+    sys.modules[path.stem] = module
     described.loader.exec_module(module)
     return module

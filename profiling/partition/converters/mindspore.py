@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,7 @@ class MindSporeFormat(Converter):
             with TemporaryDirectory(prefix="mindspore-") as elsewhere:
                 cell = write_cell(part.graph, given, read, Path(elsewhere))
                 mindspore.export(cell, *placed, file_name=str(stem), file_format="MINDIR")
+                del sys.modules[type(cell).__module__]
             programs.append({"file": f"{stem.name}.mindir", "sizes": dict(one), "read": read})
         return {"programs": programs}
 
