@@ -6,7 +6,8 @@ where a bias hides them, and everything else at the end. What it gives is cut to
 
 from __future__ import annotations
 
-import math
+import ast
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -114,17 +115,27 @@ def sizes_of(shapes: Sequence[Any] | Any, arrays: Sequence[Array]) -> dict[str, 
 
 
 def size_in(axis: int | str, sizes: Sizes) -> int:
-    """The size of an axis: a number, or names and numbers with `+`, `*` and `//` between them."""
-    if isinstance(axis, int):
-        return axis
-    terms = axis.replace(" ", "").replace("(", "").replace(")", "").split("+")
-    return sum(_product(term, sizes) for term in terms)
+    """The size of an axis: a number, or names and numbers with signs between them."""
+    return axis if isinstance(axis, int) else _compute(ast.parse(axis, mode="eval").body, sizes)
 
 
-def _product(term: str, sizes: Sizes) -> int:
-    factors, _, divisor = term.partition("//")
-    size = math.prod(int(one) if one.isdigit() else sizes[one] for one in factors.split("*"))
-    return size // int(divisor) if divisor else size
+_SIGNS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def _compute(written: ast.expr, sizes: Sizes) -> int:
+    match written:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return sizes[name]
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _SIGNS:
+            return _SIGNS[type(sign)](_compute(left, sizes), _compute(right, sizes))
+    raise ValueError(f"{ast.unparse(written)} is not the size of an axis")
 
 
 def is_at_the_front(axis: int | str) -> bool:
