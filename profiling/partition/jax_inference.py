@@ -28,7 +28,7 @@ def open_part(folder: Path, told: Mapping[str, Any], threads: int) -> Part:
     import jax
 
     with numpy.load(folder / told["weights"], allow_pickle=False) as stored:
-        weights = [jax.numpy.asarray(stored[f"w{place}"]) for place in range(len(stored.files))]
+        weights = [jax.numpy.asarray(stored[f"arr_{place}"]) for place in range(len(stored.files))]
     programs = [_open(folder / one["file"], weights) for one in told["programs"]]
     return FixedPart(told, programs)
 

@@ -34,9 +34,12 @@ DIGEST = "digest"
 class Part(Protocol):
     """An opened part."""
 
-    # The shape of each input, in which what varies has a name.
-    inputs: Mapping[str, Shape]
-    outputs: Sequence[str]
+    @property
+    def inputs(self) -> Mapping[str, Shape]:
+        """The shape of each input, in which what varies has a name."""
+
+    @property
+    def outputs(self) -> Sequence[str]: ...
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The outputs in order; every input has to be given."""

@@ -6,6 +6,8 @@ where a bias hides them, and everything else at the end. What it gives is cut to
 
 from __future__ import annotations
 
+import ast
+import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,14 +115,27 @@ def sizes_of(shapes: Sequence[Any] | Any, arrays: Sequence[Array]) -> dict[str, 
 
 
 def size_in(axis: int | str, sizes: Sizes) -> int:
-    """The size of an axis that is a number, a name, a sum of names, or a name over a number."""
-    if isinstance(axis, int):
-        return axis
-    text = axis.replace(" ", "").strip("()")
-    if "//" in text:
-        name, _, number = text.partition("//")
-        return size_in(name, sizes) // int(number)
-    return sum(int(one) if one.isdigit() else sizes[one] for one in text.split("+"))
+    """The size of an axis: a number, or names and numbers with signs between them."""
+    return axis if isinstance(axis, int) else _compute(ast.parse(axis, mode="eval").body, sizes)
+
+
+_SIGNS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def _compute(written: ast.expr, sizes: Sizes) -> int:
+    match written:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return sizes[name]
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _SIGNS:
+            return _SIGNS[type(sign)](_compute(left, sizes), _compute(right, sizes))
+    raise ValueError(f"{ast.unparse(written)} is not the size of an axis")
 
 
 def is_at_the_front(axis: int | str) -> bool:

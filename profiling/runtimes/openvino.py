@@ -13,7 +13,7 @@ import openvino
 
 from profiling.runtimes.offered import OWN_FORMATS, STATEFUL
 from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent, require_cpu
-from profiling.runtimes.stateful_graph import PAST, make_stateful
+from profiling.runtimes.stateful_graph import PAST, make_stateful, present_of
 
 _ON_THE_CPU = "CPU"
 # The hints by the names that dtypes have elsewhere.
@@ -34,11 +34,12 @@ class CompiledProgram(Program):
         named = list(zip(self.inputs, compiled.inputs, strict=True))
         self.dtypes = {n: numpy.dtype(port.get_element_type().to_dtype()).name for n, port in named}
         self.ranks = {name: port.get_partial_shape().rank.get_length() for name, port in named}
+        self._order = list(self.inputs)
         self._places = list(compiled.outputs)
         self._request = compiled.create_infer_request()
 
     def run(self, feeds: Arrays) -> list[Any]:
-        given = [feeds[name] for name in self.inputs]
+        given = [feeds[name] for name in self._order]
         # The request writes into the same memory at the next call, so outputs are copied.
         made = self._request.infer(given, share_inputs=True, share_outputs=False)
         return [made[place] for place in self._places]
@@ -57,15 +58,21 @@ class Held:
 class StatefulProgram(CompiledProgram):
     """A decoder whose keys and values stay in its request from step to step.
 
-    It takes and returns them in name only: what a step returns stands for the state behind it, and
-    is taken back by the next step. Arrays that are given instead become the state.
+    Its inputs and outputs are those of the graph, but what a step returns stands for the state
+    behind it, and is taken back by the next step. Arrays that are given instead become the state.
     """
 
     def __init__(self, compiled: openvino.CompiledModel, past: Sequence[str]) -> None:
         super().__init__(compiled)
         self._past = past
         self._step = 0
-        self._states = {state.name: state for state in self._request.query_state()}
+        self.inputs = [*self.inputs, *past]
+        self.outputs = [*self.outputs, *map(present_of, past)]
+        self.dtypes = {**self.dtypes, **dict.fromkeys(past, "float32")}
+        self.ranks = {**self.ranks, **dict.fromkeys(past, 4)}
+        # A state is named after both the input and the output that it replaced.
+        states = {state.name: state for state in self._request.query_state()}
+        self._states = {name: states[name + present_of(name)] for name in past}
 
     def run(self, feeds: Arrays) -> list[Any]:
         logits, *held = self.run_held(feeds, room=None)

@@ -144,8 +144,7 @@ class Paddle(CompiledRuntime):
             graph,
             buckets=self.buckets,
             counts=self.counts,
-            # With it, some graphs end in a segmentation fault.
-            onednn=False,
+            onednn=self.settings["onednn"],
             threads=self.threads,
             left_out=[WRONG_PASS],
         )

@@ -9,20 +9,25 @@ import openvino
 from openvino import opset13
 from openvino._offline_transformations import apply_make_stateful_transformation
 
-PAST, PRESENT = "past_", "present_"
+PAST, _PRESENT = "past_", "present_"
 # Every family's decoder has it, and its first axis is the batch.
 _EMBEDDINGS = "inputs_embeds"
 
 
 def make_stateful(graph: openvino.Model, past: Sequence[str]) -> None:
     """Turn each input `past_…` and output `present_…` into a state of that input's name."""
-    pairs = {name: PRESENT + name.removeprefix(PAST) for name in past}
+    pairs = {name: present_of(name) for name in past}
     apply_make_stateful_transformation(graph, pairs)
     batch = _batch_of(graph)
     for node in graph.get_ops():
         if node.get_type_name() == "ReadValue" and node.get_input_size() == 0:
             node.set_arguments([_empty(node, batch).output(0)])
     graph.validate_nodes_and_infer_types()
+
+
+def present_of(name: str) -> str:
+    """The output that becomes an input of the next step."""
+    return _PRESENT + name.removeprefix(PAST)
 
 
 def _batch_of(graph: openvino.Model) -> Any:

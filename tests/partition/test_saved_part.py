@@ -103,10 +103,24 @@ def test_two_rows_do_not_fit_into_one() -> None:
 
 @pytest.mark.parametrize(
     ("axis", "size"),
-    [(3, 3), ("new", 2), ("new + past", 7), ("(patches//4)", 4), ("new + 1", 3)],
+    [
+        (3, 3),
+        ("new", 2),
+        ("new + past", 7),
+        ("(patches//4)", 4),
+        ("new + 1", 3),
+        ("32*new", 64),
+        ("new*((patches//4))*((past//2))", 16),
+    ],
 )
 def test_sizes_of_axes(axis: int | str, size: int) -> None:
     assert size_in(axis, {"new": 2, "past": 5, "patches": 16}) == size
+
+
+@pytest.mark.parametrize("axis", ["new.real", "print(1)", "new / 2", "'a'"])
+def test_what_is_no_size_is_refused(axis: str) -> None:
+    with pytest.raises(ValueError, match="is not the size of an axis"):
+        size_in(axis, {"new": 2})
 
 
 SQUARE = {

@@ -8,7 +8,7 @@ from profiling.graphs.choices import PRECISIONS
 from profiling.points.settings import Settings
 from profiling.runtimes.offered import CACHES, COMPUTED, MODES, PARTS, STORED
 
-PROVIDER = "provider"
+PROVIDER, ONEDNN = "provider", "onednn"
 BUCKETS = ("prompt_multiple", "cache_multiple")
 
 
@@ -27,9 +27,10 @@ def check(settings: Settings) -> None:
         settings.require_one_of("cache", CACHES)
     if runtime in MODES:
         settings.require_one_of("mode", MODES[runtime])
-        for name in BUCKETS:
+        for name in (*BUCKETS, ONEDNN):
             # Where operators run one by one, lengths are as they are.
-            settings.require_beside(name, "mode", MODES[runtime][1:])
+            if name in settings:
+                settings.require_beside(name, "mode", MODES[runtime][1:])
     for name in BUCKETS:
         if name in settings:
             settings.require_whole(name, at_least=1)

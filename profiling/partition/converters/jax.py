@@ -27,8 +27,7 @@ class JaxFormat(Converter):
         graph = NativeGraph(part.graph, JaxAdapter())
         numbers = sorted(graph.parameters)
         weights = [graph.parameters[number] for number in numbers]
-        stored = {f"w{place}": numpy.asarray(value) for place, value in enumerate(weights)}
-        numpy.savez(folder / f"{part.name}.npz", **stored)
+        numpy.savez(folder / f"{part.name}.npz", *map(numpy.asarray, weights))
 
         def compute(weights: Sequence[Array], *given: Array) -> Sequence[Array]:
             return graph.run(dict(zip(numbers, weights, strict=True)), *given)

@@ -49,6 +49,13 @@ def test_buckets_are_refused_where_lengths_are_as_they_are() -> None:
     assert compose_point(*chosen, "engine.mode=static").engine_settings["cache_multiple"] == 64
 
 
+def test_onednn_is_refused_where_operators_run_one_by_one() -> None:
+    chosen = ("model=fuyu", "engine=paddle", "engine.onednn=true")
+    with pytest.raises(ConfigError, match=r"engine\.onednn=true: allowed beside mode=static"):
+        compose_point(*chosen)
+    assert compose_point(*chosen, "engine.mode=static").engine_settings["onednn"] is True
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_integers_in_graphs_are_refused(engine: str) -> None:
     with pytest.raises(ConfigError, match=r"engine\.precision=int4: allowed is .*bfloat16"):

@@ -16,6 +16,8 @@ from profiling.engines.transformers.runtime_decoder import RuntimeDecoder, Runti
 from profiling.engines.transformers.runtime_parts import RuntimeParts
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
+from profiling.graphs.text_graphs import RECORD_FILE
+from profiling.graphs.vision_chain import read_check, read_record
 from profiling.points.point import Point
 from profiling.runtimes import runtime
 from profiling.runtimes.native.native_graph import NativeGraph
@@ -331,6 +333,52 @@ def test_openvino_answers_as_torch_does(family: str) -> None:
     for dataset, count in DATASETS.items():
         for batch in (1, 4):
             compare(plain, engine, dataset, count, batch, side_of(plain))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keys_and_values_that_stay_in_openvino_answer_as_torch_does(family: str) -> None:
+    """Also of questions of uneven lengths in one batch, and one generation after another."""
+    pytest.importorskip("openvino")
+    plain = load(family, "optimization=fp32")
+    chosen = ("engine=openvino", "engine.cache=stateful", "optimization=fp32")
+    engine = build(compose_point(f"model={family}", *chosen))
+    for rows in (4, 1, 4):
+        for exact in (False, True):
+            assert tokens_of(engine, rows, exact=exact) == tokens_of(plain, rows, exact=exact)
+    for dataset in DATASETS:
+        for batch in (1, 4):
+            compare(plain, engine, dataset, 12, batch, side_of(plain))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["passed", "stateful"])
+def test_weights_by_nncf_answer_and_state_their_error(cache: str) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    errors = {}
+    for precision in ("int8", "int4"):
+        chosen = ("engine=openvino", f"engine.precision={precision}", f"engine.cache={cache}")
+        point = compose_point("model=fuyu", "optimization=fp32", *chosen)
+        engine = build(point)
+        assert len(tokens_of(engine, 4, exact=False)) == 4
+        assert engine.footprint().computes_in == "float32"
+        graphs = graph_index.find(point)
+        assert graphs is not None and graphs.text is not None and graphs.vision is not None
+        assert graphs.vision.suffix == ".xml" and graphs.precision == precision
+        parts = read_record(graphs.text / RECORD_FILE)["parts"].values()
+        errors[precision] = max(one["relative_l2"] for part in parts for one in part["checked"])
+        assert read_check(graphs.vision)["checked"]
+    assert 1e-4 < errors["int8"] < errors["int4"]
+
+
+def test_settings_of_openvino_alone() -> None:
+    chosen = ("model=fuyu", "engine=openvino")
+    assert compose_point(*chosen, "engine.precision=int4").engine_settings["precision"] == "int4"
+    with pytest.raises(
+        ConfigError, match=r"engine\.cache=held: allowed is one of passed, stateful"
+    ):
+        compose_point(*chosen, "engine.cache=held")
 
 
 def test_a_missing_package_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
