@@ -116,8 +116,11 @@ class _LiveLine:
         return Text(self._compose(self._columns() - 1), no_wrap=True, overflow="crop")
 
     def _columns(self) -> int:
-        """Some terminals report a width of 0."""
-        return os.get_terminal_size(self._stream.fileno()).columns or 80
+        """Some terminals report a width of 0, and a stream may be closed while a line is drawn."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
     def show(self) -> None:
         from rich.live import Live

@@ -17,6 +17,7 @@ from profiling.report.read.sweeps import find_rounds, find_sweeps
 from profiling.report.say import sentences
 from profiling.report.say.best import write_best
 from profiling.report.say.cautions import say_cautions
+from profiling.report.say.engines import Standing, say_engine
 from profiling.report.say.explanation import explain_run
 from profiling.report.say.gate import judge, parse_limit
 from profiling.report.say.laws import describe_growth
@@ -24,6 +25,7 @@ from profiling.report.say.pareto import front_of, group_comparable, say_front
 from profiling.report.say.two_runs import write_comparison
 from profiling.report.write.variants import _lead
 from profiling.statistics.growth import fit_growth
+from profiling.statistics.ratios import Ratio
 from tests.report.synthetic import MACHINE, write_run, write_timed
 from tests.report.synthetic import write_comparison as pair
 
@@ -409,6 +411,7 @@ def list_claims() -> Iterator[Claim]:
     yield from _list_claims_of_scores()
     yield from _list_claims_of_gates()
     yield from _list_claims_of_explanations()
+    yield from _list_claims_of_engines()
 
 
 def _list_claims_of_runs() -> Iterator[Claim]:
@@ -832,3 +835,42 @@ def _list_claims_of_explanations() -> Iterator[Claim]:
         yield Claim(
             writer=f"explanation.{writer}", text=text, shows=shows, said=said, unsaid=unsaid
         )
+
+
+QUICK, OPEN = (1.5, 1.2, 1.8), (1.1, 0.9, 1.3)
+
+
+def engine_at(*settings: tuple[float, float, float] | None, verdict: str | None = None) -> Scene:
+    """An engine at some settings, each with a ratio to torch and its interval, or without one."""
+
+    def scene(_: Path) -> str:
+        standings = [
+            Standing(
+                speeds={"decode": Ratio(value=one[0], low=one[1], high=one[2], confidence=0.95)}
+                if one
+                else {},
+                verdict=verdict,
+            )
+            for one in settings
+        ]
+        return say_engine(standings, ["decode"])
+
+    return scene
+
+
+def _list_claims_of_engines() -> Iterator[Claim]:
+    quick, unknown = engine_at(QUICK), engine_at(None)
+    wrong, rounded = engine_at(QUICK, verdict="error"), engine_at(QUICK, verdict="rounding")
+    for writer, text, shows, said, unsaid in (
+        ("say_engine", "no paired comparison with an interval, so nothing is said of its speed", "",
+         unknown, quick),
+        ("_list", " in ", "faster in decode", quick, engine_at(OPEN)),
+        ("_say_range", " to ", r"\(1\.20× to 1\.80×\)", quick, engine_at(OPEN)),
+        ("_say_share", " settings", "at 1 of 2 settings", engine_at(QUICK, OPEN), quick),
+        ("_say_open", "not shown to differ in ", "", engine_at(OPEN), quick),
+        ("_say_logits", "its logits were not compared", "", quick, rounded),
+        ("_say_logits", "logits against torch in float32: ", r"float32: rounding \(1\)$",
+         rounded, quick),
+        ("_say_logits", ": more than rounding explains, see the tables", "", wrong, rounded),
+    ):  # fmt: skip
+        yield Claim(writer=f"engines.{writer}", text=text, shows=shows, said=said, unsaid=unsaid)

@@ -245,7 +245,9 @@ def test_a_width_that_the_group_does_not_divide_is_said() -> None:
         layer.in_features: layer.group_size for layer in grouped_layers(engine.network).values()
     }
     assert sizes == {192: 96, 576: 96}
-    (row,) = [row for row in engine.stack[-1].readings() if row.metric == "bits_per_weight"]
+    loading = Loading(load_s=1.0, peak_bytes=123, peak_source="a test")
+    workload = make_workload(engine, batch_size=1, max_new_tokens=2, count=1)
+    (row,) = [r for r in engine.readings(workload, loading) if r.metric == "bits_per_weight"]
     assert "groups of 128" in row.source and "96 in 28 layers" in row.source
 
 
