@@ -34,6 +34,8 @@ GIVER = "divergence"
 _PLAIN = "baseline"
 _IS_PLAIN = "this is the plain model in float32, which others are compared with"
 _SINGLE = "float32"
+# The packages that the plain model's inputs and logits depend on.
+_VERSIONS = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 # What loading takes besides the weights.
 _FACTOR = 1.2
 
@@ -52,6 +54,11 @@ def compare_logits(
         return list(_describe(*measure_errors(point, compared, engine, reference), engine))
     except Unsupported as problem:
         return _nothing(str(problem))
+    except Exception as problem:
+        # What was measured before is worth more than this.
+        if not (isinstance(problem, MemoryError) or engine.is_out_of_memory(problem)):
+            raise
+        return _nothing("memory ran out while logits were compared")
 
 
 def _obtain(
@@ -132,7 +139,8 @@ def _address(point: Point, samples: Sequence[Sample]) -> str:
             "prompt_len": point.prompt_len,
             "length": _length(point),
             "device": point.device.partition(":")[0],
-            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "budget_s": point.profiler["time_budget_s"],
+            "versions": {name: version(name) for name in _VERSIONS},
             "code": digest_code(),
         }
     )

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from profiling.engines.engine import Engine
+from profiling.errors import Unsupported
 from profiling.files import read_bytes
 from profiling.samples.samples import Sample
 
@@ -28,7 +29,10 @@ LARGEST = 2**31
 MOST_COLUMNS, HIGHEST = 4096, 32
 # Errors grow linearly with their size up to about 0.01, and this is far above rounding.
 NOISE = 1e-3
-_VERSION = 1
+_VERSION = 2
+_DIGEST_BYTES = 32
+# A first answer that takes so many times the time budget is the last one.
+_PATIENCE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +172,11 @@ def answer_samples(
     for sample in samples:
         inputs = engine.place(engine.encode(engine.prepare([sample], prompt_len), img_size))
         generated = engine.generate(inputs, length=length, exact=False, trace=None)
+        if not found and time.monotonic() - begun > _PATIENCE * budget_s:
+            raise Unsupported(
+                f"one answer of the plain model takes more than {_PATIENCE} times"
+                f" profiler.time_budget_s={budget_s}"
+            )
         tokens = engine.tokens(generated)
         (logits,) = engine.forced_logits(inputs, tokens, length)
         with engine.disturbed(NOISE):
@@ -191,7 +200,11 @@ def address(facts: dict[str, Any]) -> str:
 def find(path: Path) -> Reference | None:
     """A reference as it was kept; None where there is none that can be read."""
     try:
-        arrays = load(read_bytes(path, at_most=LARGEST))
+        whole = read_bytes(path, at_most=LARGEST)
+        known, content = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != known:
+            raise ValueError("it is not as it was written")
+        arrays = load(content)
         reference = Reference(**arrays)
         reference.check()
     except FileNotFoundError:
@@ -210,5 +223,5 @@ def keep(path: Path, reference: Reference) -> None:
         {name: numpy.ascontiguousarray(array) for name, array in vars(reference).items()}
     )
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
+    partial.write_bytes(hashlib.sha256(content).digest() + content)
     os.replace(partial, path)

@@ -124,6 +124,7 @@ def digest_code() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """The source files that determine a graph."""
+    """The source files that determine a graph, and how a runtime stores it."""
     yield from sorted((PACKAGE / "graphs").glob("*.py"))
+    yield from sorted((PACKAGE / "runtimes").glob("*.py"))
     yield from sorted((PACKAGE / "models").rglob("*.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.initialization import no_init_weights
 
 from profiling.errors import Unsupported
 from profiling.models.costs import FamilyCosts
@@ -28,6 +30,11 @@ class Family:
     processing: Processing
     layout: Layout
     costs: FamilyCosts
+
+    def empty_network(self) -> Any:
+        """The network without values, for its shapes."""
+        with torch.device("meta"), no_init_weights():
+            return self.layout.network_class._from_config(copy.deepcopy(self.config))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, TorchAoConfig
-from transformers.initialization import no_init_weights
 
 from profiling.models.family import Family
 from profiling.models.grouped_linear import BITS, GroupedLinear, find_group
@@ -149,8 +147,7 @@ def split_layers(family: Family, quantization: Quantization) -> tuple[list[str],
     rows, columns = quantization.blocks
     quantized: list[str] = []
     left_out: list[str] = []
-    with torch.device("meta"), no_init_weights():
-        network: Any = family.layout.network_class._from_config(copy.deepcopy(family.config))
+    network = family.empty_network()
     full = set(network._keep_in_fp32_modules or ()) | set(
         network._keep_in_fp32_modules_strict or ()
     )

@@ -118,6 +118,10 @@ def _prepare(model: Any, path: str, layer: str, stored: StoredFormat, headers: H
         reason = f"{headers.files[name]}: {name} is of no linear layer of the network"
         raise ConfigError("model.checkpoint", headers.place, reason)
     headers.check_layer(stored, layer, plain.in_features, plain.out_features)
+    if plain.bias is None and f"{layer}.bias" in headers.files:
+        # Some versions of AutoGPTQ write one for every layer.
+        made = torch.empty(plain.out_features, dtype=plain.weight.dtype, device="meta")
+        plain.bias = nn.Parameter(made, requires_grad=False)
     dtypes = {
         end: _DTYPES[headers.dtypes[f"{layer}.{end}"]]
         for end in stored.tensors(plain.in_features, plain.out_features)
@@ -178,14 +182,9 @@ def unpack_layer(
         codes=codes.to(torch.uint8).contiguous(),
         bits=stored.bits,
         scales=scales.contiguous(),
-        zeros=_smallest(zeros).contiguous(),
+        zeros=zeros.to(torch.uint8).contiguous(),
         groups=_groups(stored, order, inputs, scales.shape[1]),
     )
-
-
-def _smallest(zeros: Tensor) -> Tensor:
-    # A stored zero may be the highest code, and one is added to it.
-    return zeros.to(torch.uint8 if int(zeros.max()) < 256 else torch.int16)
 
 
 def _groups(stored: StoredFormat, order: Tensor | None, inputs: int, count: int) -> Tensor | None:
@@ -228,9 +227,12 @@ def _unpack_gptq(
     stored: StoredFormat, tensors: Mapping[str, Tensor], inputs: int, outputs: int
 ) -> Unpacked:
     rows = _spread(tensors["qweight"], stored.bits).transpose(1, 2)  # [integers, codes, outputs]
-    zeros = _spread(tensors["qzeros"], stored.bits).flatten(1)[:, :outputs]
+    # The first version takes one from every zero of an integer at once, with borrows.
+    ones = sum(1 << place for place in range(0, WORD, stored.bits))
+    packed = tensors["qzeros"] + stored.zero_offset * ones
+    zeros = _spread(packed, stored.bits).flatten(1)[:, :outputs]
     codes = rows.flatten(0, 1)[:inputs]
-    return codes.T, (zeros + stored.zero_offset).T, tensors["scales"].T, tensors.get("g_idx")
+    return codes.T, zeros.T, tensors["scales"].T, tensors.get("g_idx")
 
 
 def _unpack_packed(

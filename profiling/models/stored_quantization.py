@@ -171,6 +171,8 @@ def _read_packed(said: Mapping[str, Any], place: Path | str) -> StoredFormat:
         raise _refuse(place, f"format is {found!r:.60}; allowed is pack-quantized")
     if said.get("kv_cache_scheme"):
         raise _refuse(place, "kv_cache_scheme quantizes the cache, which is not read")
+    if said.get("transform_config"):
+        raise _refuse(place, "transform_config rotates activations, which is not read")
     groups = said.get("config_groups")
     listed = groups.values() if isinstance(groups, Mapping) else ()
     settings = [_weights_of(one, place) for one in listed]
@@ -202,7 +204,7 @@ def _packed_format(weights: Mapping[str, Any], place: Path | str) -> StoredForma
         method=PACKED,
         bits=_read_bits(PACKED, weights["num_bits"], place),
         group=_read_group(group, place) if strategy == "group" else None,
-        ordered=weights["actorder"] == "group",
+        ordered=weights["actorder"] in ("group", "dynamic"),  # two names of one order
         symmetric=weights["symmetric"] is not False,
     )
 

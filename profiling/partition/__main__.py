@@ -149,6 +149,9 @@ def _check_engine(chosen: argparse.Namespace) -> None:
                 modes = " and ".join(f"--mode {mode}" for mode in _OF_AN_ENGINE)
                 raise ConfigError(option, value, f"it belongs to {modes}")
         return
+    for name in ("quantize", "simplify"):
+        if getattr(chosen, name):
+            raise ConfigError("--mode", chosen.mode, f"--{name} belongs to --mode convert_onnx")
     if chosen.engine is None:
         engines = ", ".join(list_engines())
         raise ConfigError("--mode", chosen.mode, f"it needs --engine, one of {engines}")

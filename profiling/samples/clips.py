@@ -15,6 +15,8 @@ from profiling.samples.pictures import PictureError, as_rgb, open_picture, read_
 
 # What Qwen's processors sample videos at, taken where neither the sample nor the file says it.
 DEFAULT_FPS = 2.0
+# Outside of these, positions in time have no use or no value.
+LEAST_FPS, MOST_FPS = 0.001, 1000
 # Beyond what any model can be shown, so that a slip is refused before frames are decoded.
 MOST_FRAMES = 10_000
 ANIMATED = ("GIF", "WEBP", "PNG")
@@ -60,10 +62,13 @@ def find_clip(path: Path, fps: float | None) -> Clip:
 
 def read_frames(clip: Clip) -> list[Image.Image]:
     """The frames as they are displayed, all of one size."""
+    wanted: dict[Path, set[int]] = {}
+    for frame in clip.frames:
+        wanted.setdefault(frame.path, set()).add(frame.index)
     by_path = {}
-    for path in clip.paths:
+    for path, indices in wanted.items():
         try:
-            by_path[path] = _read_file(path, clip.frames)
+            by_path[path] = _read_file(path, sorted(indices))
         except PictureError as error:
             raise PictureError(f"{path.name}: {error}") from None
     frames = [by_path[frame.path][frame.index] for frame in clip.frames]
@@ -74,8 +79,7 @@ def read_frames(clip: Clip) -> list[Image.Image]:
     return frames
 
 
-def _read_file(path: Path, frames: Sequence[Frame]) -> dict[int, Image.Image]:
-    wanted = sorted({frame.index for frame in frames if frame.path == path})
+def _read_file(path: Path, wanted: Sequence[int]) -> dict[int, Image.Image]:
     if wanted == [0]:
         return {0: read_picture(path)}
     read: dict[int, Image.Image] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any, TypeGuard
 from profiling.errors import ConfigError, shorten
 from profiling.files import LARGEST_INDEX, describe, digest_file, read_json
 from profiling.points.address import canonical_json
-from profiling.samples.clips import Clip, find_clip, read_frames
+from profiling.samples.clips import LEAST_FPS, MOST_FPS, Clip, find_clip, read_frames
 from profiling.samples.pictures import PictureError, read_picture
 
 
@@ -77,7 +76,8 @@ def digest_samples(samples: Sequence[Sample]) -> str:
         files = sample.pictures
         if sample.clip is not None:
             files = sample.clip.paths
-            places = [[files.index(frame.path), frame.index] for frame in sample.clip.frames]
+            numbers = {file: number for number, file in enumerate(files)}
+            places = [[numbers[frame.path], frame.index] for frame in sample.clip.frames]
             facts += [sample.clip.fps, places]
         elif len(files) > 1:
             facts += [len(files)]
@@ -157,7 +157,7 @@ def _read_clip(folder: Path, root: Path, name: str, entry: dict[str, Any]) -> Cl
         raise _broken(folder, name, f"{path}: there is no such folder or file")
     fps = entry.get("fps")
     if fps is not None and not _is_rate(fps):
-        raise _broken(folder, name, f"fps is {fps!r:.60}; allowed is a number above 0")
+        raise _broken(folder, name, f"fps is {fps!r:.60}; allowed is a number from {LEAST_FPS} to {MOST_FPS}")
     with _blamed(folder, name, path):
         clip = find_clip(path, fps)
     for frame in clip.paths:
@@ -167,7 +167,7 @@ def _read_clip(folder: Path, root: Path, name: str, entry: dict[str, Any]) -> Cl
 
 def _is_rate(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0
+    return is_number and LEAST_FPS <= value <= MOST_FPS
 
 
 def _find_path(folder: Path, root: Path, name: str, key: str, written: Any) -> Path:

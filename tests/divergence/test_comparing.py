@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,25 @@ def test_without_one_the_plain_model_is_loaded_once(tmp_path: Path, counted: lis
     assert len(counted) == 2
 
 
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def changed(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut, changed])
 def test_a_damaged_file_is_made_again(
-    tmp_path: Path, counted: list[str], caplog: pytest.LogCaptureFixture
+    damage: Callable[[bytes], bytes],
+    tmp_path: Path,
+    counted: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     compare(point_of(tmp_path, "optimization=bf16"))
     (kept,) = (tmp_path / FOLDER).iterdir()
-    content = kept.read_bytes()
-    kept.write_bytes(content[: len(content) // 2])
+    kept.write_bytes(damage(kept.read_bytes()))
     compare(point_of(tmp_path, "optimization=bf16"))
     assert len(counted) == 2
     assert kept.name in caplog.text

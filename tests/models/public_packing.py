@@ -56,8 +56,7 @@ def round_weight(
         scales[:, number] = numpy.maximum((high - low) / top, 1e-4)
         middle = numpy.full(out, 2 ** (bits - 1))
         found = numpy.rint(-low / scales[:, number].astype(numpy.float32))
-        # The first version of GPTQ stores zeros less one, and has none for 0.
-        zeros[:, number] = middle if symmetric else found.clip(1, top)
+        zeros[:, number] = middle if symmetric else found.clip(0, top)
     steps = scales.astype(numpy.float32)[:, groups]
     codes = (numpy.rint(weight / steps) + zeros[:, groups]).clip(0, top).astype(numpy.int64)
     return Rounded(
@@ -98,12 +97,14 @@ def pack_gptq(rounded: Rounded, settings: Settings) -> Tensors:
     for row in range(weight.shape[0]):
         for place in range(count):
             weight[row] |= codes[row * count + place] << numpy.uint32(bits * place)
-    stored = rounded.zeros.T - (0 if settings.version == "gptq_v2" else 1)
-    stored = stored.astype(numpy.uint32)
+    stored = rounded.zeros.T.astype(numpy.uint32)
     zeros = numpy.zeros((stored.shape[0], stored.shape[1] // count), numpy.uint32)
     for column in range(zeros.shape[1]):
         for place in range(count):
             zeros[:, column] |= stored[:, column * count + place] << numpy.uint32(bits * place)
+    if settings.version != "gptq_v2":
+        # The first version has one less of each, subtracted from the whole integer.
+        zeros -= numpy.uint32(sum(1 << bits * place for place in range(count)))
     return {
         "qweight": as_integers(weight),
         "qzeros": as_integers(zeros),

@@ -17,7 +17,7 @@ import pytest
 from profiling.partition.__main__ import main
 from profiling.partition.converters import converter
 from profiling.partition.converters.converter import list_engines
-from profiling.partition.pipeline import digest_manifest
+from profiling.partition.pipeline import digest_manifest, read_manifest
 from tests.composing import PROJECT
 from tests.tiny_models import FAMILIES, take_samples
 
@@ -209,3 +209,20 @@ def test_a_folder_with_a_wrong_byte_is_not_run(tmp_path: Path) -> None:
     write_manifest(folder, files={"tokenizer.json": {"bytes": 2, "sha256": "0" * 64}})
     (folder / "tokenizer.json").write_text("{}")
     assert "tokenizer.json is not the file that manifest.json lists" in run_torch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "reads"),
+    [
+        ("{}", "its digest differs"),
+        ('{"engine": "torch", "parts": {}}', "its digest differs"),
+        ('{"engine": "torch", "parts": {}, "digesT": "0"}', "its digest differs"),
+        ("[]", "is not a manifest of parts"),
+    ],
+)
+def test_a_manifest_without_its_digest_is_refused(
+    written: str, reads: str, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text(written)
+    with pytest.raises(SystemExit, match=reads):
+        read_manifest(tmp_path)

@@ -12,12 +12,14 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import nn
 
 from profiling.partition.converters.converter import Source, find_converter, list_engines
 from profiling.partition.fixed_sizes import choose_sizes
 from profiling.partition.saved_part import FixedPart, SavedPart, size_in
 from profiling.partition.torch_inference import find_pickles, refuse_pickles
+from profiling.partition.vision_inference import resize
 
 LOWEST = float(numpy.finfo(numpy.float32).min)
 # A decoder that adds up the rows that are not hidden.
@@ -151,8 +153,10 @@ def test_sizes_hold_a_picture_of_any_aspect_ratio() -> None:
     parts = {"vision_encoder": told({"pixel_values": ["patches", 12]}, ["(patches//4)", 8])}
     chosen = choose_sizes(AREA, parts, prompts=(), new_tokens=8)
     (sizes,) = chosen["vision_encoder"]
-    # 16 merged patches in a square; 1 x 16 to 16 x 1 have as many, and others are rounded up.
-    assert sizes["patches"] >= 4 * 16
+    for width, height in ((1000, 1000), (1294, 1000), (2100, 1000), (1600, 100), (1000, 1377)):
+        resized = resize(Image.new("RGB", (width, height)), AREA)
+        wide, high = (length // AREA["multiple"] for length in resized.size)
+        assert sizes["patches"] >= 4 * wide * high, (width, height)
 
 
 def test_each_part_has_programs_for_a_prompt_and_for_a_step() -> None:

@@ -86,8 +86,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"video_path": "text.gif"}, "text.gif: not a complete picture"),
     ({"video_path": "torn"}, "frame1.png: not a complete picture"),
     ({"video_path": "uneven"}, "frame1.png is 8x8 pixels, and the first frame is 32x24"),
-    ({"video_path": "clip", "fps": 0}, "fps is 0; allowed is a number above 0"),
-    ({"video_path": "clip", "fps": "2"}, "fps is '2'; allowed is a number above 0"),
+    ({"video_path": "clip", "fps": 0}, "fps is 0; allowed is a number from 0.001 to 1000"),
+    ({"video_path": "clip", "fps": "2"}, "fps is '2'; allowed is a number from 0.001 to 1000"),
+    ({"video_path": "clip", "fps": 10**400}, "fps is 1000.*; allowed is a number from"),
+    ({"video_path": "clip", "fps": 1e-300}, "fps is 1e-300; allowed is a number from"),
     ({"video_path": "clip", "image_path": "pictures/0.png"}, "allowed is one of them"),
 ]
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from profiling.models.grouped_linear import GroupedLinear
+
 
 @contextmanager
 def disturbed(network: nn.Module, size: float, seed: int = 0) -> Iterator[None]:
@@ -26,8 +28,11 @@ def disturbed(network: nn.Module, size: float, seed: int = 0) -> Iterator[None]:
             return output
         device = first.device
         drawn = generators.setdefault(device, torch.Generator(device).manual_seed(seed))
-        noise = torch.randn(first.shape, generator=drawn, device=device, dtype=first.dtype)
-        off = first + size * first.square().mean(-1, keepdim=True).sqrt() * noise
+        # Squares of what float16 holds overflow in it.
+        wide = first.float()
+        noise = torch.randn(wide.shape, generator=drawn, device=device)
+        off = wide + size * wide.square().mean(-1, keepdim=True).sqrt() * noise
+        off = off.to(first.dtype)
         return (off, *rest) if isinstance(output, tuple) else off
 
     inner = [module for module in network.modules() if not any(module.children())]
@@ -41,5 +46,6 @@ def disturbed(network: nn.Module, size: float, seed: int = 0) -> Iterator[None]:
 
 def longest_sum(network: nn.Module) -> int:
     """The largest number of inputs that a linear layer has."""
-    layers = (module for module in network.modules() if isinstance(module, nn.Linear))
+    kinds = (nn.Linear, GroupedLinear)
+    layers = (module for module in network.modules() if isinstance(module, kinds))
     return max((layer.in_features for layer in layers), default=1)

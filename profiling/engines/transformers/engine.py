@@ -222,7 +222,7 @@ class TransformersEngine(Engine):
     def load_plain(cls, point: Point, *, most_bytes: float | None) -> Self:
         stack = [Fp32(kind="dtype", order=0)]
         needed = _single_precision_bytes(point)
-        if needed is not None and most_bytes is not None and needed > most_bytes:
+        if most_bytes is not None and needed > most_bytes:
             raise Unsupported(
                 f"the plain model in float32 has {needed / 1e9:.1f} GB, more than the"
                 f" {most_bytes / 1e9:.1f} GB that may be loaded for the comparison"
@@ -341,8 +341,10 @@ class TransformersEngine(Engine):
 
     def precisions(self) -> frozenset[str]:
         found = {str(self.model.dtype).removeprefix("torch."), *self.loaded.stored_in}
-        found |= set(self._computes_in().replace("; quantized layers", "").split())
-        if self.model.quantized is not None:
+        said, _, _ = self._computes_in().partition(" (")
+        found |= set(said.replace("; quantized layers", "").split())
+        # Values that a checkpoint stores in few bits are those of the plain model, too.
+        if self.model.quantized is not None and self.model.quantized.made_s is not None:
             found.add(f"int{self.model.quantized.quantization.bits}")
         return frozenset(found)
 
@@ -541,12 +543,11 @@ class TransformersEngine(Engine):
         self.model.synchronize()
 
 
-def _single_precision_bytes(point: Point) -> int | None:
-    """None where the family has no counts without the network."""
+def _single_precision_bytes(point: Point) -> int:
     definition = find_family(point.model)
-    if definition.costs.counted_running is not None:
-        return None
     family = load_family(point, locate(point))
+    if definition.costs.counted_running is not None:
+        return sum(4 * one.numel() for one in family.empty_network().parameters())
     return sum(
         4 * one.numel() for one in Twin(family=family, attention="sdpa").network.parameters()
     )

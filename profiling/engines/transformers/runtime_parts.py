@@ -144,7 +144,7 @@ class RuntimeParts(Optimization):
             _put_text(loaded.model, programs, {name: size_of(path) for name, path in used.items()})
             _add_cost(loaded, graphs.text, read_record(graphs.text / RECORD_FILE))
             loaded.computes_in = runtime.computes_in(graphs.precision)
-        loaded.stored_in.add(graphs.precision)
+        loaded.stored_in |= {graphs.precision, runtime.computes_in(graphs.precision)}
         loaded.replaced_weights = partial(replaced_weights, loaded.model, graphs.precision)
 
     def settle(self, workload: Passes) -> None:

@@ -69,6 +69,7 @@ class OnnxVision(Optimization):
     def apply(self, loaded: LoadedModel) -> None:
         model = loaded.model
         # Both import the runtime, which a point without this optimization has no use for.
+        from profiling.graphs.export import half_dtype
         from profiling.graphs.graph_cache import cached_vision
         from profiling.graphs.vision_chain import load_vision, put_vision, read_check
         from profiling.parts.artifacts import size_bytes
@@ -93,6 +94,8 @@ class OnnxVision(Optimization):
             )
         except ProviderAbsent as problem:
             raise Unsupported(str(problem)) from None
+        stored = half_dtype(model, self.layout)
+        loaded.stored_in.add(self.quantize or str(stored).removeprefix("torch."))
         put_vision(model, vision)
         loaded.absorb_projector()
         record = read_check(path)

@@ -189,11 +189,13 @@ def build(point: Point, stack: Sequence[Optimization]) -> LoadedModel:
     for optimization in stack:
         plan = optimization.plan(plan)
     loaded = LoadedModel(model=load_model(point, plan))
-    stored = loaded.model.quantized
+    model = loaded.model
+    said = getattr(model.family.config, "quantization_config", None)
     for optimization in stack:
         # Of a hub's checkpoint it is not known before.
-        if optimization.needs_dense and stored is not None and stored.made_s is None:
-            raise Unsupported(f"the weights are those of {stored.how}")
+        if optimization.needs_dense and model.stored_values and said is not None:
+            how = "a quantized checkpoint" if model.quantized is None else model.quantized.how
+            raise Unsupported(f"it needs weights that are not quantized; they are those of {how}")
         optimization.apply(loaded)
     return loaded
 

@@ -232,6 +232,7 @@ def test_the_record_says_what_was_done() -> None:
     assert rows["bits_per_weight"].value == pytest.approx(4 + 24 / 64)
     assert rows["calibration_samples"].value == 3
     assert "textvqa/calibration with seed 0" in rows["calibration_samples"].source
+    assert engine.precisions() == {"float32", "int4"}
     made = engine.model.quantized
     assert made is not None and rows["make_s"].value == made.made_s > 0
     costs = engine.costs(workload.encode(0), length=2, cross_check=False)
