@@ -168,7 +168,8 @@ def answer_samples(
     budget_s: float,
 ) -> Reference:
     """The plain model's own answers, one sample at a time, as many as fit into the time."""
-    begun, found, longest = time.monotonic(), [], engine.longest_sum()
+    begun, longest = time.monotonic(), engine.longest_sum()
+    found: list[Reference] = []
     for sample in samples:
         inputs = engine.place(engine.encode(engine.prepare([sample], prompt_len), img_size))
         generated = engine.generate(inputs, length=length, exact=False, trace=None)

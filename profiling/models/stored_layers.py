@@ -118,7 +118,8 @@ def _prepare(model: Any, path: str, layer: str, stored: StoredFormat, headers: H
         reason = f"{headers.files[name]}: {name} is of no linear layer of the network"
         raise ConfigError("model.checkpoint", headers.place, reason)
     headers.check_layer(stored, layer, plain.in_features, plain.out_features)
-    if plain.bias is None and f"{layer}.bias" in headers.files:
+    has_bias = isinstance(plain.bias, Tensor)  # typed as if there always were one
+    if not has_bias and f"{layer}.bias" in headers.files:
         # Some versions of AutoGPTQ write one for every layer.
         made = torch.empty(plain.out_features, dtype=plain.weight.dtype, device="meta")
         plain.bias = nn.Parameter(made, requires_grad=False)

@@ -157,7 +157,9 @@ def _read_clip(folder: Path, root: Path, name: str, entry: dict[str, Any]) -> Cl
         raise _broken(folder, name, f"{path}: there is no such folder or file")
     fps = entry.get("fps")
     if fps is not None and not _is_rate(fps):
-        raise _broken(folder, name, f"fps is {fps!r:.60}; allowed is a number from {LEAST_FPS} to {MOST_FPS}")
+        raise _broken(
+            folder, name, f"fps is {fps!r:.60}; allowed is a number from {LEAST_FPS} to {MOST_FPS}"
+        )
     with _blamed(folder, name, path):
         clip = find_clip(path, fps)
     for frame in clip.paths:

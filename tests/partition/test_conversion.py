@@ -220,9 +220,7 @@ def test_a_folder_with_a_wrong_byte_is_not_run(tmp_path: Path) -> None:
         ("[]", "is not a manifest of parts"),
     ],
 )
-def test_a_manifest_without_its_digest_is_refused(
-    written: str, reads: str, tmp_path: Path
-) -> None:
+def test_a_manifest_without_its_digest_is_refused(written: str, reads: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(written)
     with pytest.raises(SystemExit, match=reads):
         read_manifest(tmp_path)
