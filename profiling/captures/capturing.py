@@ -176,7 +176,7 @@ class Capturing(ContextDecorator):
         try:
             line += f', "args": {self._encoder.listed(args, layer)}'
             line += f', "kwargs": {self._encoder.named(kwargs, layer)}'
-        except OSError:
+        except OSError:  # the folder cannot be written
             raise
         except Exception as error:
             left_out = _unreadable(error)
@@ -203,7 +203,7 @@ class Capturing(ContextDecorator):
             return
         try:
             line = f"{call.line}{self._results(call, args, kwargs, output)}}}\n"
-        except OSError:
+        except OSError:  # the folder cannot be written
             raise
         except Exception as error:
             self._drop(call, _unreadable(error))

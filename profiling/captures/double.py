@@ -49,7 +49,7 @@ class Float64Network:
             self.network = copy.deepcopy(network).double()
         except Exception as error:
             raise Unable(f"the network has no copy in float64: {error}") from error
-        self._device = next((str(t.device) for t in self.network.parameters()), "cpu")
+        self.device = next((str(t.device) for t in self.network.parameters()), "cpu")
         self._exact: dict[int, dict[str, Tensor]] = {}
         self._reads: dict[tuple[str, str], bool] = {}
 
@@ -74,7 +74,7 @@ class Float64Network:
         return self._reads[key]
 
     def run(self, call: Call, module: nn.Module) -> dict[str, Tensor]:
-        return run_call(self._capture, call, module, device=self._device, double=True)
+        return run_call(self._capture, call, module, device=self.device, double=True)
 
 
 @contextmanager

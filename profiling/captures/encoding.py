@@ -54,9 +54,6 @@ quoted = json.encoder.encode_basestring_ascii
 _TRUTHS = {None: "null", True: "true", False: "false"}
 
 
-_HASHABLE = (*_PLAIN, float, tuple, torch.dtype, torch.device)
-
-
 class Malformed(ValueError):
     """What cannot be a captured value, in a few words."""
 
@@ -66,6 +63,10 @@ class Opaque:
     """A value that was not stored; its class is all that is known."""
 
     kind: str
+
+
+# What a dictionary may have as a key.
+_KEYS = (*_PLAIN, float, tuple, torch.dtype, torch.device, Opaque)
 
 
 class Fields(dict[str, Any]):
@@ -318,7 +319,7 @@ class Decoder:
         if not isinstance(told, list) or not all(isinstance(p, list) and len(p) == 2 for p in told):
             raise Malformed("pairs that are none")
         keys = [self.decode(key) for key, _ in told]
-        if not all(isinstance(key, (*_HASHABLE, Opaque)) for key in keys):
+        if not all(isinstance(key, _KEYS) for key in keys):
             raise Malformed("a key that cannot be one")
         return dict(zip(keys, (self.decode(part) for _, part in told), strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,9 +104,13 @@ class _PartJudge(Judge):
         """
         if call.id not in self._disturbed:
             self._disturbed[call.id] = list(self._disturb(call))
-        errors = [super().own_error(call, path, own, exact, real)]
-        for outputs in self._disturbed[call.id]:
-            errors.append(distance(only_real(path, outputs[path].cpu(), real), exact))
+        drawn = [
+            distance(only_real(path, outputs[path].cpu(), real), exact)
+            for outputs in self._disturbed[call.id]
+        ]
+        # Beside an error without limits every other one would pass.
+        finite = [error for error in drawn if math.isfinite(error.largest)]
+        errors = [super().own_error(call, path, own, exact, real), *finite]
         return Distance(
             relative=max(error.relative for error in errors),
             largest=max(error.largest for error in errors),
@@ -116,7 +121,7 @@ class _PartJudge(Judge):
         module, joined = self._original.get_submodule(call.module), self._parts[call.module].joined
         for seed in range(_DRAWS):
             with disturbed(self._original, _STEP, seed), torch.inference_mode():
-                outputs = run_call(self.capture, call, module)
+                outputs = run_call(self.capture, call, module, device=self.exact.device)
                 yield (
                     outputs
                     if joined is None

@@ -17,7 +17,7 @@ from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
 from profiling.models.processing import Shown
 from profiling.points.point import Point
-from profiling.samples.showing import load_shown
+from profiling.samples.showing import load_point
 
 # Width by height that the pictures of an uneven batch are cut to, in turn.
 SHAPES = (2.0, 0.65, 1.0, 4.0)
@@ -64,14 +64,7 @@ def capture_point(
 
 def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:
     count = run.samples + run.uneven
-    samples = load_shown(
-        Path(point.dataset_folder),
-        count=count,
-        at_most=None,
-        num_pictures=point.num_pictures,
-        num_frames=point.num_frames,
-        seed=point.seed,
-    )
+    samples = load_point(point, count=count, at_most=None)
     type(engine).check_samples(point, samples)
     prepared = engine.prepare(samples, point.prompt_len)
     alone = [[one] for one in prepared[: run.samples]]

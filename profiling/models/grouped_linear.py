@@ -1,4 +1,4 @@
-"""A linear layer whose weight is stored in few bits, with a scale for each group of a row.
+"""A linear layer with a quantized weight, and a scale for each group of a row.
 
 It is a reference kernel: each product first makes the whole weight in floating point. It computes
 what a fused kernel would, on any device, and its time is that of this kernel alone.

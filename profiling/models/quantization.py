@@ -105,11 +105,15 @@ def computes_in(
 ) -> str:
     """The arithmetic of a network: `float32`, or `float32; quantized layers bfloat16`."""
     plain = _name(dtype)
-    quantized = plain if quantization is None else _layers_compute_in(quantization, dtype, device)
+    if quantization is None:
+        return plain
+    quantized = layers_compute_in(quantization, dtype, device)
+    if quantization.engine == REFERENCE:
+        quantized += " (reference kernel: dequantized for each product)"
     return plain if quantized == plain else f"{plain}; quantized layers {quantized}"
 
 
-def _layers_compute_in(quantization: Quantization, dtype: torch.dtype, device: torch.device) -> str:
+def layers_compute_in(quantization: Quantization, dtype: torch.dtype, device: torch.device) -> str:
     """What quantized layers multiply in, whatever dtype was asked for.
 
     Torchao multiplies in the dtype of the activations. Bitsandbytes multiplies 8-bit weights with
@@ -118,9 +122,7 @@ def _layers_compute_in(quantization: Quantization, dtype: torch.dtype, device: t
     its kernel for packed weights rounds activations and scales to bfloat16. The layers of this
     project multiply in the dtype of the activations.
     """
-    if quantization.engine == REFERENCE:
-        return f"{_name(dtype)} (reference kernel: dequantized for each product)"
-    if quantization.engine == TORCHAO:
+    if quantization.engine in (REFERENCE, TORCHAO):
         return _name(dtype)
     if quantization.bits == 8:
         return "int8"

@@ -87,8 +87,12 @@ def repeated_heads(heads: int, kept: int, width: int) -> tuple[int, ...] | None:
     )
 
 
-def gated_layers(paths: Sequence[str], *, values_of: tuple[int, ...] | None) -> list[ScaledInput]:
-    """Decoder layers as Llama has them: two norms, separate projections, a gated product."""
+def gated_layers(paths: Sequence[str], *, heads: int, kept: int, width: int) -> list[ScaledInput]:
+    """Decoder layers as Llama has them: two norms, separate projections, a gated product.
+
+    There are `heads` of queries, and `kept` of keys and values, each so wide.
+    """
+    values_of = repeated_heads(heads, kept, width)
     return [one for path in paths for one in _gated_layer(path, values_of)]
 
 

@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
-from PIL import Image
 
 from profiling.graphs.part_folder import VISION_ENCODER
 from profiling.models.text_parts import ENCODED, ENCODER, NEW, PAST
 from profiling.partition.saved_part import Sizes, size_in, sizes_of
-from profiling.partition.vision_inference import make_feeds, resize
+from profiling.partition.vision_inference import make_feeds, resized_to
 
 # Beside the tokens of a picture there is room for so many of text; lengths are multiples of a step.
 _TEXT_ROOM, _STEP = 96, 64
 _TOTAL, _VISUAL, _PICTURES = "total", "visual", "pictures"
-# So finely are aspect ratios tried where every size is wanted.
-_RATIOS = 20_001
-# Width over height of pictures, square ones first.
-_ASPECTS = (1, 1.5, 0.25, 2 / 3, 4 / 3, 3 / 4, 16 / 9, 9 / 16, 2, 0.5, 4, 8, 1 / 8, 16, 1 / 16)
+# So many aspect ratios are tried, with pictures of this height.
+_RATIOS, _HEIGHT = 20_001, 100_000
 
 
 def choose_sizes(
@@ -72,28 +69,15 @@ def vision_sizes(recipe: dict[str, Any], told: Mapping[str, Any]) -> Sizes:
     """Sizes that hold one picture of any aspect ratio, once it is resized as the recipe says."""
     shapes = {value["name"]: value["shape"] for value in told["inputs"]}
     found: dict[str, int] = {}
-    for width, height in attainable_sizes(recipe):
+    for width, height in picture_sizes(recipe):
         feeds = make_feeds(numpy.zeros((3, height, width), numpy.float32), recipe)
         taken = sizes_of(shapes.values(), [feeds[name] for name in shapes])
         found = {name: max(size, found.get(name, 0)) for name, size in taken.items()}
     return found
 
 
-def attainable_sizes(recipe: dict[str, Any]) -> list[tuple[int, int]]:
-    """Every width and height that pictures of an aspect ratio from 1:16 to 16:1 are resized to.
-
-    Where pictures keep their area, both sides are rounded, and ratios between common ones may need
-    more patches than any of these.
-    """
-    if recipe["fit"] != "area":
-        return picture_sizes(recipe)
-    step = recipe["multiple"]
-    roots = numpy.geomspace(1 / 16, 16, _RATIOS) ** 0.5
-    sides = {(round(recipe["side"] / step * r), round(recipe["side"] / step / r)) for r in roots}
-    return [(max(1, wide) * step, max(1, high) * step) for wide, high in sorted(sides)]
-
-
 def picture_sizes(recipe: dict[str, Any]) -> list[tuple[int, int]]:
-    """Width and height of pictures of several aspect ratios, once they are resized."""
-    pictures = [Image.new("1", (max(1, round(256 * aspect)), 256)) for aspect in _ASPECTS]
-    return list(dict.fromkeys(resize(picture, recipe).size for picture in pictures))
+    """Every width and height that pictures from 1:16 to 16:1 have, once they are resized."""
+    # Both sides are rounded: a ratio between two common ones may need more patches than either.
+    widths = numpy.geomspace(_HEIGHT / 16, _HEIGHT * 16, _RATIOS).round().astype(int).tolist()
+    return list(dict.fromkeys(resized_to(width, _HEIGHT, recipe) for width in widths))

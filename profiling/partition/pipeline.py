@@ -269,7 +269,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         sys.exit(f"{path} cannot be read: {problem.strerror}")
     except (ValueError, AttributeError):
         sys.exit(f"{path} is not a manifest of parts")
-    # The manifest of an engine always has a digest; a folder of graphs may be of before.
+    # Graphs are exported without a digest; the parts of an engine always have one.
     needed = "engine" in manifest or not isinstance(parts, dict)
     if (needed or known is not None) and known != digest_manifest(manifest):
         sys.exit(f"{path} is not as it was written: its digest differs")

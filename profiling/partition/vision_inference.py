@@ -65,17 +65,23 @@ def see(picture: Image.Image, recipe: dict[str, Any]) -> Array:  # [3, height, w
     return normalized
 
 
+def resized_to(width: int, height: int, recipe: dict[str, Any]) -> tuple[int, int]:
+    """The width and height of a picture of this size, once it is resized and cut."""
+    side = recipe["side"]
+    if recipe["fit"] != "area":
+        return side, side
+    # The area of a square with that side, in the picture's aspect ratio.
+    multiple = recipe["multiple"]
+    scale = side / math.sqrt(width * height) / multiple
+    wide, high = (max(1, round(length * scale)) * multiple for length in (width, height))
+    return wide, high
+
+
 def resize(picture: Image.Image, recipe: dict[str, Any]) -> Image.Image:
     side, resample = recipe["side"], recipe["resample"]
-    if recipe["fit"] == "square":
-        return picture.resize((side, side), resample)
     width, height = picture.size
-    if recipe["fit"] == "area":
-        # The area of a square with that side, in the picture's aspect ratio.
-        multiple = recipe["multiple"]
-        scale = side / math.sqrt(width * height) / multiple
-        sizes = [max(1, round(length * scale)) * multiple for length in (width, height)]
-        return picture.resize((sizes[0], sizes[1]), resample)
+    if recipe["fit"] in ("square", "area"):
+        return picture.resize(resized_to(width, height, recipe), resample)
     short, long = sorted((width, height))
     longest = int(side * long / short)
     larger = picture.resize((side, longest) if width <= height else (longest, side), resample)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from profiling.errors import ConfigError, shorten
+from profiling.points.point import Point
 from profiling.samples.clips import still_clip
 from profiling.samples.samples import Sample, load_samples
 
@@ -37,6 +38,18 @@ def load_shown(
         return samples
     pool = _list_pictures(load_samples(folder, count=None, at_most=None))
     return [_add_pictures(sample, num_pictures, pool, seed) for sample in samples]
+
+
+def load_point(point: Point, *, count: int | None, at_most: int | None) -> list[Sample]:
+    """The samples of a point as it shows them."""
+    return load_shown(
+        Path(point.dataset_folder),
+        count=count,
+        at_most=at_most,
+        num_pictures=point.num_pictures,
+        num_frames=point.num_frames,
+        seed=point.seed,
+    )
 
 
 def count_pictures(samples: Sequence[Sample]) -> int | None:

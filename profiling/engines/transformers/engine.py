@@ -17,7 +17,6 @@ from torch import Tensor
 from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.traffic import weight_sizes
-from profiling.costs.twin import Twin
 from profiling.engines.engine import Engine, Footprint, Loading, Passes, Row
 from profiling.engines.operators import OperatorTrace
 from profiling.engines.rows import describe_rows
@@ -51,7 +50,7 @@ from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family, load_family
 from profiling.models.model import Model, Prepared
-from profiling.models.quantization import computes_in, read_bits
+from profiling.models.quantization import computes_in, layers_compute_in, read_bits
 from profiling.models.weights import locate, stored_format
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
@@ -340,12 +339,15 @@ class TransformersEngine(Engine):
         return by_row(steps, tokens)
 
     def precisions(self) -> frozenset[str]:
-        found = {str(self.model.dtype).removeprefix("torch."), *self.loaded.stored_in}
-        said, _, _ = self._computes_in().partition(" (")
-        found |= set(said.replace("; quantized layers", "").split())
-        # Values that a checkpoint stores in few bits are those of the plain model, too.
-        if self.model.quantized is not None and self.model.quantized.made_s is not None:
-            found.add(f"int{self.model.quantized.quantization.bits}")
+        model, quantized = self.model, self.model.quantized
+        found = {str(model.dtype).removeprefix("torch."), *self.loaded.stored_in}
+        if self.loaded.computes_in is not None:
+            found.add(self.loaded.computes_in)
+        if quantized is not None:
+            found.add(layers_compute_in(quantized.quantization, model.dtype, model.device))
+            # The plain model of a quantized checkpoint has its quantized values, too.
+            if quantized.made_s is not None:
+                found.add(f"int{quantized.quantization.bits}")
         return frozenset(found)
 
     def disturbed(self, size: float) -> AbstractContextManager[None]:
@@ -544,13 +546,8 @@ class TransformersEngine(Engine):
 
 
 def _single_precision_bytes(point: Point) -> int:
-    definition = find_family(point.model)
-    family = load_family(point, locate(point))
-    if definition.costs.counted_running is not None:
-        return sum(4 * one.numel() for one in family.empty_network().parameters())
-    return sum(
-        4 * one.numel() for one in Twin(family=family, attention="sdpa").network.parameters()
-    )
+    network = load_family(point, locate(point)).empty_network()
+    return sum(4 * one.numel() for one in network.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from profiling.models.model import Model
 from profiling.models.weights import WeightsSource, locate
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, full_batches
-from profiling.samples.showing import load_shown
+from profiling.samples.showing import load_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +189,7 @@ def _encode(point: Point, family: Family, dtype: torch.dtype) -> Mapping[str, Te
 
 def _read_samples(point: Point) -> Sequence[Sample]:
     """As many as the first full batch takes."""
-    at_most = point.num_samples or point.batch_size
-    return load_shown(
-        Path(point.dataset_folder),
-        count=None,
-        at_most=at_most,
-        num_pictures=point.num_pictures,
-        num_frames=point.num_frames,
-        seed=point.seed,
-    )
+    return load_point(point, count=None, at_most=point.num_samples or point.batch_size)
 
 
 def _by_part(twin: Twin, costs: Costs, counts: Mapping[str, int]) -> Mapping[str, int]:

@@ -12,7 +12,7 @@ from transformers import LlavaForConditionalGeneration
 from profiling.models.attention_tap import tap_attention
 from profiling.models.encoder_scores import EncoderScores
 from profiling.models.network import Parts, force_option
-from profiling.models.scaled_inputs import ScaledInput, gated_layers, repeated_heads
+from profiling.models.scaled_inputs import ScaledInput, gated_layers
 from profiling.models.square import SquareLayout
 from profiling.models.stand_ins import PassThroughLayers
 from profiling.models.tower import PatchTower
@@ -89,12 +89,12 @@ class LlavaLayout(SquareLayout):
         force_option(network.get_submodule(self.parts.vision), interpolate_pos_encoding=True)
 
     def scaled_inputs(self, network: Any) -> list[ScaledInput]:
-        text = self.config.text_config
-        values_of = repeated_heads(
-            int(text.num_attention_heads), self.cache_shape.heads, self.cache_shape.width
+        return gated_layers(
+            self.layer_paths(f"{self.decoder}.layers", network),
+            heads=int(self.config.text_config.num_attention_heads),
+            kept=self.cache_shape.heads,
+            width=self.cache_shape.width,
         )
-        layers = self.layer_paths(f"{self.decoder}.layers", network)
-        return gated_layers(layers, values_of=values_of)
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         features = network.model.get_image_features(inputs["pixel_values"]).pooler_output

@@ -14,7 +14,7 @@ from transformers.vision_utils import get_vision_window_index
 from profiling.models.attention_tap import tap_attention
 from profiling.models.encoder_scores import EncoderScores
 from profiling.models.network import Layout, Parts
-from profiling.models.scaled_inputs import ScaledInput, gated_layers, repeated_heads
+from profiling.models.scaled_inputs import ScaledInput, gated_layers
 from profiling.models.sequence_parts import PicturePositions
 from profiling.models.stand_ins import PassThrough
 from profiling.models.tower import VisionTower
@@ -137,12 +137,12 @@ class Qwen25VLLayout(Layout):
         return PicturePositions(token=token, merge=self._merge)
 
     def scaled_inputs(self, network: Any) -> list[ScaledInput]:
-        text = self.config.text_config
-        values_of = repeated_heads(
-            int(text.num_attention_heads), self.cache_shape.heads, self.cache_shape.width
+        return gated_layers(
+            self.layer_paths(f"{self.decoder}.layers", network),
+            heads=int(self.config.text_config.num_attention_heads),
+            kept=self.cache_shape.heads,
+            width=self.cache_shape.width,
         )
-        layers = self.layer_paths(f"{self.decoder}.layers", network)
-        return gated_layers(layers, values_of=values_of)
 
     def embed(self, network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         tower = network.get_submodule(self.parts.vision)
