@@ -15,7 +15,7 @@ from profiling.models.model import Model
 from profiling.models.recipe import picture_recipe
 from profiling.models.text_parts import Lengths
 from profiling.partition.converters.converter import Source
-from profiling.partition.fixed_sizes import picture_sizes
+from profiling.partition.fixed_sizes import COMMON, picture_sizes
 from profiling.partition.pipeline import Part
 from profiling.partition.saved_part import fits, sizes_of
 
@@ -70,7 +70,7 @@ def _check_vision(
     family = model.family
     pictures: Sequence[list[tuple[int, int]]] = check_sizes(family)
     if _is_fixed(told):
-        pictures = [[size] for size in picture_sizes(picture_recipe(family, side))]
+        pictures = [[size] for size in picture_sizes(picture_recipe(family, side), COMMON)]
     rank = len(part.inputs["pixel_values"])
     found = []
     with torch.inference_mode(), in_single_precision(model):

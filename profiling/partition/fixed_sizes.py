@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -15,8 +15,11 @@ from profiling.partition.vision_inference import make_feeds, resized_to
 # Beside the tokens of a picture there is room for so many of text; lengths are multiples of a step.
 _TEXT_ROOM, _STEP = 96, 64
 _TOTAL, _VISUAL, _PICTURES = "total", "visual", "pictures"
-# So many aspect ratios are tried, with pictures of this height.
-_RATIOS, _HEIGHT = 20_001, 100_000
+# Width over height of pictures, square ones first.
+COMMON = (1, 1.5, 0.25, 2 / 3, 4 / 3, 3 / 4, 16 / 9, 9 / 16, 2, 0.5, 4, 8, 1 / 8, 16, 1 / 16)
+# Both sides are rounded: a ratio between two common ones may need more patches than either.
+_EVERY = numpy.geomspace(1 / 16, 16, 20_001).tolist()
+_HEIGHT = 100_000
 
 
 def choose_sizes(
@@ -69,15 +72,19 @@ def vision_sizes(recipe: dict[str, Any], told: Mapping[str, Any]) -> Sizes:
     """Sizes that hold one picture of any aspect ratio, once it is resized as the recipe says."""
     shapes = {value["name"]: value["shape"] for value in told["inputs"]}
     found: dict[str, int] = {}
-    for width, height in picture_sizes(recipe):
+    for width, height in picture_sizes(recipe, _EVERY):
         feeds = make_feeds(numpy.zeros((3, height, width), numpy.float32), recipe)
         taken = sizes_of(shapes.values(), [feeds[name] for name in shapes])
         found = {name: max(size, found.get(name, 0)) for name, size in taken.items()}
     return found
 
 
-def picture_sizes(recipe: dict[str, Any]) -> list[tuple[int, int]]:
-    """Every width and height that pictures from 1:16 to 16:1 have, once they are resized."""
-    # Both sides are rounded: a ratio between two common ones may need more patches than either.
-    widths = numpy.geomspace(_HEIGHT / 16, _HEIGHT * 16, _RATIOS).round().astype(int).tolist()
+def picture_sizes(recipe: dict[str, Any], aspects: Iterable[float]) -> list[tuple[int, int]]:
+    """Width and height of pictures of these aspect ratios, once they are resized."""
+    widths = [max(1, round(_HEIGHT * aspect)) for aspect in aspects]
     return list(dict.fromkeys(resized_to(width, _HEIGHT, recipe) for width in widths))
+
+
+def zeros_of(value: Mapping[str, Any], sizes: Sizes) -> Any:
+    """An array of zeros in the place of an input, which a program is traced with."""
+    return numpy.zeros([size_in(axis, sizes) for axis in value["shape"]], value["dtype"])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import mindspore
-import numpy
 
 from profiling.partition.cell_source import write_cell
 from profiling.partition.converters.converter import Converter, Sizes, Source
-from profiling.partition.saved_part import size_in
+from profiling.partition.fixed_sizes import zeros_of
 from profiling.runtimes.mindspore import RUNTIME
 
 
@@ -28,7 +27,7 @@ class MindSporeFormat(Converter):
         programs = []
         for number, one in enumerate(sizes, start=1):
             stem = folder / f"{part.name}.{number}"
-            given = [_zeros(value, one) for value in part.told["inputs"]]
+            given = [zeros_of(value, one) for value in part.told["inputs"]]
             # A file has no input of no length, such as an empty cache.
             read = [place for place, value in enumerate(given) if value.size]
             placed = [mindspore.Tensor(given[place]) for place in read]
@@ -38,10 +37,6 @@ class MindSporeFormat(Converter):
                 del sys.modules[type(cell).__module__]
             programs.append({"file": f"{stem.name}.mindir", "sizes": dict(one), "read": read})
         return {"programs": programs}
-
-
-def _zeros(value: Mapping[str, Any], sizes: Sizes) -> Any:
-    return numpy.zeros([size_in(axis, sizes) for axis in value["shape"]], value["dtype"])
 
 
 CONVERTER = MindSporeFormat()

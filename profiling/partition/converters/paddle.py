@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
 import paddle
 
 from profiling.partition.converters.converter import Converter, Sizes, Source
-from profiling.partition.saved_part import size_in
+from profiling.partition.fixed_sizes import zeros_of
 from profiling.runtimes.native.native_graph import NativeGraph
 from profiling.runtimes.native.paddle_adapter import PaddleAdapter
 from profiling.runtimes.paddle import WRONG_PASS, save_program
@@ -28,7 +27,7 @@ class PaddleFormat(Converter):
         programs = []
         for number, one in enumerate(sizes, start=1):
             stem = f"{part.name}.{number}"
-            given = [_zeros(value, one) for value in part.told["inputs"]]
+            given = [zeros_of(value, one) for value in part.told["inputs"]]
             read = save_program(graph, graph.run, given, folder / stem)
             programs.append(
                 {
@@ -40,10 +39,6 @@ class PaddleFormat(Converter):
                 }
             )
         return {"programs": programs}
-
-
-def _zeros(value: Mapping[str, Any], sizes: Sizes) -> Any:
-    return numpy.zeros([size_in(axis, sizes) for axis in value["shape"]], value["dtype"])
 
 
 CONVERTER = PaddleFormat()
