@@ -39,12 +39,14 @@ settings.load_profile("repeatable")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Have numbers that are drawn without a seed not depend on which tests ran before."""
+    """Have numbers not depend on which tests ran before: drawn ones by seed, sums by threads."""
     random.seed(0)
     numpy.random.seed(0)
     # A test that needs no torch must find out whether it is imported.
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(0)
+        # a run in this process leaves those it was configured with
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,8 +26,6 @@ def captured(family: str) -> Capture:
     """An uneven batch of two: every call."""
     engine = load(family)
     folder = folder_for_all() / family
-    # An engine that another test loaded may have left more, which sum in other parts.
-    torch.set_num_threads(1)
     with capture(engine.network, folder, calls=100):
         answer(engine, ask_unevenly(engine, 2), SIDE, LENGTH)
     return Capture(folder)
