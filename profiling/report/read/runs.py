@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,6 +153,14 @@ class Run:
                 str(line["id"]): float(line[field]) for line in lines if is_number(line.get(field))
             }
         return self._scores[field]
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """What answers to each sample are judged against, as a digest; read once."""
+        return {
+            str(line["id"]): _digest(json.dumps(line.get("references")))
+            for line in without_cache(self.record).answers
+        }
 
     @cached_property
     def answered(self) -> Answers:

@@ -6,10 +6,13 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from profiling.metrics import SETTING_COLUMNS
 from profiling.report.read.keys import PROFILER, list_differing, root_of, show_value
-from profiling.report.read.runs import Run
+from profiling.report.read.runs import Run, find_paired
+from profiling.report.say.changes import RATES, TIMED
+from profiling.statistics.rounds import LEAST_ROUNDS
 
 VERSUS = "python -m profiling.versus"
 MAIN = "python main.py -m"
@@ -20,15 +23,39 @@ _FURTHER = ("seed", "preload", "threads")
 _OVERRIDDEN = ("repeats", "time_budget_s")
 
 
+def advise(column: str, before: Run, after: Run) -> str:
+    """The command whose results have an interval for the change of a column.
+
+    Paired comparisons time the whole and the phases that both sides mark; all else takes rounds.
+    """
+    is_timed = column in RATES or column in TIMED
+    if is_timed and find_paired(after, before) is None:
+        return say_how_to_pair(before, after)
+    return say_how_to_repeat(before, after)
+
+
 def say_how_to_pair(before: Run, after: Run) -> str:
     """The command that measures both in pairs, or in rounds where no setting tells them apart."""
-    differing = [key for key in list_differing([before.settings, after.settings]) if "." not in key]
-    inner = [k for k in list_differing([before.settings, after.settings]) if "." in k]
-    keys = differing or inner
+    keys = _find_differing(before, after)
     if not keys:
-        return f"measure both in rounds: {MAIN} {_type_common(before, ())} round=1,2,3"
+        return say_how_to_repeat(before, after)
     sides = [f'"{" ".join(_type(run, key) for key in keys)}"' for run in (before, after)]
     return f"{VERSUS} {' '.join(sides)} {_type_common(before, keys)}"
+
+
+def say_how_to_repeat(before: Run, after: Run, *, rounds: int = LEAST_ROUNDS) -> str:
+    """The sweep that measures both in so many rounds, one after the other in each."""
+    keys = _find_differing(before, after)
+    swept = [shlex.quote(_type_both(before, after, key)) for key in keys]
+    numbers = ",".join(map(str, range(1, rounds + 1)))
+    typed = " ".join([*swept, _type_common(before, keys), f"round={numbers}"])
+    return f"{MAIN} {typed}"
+
+
+def _find_differing(before: Run, after: Run) -> list[str]:
+    """The keys in which both differ; those inside other keys where no other one does."""
+    differing = list_differing([before.settings, after.settings])
+    return [key for key in differing if "." not in key] or differing
 
 
 def _type_common(run: Run, differing: Sequence[str]) -> str:
@@ -55,8 +82,15 @@ def _type_profiler(run: Run) -> list[str]:
 
 
 def _type(run: Run, key: str) -> str:
-    """A key with its value; a stack of optimizations is a list."""
-    value = run[key]
+    return f"{key}={_type_value(run[key])}"
+
+
+def _type_both(before: Run, after: Run, key: str) -> str:
+    return f"{_type(before, key)},{_type_value(after[key])}"
+
+
+def _type_value(value: Any) -> str:
+    """A stack of optimizations is a list."""
     if isinstance(value, str) and "+" in value:
-        return f"{key}=[{','.join(value.split('+'))}]"
-    return f"{key}={json.dumps(value) if isinstance(value, bool) else show_value(value)}"
+        return f"[{','.join(value.split('+'))}]"
+    return json.dumps(value) if isinstance(value, bool) else show_value(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from profiling.statistics.intervals import CONFIDENCE, Interval
@@ -48,6 +48,16 @@ class ScoreDifference:
     @property
     def is_different(self) -> bool:
         return self.bounds is not None and not self.bounds.holds(0.0)
+
+    def bounds_around(self, change: float) -> Interval | None:
+        """The interval moved to the change of a column that may weight samples.
+
+        A corpus' error rate weights them by their length, so that its change is not the plain mean.
+        """
+        if self.bounds is None:
+            return None
+        shift = change - self.change
+        return replace(self.bounds, low=self.bounds.low + shift, high=self.bounds.high + shift)
 
     @property
     def reason(self) -> str:

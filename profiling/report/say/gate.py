@@ -15,24 +15,36 @@ from profiling.metrics import HIGHER, NEITHER
 from profiling.report.read.plain_runs import SEPARATE_RUNS
 from profiling.report.read.runs import ReportError, Run
 from profiling.report.read.selection import check_column
-from profiling.report.say.advice import say_how_to_pair
+from profiling.report.say.advice import (
+    advise,
+    say_how_to_pair,
+    say_how_to_repeat,
+)
 from profiling.report.say.changes import Change, Rounds, find_change
 from profiling.report.say.differences import SIGNIFICANCE, ScoreDifference, count_tail
 from profiling.report.say.two_runs import (
+    LIKELIHOOD,
+    SCORED,
     equal_answers,
+    have_same_samples,
     is_score,
     say_bounds,
     score_difference,
+    share_tokens,
     signed,
 )
 from profiling.report.say.units import quantity
 from profiling.statistics.intervals import Interval
+from profiling.statistics.rounds import LEAST_ROUNDS
 
 PASS, FAIL, UNDECIDED = "pass", "FAIL", "none"
 # With fewer samples not even the same change of all of them would be significant.
 LEAST_UNCHANGED = 6
 # Of a limit that a change meets exactly.
 _ROUNDING = 1e-12
+_MORE_SAMPLES = "more samples (num_samples)"
+# An interval is about half as wide with four times as many launches or rounds.
+_TIMES_MORE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +74,14 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class _Worsening:
-    """How much worse a column is, in the terms of its limit, and what that rests on."""
+    """How much worse a column is, in the terms of its limit, and what that rests on.
+
+    `more` says what narrows the interval.
+    """
 
     bounds: Interval
     basis: str
+    more: str = _MORE_SAMPLES
 
 
 class _Undecidable(Exception):
@@ -75,7 +91,7 @@ class _Undecidable(Exception):
 def parse_limit(text: str) -> Limit:
     """`latency_s=5%` or `wer=0.01`."""
     column, equals, amount = text.partition("=")
-    check_column(column)
+    check_column(column, SCORED)
     if metrics.find(column).better == NEITHER:
         raise ReportError(f"{text}: {column} has no direction that is worse")
     is_share = amount.endswith("%")
@@ -102,7 +118,7 @@ def judge(limit: Limit, baseline: Rounds, candidate: Rounds) -> Verdict:
     shown = [quantity(value, metrics.find(limit.column).unit) for value in (before, after)]
     line = f"{limit.column}: {shown[0]} -> {shown[1]}, {found.basis}, allowed {limit}"
     outcome = _decide(limit, found.bounds)
-    reason = "" if outcome != UNDECIDED else _explain(line, baseline[-1], candidate[-1])
+    reason = "" if outcome != UNDECIDED else _explain(line, found)
     return Verdict(outcome=outcome, line=f"{outcome}  {reason or line}", reason=reason)
 
 
@@ -112,11 +128,8 @@ def _decide(limit: Limit, bounds: Interval) -> str:
     return FAIL if bounds.low > limit.allowed + _ROUNDING else UNDECIDED
 
 
-def _explain(line: str, before: Run, after: Run) -> str:
-    column = line.partition(":")[0]
-    more = "more samples (num_samples)" if _is_of_answers(column) else "more launches or rounds"
-    how = "" if _is_of_answers(column) else f": {say_how_to_pair(before, after)}"
-    return f"{line}: the interval holds the limit, so that the data do not decide; {more}{how}"
+def _explain(line: str, found: _Worsening) -> str:
+    return f"{line}: the interval holds the limit, so that the data do not decide; {found.more}"
 
 
 def _value(column: str, run: Run) -> float:
@@ -179,7 +192,17 @@ def _compare_costs(limit: Limit, baseline: Rounds, candidate: Rounds) -> _Worsen
     return _Worsening(
         bounds=_as_worsening(limit, min(ends), max(ends), change.before),
         basis=f"{signed(change.relative)} {say_bounds(bounds)} {change.source}",
+        more=_say_more(change, baseline[-1], candidate[-1]),
     )
+
+
+def _say_more(change: Change, before: Run, after: Run) -> str:
+    """What to type for a narrower interval than that of a change."""
+    if change.paired is not None:
+        number = _TIMES_MORE * change.paired.launches
+        return f"more launches: {say_how_to_pair(before, after)} --launches {number}"
+    rounds = _TIMES_MORE * (LEAST_ROUNDS if change.rounds is None else change.rounds.rounds)
+    return f"more rounds: {say_how_to_repeat(before, after, rounds=rounds)}"
 
 
 def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidate: Rounds) -> str:
@@ -188,9 +211,9 @@ def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidat
     if change.paired is not None:
         return (
             f"{column}: the paired comparison has {change.paired.launches} launches, too few for"
-            " an interval: --launches 5"
+            f" an interval; type {say_how_to_pair(baseline[-1], candidate[-1])} --launches 5"
         )
-    how = say_how_to_pair(baseline[-1], candidate[-1])
+    how = advise(column, baseline[-1], candidate[-1])
     return (
         f"{column}: {quantity(change.before, metrics.find(column).unit)} ->"
         f" {quantity(change.after, metrics.find(column).unit)} in separate runs"
@@ -204,6 +227,7 @@ def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidat
 
 def _compare_scores(limit: Limit, before: Run, after: Run, old: float, new: float) -> _Worsening:
     """By sample where answers have scores of their own, else by the intervals of both runs."""
+    _check_answers(limit.column, before, after)
     found = score_difference(limit.column, before, after)
     if found is not None:
         return _compare_samples(limit, found, old, new)
@@ -218,6 +242,20 @@ def _compare_scores(limit: Limit, before: Run, after: Run, old: float, new: floa
     low, high = _subtract(new, ends[1], old, ends[0])
     bounds = _as_worsening(limit, low, high, old)
     return _Worsening(bounds=bounds, basis=f"{new - old:+.3g} [{low:+.3g}, {high:+.3g}]")
+
+
+def _check_answers(column: str, before: Run, after: Run) -> None:
+    """Refuse scores of different samples, or of different tokens of the same references."""
+    if not have_same_samples(before, after):
+        raise _Undecidable(
+            f"{column}: {before.short} and {after.short} answered different samples; measure both"
+            " with the same dataset and num_samples"
+        )
+    if column == LIKELIHOOD and not share_tokens(before, after):
+        raise _Undecidable(
+            f"{column}: {before['model']} and {after['model']} have different tokens, so that"
+            " their likelihoods cannot be compared"
+        )
 
 
 def _count(run: Run) -> int:
@@ -247,10 +285,10 @@ def _compare_samples(limit: Limit, found: ScoreDifference, old: float, new: floa
         if found.samples < LEAST_UNCHANGED:
             raise _Undecidable(f"{limit.column}: {found.samples} samples are too few to judge")
         return _unchanged(found.samples)
-    shift = (new - old) - found.change
-    if found.bounds is None:
-        return _compare_signs(limit, found, shift, old)
-    low, high = found.bounds.low + shift, found.bounds.high + shift
+    bounds = found.bounds_around(new - old)
+    if bounds is None:
+        return _compare_signs(limit, found, (new - old) - found.change, old)
+    low, high = bounds.low, bounds.high
     basis = f"{new - old:+.3g} [{low:+.3g}, {high:+.3g}] over {found.samples} samples"
     return _Worsening(bounds=_as_worsening(limit, low, high, old), basis=basis)
 

@@ -38,7 +38,7 @@ from profiling.statistics.rounds import LEAST_ROUNDS, RoundsChange
 
 HEADS = ("metric", "A", "B", "change", "95% interval", "from")
 # The scores that every answer has on its own, so that runs are compared sample by sample.
-SCORED = ("wer", "reference_nll")
+ERRORS, LIKELIHOOD = SCORED = ("wer", "reference_nll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +55,39 @@ class TwoPoints:
 
 def error_difference(before: Run, after: Run) -> ScoreDifference | None:
     """The word error rates of the samples that both runs answered."""
-    return compare_errors(before.scores("wer"), after.scores("wer"))
+    return _compare_samples(ERRORS, before, after)
 
 
 def likelihood_difference(before: Run, after: Run) -> ScoreDifference | None:
     """The likelihoods of the references, where both runs have the same tokens."""
-    if before["model"] != after["model"]:
+    return _compare_samples(LIKELIHOOD, before, after) if share_tokens(before, after) else None
+
+
+def share_tokens(before: Run, after: Run) -> bool:
+    """Whether likelihoods of both runs are of the same tokens."""
+    return bool(before["model"] == after["model"])
+
+
+def have_same_samples(before: Run, after: Run) -> bool:
+    """Whether answers to the same samples were judged against the same references."""
+    return before["dataset"] == after["dataset"] and before.references == after.references
+
+
+def _compare_samples(score: str, before: Run, after: Run) -> ScoreDifference | None:
+    """By the samples that both runs have; the same name in other data is another sample."""
+    if before["dataset"] != after["dataset"]:
         return None
-    scores = [run.scores("reference_nll") for run in (before, after)]
+    shared = {one for one, text in before.references.items() if after.references.get(one) == text}
+    scores = (
+        {one: value for one, value in run.scores(score).items() if one in shared}
+        for run in (before, after)
+    )
     return compare_errors(*scores)
 
 
 def score_difference(column: str, before: Run, after: Run) -> ScoreDifference | None:
     """The difference of a score that answers have on their own; None for other columns."""
-    compare = {"wer": error_difference, "reference_nll": likelihood_difference}.get(column)
+    compare = {ERRORS: error_difference, LIKELIHOOD: likelihood_difference}.get(column)
     return compare(before, after) if compare else None
 
 
@@ -270,21 +289,21 @@ def _list_rows(before: Rounds, after: Rounds) -> Iterator[tuple[str, ...]]:
 
 def _row(column: str, befores: Rounds, afters: Rounds) -> tuple[str, ...] | None:
     before, after = befores[-1], afters[-1]
-    values = [before.number(column), after.number(column)]
-    if values[0] is None or values[1] is None:
+    old, new = before.number(column), after.number(column)
+    if old is None or new is None:
         return None
     unit = metrics.find(column).unit
     scores = score_difference(column, before, after)
     change = None if is_score(column) else find_change(column, befores, afters)
     if change is not None:
-        values = [change.before, change.after]
-    shown = [quantity(value, unit) for value in values]
-    if scores is not None:
-        bounds = scores.bounds
+        old, new = change.before, change.after
+    shown = [quantity(value, unit) for value in (old, new)]
+    if scores is not None and have_same_samples(before, after):
+        bounds = scores.bounds_around(new - old)
         within = "" if bounds is None else f"[{bounds.low:+.3f}, {bounds.high:+.3f}]"
-        return (column, *shown, say_change(column, *values), within, f"{scores.samples} samples")
+        return (column, *shown, say_change(column, old, new), within, f"{scores.samples} samples")
     if change is None:
-        return (column, *shown, say_change(column, *values), "", "")
+        return (column, *shown, say_change(column, old, new), "", "")
     within = "" if change.is_constant else say_bounds(change.relative_bounds)
     return (column, *shown, signed(change.relative), within, change.source)
 

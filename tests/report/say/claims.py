@@ -708,10 +708,18 @@ def _list_claims_of_comparisons() -> Iterator[Claim]:
     ):
         yield Claim(writer=f"two_runs.{writer}", text=text, said=said, unsaid=unsaid)
     yield Claim(
-        writer="advice.say_how_to_pair",
-        text="measure both in rounds: ",
+        writer="advice.say_how_to_repeat",
+        text="round=",
+        shows="round=1,2,3",
         said=compared(second=again),
         unsaid=other,
+    )
+    yield Claim(
+        writer="advice.say_how_to_pair",
+        text=" ",
+        shows="profiling.versus",
+        said=other,
+        unsaid=compared(second=again),
     )
 
 
@@ -770,12 +778,16 @@ def _list_claims_of_gates() -> Iterator[Claim]:
     close = gated("latency_s=5%", ratio=1.05)
     missing = gated("energy_j=5%")
     accurate: dict[str, Any] = {"summary": bounded, "before": bounded}
+    likely: dict[str, Any] = {key: {"reference_nll": 1.0} for key in ("summary", "before")}
     half = {"answers": ["no"] * 3 + [f"sign number {number}" for number in range(3, 40)]}
     for writer, text, said, unsaid in (
         ("judge", ", allowed ", slow, missing),
         ("_explain", ": the interval holds the limit, so that", close, slow),
-        ("_explain", "more launches or rounds", close, slow),
-        ("_explain", "more samples (num_samples)", gated("wer=0.01", **half), slow),
+        ("_say_more", "more launches: ", close, slow),
+        ("_check_answers", " answered different samples", gated("wer=0.01", dataset="coco"),
+         gated("wer=0.01")),
+        ("_check_answers", " have different tokens", gated("reference_nll=0.1", model="fuyu",
+         **likely), gated("reference_nll=0.1", **likely)),
         ("_value", " has no value", missing, slow),
         ("_refuse_costs", " in separate runs", gated("latency_s=5%", slower=10.0), slow),
         ("_refuse_costs", "too few for", gated("latency_s=5%", ratio=9.0, reach=None), slow),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from profiling.report import Run, read_runs
-from profiling.report.say.advice import MAIN, VERSUS, say_how_to_pair
+from profiling.report.say.advice import MAIN, VERSUS, say_how_to_pair, say_how_to_repeat
 from tests.composing import compose_point
 from tests.report.synthetic import write_run
 
@@ -32,5 +34,14 @@ def test_both_sides_are_typed_with_what_they_share(tmp_path: Path) -> None:
 
 def test_equal_settings_are_measured_in_rounds(tmp_path: Path) -> None:
     said = say_how_to_pair(*two_runs(tmp_path, suffix="-2"))
-    assert said.startswith(f"measure both in rounds: {MAIN} model=llava")
+    assert said.startswith(f"{MAIN} model=llava")
     assert "round=1,2,3" in said
+
+
+def test_rounds_of_both_are_typed_as_one_sweep(tmp_path: Path) -> None:
+    said = say_how_to_repeat(*two_runs(tmp_path, optimization="bf16+onnx_vision"), rounds=4)
+    words = shlex.split(said.removeprefix(MAIN))
+    assert words[0] == "optimization=baseline,[bf16,onnx_vision]"
+    assert words[-1] == "round=1,2,3,4"
+    swept = OverridesParser.create().parse_override(words[0])
+    assert list(swept.sweep_string_iterator()) == ["baseline", "[bf16,onnx_vision]"]

@@ -205,6 +205,68 @@ def test_gate_says_what_to_type_where_no_setting_differs(
     assert status == 2 and "python main.py -m model=fuyu" in err and "round=1,2,3" in err
 
 
+@pytest.mark.parametrize("column", ["ttft_s", "peak_memory_bytes", "load_s", "prefill_s"])
+def test_gate_types_rounds_for_what_pairs_do_not_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str
+) -> None:
+    sides = pair(tmp_path, ratio=1.0)
+    status, out, err = run(capsys, "gate", *sides, f"--max-regression={column}=5%")
+    assert (status, out) == (2, "") and "profiling.versus" not in err
+    assert "python main.py -m optimization=baseline,compile model=llava" in err
+    assert err.rstrip().endswith("round=1,2,3")
+
+
+def test_gate_asks_for_more_launches_than_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = pair(tmp_path, ratio=1.05)
+    status, _, err = run(capsys, "gate", *sides, "--max-regression=latency_s=5%")
+    assert status == 2 and err.rstrip().endswith("--launches 20")
+    before = write_rounds(tmp_path, slower=[1.0, 1.2, 0.8], seed=1, model="fuyu")
+    after = write_rounds(tmp_path, slower=[1.1, 0.9, 1.0], seed=2, model="fuyu", prompt_len=14)
+    status, _, err = run(capsys, "gate", before, after, "--max-regression=latency_s=5%")
+    assert status == 2 and "more rounds: " in err and "12" in err.rpartition("round=")[2]
+
+
+@pytest.mark.parametrize("other", [{"samples": 20}, {"dataset": "coco"}])
+@pytest.mark.parametrize("column", ["wer", "accuracy"])
+def test_gate_judges_no_answers_to_different_samples(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    other: dict[str, Any],
+    column: str,
+) -> None:
+    bounds = {"accuracy": 0.8, "accuracy_ci_low": 0.7, "accuracy_ci_high": 0.9}
+    right = [f"sign number {number}" for number in range(40)]
+    wrong = right[:20] + ["no"] * 20
+    given: dict[str, Any] = {"samples": 40, **other}
+    before = write_run(tmp_path / "results", answers=right, summary=bounds, **given)
+    after = write_run(tmp_path / "results", answers=wrong, summary=bounds, samples=40, img_size=112)
+    sides = (str(before), str(after))
+    status, out, err = run(capsys, "gate", *sides, f"--max-regression={column}=0.01")
+    assert (status, out) == (2, "") and "answered different samples" in err
+    _, out, _ = run(capsys, "compare", *sides)
+    (row,) = [line for line in out.splitlines() if line.startswith("wer ")]
+    assert "samples" not in row and "[" not in row
+    assert ("Word error rate is the same for each of 20" in out) is (other == {"samples": 20})
+
+
+def test_the_interval_of_a_score_holds_its_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The corpus' rate weights samples, so that its change is not their mean."""
+    right = [f"sign number {number}" for number in range(40)]
+    before = write_run(tmp_path / "results", answers=right, samples=40, summary={"wer": 0.0})
+    some = ["no"] * 10 + right[10:]
+    after = write_run(
+        tmp_path / "results", answers=some, samples=40, img_size=112, summary={"wer": 0.3}
+    )
+    _, out, _ = run(capsys, "compare", str(before), str(after))
+    (row,) = [line for line in out.splitlines() if line.startswith("wer ")]
+    low, high = map(float, row.partition("[")[2].partition("]")[0].split(", "))
+    assert low < 0.3 < high
+
+
 def write_rounds(tmp_path: Path, *, slower: list[float], seed: int, **settings: Any) -> str:
     """Repetitions of one point: a run's own times hardly vary, but runs do."""
     for number, factor in enumerate(slower):
