@@ -24,7 +24,7 @@ from profiling.points.configuration import compose_config
 from profiling.points.overrides import check_overrides, explain
 from profiling.records import Comparison, write_json
 from profiling.runs.paired.locked import compare
-from profiling.runs.paired.opposed import Opposed, find_kept
+from profiling.runs.paired.opposed import Opposed, find_kept, require_shared
 from profiling.runs.paired.showing import show
 from profiling.runs.paired.side import SideFailed
 from profiling.runs.progress import Progress
@@ -45,6 +45,7 @@ def main() -> int:
     given = parser.parse_intermixed_args()
     try:
         a, b = (plan_side(text, given.overrides) for text in (given.a, given.b))
+        require_shared(a, b)
     except ConfigError as error:
         refuse(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -93,7 +94,7 @@ def _run(opposed: Opposed, file: Path | None) -> int:
     for line in dict.fromkeys(describe_weights(plan.point) for plan in opposed.plans.values()):
         print(line, flush=True)
     if opposed.a.point.dry:
-        state = "there" if find_kept(opposed) else f"at least {opposed.launches} launches"
+        state = "there" if find_kept(opposed) else f"at least {opposed.rule().first} launches"
         print(f"{opposed.address} {opposed.label()}: {state}")
         return MEASURED
     progress = Progress(total=1)

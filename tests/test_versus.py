@@ -75,6 +75,12 @@ def test_what_both_share_is_replaced_by_what_a_side_says(tmp_path: Path) -> None
         ((*SIDES, "--launches", "0"), "--launches"),
         ((*SIDES, "--json", "nowhere/out.json"), "--json=nowhere/out.json"),
         ((*SIDES, "launches=0"), "launches=0"),
+        (("max_new_tokens=6", "max_new_tokens=3 launches=7"), "launches=5: the other side has 7;"),
+        (("results_dir=here", "max_new_tokens=3"), "results_dir=here: the other side has results;"),
+        (
+            ("comparison.most_launches=9", "model=llava"),
+            "comparison.most_launches=9: the other side has 20;",
+        ),
         ((*SIDES, "comparison.relative_target=0"), "comparison.relative_target=0"),
         ((*SIDES, "comparison.time_budget=9"), "comparison.time_budget"),
     ],

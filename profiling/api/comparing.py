@@ -19,7 +19,7 @@ from profiling.report.read.selection import select_sides
 from profiling.report.say.changes import TIMED, find_change
 from profiling.report.say.two_runs import write_comparison
 from profiling.runs.paired.locked import compare as compare_points
-from profiling.runs.paired.opposed import Opposed
+from profiling.runs.paired.opposed import Opposed, require_shared
 from profiling.runs.paired.showing import show
 from profiling.runs.paired.side import SideFailed
 from profiling.runs.progress import Progress
@@ -114,6 +114,7 @@ def measure_pair(
     shared = write_overrides(overrides, keys)
     with one_line_errors():
         plans = [plan_side(_write_side(side), shared) for side in (a, b)]
+        require_shared(*plans)
     opposed = Opposed(
         a=plans[0],
         b=plans[1],

@@ -48,7 +48,7 @@ def oppose(plans: Sequence[Plan]) -> list[Opposed]:
 
 def list_comparisons(opposed: Sequence[Opposed]) -> Iterator[str]:
     for one in opposed:
-        state = "there" if find_kept(one) else f"at least {one.launches} launches"
+        state = "there" if find_kept(one) else f"at least {one.rule().first} launches"
         yield f"{one.address} {one.label()}: {state}"
 
 

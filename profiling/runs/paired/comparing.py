@@ -100,7 +100,7 @@ class Comparer:
         return math.fsum(launch.took_s for launch in self._launches)
 
     def _measure(self, number: int) -> None:
-        planned = self._opposed.launches
+        planned = self._rule.first
         self._notify(f"launch {number}" + (f" of {planned}" if number <= planned else ""))
         try:
             launch = self._turns(number).run(number, interleaved=self._interleaved)
@@ -119,6 +119,8 @@ class Comparer:
         point = self._opposed.a.point
         chosen = point.comparison
         return Turns(
+            # Where the last launch ended, however many pairs each had.
+            position=sum(launch.pairs for launch in self._launches),
             start=self._start,
             watch=partial(self._means.watch, limits=NoiseLimits(**point.profiler["noise"])),
             warm_up=WarmUp(
@@ -138,10 +140,10 @@ class Comparer:
         """The first launches have equally many, since their spread decides how many follow."""
         if not self._launches:
             pairs = choose_pairs(launch_s=launch_s, pair_s=pair_s)
-            share_s = _PLANNED_SHARE * self._rule.time_budget_s / self._opposed.launches
+            share_s = _PLANNED_SHARE * self._rule.time_budget_s / self._rule.first
             return max(LEAST_PAIRS, min(pairs, _even((share_s - launch_s) / pair_s)))
         first = self._launches[0].pairs
-        if number <= self._opposed.launches:
+        if number <= self._rule.first:
             return first
         found = self._rule.compare(take_launch_logs(self._launches, TOTAL))
         best = find_best_pairs(

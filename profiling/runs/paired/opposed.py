@@ -12,7 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from profiling.points.address import canonical_json, digest_comparing_code
+from profiling.errors import ConfigError
+from profiling.points.address import canonical_json, digest_comparing_code, to_json
+from profiling.points.key import declarations
 from profiling.records import (
     COMPARISON_FILE,
     COMPARISONS,
@@ -22,6 +24,7 @@ from profiling.records import (
 )
 from profiling.runs.session import Plan
 from profiling.statistics.launches import Launches
+from profiling.statistics.ratios import LEAST_LAUNCHES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +74,20 @@ class Opposed:
         return " against ".join(self.labels.values())
 
     def rule(self) -> Launches:
+        """Fewer launches than an interval needs are measured only where their number is fixed."""
         chosen = self.a.point.comparison
         return Launches(
             relative_target=chosen["relative_target"],
             time_budget_s=math.inf if self.is_fixed else chosen["time_budget_s"],
-            first=self.launches,
+            first=self.launches if self.is_fixed else self._least(),
             maximum=self.launches if self.is_fixed else self._most(),
         )
 
+    def _least(self) -> int:
+        return max(self.launches, LEAST_LAUNCHES)
+
     def _most(self) -> int:
-        return max(self.launches, int(self.a.point.comparison["most_launches"]))
+        return max(self._least(), int(self.a.point.comparison["most_launches"]))
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -100,6 +107,18 @@ def _name_side(label: str, own: Mapping[str, Any], other: Mapping[str, Any]) -> 
         if key in other and other[key] != value and str(value) not in shown
     ]
     return " ".join([label, *(one for one in different if one not in shown)])
+
+
+def require_shared(a: Plan, b: Plan) -> None:
+    """Refuse keys of the comparison that its sides give differently: one value would be ignored."""
+    for field, declared in declarations(a.point):
+        values = [getattr(plan.point, field.name) for plan in (a, b)]
+        if field.compare or values[0] == values[1]:
+            continue
+        flat = [_flatten({declared.name: to_json(value)}) for value in values]
+        key = next(one for one in flat[1] if flat[0].get(one) != flat[1][one])
+        reason = f"the other side has {flat[1][key]}; one value holds for both: type it behind them"
+        raise ConfigError(key, flat[0][key], reason)
 
 
 def find_kept(opposed: Opposed) -> Comparison | None:

@@ -129,8 +129,9 @@ def order_sides(number: int) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """How a launch is run."""
+    """How a launch is run. It begins at `position` in the shuffled order of the batches."""
 
+    position: int
     start: Start
     watch: Watch
     warm_up: WarmUp
@@ -166,7 +167,7 @@ class Turns:
             start_s = self.now_s() - begun
             pairs = self.count_pairs(start_s, pair_s)
             for runner in runners.values():
-                runner.begin(_find_position(number, pairs))
+                runner.begin(self.position)
             with self.watch(runners, prepared) as gate:
                 for pair in range(pairs):
                     for name in order if pair % 2 == 0 else reversed(order):
@@ -203,7 +204,7 @@ class Turns:
                 started_s = self.now_s() - begun
                 start_s += started_s
                 pairs = pairs or self.count_pairs(2 * started_s, 2 * pass_s)
-                runner.begin(_find_position(number, pairs))
+                runner.begin(self.position)
                 with self.watch({name: runner}, {name: prepared}) as gate:
                     for _ in range(pairs):
                         logs[name].add(runner.run_pass())
@@ -212,11 +213,6 @@ class Turns:
             finally:
                 runner.kill()
         return logs, start_s, "; ".join(dict.fromkeys(filter(None, noises))) or None
-
-
-def _find_position(number: int, pairs: int) -> int:
-    """Where in the shuffled order of the batches a launch begins: where the last one ended."""
-    return (number - 1) * pairs
 
 
 # A side that uses more of a core while it waits disturbs the one that works.

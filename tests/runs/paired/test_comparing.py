@@ -181,6 +181,23 @@ def test_the_address_covers_the_settings_and_both_points(tmp_path: Path) -> None
     assert oppose(tmp_path).address == oppose(tmp_path, "strict=true").address
 
 
+@pytest.mark.parametrize("least", [1, 2])
+def test_fewer_launches_than_an_interval_needs_are_only_a_fixed_number(
+    least: int, tmp_path: Path
+) -> None:
+    found = measure(oppose(tmp_path, f"launches={least}"), Script(between=0.001, within=0.01))
+    assert found.whole.launches == 3 and found.whole.ci_low is not None
+    assert found.content["stopped_by"] == "interval"
+
+
+def test_launches_of_many_pairs_go_on_in_the_order_of_the_batches(tmp_path: Path) -> None:
+    script = Script(between=0.001, within=0.3)
+    pairs = [one["pairs"] for one in measure(oppose(tmp_path), script).content["by_launch"]]
+    assert len(set(pairs)) > 1
+    begun = [position for _, side, position in script.events("begin") if side == "a"]
+    assert begun == [sum(pairs[:number]) for number in range(len(pairs))]
+
+
 # Interruption
 
 

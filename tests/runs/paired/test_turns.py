@@ -12,9 +12,12 @@ from profiling.runs.paired.turns import LAUNCHES, PASSES, Launch, Turns, WarmUp
 from tests.runs.paired.scripted import BATCHES, PHASES_S, Script, ScriptedSide
 
 
-def make_turns(script: Script, count_pairs: Callable[[float, float], int]) -> Turns:
+def make_turns(
+    script: Script, count_pairs: Callable[[float, float], int], position: int = 0
+) -> Turns:
     means = script.means()
     return Turns(
+        position=position,
         start=lambda name: ScriptedSide(script, name, None),  # type: ignore[arg-type]
         watch=partial(means.watch, limits=None),
         warm_up=WarmUp(window=3, tolerance=0.1, cap=15, time_budget_s=100.0),
@@ -23,8 +26,10 @@ def make_turns(script: Script, count_pairs: Callable[[float, float], int]) -> Tu
     )
 
 
-def run(script: Script, *, number: int = 1, pairs: int = 4, how: str = PASSES) -> Launch:
-    return make_turns(script, lambda *_: pairs).run(number, interleaved=how)
+def run(
+    script: Script, *, number: int = 1, pairs: int = 4, how: str = PASSES, position: int = 0
+) -> Launch:
+    return make_turns(script, lambda *_: pairs, position).run(number, interleaved=how)
 
 
 def test_passes_alternate_and_the_order_within_pairs_too() -> None:
@@ -54,8 +59,10 @@ def test_both_passes_of_a_pair_have_the_same_batch() -> None:
     assert launch.sides["a"].batches == [pass_ % BATCHES for pass_ in range(12)]
 
 
-def test_a_launch_goes_on_in_the_order_where_the_last_one_ended() -> None:
-    launch = run(Script(), number=3, pairs=6)
+@pytest.mark.parametrize("how", [PASSES, LAUNCHES])
+def test_a_launch_begins_at_its_place_in_the_order(how: str) -> None:
+    launch = run(Script(), number=3, pairs=6, how=how, position=12)
+    assert launch.sides["b"].batches == launch.sides["a"].batches
     assert launch.sides["a"].batches == [(12 + pass_) % BATCHES for pass_ in range(6)]
 
 
