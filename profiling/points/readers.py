@@ -236,7 +236,21 @@ def profiler(composed: Composed, name: str) -> dict[str, Any]:
     if not is_number(budget) or not budget > 0:
         allowed = "allowed is a number of seconds above 0"
         raise ConfigError(f"{name}.time_budget_s", budget, allowed)
+    _check_counts(name, composed[name], read_option(name, composed[f"{name}.name"]))
     return group(composed, name)
+
+
+# No passes, batches or samples measure nothing; an interval needs two windows. No bytes is a bound.
+_LEAST_COUNTS = {"windows": 2, "most_bytes": 0}
+
+
+def _check_counts(place: str, chosen: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
+    for key, example in shipped.items():
+        name = f"{place}.{key}"
+        if isinstance(example, Mapping):
+            _check_counts(name, chosen[key], example)
+        elif isinstance(example, int) and not isinstance(example, bool) and not key.endswith("_s"):
+            require_whole(name, chosen[key], at_least=_LEAST_COUNTS.get(key, 1))
 
 
 def comparison(composed: Composed, name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from profiling.errors import ConfigError
 from profiling.points import configuration
 from profiling.points.options import list_families
 from tests.composing import CONF, compose_config, compose_point
@@ -103,6 +104,27 @@ def test_a_record_names_a_prompt_only_where_one_was_given() -> None:
     assert "prompt" not in compose_point(*given).as_config()["model"]
     asked = compose_point(*given, 'model.prompt="say {question}"')
     assert asked.as_config()["model"]["prompt"] == "say {question}"
+
+
+@pytest.mark.parametrize("profiler", options("profiler"))
+@pytest.mark.parametrize(
+    ("key", "value", "least"),
+    [
+        ("probes.memory.passes", 0, 1),
+        ("probes.latency.warmup_window", 0, 1),
+        ("probes.latency.maximum", 0, 1),
+        ("probes.energy.windows", 1, 2),
+        ("roofline.most_batches", 0, 1),
+        ("divergence.tokens", 0, 1),
+    ],
+)
+def test_counts_that_measure_nothing_are_refused(
+    profiler: str, key: str, value: int, least: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"profiler.{key}={value}: .* from {least}$"):
+        compose_point(f"profiler={profiler}", f"profiler.{key}={value}")
+    point = compose_point(f"profiler={profiler}", "profiler.divergence.most_bytes=0")
+    assert point.profiler["divergence"]["most_bytes"] == 0
 
 
 @pytest.mark.parametrize("profiler", options("profiler"))
