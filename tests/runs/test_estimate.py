@@ -23,7 +23,8 @@ FLOPS = {"vision": 2e9, "prefill": None, "decode": 1e6}
 MOVED = {"vision": 1e7, "prefill": None, "decode": 3e8}
 RATES = (1e9, 1e8)
 # Vision takes 2 s to compute and 0.1 s to move, decode 3 s to move; nothing is known of prefill.
-BATCH_S = 2.0 + 3.0
+FIRST_S = 2.0
+BATCH_S = FIRST_S + 3.0
 
 
 class Counted:
@@ -56,21 +57,28 @@ def use(monkeypatch: pytest.MonkeyPatch, engine: Counted) -> Counted:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "passes"),
+    ("overrides", "answers", "timed_s"),
     [
-        # 3 batches: answers and references, 4 repeats of each, 2 to warm up, 3 for memory.
-        (("num_samples=5", "batch_size=2", "profiler.repeats=4"), 6 + 12 + 2 + 3),
-        # No quality with random values, and at least 6 repeats; memory takes 8 passes at most.
-        (("num_samples=9", "weights=random"), 6 * 9 + 2 + 8),
-        (("num_samples=1", "profiler.probes.memory.passes=0"), 2 + 6 + 2),
+        # 3 batches; a pass of 5 s outlasts 2 s: one to warm up, and one for memory.
+        (("num_samples=5", "batch_size=2", "profiler.repeats=4"), 6, (1 + 4 + 1) * BATCH_S),
+        # No quality with random values, and two repeats show how far slow passes differ.
+        (("num_samples=9", "weights=random"), 0, (1 + 2 + 1) * BATCH_S),
+        # Three passes settle, six are repeated whatever the number of batches, 8 are for memory.
+        (
+            ("num_samples=9", "weights=random", "profiler.time_budget_s=1000"),
+            0,
+            (3 + 6 + 8) * BATCH_S,
+        ),
+        # Slower passes than these may spend the budget with fewer.
+        (("num_samples=9", "weights=random", "profiler.time_budget_s=6"), 0, 6 + 2 * 6 + 6),
     ],
 )
 def test_the_least_time_by_hand(
-    overrides: tuple[str, ...], passes: int, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], answers: int, timed_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, Counted())
     assert estimate(compose_point("profiler=quick", *overrides)) == {
-        "at_least_s": pytest.approx(passes * BATCH_S),
+        "at_least_s": pytest.approx(answers * FIRST_S + timed_s),
         "needed_bytes": 120,
         "weight_bytes": 100,
     }
@@ -107,8 +115,9 @@ def test_points_of_equal_cost_are_counted_once(
     engine = use(monkeypatch, Counted())
     sides = ("img_size=112", "img_size=168", "img_size=112")
     points = [compose_point("num_samples=1", side) for side in sides]
+    points.append(compose_point("num_samples=1", "img_size=112", "profiler=quick"))
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(pickle.dumps(points))))
     main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert engine.asked == 2
-    assert len(lines) == 3 and lines[0] == lines[2]
+    assert engine.asked == 3
+    assert len(lines) == 4 and lines[0] == lines[2] != lines[3]
