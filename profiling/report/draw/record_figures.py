@@ -78,7 +78,7 @@ def draw_places(stem: Path, places: Sequence[Place], run: Run) -> None:
     draw_roofline(
         stem,
         [
-            Mark(phase=place.phase, x=place.intensity, y=place.flops / place.seconds)
+            Mark(phase=place.phase, x=place.intensity, y=place.reached_flops_per_s)
             for place in places
         ],
         title=f"Achieved against attainable FLOP/s by phase, {_name(run)}",

@@ -10,7 +10,12 @@ from profiling.report.read.runs import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One phase: its time, operations and traffic, and the peaks of the machine."""
+    """One phase: its time, operations and traffic, and the peaks of the machine.
+
+    Operations and traffic are those of the first full batch, while the time is the median of all
+    that were timed. `timed_least_s` is the median over these, each with the costs of its own batch;
+    without it, all batches count as the first.
+    """
 
     phase: str
     seconds: float
@@ -18,6 +23,7 @@ class Place:
     moved_bytes: float
     peak_flops_per_s: float
     peak_bytes_per_s: float
+    timed_least_s: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -34,7 +40,16 @@ class Place:
     @property
     def least_s(self) -> float:
         """The longer of computing and moving data, each at its peak."""
+        return self.timed_least_s or self._first_least_s
+
+    @property
+    def _first_least_s(self) -> float:
         return max(self.flops / self.peak_flops_per_s, self.moved_bytes / self.peak_bytes_per_s)
+
+    @property
+    def reached_flops_per_s(self) -> float:
+        """The rate of the batches that were timed: their work grows with their least time."""
+        return self.flops / self.seconds * self.least_s / self._first_least_s
 
 
 def find_places(run: Run) -> list[Place]:
@@ -53,6 +68,7 @@ def find_places(run: Run) -> list[Place]:
                     moved_bytes=known[2],
                     peak_flops_per_s=known[3],
                     peak_bytes_per_s=known[4],
+                    timed_least_s=run.number(f"least_{phase}_s"),
                 )
             )
     return places

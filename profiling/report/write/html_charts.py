@@ -134,7 +134,7 @@ def _roofline(places: Sequence[Place], scale: Scale) -> dict[str, Any] | None:
                 "name": place.phase,
                 "colour": COLOURS[place.phase],
                 "x": place.intensity,
-                "y": place.flops / place.seconds / scale.factor,
+                "y": place.reached_flops_per_s / scale.factor,
                 "cells": [column.cells[row] for column in columns],
             }
             for row, place in enumerate(places)

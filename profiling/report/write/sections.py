@@ -234,6 +234,7 @@ def show_roofline(page: Page, run: Run) -> list[str]:
         quantity(places[0].peak_bytes_per_s, metrics.find("model_bytes").unit),
     )
     lead = f"Run `{run.short}`{mark_run(run)}. The peaks are {peaks[0]}/s and {peaks[1]}/s."
+    lead += " Work and bytes are those of the first full batch, times are medians of all batches."
     figure = page.show("roofline", "Achieved FLOP/s against arithmetic intensity, by phase")
     lines = [lead, "", *figure, *table(place_columns(places))]
     return section("Achieved against attainable", lines)
