@@ -32,6 +32,7 @@ from profiling.report.say.units import (
     digits,
     percent,
     quantity,
+    show_ratio,
 )
 from profiling.statistics.intervals import Interval
 from profiling.statistics.rounds import LEAST_ROUNDS, RoundsChange
@@ -192,8 +193,8 @@ def say_latency_change(befores: Rounds, afters: Rounds) -> str:
 def _say_ratio(change: Change) -> str:
     if change.bounds is None:
         return f"{digits(change.ratio)}{TIMES} the time"
-    bounds = f"[{digits(change.bounds.low)}, {digits(change.bounds.high)}]"
-    return f"{digits(change.ratio)}{TIMES} {bounds} the time"
+    shown = show_ratio(change.ratio, change.bounds.low, change.bounds.high)
+    return f"{shown} the time"
 
 
 def _say_basis(change: Change) -> str:

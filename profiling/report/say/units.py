@@ -88,4 +88,12 @@ def say_ratio(ratio: Ratio) -> str:
     """A ratio with its interval, where it has one."""
     if ratio.low is None or ratio.high is None:
         return times(ratio.value)
-    return f"{times(ratio.value)} [{digits(ratio.low)}, {digits(ratio.high)}]"
+    return show_ratio(ratio.value, ratio.low, ratio.high)
+
+
+def show_ratio(value: float, low: float, high: float) -> str:
+    """A ratio with its interval, whose ends stay on their side of 1 when they are rounded."""
+    shown = [digits(one) for one in (value, low, high)]
+    if not low <= 1 <= high and 1.0 in map(float, shown[1:]):
+        shown = [f"{one:.4f}" for one in (value, low, high)]
+    return f"{shown[0]}{TIMES} [{shown[1]}, {shown[2]}]"

@@ -11,9 +11,11 @@ from profiling.report.say.units import (
     interval,
     percent,
     quantity,
+    say_ratio,
     times,
 )
 from profiling.statistics.intervals import CONFIDENCE, Interval
+from profiling.statistics.ratios import Ratio
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,21 @@ def test_an_interval_shares_the_unit_of_its_value() -> None:
 def test_an_interval_is_not_called_more_certain_than_it_is() -> None:
     bounds = Interval(low=0.95, high=1.05, confidence=0.949)
     assert interval(1.0, bounds, "s") == "1.00 [0.950, 1.05] s (94% interval)"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.951, 1.04, "1.03× [0.951, 1.04]"),
+        (1.012, 1.04, "1.03× [1.01, 1.04]"),
+        # A ratio that is called faster must not be shown with an interval that holds 1.
+        (1.0021, 1.04, "1.0300× [1.0021, 1.0400]"),
+        (0.9, 0.99981, "1.0300× [0.9000, 0.9998]"),
+        (0.9981, 1.0021, "1.03× [0.998, 1.00]"),
+    ],
+)
+def test_the_ends_of_a_ratio_stay_on_their_side_of_one(low: float, high: float, shown: str) -> None:
+    assert say_ratio(Ratio(value=1.03, low=low, high=high, confidence=CONFIDENCE)) == shown
 
 
 def test_shares_and_ratios() -> None:
