@@ -68,8 +68,9 @@ def plan_checked(point: Point) -> Plan:
         num_frames=count_frames(samples),
     )
     calibration = digest_calibration(point)
+    seen = samples_digest
     if calibration is not None:
-        samples_digest = hashlib.sha256((samples_digest + calibration).encode()).hexdigest()
+        seen = hashlib.sha256((samples_digest + calibration).encode()).hexdigest()
     weights_digest, positions = _check_weights(point)
     if positions is not None and point.max_new_tokens > positions:
         allowed = f"allowed is a whole number from 1 to {positions}, the positions of this model"
@@ -77,11 +78,14 @@ def plan_checked(point: Point) -> Plan:
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
         versions=installed_versions(),
-        samples_digest=samples_digest,
+        samples_digest=seen,
         weights_digest=weights_digest,
     )
     _check_results_dir(Path(point.results_dir))
     digests = {"code": digest_code(), "samples": samples_digest, "weights": weights_digest}
+    if calibration is not None:
+        # Apart from what is judged, which runs without calibration have in common with this one.
+        digests["calibration"] = calibration
     return Plan(point=point, samples=samples, fingerprint=fingerprint, digests=digests)
 
 

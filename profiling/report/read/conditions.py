@@ -12,6 +12,8 @@ from profiling.report.read.runs import Run
 # What tells one machine of a kind from another, and what changes from hour to hour.
 _NOT_COMPARED = frozenset({"hostname", "uuid", "gpus", "boot_id", "uptime_s"})
 _DIGESTS = {"code": "code that measures", "samples": "samples", "weights": "weights' content"}
+# Digests that not every run has.
+_FURTHER_DIGESTS = {"calibration": "calibration samples"}
 _SHORT = 12
 
 
@@ -57,7 +59,7 @@ def _compare_settings(before: Run, after: Run) -> Iterator[Condition]:
 
 def _compare_digests(before: Run, after: Run) -> Iterator[Condition]:
     digests = [_mapping(run, "digests") for run in (before, after)]
-    for name, words in _DIGESTS.items():
+    for name, words in {**_DIGESTS, **_FURTHER_DIGESTS}.items():
         values = [str(own.get(name) or "") for own in digests]
         if all(values) and values[0] != values[1]:
             yield Condition(name=words, before=values[0][:_SHORT], after=values[1][:_SHORT])

@@ -17,6 +17,8 @@ PLAIN_ENGINE = "torch"
 # Where a speed-up comes from.
 PAIRED, SEPARATE_RUNS = "paired", "separate runs"
 Answers = Mapping[tuple[str, str], str]
+# Digests of what an optimization alone reads.
+_OF_VARIANTS = frozenset({"calibration"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,10 @@ def compare_with_baselines(
 def identify_setting(record: Record, *without: str) -> str:
     """What two runs must have in common to differ in nothing but these keys."""
     config = {k: v for k, v in record.config.items() if k not in (*NOT_MEASURED, *without)}
-    facts = [
-        config,
-        identify_machine(record),
-        record.run.get("versions"),
-        record.run.get("digests"),
-    ]
+    digests = record.run.get("digests")
+    if "optimization" in without and isinstance(digests, Mapping):
+        digests = {name: digest for name, digest in digests.items() if name not in _OF_VARIANTS}
+    facts = [config, identify_machine(record), record.run.get("versions"), digests]
     return json.dumps(facts, sort_keys=True)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiling.report import Run, read_runs
+from profiling.report.read.sweeps import find_sweeps
+from profiling.report.say.two_runs import say_conditions
 from tests.report.synthetic import MACHINE, write_run
 
 ANSWERS = ["a", "b", "c", "d"]
@@ -50,6 +53,21 @@ def test_a_run_that_differs_in_more_is_no_baseline(tmp_path: Path, other: dict[s
     assert run["agreement"] is None
     assert run["speedup"] is None
     assert run.baseline is None
+
+
+def test_what_an_optimization_calibrates_with_makes_no_other_setting(tmp_path: Path) -> None:
+    digests = {"code": "c", "samples": "s", "weights": "w"}
+    for name, own in (("baseline", {}), ("awq", {"calibration": "k"})):
+        folder = write_run(tmp_path, optimization=name)
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run["digests"] = digests | own
+        (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    runs = by_optimization(tmp_path)
+    assert runs["awq"].baseline == runs["baseline"].name
+    assert runs["awq"]["speedup"] is not None and runs["awq"]["agreement"] is not None
+    (sweep,) = find_sweeps(list(runs.values()), "optimization")
+    assert len(sweep.runs) == 2
+    assert "samples" not in say_conditions(runs["baseline"], runs["awq"])
 
 
 def test_the_host_name_makes_no_other_machine(tmp_path: Path) -> None:

@@ -281,8 +281,13 @@ def own_dataset(folder: Path, *, count: int = 6) -> Path:
 def test_the_address_covers_what_was_calibrated_with(tmp_path: Path) -> None:
     folder = own_dataset(tmp_path / "own")
     chosen = (f"dataset.folder={folder}", f"results_dir={tmp_path / 'results'}")
-    before = plan_checked(compose("llava", *chosen)).fingerprint
-    plain = plan_checked(compose_point("model=llava", *chosen)).fingerprint
+    first = plan_checked(compose("llava", *chosen))
+    before = first.fingerprint
+    plan = plan_checked(compose_point("model=llava", *chosen))
+    plain = plan.fingerprint
+    # What is judged is the same, so that both can be compared.
+    assert first.digests["samples"] == plan.digests["samples"]
+    assert "calibration" in first.digests.keys() - plan.digests.keys()
     split = folder / "calibration" / "samples.json"
     entries = json.loads(split.read_text())
     for entry in entries:
