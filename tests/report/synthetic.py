@@ -103,6 +103,15 @@ def write_run(
     return folder
 
 
+def write_digests(folder: Path, **own: str) -> Path:
+    """Add the digests that records of real runs have."""
+    path = folder / "run.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    run["digests"] = {"code": "0c", "samples": "05", "weights": "03", **own}
+    path.write_text(json.dumps(run), encoding="utf-8")
+    return folder
+
+
 def write_timed(
     results_dir: Path,
     phases: dict[str, list[float]],

@@ -17,8 +17,13 @@ PLAIN_ENGINE = "torch"
 # Where a speed-up comes from.
 PAIRED, SEPARATE_RUNS = "paired", "separate runs"
 Answers = Mapping[tuple[str, str], str]
-# Digests of what an optimization alone reads.
-_OF_VARIANTS = frozenset({"calibration"})
+# Digests that follow from a key: runs that differ in the key differ in them too.
+_FOLLOWING = {
+    "model": "weights",
+    "optimization": "calibration",
+    "num_pictures": "samples",
+    "num_frames": "samples",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +70,9 @@ def identify_setting(record: Record, *without: str) -> str:
     """What two runs must have in common to differ in nothing but these keys."""
     config = {k: v for k, v in record.config.items() if k not in (*NOT_MEASURED, *without)}
     digests = record.run.get("digests")
-    if "optimization" in without and isinstance(digests, Mapping):
-        digests = {name: digest for name, digest in digests.items() if name not in _OF_VARIANTS}
+    if isinstance(digests, Mapping):
+        following = {_FOLLOWING.get(key) for key in without}
+        digests = {name: digest for name, digest in digests.items() if name not in following}
     facts = [config, identify_machine(record), record.run.get("versions"), digests]
     return json.dumps(facts, sort_keys=True)
 

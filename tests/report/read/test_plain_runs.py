@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from profiling.report import Run, read_runs
 from profiling.report.read.sweeps import find_sweeps
 from profiling.report.say.two_runs import say_conditions
-from tests.report.synthetic import MACHINE, write_run
+from tests.report.synthetic import MACHINE, write_digests, write_run
 
 ANSWERS = ["a", "b", "c", "d"]
 OTHER = ["a", "b", "c", "other"]
@@ -56,12 +55,8 @@ def test_a_run_that_differs_in_more_is_no_baseline(tmp_path: Path, other: dict[s
 
 
 def test_what_an_optimization_calibrates_with_makes_no_other_setting(tmp_path: Path) -> None:
-    digests = {"code": "c", "samples": "s", "weights": "w"}
-    for name, own in (("baseline", {}), ("awq", {"calibration": "k"})):
-        folder = write_run(tmp_path, optimization=name)
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        run["digests"] = digests | own
-        (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    write_digests(write_run(tmp_path))
+    write_digests(write_run(tmp_path, optimization="awq"), calibration="0a")
     runs = by_optimization(tmp_path)
     assert runs["awq"].baseline == runs["baseline"].name
     assert runs["awq"]["speedup"] is not None and runs["awq"]["agreement"] is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from profiling.report import read_runs
 from profiling.report.read.sweeps import (
     find_rounds,
@@ -13,7 +15,7 @@ from profiling.report.read.sweeps import (
     tokens_of,
 )
 from profiling.report.write.pages import pick_comparison
-from tests.report.synthetic import write_run
+from tests.report.synthetic import write_digests, write_run
 
 
 def test_a_sweep_differs_by_its_key_alone(tmp_path: Path) -> None:
@@ -80,3 +82,22 @@ def test_models_may_have_sizes_of_their_own(tmp_path: Path) -> None:
     for model, img_size in (("llava", 336), ("fuyu", 240), ("qwen25vl", 224)):
         write_run(tmp_path, model=model, img_size=img_size)
     assert len(pick_comparison(read_runs(tmp_path).runs)) == 3
+
+
+def test_models_are_compared_although_their_weights_differ(tmp_path: Path) -> None:
+    for number, model in enumerate(("llava", "fuyu", "qwen25vl")):
+        size = 240 if model == "fuyu" else 112
+        write_digests(write_run(tmp_path, model=model, img_size=size), weights=f"0{number}")
+    write_digests(write_run(tmp_path, model="blip2_t5", img_size=112), samples="06")
+    compared = pick_comparison(read_runs(tmp_path).runs)
+    assert [run["model"] for run in compared] == ["fuyu", "llava", "qwen25vl"]
+
+
+@pytest.mark.parametrize("key", ["num_pictures", "num_frames"])
+def test_samples_of_other_sizes_are_a_sweep(tmp_path: Path, key: str) -> None:
+    for count in (1, 2, 4):
+        write_digests(write_run(tmp_path, **{key: count}), samples=f"0{count}")
+    runs = read_runs(tmp_path).runs
+    (sweep,) = find_sweeps(runs, key)
+    assert sweep.values == [1, 2, 4]
+    assert find_sweeps(runs, "img_size") == []
