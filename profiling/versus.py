@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, print_anything, refuse, whole_from
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse, whole_from
 from profiling.errors import ConfigError
 from profiling.machine.locks import LockError
 from profiling.models.weights import describe_weights
@@ -57,7 +57,8 @@ def main() -> int:
         launches=given.launches or a.point.launches,
         is_fixed=given.launches is not None,
     )
-    return _run(opposed, given.json)
+    with ending_quietly():
+        return _run(opposed, given.json)
 
 
 def _check_file(path: Path | None) -> None:
@@ -119,9 +120,11 @@ def _give_up(line: str) -> int:
 
 
 def _tell(comparison: Comparison, file: Path | None) -> int:
-    print("\n".join(show(comparison)), flush=True)
+    # First of all: a reader that has seen enough of the text still wants the file.
     if file is not None:
         write_json(file, comparison.content)
+    with ending_quietly(MEASURED):
+        print("\n".join(show(comparison)), flush=True)
     return MEASURED
 
 
