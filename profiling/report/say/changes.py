@@ -83,8 +83,13 @@ def find_change(column: str, befores: Rounds, afters: Rounds) -> Change | None:
         return None
     before, after = (median(side) for side in sides)
     paired = _find_paired(column, befores[-1], afters[-1])
-    rounds = None if paired else _compare_rounds(column, befores, afters)
     ratio = _take_ratio(column, befores[-1], afters[-1], paired) if paired else None
+    rounds = None
+    if ratio is None or ratio.low is None:
+        rounds = _compare_rounds(column, befores, afters)
+    if rounds:
+        # Pairs of too few launches have no interval, which rounds have.
+        paired = ratio = None
     return Change(
         source=_name_source(column, paired, rounds),
         before=before,

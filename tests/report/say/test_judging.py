@@ -308,6 +308,17 @@ def test_gate_judges_by_one_number_for_each_round(
     assert run(capsys, "gate", before, after, f"--max-regression={limit}")[0] == status
 
 
+def test_rounds_count_where_pairs_have_too_few_launches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = write_rounds(tmp_path, slower=[1.0, 1.002, 0.998], seed=1)
+    after = write_rounds(tmp_path, slower=[2.0, 2.01, 1.99], seed=2, optimization="compile")
+    sides = [tmp_path / "results" / name.partition("-")[0] for name in (before, after)]
+    write_comparison(*sides, ratio=1.0, reach=None, launches=2)
+    assert run(capsys, "gate", before, after, "--max-regression=latency_s=5%")[0] == 1
+    assert "3 separate rounds" in run(capsys, "compare", before, after)[1]
+
+
 def test_rounds_have_a_sentence_with_their_degrees_of_freedom(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
