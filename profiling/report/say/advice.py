@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ MAIN = "python main.py -m"
 _USUAL_RESULTS = "results"
 # Keys that are more than a name, and are typed at the root.
 _FURTHER = ("seed", "preload", "threads")
+# Keys whose choices have settings of their own, and those of them that follow from the choice.
+_HOLDING = ("model", "optimization", "engine")
+_IMPLIED = frozenset({"name", "kind", "order", "room", "runtime"})
 # The profiler's keys that are typed on a command line.
 _OVERRIDDEN = ("repeats", "time_budget_s")
 
@@ -39,17 +43,23 @@ def say_how_to_pair(before: Run, after: Run) -> str:
     keys = _find_differing(before, after)
     if not keys:
         return say_how_to_repeat(before, after)
-    sides = [f'"{" ".join(_type(run, key) for key in keys)}"' for run in (before, after)]
+    sides = [f'"{" ".join(_type_side(run, keys))}"' for run in (before, after)]
     return f"{VERSUS} {' '.join(sides)} {_type_common(before, keys)}"
 
 
 def say_how_to_repeat(before: Run, after: Run, *, rounds: int = LEAST_ROUNDS) -> str:
-    """The sweep that measures both in so many rounds, one after the other in each."""
+    """The sweep that measures both in so many rounds, one after the other in each.
+
+    Settings that only one side has are no part of a sweep over both: these take a command each.
+    """
     keys = _find_differing(before, after)
+    common, numbers = _type_common(before, keys), ",".join(map(str, range(1, rounds + 1)))
+    sides = [_type_side(run, keys) for run in (before, after)]
+    if any(len(side) > len(keys) for side in sides):
+        each = [" ".join(map(shlex.quote, side)) for side in sides]
+        return " && ".join(f"{MAIN} {side} {common} round={numbers}" for side in each)
     swept = [shlex.quote(_type_both(before, after, key)) for key in keys]
-    numbers = ",".join(map(str, range(1, rounds + 1)))
-    typed = " ".join([*swept, _type_common(before, keys), f"round={numbers}"])
-    return f"{MAIN} {typed}"
+    return " ".join([MAIN, *swept, common, f"round={numbers}"])
 
 
 def _find_differing(before: Run, after: Run) -> list[str]:
@@ -62,12 +72,38 @@ def _type_common(run: Run, differing: Sequence[str]) -> str:
     """The settings of a run that are not among these, and where its records lie."""
     roots = {root_of(key) for key in differing if "." not in key}
     keys = [k for k in (*SETTING_COLUMNS, *_FURTHER) if k not in roots and run[k] is not None]
-    typed = [shlex.quote(_type(run, key)) for key in keys]
+    own = [root for root in _HOLDING if root not in roots]
+    inner = [one for one in _type_inner(run, own) if one.partition("=")[0] not in differing]
+    typed = [shlex.quote(one) for one in (*(_type(run, key) for key in keys), *inner)]
+    place = _type_place(run)
+    typed += [] if place is None or "dataset" in roots else [shlex.quote(place)]
     typed += [] if PROFILER in roots else _type_profiler(run)
     folder = run.record.folder.parent
     if folder != Path(_USUAL_RESULTS):
         typed.append(shlex.quote(f"results_dir={folder}"))
     return " ".join(typed)
+
+
+def _type_side(run: Run, differing: Sequence[str]) -> list[str]:
+    """The keys in which a run differs, and the settings of what it chose there."""
+    chosen = [key for key in differing if key in _HOLDING]
+    return [*(_type(run, key) for key in differing), *_type_inner(run, chosen)]
+
+
+def _type_inner(run: Run, roots: Sequence[str]) -> list[str]:
+    return [
+        f"{key}={show_value(value)}"
+        for key, value in run.settings.items()
+        if "." in key and root_of(key) in roots and value is not None
+        if key.rpartition(".")[2] not in _IMPLIED
+    ]
+
+
+def _type_place(run: Run) -> str | None:
+    """The folder of one's own samples; those of the project are found by name."""
+    dataset = run.record.config.get("dataset")
+    folder = dataset.get("folder") if isinstance(dataset, Mapping) else None
+    return f"dataset.folder={folder}" if isinstance(folder, str) and os.path.isabs(folder) else None
 
 
 def _type_profiler(run: Run) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -36,6 +37,34 @@ def test_equal_settings_are_measured_in_rounds(tmp_path: Path) -> None:
     said = say_how_to_pair(*two_runs(tmp_path, suffix="-2"))
     assert said.startswith(f"{MAIN} model=llava")
     assert "round=1,2,3" in said
+
+
+def set_config(folder: Path, root: str, value: object) -> None:
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run["config"][root] = value
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+
+
+def test_the_settings_of_what_is_compared_are_typed_too(tmp_path: Path) -> None:
+    chosen = compose_point(
+        "model=llava", "optimization=[bf16,token_pruning]", "optimization.token_pruning.keep=0.25"
+    )
+    for name in ("baseline", "bf16+token_pruning"):
+        folder = write_run(tmp_path, model="llava", img_size=112, optimization=name)
+        set_config(folder, "dataset", {"name": "textvqa", "folder": "/own data"})
+        engine = {"name": "onnxruntime", "room": "transformers", "precision": "int8"}
+        set_config(folder, "engine", engine)
+    set_config(folder, "optimization", chosen.as_config()["optimization"])
+    sides = sorted(read_runs(tmp_path).runs, key=lambda run: str(run["optimization"]))
+    words = shlex.split(say_how_to_pair(*sides).removeprefix(VERSUS))
+    assert words[0] == "optimization=baseline"
+    assert {"dataset.folder=/own data", "engine.precision=int8"} <= set(words[2:])
+    assert not any(word.startswith("optimization") for word in words[2:])
+    typed = [one for one in shlex.split(words[1]) if one.startswith("optimization")]
+    point = compose_point("model=llava", *typed)
+    assert point.as_config()["optimization"] == chosen.as_config()["optimization"]
+    first, second = say_how_to_repeat(*sides).split(" && ")
+    assert "keep" not in first and "optimization.token_pruning.keep=0.25" in second
 
 
 def test_rounds_of_both_are_typed_as_one_sweep(tmp_path: Path) -> None:
