@@ -33,7 +33,7 @@ from profiling.models.sequence_parts import IDS
 from profiling.models.text_parts import BIAS, CROSS_BIAS
 from profiling.partition.conversion_check import check_part
 from profiling.partition.converters.converter import Converter, Sizes, Source, find_converter
-from profiling.partition.exporting import describe_weights, save_recipe
+from profiling.partition.exporting import describe_weights, pipeline_recipe, save_recipe
 from profiling.partition.fixed_sizes import choose_sizes
 from profiling.partition.outcomes import Outcome
 from profiling.partition.pipeline import (
@@ -80,13 +80,14 @@ def convert_parts(task: Task) -> Outcome:
     assert task.engine is not None
     converter = find_converter(task.engine)
     model = load_model(task.point, LoadPlan(dtype=task.dtype))
+    recipe = pipeline_recipe(model, task.point.side)
     folder = folder_of(task)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
         remove_leftovers(folder.parent)
         exported = _ensure_exported(task, model)
         with unfinished_folder(folder.parent, name=task.engine) as made:
-            _write(task, model, converter, exported, made)
+            _write(task, model, converter, exported, recipe, made)
             made.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
@@ -169,7 +170,12 @@ def _ensure_exported(task: Task, model: Model) -> Mapping[str, Any]:
 
 
 def _write(
-    task: Task, model: Model, converter: Converter, exported: Mapping[str, Any], folder: Path
+    task: Task,
+    model: Model,
+    converter: Converter,
+    exported: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     assert task.engine is not None
     script = f"{task.engine}_inference"
@@ -183,7 +189,7 @@ def _write(
             opened = open_part(folder, told, task.point.threads)
             checked = check_part(model, source, opened, told, side=task.point.side)
         parts[source.name] = {**told, "checked": checked}
-    save_recipe(task, model, folder)
+    save_recipe(model, recipe, folder)
     save_program(folder, script, _SHARED)
     save_text(folder / "README.md", _README.format(engine=task.engine, script=f"{script}.py"))
     save_needs(folder, (*_NEEDS, *converter.needs))

@@ -184,7 +184,13 @@ class Pipeline:
             mask = numpy.ones((len(ids), 1), numpy.int64)
         else:
             decoder = Decoder(self.parts["decoder"], len(ids), {})
-        return self.choose(decoder, fused, mask, self.first_positions(ids, mask, grids), length)
+        placed = self.first_positions(ids, mask, grids)
+        return self.choose(decoder, fused, mask, placed, self.seen_before(ids), length)
+
+    def seen_before(self, ids: Array) -> Array:
+        """The tokens of each row that a repetition penalty counts from the beginning."""
+        start = self.recipe["start_token_id"]
+        return numpy.full((len(ids), 1), start) if "encoder" in self.parts else ids
 
     def encode(self, fused: Array, mask: Array) -> Decoder:
         bias = bias_of(mask, 1)
@@ -218,14 +224,17 @@ class Pipeline:
         fused: Array,
         mask: Array,
         placed: tuple[Array | None, ...],
+        seen: Array,
         length: int,
     ) -> list[list[int]]:
         """Greedy choices, until every row has ended."""
         positions, deltas = placed
+        penalty = self.recipe["repetition_penalty"]
         rows: list[list[int]] = [[] for _ in mask]
         ended = numpy.zeros(len(mask), bool)
         for step in range(length):
-            tokens = decoder.step(fused, mask, positions).argmax(-1)
+            logits = decoder.step(fused, mask, positions)
+            tokens = lower_repeated(logits, seen, penalty).argmax(-1)
             for row in numpy.flatnonzero(~ended):
                 rows[row].append(int(tokens[row]))
             ended |= numpy.isin(tokens, self.recipe["eos_token_ids"])
@@ -233,6 +242,7 @@ class Pipeline:
                 break
             # A row that has ended goes on with padding, which nobody reads.
             tokens = numpy.where(ended, self.recipe["pad_token_id"], tokens)
+            seen = numpy.concatenate([seen, tokens[:, None]], axis=1)
             mask = numpy.concatenate([mask, numpy.ones((len(mask), 1), numpy.int64)], axis=1)
             fused, positions = self.embed(tokens[:, None]), self.next_positions(mask, deltas)
         return rows
@@ -313,6 +323,17 @@ def pad(rows: Sequence[Sequence[int]], token: int, side: str) -> tuple[Array, Ar
         ids[index, start : start + len(row)] = row
         mask[index, start : start + len(row)] = 1
     return ids, mask
+
+
+def lower_repeated(logits: Array, seen: Array, penalty: float) -> Array:
+    """Logits [B, V] in which those of tokens that were seen [B, S] are lowered."""
+    if penalty == 1:
+        return logits
+    scores = logits.astype(numpy.float32)
+    found = numpy.take_along_axis(scores, seen, axis=1)
+    lowered = numpy.where(found < 0, found * penalty, found / penalty)
+    numpy.put_along_axis(scores, seen, lowered.astype(numpy.float32), axis=1)
+    return scores
 
 
 def bias_of(mask: Array, new: int) -> Array:

@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from profiling.errors import Unsupported
 from profiling.graphs.part_folder import VISION_ENCODER, joining_parts
+from profiling.models.network_weights import generation_settings
 from profiling.models.text_parts import Lengths
 from profiling.partition.exporting import pipeline_recipe
 from profiling.partition.pipeline import Open, Pipeline, main
@@ -76,11 +78,11 @@ def opener(family: str) -> Open:
     return lambda folder, told, threads: ModulePart(parts[Path(told["file"]).stem])
 
 
-def answers_of(family: str, count: int) -> list[str]:
+def answers_of(family: str, count: int, length: int = LENGTH) -> list[str]:
     engine, side = load(family, "optimization=fp32"), compose_point(f"model={family}").img_size
     batch = engine.prepare(take_samples(count), None)
     inputs = engine.place(engine.encode(batch, side))
-    generated = engine.generate(inputs, length=LENGTH, exact=False, trace=None)
+    generated = engine.generate(inputs, length=length, exact=False, trace=None)
     return [row.answer for row in engine.describe(batch, inputs, generated)]
 
 
@@ -99,6 +101,30 @@ def test_it_answers_as_the_model_does(
     found = json.loads(told.read_text())
     assert [len(row) <= LENGTH for row in found["tokens"]] == [True, True]
     assert found["latency_s"] > 0 and found["load_s"] > 0
+
+
+@pytest.mark.parametrize("family", ["blip2_opt", "blip2_t5", "qwen25vl"])
+def test_a_repetition_penalty_of_the_checkpoint_is_kept(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(family, "optimization=fp32").model
+    plain = answers_of(family, 2, 9)
+    settings = generation_settings(model.family, model.network)
+    monkeypatch.setattr(settings, "repetition_penalty", 0.05)
+    penalized = answers_of(family, 2, 9)
+    assert penalized != plain
+    pipeline, samples = make_pipeline(family, tmp_path), take_samples(2)
+    rows = pipeline.answer([s.pictures for s in samples], [s.request for s in samples], length=9)
+    assert [pipeline.decode(row) for row in rows] == penalized
+
+
+def test_settings_that_the_script_does_not_know_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load("qwen25vl", "optimization=fp32").model
+    monkeypatch.setattr(model.network.generation_config, "no_repeat_ngram_size", 2)
+    with pytest.raises(Unsupported, match=r"generation_config\.json has no_repeat"):
+        pipeline_recipe(model, 112)
 
 
 def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
