@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from profiling.costs.twin import Twin
 from profiling.engines.engine import Passes
@@ -55,6 +55,7 @@ class RuntimeParts(Optimization):
         self.parts = graph_index.wanted_parts(point)
         self._placeholders: dict[str, Any] = {}
         self._runtime: Runtime | None = None
+        self._family: Family | None = None
         # The shapes of batches that code was compiled for.
         self._settled: set[Hashable] = set()
 
@@ -116,6 +117,7 @@ class RuntimeParts(Optimization):
         replace_parts(network, {layout.parts.head: nn.Identity()})
 
     def apply(self, loaded: LoadedModel) -> None:
+        self._family = loaded.model.family
         try:
             self._put_graphs(loaded, graph_index.ensure(self.point))
         except RuntimeAbsent as problem:
@@ -152,12 +154,21 @@ class RuntimeParts(Optimization):
         if self._runtime is None or not self._runtime.compiles:
             return
         for index in range(len(workload.batches)):
-            inputs = workload.encode(index)
-            shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
-            if (shape, workload.max_new_tokens) not in self._settled:
+            shapes = (self._shapes(workload.encode(index)), workload.max_new_tokens)
+            if shapes not in self._settled:
                 workload.run(index)
-                self._settled.add((shape, workload.max_new_tokens))
+                self._settled.add(shapes)
         self._runtime.begin_measuring()
+
+    def _shapes(self, inputs: Mapping[str, Tensor]) -> Hashable:
+        """What the compiled code for a batch depends on, the vision part's own inputs in it.
+
+        Pictures with as many patches in other rows and columns may have other windows.
+        """
+        assert self._family is not None
+        layout = self._family.layout
+        given = {**inputs, **layout.tower_inputs(layout.vision_arguments(inputs))}
+        return tuple((name, tuple(value.shape)) for name, value in sorted(given.items()))
 
     def readings(self) -> Iterator[Reading]:
         return iter(()) if self._runtime is None else self._runtime.readings()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -30,10 +32,12 @@ from tests.engines.transformers.shortened import make_shortened
 from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
+    ask,
     ask_unevenly,
     build,
     encode,
     load,
+    make_picture,
     make_workload,
     model_of,
     take_samples,
@@ -111,6 +115,23 @@ def test_the_operator_table_answers_as_torch_does(
     for rows in (1, 4):
         found = tokens_of(engine, rows, exact=False)
         assert found == tokens_of(plain, rows, exact=False)
+
+
+def test_every_shape_of_the_vision_part_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of as many patches, one square and one wide, have other windows."""
+    loaded = load("qwen25vl")
+    sizes = ((112, 112), (224, 56), (112, 112))
+    batches = [encode(loaded, [ask(loaded, "what?", make_picture(*size))], 112) for size in sizes]
+    assert len({batch["pixel_values"].shape for batch in batches}) == 1
+    run: list[int] = []
+    parts = RuntimeParts(compose_point("model=qwen25vl", ENGINE))
+    monkeypatch.setattr(parts, "_runtime", SimpleNamespace(compiles=True, begin_measuring=list))
+    monkeypatch.setattr(parts, "_family", loaded.family)
+    workload: Any = SimpleNamespace(
+        batches=sizes, max_new_tokens=LENGTH, encode=batches.__getitem__, run=run.append
+    )
+    parts.settle(workload)
+    assert run == [0, 1]
 
 
 def test_references_are_as_likely(pair: Pair) -> None:
