@@ -56,6 +56,7 @@ from profiling.parts.artifacts import (
 )
 
 _SHARED = (
+    "models/special_texts",
     "models/windows",
     "partition/vision_inference",
     "partition/pipeline",

@@ -71,7 +71,10 @@ def describe_weights(task: Task) -> dict[str, Any]:
 
 def _save_pipeline(model: Model, recipe: Mapping[str, Any], folder: Path) -> None:
     save_recipe(model, recipe, folder)
-    shared = ("models/windows", "partition/vision_inference", "partition/pipeline", "files")
+    shared = (
+        *("models/special_texts", "models/windows"),
+        *("partition/vision_inference", "partition/pipeline", "files"),
+    )
     save_program(folder, "pipeline_inference", shared)
     save_text(folder / "README.md", _README)
     save_needs(folder, _NEEDS)
@@ -99,7 +102,6 @@ def pipeline_recipe(model: Model, side: int) -> dict[str, Any]:
         "prompt": prompt_recipe(family),
         "by_area": family.processing.keeps_aspect_ratio,
         "around_picture": None if None in around else [[around[0]], [around[1]]],
-        "special_texts": list(family.processing.special_texts),
         "padding_side": family.processing.padding_side,
         # A repetition penalty counts what prompts are filled up with, as it does in the library.
         "pad_token_id": rules.padding if padding is None else padding,

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor
 
 from profiling.files import LARGEST_PICTURE, LARGEST_SETTINGS, open_file, read_json
+from profiling.models.special_texts import escape_special_texts
 from profiling.models.stand_ins import read_stand_ins
 from profiling.parts.reduced import load_reduced
 
@@ -75,7 +76,8 @@ def write_prompt(
     recipe: dict[str, Any], tokenizer: Any, question: str, count: int, columns: int
 ) -> list[int]:
     """The ids of the prompt, with one placeholder per embedding of the picture."""
-    text = recipe["template"].replace(recipe["mark"], question)
+    escaped = escape_special_texts(question, recipe["special_texts"])
+    text = recipe["template"].replace(recipe["mark"], escaped)
     ids: list[int] = tokenizer(text, add_special_tokens=recipe["add_special_tokens"])["input_ids"]
     token = recipe["image_token_id"]
     picture = [token] * count

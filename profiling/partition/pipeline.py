@@ -20,6 +20,7 @@ import numpy
 import tokenizers
 from numpy.typing import NDArray
 
+from profiling.models.special_texts import escape_special_texts
 from profiling.models.windows import attention_indices
 from profiling.partition.vision_inference import make_feeds, read_picture, see
 
@@ -142,7 +143,8 @@ class Pipeline:
     def write_prompt(self, question: str, pictures: Sequence[tuple[int, int]]) -> list[int]:
         """The ids of a prompt, with one placeholder for each embedding of its pictures."""
         recipe = self.recipe["prompt"]
-        text = recipe["template"].replace(recipe["mark"], self.escape(question))
+        escaped = escape_special_texts(question, recipe["special_texts"])
+        text = recipe["template"].replace(recipe["mark"], escaped)
         ids = self.tokenizer.encode(text, add_special_tokens=recipe["add_special_tokens"]).ids
         token = recipe["image_token_id"]
         blocks = [self.placeholders(count, columns) for count, columns in pictures]
@@ -163,12 +165,6 @@ class Pipeline:
             return [recipe["image_token_id"]] * count
         row = [recipe["image_token_id"]] * columns + [recipe["row_end_id"]]
         return row * (count // columns)
-
-    def escape(self, question: str) -> str:
-        """A space inside whatever the tokenizer would take for a special token."""
-        for token in sorted(self.recipe["special_texts"], key=len, reverse=True):
-            question = question.replace(token, token[:1] + " " + token[1:])
-        return question
 
     def generate(
         self, ids: Array, mask: Array, embeddings: Array, grids: Array, *, length: int
