@@ -146,8 +146,15 @@ class RuntimeParts(Optimization):
             _put_text(loaded.model, programs, {name: size_of(path) for name, path in used.items()})
             _add_cost(loaded, graphs.text, read_record(graphs.text / RECORD_FILE))
             loaded.computes_in = runtime.computes_in(graphs.precision)
+            # Keys and values are arrays in single precision, whatever the model's dtype is.
+            loaded.cache_bits = 32
         loaded.stored_in |= {graphs.precision, runtime.computes_in(graphs.precision)}
-        loaded.replaced_weights = partial(replaced_weights, loaded.model, graphs.precision)
+        loaded.replaced_weights = partial(
+            replaced_weights,
+            loaded.model,
+            stored=graphs.precision,
+            computed=runtime.computes_in(graphs.precision),
+        )
 
     def settle(self, workload: Passes) -> None:
         """Have every shape of the workload compiled before anything is measured."""
@@ -238,9 +245,9 @@ def _put_text(model: Model, programs: Mapping[str, Program], sizes: Mapping[str,
     skip_to_decoder(network.get_submodule(layout.generating), decoder)
 
 
-def replaced_weights(model: Model, precision: str) -> dict[str, int]:
-    """Bytes in memory of the weights that graphs hold, by name; none where they are quantized."""
-    if precision in ("int8", "int4"):
+def replaced_weights(model: Model, *, stored: str, computed: str) -> dict[str, int]:
+    """Bytes in memory of the weights that graphs hold, by name; none where they are not known."""
+    if stored in ("int8", "int4") or computed != "float32":
         return {}
     # In half precision they are stored only: the runtime computes with single precision.
     whole = Twin(family=model.family, attention="sdpa").network.named_parameters()

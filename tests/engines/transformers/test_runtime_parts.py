@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from profiling.costs.accounting import geometry_of
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.engine import Inputs, TransformersEngine, check_stack
 from profiling.engines.transformers.runtime_decoder import RuntimeDecoder, RuntimeEncoder
-from profiling.engines.transformers.runtime_parts import RuntimeParts
+from profiling.engines.transformers.runtime_parts import RuntimeParts, replaced_weights
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.graphs.text_graphs import RECORD_FILE
@@ -171,6 +171,22 @@ def test_phases_and_costs_are_seen(pair: Pair) -> None:
     for metric in ("kv_cache_bytes", "kv_cache_bytes_per_token"):
         assert kept[1][metric] == kept[0][metric]
     assert kept[1]["weights_language_bytes"] > 0
+
+
+def test_bytes_are_those_that_the_runtime_holds(
+    pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single precision, also where the library's network is in half; otherwise not known."""
+    _, whole = pairs(WHOLE)
+    inputs = encode(whole, ask_unevenly(whole, 1), side_of(whole))
+    cost = partial(whole.costs, Inputs(inputs, side=None), length=LENGTH, cross_check=False)
+    moved = cost().moved_bytes
+    monkeypatch.setattr(whole.model, "dtype", torch.bfloat16)
+    assert cost().moved_bytes == moved
+    known = partial(replaced_weights, whole.model)
+    assert known(stored="bfloat16", computed="float32")
+    assert not known(stored="float32", computed="bfloat16")
+    assert not known(stored="int8", computed="int8")
 
 
 def test_all_parts_leave_the_embedding(pairs: Callable[[str], Pair]) -> None:
