@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from profiling.files import digest_file
 from profiling.graphs.part_folder import write_parts
 from profiling.models.greedy import Rules
 from profiling.models.loading import LoadPlan, load_model
@@ -14,7 +16,7 @@ from profiling.models.model import Model
 from profiling.models.network_weights import generation_settings
 from profiling.models.recipe import picture_recipe, prompt_recipe
 from profiling.partition.outcomes import Outcome
-from profiling.partition.pipeline import RECIPE, TOKENIZER
+from profiling.partition.pipeline import DIGEST, MANIFEST, RECIPE, TOKENIZER, digest_manifest
 from profiling.partition.running import Task
 from profiling.partition.standalone import once, run, save_needs, save_program, save_text
 from profiling.parts.artifacts import locked, size_bytes, write_json
@@ -39,7 +41,7 @@ def export_parts(task: Task) -> Outcome:
     recipe = pipeline_recipe(model, task.point.side)
     parts, folder = task.output / "parts", task.output / "standalone" / "pipeline"
     with locked(task.output):
-        write_parts(model, parts, facts=describe_weights(task))
+        write_graphs(task, model, parts)
         _save_pipeline(model, recipe, folder)
     del model
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -61,6 +63,12 @@ def export_parts(task: Task) -> Outcome:
     )
 
 
+def write_graphs(task: Task, model: Model, folder: Path) -> None:
+    """Every part as a graph, and a manifest that has a digest of itself."""
+    path = write_parts(model, folder, facts=describe_weights(task))
+    write_json(path, with_digest(json.loads(path.read_text(encoding="utf-8"))))
+
+
 def describe_weights(task: Task) -> dict[str, Any]:
     return {
         "model": task.point.model,
@@ -78,6 +86,7 @@ def _save_pipeline(model: Model, recipe: Mapping[str, Any], folder: Path) -> Non
     save_program(folder, "pipeline_inference", shared)
     save_text(folder / "README.md", _README)
     save_needs(folder, _NEEDS)
+    write_json(folder / MANIFEST, with_digest({"files": list_files(folder, (RECIPE, TOKENIZER))}))
 
 
 def save_recipe(model: Model, recipe: Mapping[str, Any], folder: Path) -> None:
@@ -109,3 +118,15 @@ def pipeline_recipe(model: Model, side: int) -> dict[str, Any]:
         "start_token_id": settings.decoder_start_token_id,
         "repetition_penalty": rules.repetition_penalty,
     }
+
+
+def list_files(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What a manifest says of the files that have to be as they were written."""
+    paths = [folder / name for name in names]
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in paths
+    }
+
+
+def with_digest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {**manifest, DIGEST: digest_manifest(manifest)}

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 Shape = Sequence[int | str]
 _LOWEST = numpy.finfo(numpy.float32).min
 MANIFEST, RECIPE, TOKENIZER = "manifest.json", "pipeline.json", "tokenizer.json"
-# In a manifest that has it: a digest of everything else in it.
+# A digest of everything else in a manifest.
 DIGEST = "digest"
 
 
@@ -83,7 +83,10 @@ class Pipeline:
 
     def __init__(self, parts: Path, folder: Path, *, open_part: Open, threads: int) -> None:
         manifest = read_manifest(parts)
-        check_all(parts, manifest)
+        for place, told in {parts: manifest, folder: read_manifest(folder)}.items():
+            check_all(place, told)
+        if "parts" not in manifest:
+            sys.exit(f"{parts / MANIFEST} lists no parts")
         self.recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
@@ -270,14 +273,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known, parts = manifest.get(DIGEST), manifest.get("parts")
+        known = manifest.get(DIGEST)
     except OSError as problem:
         sys.exit(f"{path} cannot be read: {problem.strerror}")
     except (ValueError, AttributeError):
         sys.exit(f"{path} is not a manifest of parts")
-    # Graphs are exported without a digest; the parts of an engine always have one.
-    needed = "engine" in manifest or not isinstance(parts, dict)
-    if (needed or known is not None) and known != digest_manifest(manifest):
+    if known != digest_manifest(manifest):
         sys.exit(f"{path} is not as it was written: its digest differs")
     return manifest
 
@@ -290,7 +291,7 @@ def digest_manifest(manifest: Mapping[str, Any]) -> str:
 def check_all(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a folder with a file that is not as it was written."""
     check_files(folder, manifest.get("files", {}))
-    for told in manifest["parts"].values():
+    for told in manifest.get("parts", {}).values():
         check_files(folder, told["files"])
 
 

@@ -18,7 +18,7 @@ from profiling.errors import Unsupported
 from profiling.graphs.part_folder import VISION_ENCODER, joining_parts
 from profiling.models.network_weights import generation_settings
 from profiling.models.text_parts import Lengths
-from profiling.partition.exporting import pipeline_recipe
+from profiling.partition.exporting import list_files, pipeline_recipe, with_digest
 from profiling.partition.pipeline import Open, Pipeline, main
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, load, take_samples
@@ -65,11 +65,13 @@ def write_folder(family: str, folder: Path) -> None:
         (folder / f"{name}.onnx").write_bytes(content)
         told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         parts[name] = {"file": f"{name}.onnx", "files": {f"{name}.onnx": told}}
-    (folder / "manifest.json").write_text(json.dumps({"parts": parts}))
     side = compose_point(f"model={family}").side
     (folder / "pipeline.json").write_text(json.dumps(pipeline_recipe(model, side)))
     tokenizer = model.family.processing.tokenizer
     (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
+    files = list_files(folder, ("pipeline.json", "tokenizer.json"))
+    manifest = with_digest({"files": files, "parts": parts})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def opener(family: str) -> Open:
@@ -133,19 +135,20 @@ def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path
         main(parts=tmp_path, folder=tmp_path, open_part=opener("fuyu"), about=None)
 
 
+@pytest.mark.parametrize("name", ["decoder.onnx", "pipeline.json", "tokenizer.json"])
 @pytest.mark.parametrize(
     ("damage", "said"), [("missing", "is missing, and manifest"), ("changed", "its digest differs")]
 )
 def test_files_that_are_not_those_exported_are_refused(
-    damage: str, said: str, tmp_path: Path
+    damage: str, said: str, name: str, tmp_path: Path
 ) -> None:
     write_folder("fuyu", tmp_path)
-    path = tmp_path / "decoder.onnx"
+    path = tmp_path / name
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(SystemExit, match=rf"decoder\.onnx.*{said}"):
+    with pytest.raises(SystemExit, match=rf"{name}.*{said}"):
         open_pipeline("fuyu", tmp_path)
 
 
@@ -155,6 +158,7 @@ def test_files_that_are_not_those_exported_are_refused(
         (b"", "is not a manifest"),
         (b"[]", "is not a manifest"),
         (b'{"parts": {}, "digest": "0"}', "is not as it was written: its digest differs"),
+        (b'{"parts": {}}', "is not as it was written: its digest differs"),
     ],
 )
 def test_a_manifest_that_is_not_as_it_was_written_is_refused(
