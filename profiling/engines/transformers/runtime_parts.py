@@ -55,7 +55,6 @@ class RuntimeParts(Optimization):
         self.parts = graph_index.wanted_parts(point)
         self._placeholders: dict[str, Any] = {}
         self._runtime: Runtime | None = None
-        self._family: Family | None = None
         # The shapes of batches that code was compiled for.
         self._settled: set[Hashable] = set()
 
@@ -117,7 +116,6 @@ class RuntimeParts(Optimization):
         replace_parts(network, {layout.parts.head: nn.Identity()})
 
     def apply(self, loaded: LoadedModel) -> None:
-        self._family = loaded.model.family
         try:
             self._put_graphs(loaded, graph_index.ensure(self.point))
         except RuntimeAbsent as problem:
@@ -161,24 +159,26 @@ class RuntimeParts(Optimization):
         if self._runtime is None or not self._runtime.compiles:
             return
         for index in range(len(workload.batches)):
-            shapes = (self._shapes(workload.encode(index)), workload.max_new_tokens)
+            shapes = (_shapes_of(workload.encode(index)), workload.max_new_tokens)
             if shapes not in self._settled:
                 workload.run(index)
                 self._settled.add(shapes)
         self._runtime.begin_measuring()
 
-    def _shapes(self, inputs: Mapping[str, Tensor]) -> Hashable:
-        """What the compiled code for a batch depends on, the vision part's own inputs in it.
-
-        Pictures with as many patches in other rows and columns may have other windows.
-        """
-        assert self._family is not None
-        layout = self._family.layout
-        given = {**inputs, **layout.tower_inputs(layout.vision_arguments(inputs))}
-        return tuple((name, tuple(value.shape)) for name, value in sorted(given.items()))
-
     def readings(self) -> Iterator[Reading]:
         return iter(()) if self._runtime is None else self._runtime.readings()
+
+
+def _shapes_of(inputs: Mapping[str, Tensor]) -> Hashable:
+    """What the compiled code for a batch depends on.
+
+    As many patches in other rows and columns may have other windows, whose indices have shapes.
+    """
+    shapes = [(name, tuple(value.shape)) for name, value in sorted(inputs.items())]
+    grids = [
+        str(value.tolist()) for name, value in sorted(inputs.items()) if name.endswith("_grid_thw")
+    ]
+    return (*shapes, *grids)
 
 
 class _Placeholder(nn.Module):

@@ -126,7 +126,6 @@ def test_every_shape_of_the_vision_part_is_settled(monkeypatch: pytest.MonkeyPat
     run: list[int] = []
     parts = RuntimeParts(compose_point("model=qwen25vl", ENGINE))
     monkeypatch.setattr(parts, "_runtime", SimpleNamespace(compiles=True, begin_measuring=list))
-    monkeypatch.setattr(parts, "_family", loaded.family)
     workload: Any = SimpleNamespace(
         batches=sizes, max_new_tokens=LENGTH, encode=batches.__getitem__, run=run.append
     )
