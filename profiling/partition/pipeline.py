@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from profiling.models.special_texts import escape_special_texts
 from profiling.models.windows import attention_indices
-from profiling.partition.vision_inference import make_feeds, read_picture, see
+from profiling.partition.vision_inference import make_feeds, obtain_picture, see
 
 Array = NDArray[Any]
 Shape = Sequence[int | str]
@@ -63,17 +63,23 @@ def main(*, parts: Path, folder: Path, open_part: Open, about: str | None) -> No
     chosen = parser.parse_args()
     if len(chosen.image) != len(chosen.text):
         sys.exit(f"{len(chosen.text)} --text need as many --image, there are {len(chosen.image)}")
+    for name, value, least in (
+        ("--max-tokens", chosen.max_tokens, 1),
+        ("--threads", chosen.threads, 0),
+    ):
+        if value < least:
+            sys.exit(f"{name} {value}: allowed is a whole number from {least}")
     begun_s = time.perf_counter()
     pipeline = Pipeline(chosen.parts, folder, open_part=open_part, threads=chosen.threads)
     opened_s = time.perf_counter()
-    try:
-        tokens = pipeline.answer(chosen.image, chosen.text, length=chosen.max_tokens)
-    except OSError as problem:
-        sys.exit(f"--image: {problem}")
+    tokens = pipeline.answer(chosen.image, chosen.text, length=chosen.max_tokens)
     answered_s = time.perf_counter()
     if chosen.json is not None:
         times = {"load_s": opened_s - begun_s, "latency_s": answered_s - opened_s}
-        chosen.json.write_text(json.dumps({"tokens": tokens, **times}), encoding="utf-8")
+        try:
+            chosen.json.write_text(json.dumps({"tokens": tokens, **times}), encoding="utf-8")
+        except OSError as problem:
+            sys.exit(f"--json: {problem}")
     for row in tokens:
         print(pipeline.decode(row))
 
@@ -108,7 +114,9 @@ class Pipeline:
             return [self.answer([row], [text], length=length)[0] for row, text in rows]
         if self.one_by_one and len(pictures[0]) > 1:
             sys.exit("what was saved has fixed shapes and takes one picture a question")
-        seen = [see(read_picture(path), self.recipe["picture"]) for row in pictures for path in row]
+        seen = [
+            see(obtain_picture(path), self.recipe["picture"]) for row in pictures for path in row
+        ]
         embeddings, sizes = self.embed_pictures(seen)
         counts = iter(sizes)
         prompts = [

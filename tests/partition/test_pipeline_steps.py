@@ -135,6 +135,18 @@ def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path
         main(parts=tmp_path, folder=tmp_path, open_part=opener("fuyu"), about=None)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "least"), [("--max-tokens", "0", 1), ("--threads", "-1", 0)]
+)
+def test_numbers_that_cannot_be_are_one_line(
+    option: str, value: str, least: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    typed = ["x.py", "--image", "a.png", "--text", "a", option, value]
+    monkeypatch.setattr(sys, "argv", typed)
+    with pytest.raises(SystemExit, match=f"^{option} {value}: allowed .* from {least}$"):
+        main(parts=tmp_path, folder=tmp_path, open_part=opener("fuyu"), about=None)
+
+
 @pytest.mark.parametrize("name", ["decoder.onnx", "pipeline.json", "tokenizer.json"])
 @pytest.mark.parametrize(
     ("damage", "said"), [("missing", "is missing, and manifest"), ("changed", "its digest differs")]
