@@ -21,7 +21,7 @@ from profiling.graphs.export import (
     half_dtype,
 )
 from profiling.graphs.optimize import optimize_vision
-from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.quantize import quantize_vision, weight_bits
 from profiling.graphs.text_graphs import export_text, pick
 from profiling.machine.cache import cache_root
 from profiling.models.model import Model
@@ -51,7 +51,7 @@ def cached_vision(
         ],
         "parts": parts if layout == "parts" else 1,
         "simplify": simplify,
-        "quantize": quantize,
+        "quantize": [quantize, weight_bits(quantize)],
         "optimize": optimize,
         # It is checked with it, and rewritten for it.
         "provider": find_provider(provider, str(model.device)),
@@ -73,7 +73,7 @@ def cached_vision(
 def cached_text(model: Model, *, precision: str, provider: str | None) -> Path:
     """The folder with the decoder and, if there is one, the encoder; exports what is not cached."""
     facts = {
-        "precision": precision,
+        "precision": [precision, weight_bits(precision)],
         "provider": find_provider(provider, str(model.device)),
         "parts": (DECODER, ENCODER),
     }

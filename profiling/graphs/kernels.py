@@ -1,9 +1,10 @@
-"""Asks the runtime whether an execution provider has kernels for a dtype."""
+"""Asks the runtime which dtypes a provider has kernels for, and whether sums of bytes are exact."""
 
 from __future__ import annotations
 
 from functools import cache
 
+import numpy
 import onnx.parser
 import onnxruntime
 import torch
@@ -73,3 +74,27 @@ def has_kernels(provider: str, dtype: torch.dtype) -> bool:
     except _REFUSALS:
         return False
     return True
+
+
+# The largest byte times the largest weight, twice, does not fit into the 16 bits of such a sum.
+_SUMS = """
+<ir_version: 8, opset_import: ["": 18]>
+sums (uint8[4, 64] x, int8[64, 32] w) => (int32[4, 32] y)
+{
+    y = MatMulInteger (x, w)
+}
+"""
+
+
+@cache
+def sums_saturate() -> bool:
+    """Whether products of bytes are summed in 16 bits here, which cuts large sums off silently.
+
+    Processors without instructions for sums of four bytes do so.
+    """
+    probe = onnx.parser.parse_model(_SUMS).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    session = start_session(probe, options, provider=CPU_PROVIDER, provider_options={})
+    given = {"x": numpy.full((4, 64), 255, numpy.uint8), "w": numpy.full((64, 32), 127, numpy.int8)}
+    (made,) = session.run(None, given)
+    return bool((made != 64 * 255 * 127).any())

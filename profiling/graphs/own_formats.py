@@ -17,6 +17,7 @@ from profiling.graphs.graph_cache import digest_code
 from profiling.graphs.layouts import size_of
 from profiling.graphs.text_graphs import RECORD_FILE, compare_text, pick
 from profiling.graphs.text_graphs import in_single_precision as part_in_single_precision
+from profiling.graphs.vision_chain import read_check, read_record
 from profiling.machine.cache import cache_root
 from profiling.models.model import Model
 from profiling.models.text_parts import DECODER, ENCODER
@@ -34,7 +35,7 @@ def own_vision(model: Model, graph: Path, runtime: Runtime, *, precision: str) -
             checked = compare_vision(model, runtime.open(path))
         # Quantized weights have no limit: their error depends on the values, and is in the record.
         record = {"quantized": precision, "checked": checked, "bytes": size_of(path)}
-        write_check(folder, {**record, **_costs(cost)})
+        write_check(folder, {**record, **_costs(cost, read_check(graph))})
 
     return _cached(graph.parent, runtime, precision, make) / f"{graph.stem}{runtime.suffix}"
 
@@ -50,14 +51,18 @@ def own_text(model: Model, graphs: Path, runtime: Runtime, *, precision: str) ->
                 with part_in_single_precision(part):
                     checked = compare_text(part.eval(), runtime.open(path))
                 records[name] = {"checked": checked, "bytes": size_of(path)}
-        record = {"precision": precision, "parts": records, **_costs(cost)}
-        write_json(folder / RECORD_FILE, record)
+        costs = _costs(cost, read_record(graphs / RECORD_FILE))
+        write_json(folder / RECORD_FILE, {"precision": precision, "parts": records, **costs})
 
     return _cached(graphs, runtime, precision, make)
 
 
-def _costs(cost: BuildCost) -> dict[str, float]:
-    return {"make_s": cost.make_s, "make_peak_bytes": cost.make_peak_bytes}
+def _costs(cost: BuildCost, exported: Mapping[str, Any]) -> dict[str, float]:
+    """What storing took, and the export of the graphs before it."""
+    return {
+        "make_s": exported["make_s"] + cost.make_s,
+        "make_peak_bytes": max(exported["make_peak_bytes"], cost.make_peak_bytes),
+    }
 
 
 def _cached(source: Path, runtime: Runtime, precision: str, make: Callable[[Path], None]) -> Path:

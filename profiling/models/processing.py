@@ -16,6 +16,7 @@ from torch import Tensor
 
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.geometry import snap_side
+from profiling.models.special_texts import escape_special_texts
 
 # Rendered as the question, to find what a template puts before and after it.
 QUESTION_PLACEHOLDER = "\ue000"
@@ -138,9 +139,7 @@ class Processing(ABC):
 
     def escape_special_tokens(self, question: str) -> str:
         """The question with a space inside whatever the tokenizer takes for a special token."""
-        for token in sorted(self.special_texts, key=len, reverse=True):
-            question = question.replace(token, token[:1] + " " + token[1:])
-        return question
+        return escape_special_texts(question, self.special_texts)
 
     @cached_property
     def special_texts(self) -> tuple[str, ...]:

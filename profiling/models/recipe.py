@@ -43,6 +43,7 @@ def prompt_recipe(family: Family) -> dict[str, Any]:
         "stand_ins": describe_stand_ins(layout.stand_ins(torch.float32)),
         "template": processing.render(QUESTION_PLACEHOLDER) + prompt.ending,
         "mark": QUESTION_PLACEHOLDER,
+        "special_texts": list(processing.special_texts),
         "add_special_tokens": prompt.add_special_tokens,
         "image_token_id": processing.image_token_id,
         "in_place": prompt.in_place,

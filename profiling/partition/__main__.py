@@ -13,7 +13,11 @@ from profiling.errors import ConfigError
 from profiling.graphs.choices import LAYOUTS
 from profiling.machine.gpus import ORDER
 from profiling.machine.machine import resolve_device, usable_cores
-from profiling.partition.converters.converter import list_engines, require_package
+from profiling.partition.converters.converter import (
+    find_converter,
+    list_engines,
+    require_package,
+)
 from profiling.points.configuration import compose_config, read_point
 from profiling.points.options import list_families, list_options
 from profiling.points.point import Point
@@ -26,6 +30,8 @@ _ALL = ("original", "split_native", "convert_onnx", "run_onnx", "save_standalone
 _OF_AN_ENGINE = ("convert", "run_engine")
 # Not among those of `all`, since each takes a while.
 _ALONE = ("export_parts", *_OF_AN_ENGINE)
+# What the modes of `all` take: how the vision part is stored alone.
+_OF_A_SPLIT = {"quantize": False, "simplify": False, "pt": False, "onnx_layout": "single"}
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -76,6 +82,7 @@ def make_parser() -> Parser:
 
 
 def _run(chosen: argparse.Namespace) -> None:
+    _check_split(chosen)
     _check_engine(chosen)
     point = _read_point(chosen)
     sample = _read_sample(chosen, point)
@@ -139,6 +146,16 @@ def _check_there(chosen: argparse.Namespace, name: str, first: str) -> None:
         raise ConfigError("--mode", chosen.mode, f"there is no {path}: run {first} first")
 
 
+def _check_split(chosen: argparse.Namespace) -> None:
+    """Refuse what a mode would not look at."""
+    if chosen.mode not in _ALONE:
+        return
+    for name, default in _OF_A_SPLIT.items():
+        if getattr(chosen, name) != default:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError("--mode", chosen.mode, f"{option} is for what --mode all runs")
+
+
 def _check_engine(chosen: argparse.Namespace) -> None:
     """The engine of the modes that have one: it is named, installed, and on the processor."""
     if chosen.mode not in _OF_AN_ENGINE:
@@ -149,17 +166,27 @@ def _check_engine(chosen: argparse.Namespace) -> None:
                 modes = " and ".join(f"--mode {mode}" for mode in _OF_AN_ENGINE)
                 raise ConfigError(option, value, f"it belongs to {modes}")
         return
-    for name in ("quantize", "simplify"):
-        if getattr(chosen, name):
-            raise ConfigError("--mode", chosen.mode, f"--{name} belongs to --mode convert_onnx")
     if chosen.engine is None:
         engines = ", ".join(list_engines())
         raise ConfigError("--mode", chosen.mode, f"it needs --engine, one of {engines}")
     require_package(chosen.engine)
+    _check_lengths(chosen)
     if chosen.device == "auto":
         chosen.device = "cpu"
     if resolve_device(chosen.device) != "cpu":
         raise ConfigError("--device", chosen.device, "converted parts run on the CPU")
+
+
+def _check_lengths(chosen: argparse.Namespace) -> None:
+    """Lengths of prompts are for programs of a fixed shape, when they are written."""
+    if chosen.prompt_lengths is None:
+        return
+    if chosen.mode != "convert":
+        allowed = "it belongs to --mode convert, which writes the programs"
+        raise ConfigError("--prompt-lengths", chosen.prompt_lengths, allowed)
+    if not find_converter(chosen.engine).fixed:
+        allowed = f"what is written for {chosen.engine} takes prompts of any length"
+        raise ConfigError("--prompt-lengths", chosen.prompt_lengths, allowed)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,12 @@ import numpy
 import torch
 from torch import nn
 
-from profiling.files import digest_file
 from profiling.graphs.export import Stage
 from profiling.graphs.feeds import export_sizes, feeds_of, noise
 from profiling.graphs.part_folder import (
     MANIFEST_FILE,
     VISION_ENCODER,
     joining_parts,
-    write_parts,
 )
 from profiling.graphs.text_graphs import EXPORTED, in_single_precision
 from profiling.models.loading import LoadPlan, load_model
@@ -33,16 +31,21 @@ from profiling.models.sequence_parts import IDS
 from profiling.models.text_parts import BIAS, CROSS_BIAS
 from profiling.partition.conversion_check import check_part
 from profiling.partition.converters.converter import Converter, Sizes, Source, find_converter
-from profiling.partition.exporting import describe_weights, save_recipe
+from profiling.partition.exporting import (
+    describe_weights,
+    list_files,
+    pipeline_recipe,
+    save_recipe,
+    with_digest,
+    write_graphs,
+)
 from profiling.partition.fixed_sizes import choose_sizes
 from profiling.partition.outcomes import Outcome
 from profiling.partition.pipeline import (
-    DIGEST,
     MANIFEST,
     RECIPE,
     TOKENIZER,
     check_all,
-    digest_manifest,
     read_manifest,
 )
 from profiling.partition.running import RunFirst, Task
@@ -56,6 +59,7 @@ from profiling.parts.artifacts import (
 )
 
 _SHARED = (
+    "models/special_texts",
     "models/windows",
     "partition/vision_inference",
     "partition/pipeline",
@@ -80,13 +84,14 @@ def convert_parts(task: Task) -> Outcome:
     assert task.engine is not None
     converter = find_converter(task.engine)
     model = load_model(task.point, LoadPlan(dtype=task.dtype))
+    recipe = pipeline_recipe(model, task.point.side)
     folder = folder_of(task)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(task.output):
         remove_leftovers(folder.parent)
         exported = _ensure_exported(task, model)
         with unfinished_folder(folder.parent, name=task.engine) as made:
-            _write(task, model, converter, exported, made)
+            _write(task, model, converter, exported, recipe, made)
             made.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
@@ -164,12 +169,17 @@ def _ensure_exported(task: Task, model: Model) -> Mapping[str, Any]:
                 return manifest
         except SystemExit as problem:
             print(f"{problem}: the parts are exported again", file=sys.stderr)
-    write_parts(model, folder, facts=facts)
+    write_graphs(task, model, folder)
     return read_manifest(folder)
 
 
 def _write(
-    task: Task, model: Model, converter: Converter, exported: Mapping[str, Any], folder: Path
+    task: Task,
+    model: Model,
+    converter: Converter,
+    exported: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     assert task.engine is not None
     script = f"{task.engine}_inference"
@@ -183,7 +193,7 @@ def _write(
             opened = open_part(folder, told, task.point.threads)
             checked = check_part(model, source, opened, told, side=task.point.side)
         parts[source.name] = {**told, "checked": checked}
-    save_recipe(task, model, folder)
+    save_recipe(model, recipe, folder)
     save_program(folder, script, _SHARED)
     save_text(folder / "README.md", _README.format(engine=task.engine, script=f"{script}.py"))
     save_needs(folder, (*_NEEDS, *converter.needs))
@@ -193,10 +203,10 @@ def _write(
         "versions": {package: version(package) for package in converter.needs},
         "script": f"{script}.py",
         "shapes": "fixed" if converter.fixed else "dynamic",
-        "files": _list_files(folder, (RECIPE, TOKENIZER)),
+        "files": list_files(folder, (RECIPE, TOKENIZER)),
         "parts": parts,
     }
-    write_json(folder / MANIFEST, {**manifest, DIGEST: digest_manifest(manifest)})
+    write_json(folder / MANIFEST, with_digest(manifest))
 
 
 def _choose_sizes(
@@ -243,11 +253,4 @@ def _describe(
     inputs = [{**value, "fill": fills.get(value["name"], 0)} for value in source.told["inputs"]]
     written = sorted(path.name for path in folder.glob(f"{source.name}.*"))
     described = {"name": source.name, "inputs": inputs, "outputs": source.told["outputs"]}
-    return {**described, **saved, "files": _list_files(folder, written)}
-
-
-def _list_files(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    paths = [folder / name for name in names]
-    return {
-        path.name: {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in paths
-    }
+    return {**described, **saved, "files": list_files(folder, written)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import transformers
 from torch import Tensor
 
 from profiling.files import LARGEST_PICTURE, LARGEST_SETTINGS, open_file, read_json
+from profiling.models.special_texts import escape_special_texts
 from profiling.models.stand_ins import read_stand_ins
 from profiling.parts.reduced import load_reduced
 
@@ -30,14 +33,23 @@ def main() -> None:
     dtype, device = getattr(torch, chosen.dtype), torch.device(chosen.device)
     network = load_network(recipe, dtype, device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)
-    with open_file(chosen.embeddings, at_most=LARGEST_PICTURE) as stream:
-        inputs = make_inputs(recipe, tokenizer, chosen.text, numpy.load(stream))
+    inputs = make_inputs(recipe, tokenizer, chosen.text, read_embeddings(chosen.embeddings))
     placed = {name: value.to(device) for name, value in inputs.items()}
     placed["pixel_values"] = placed["pixel_values"].to(dtype)
     with torch.inference_mode():
         tokens = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
     start = 1 if recipe["encoder_decoder"] else inputs["input_ids"].shape[1]
     print(tokenizer.decode(tokens[0, start:], skip_special_tokens=True).strip())
+
+
+def read_embeddings(path: Path) -> dict[str, Any]:
+    """What `vision_inference.py` wrote; ends the script where it is not that."""
+    try:
+        with open_file(path, at_most=LARGEST_PICTURE) as stream:
+            found = numpy.load(stream)
+            return {name: found[name] for name in ("embeddings", "width", "height")}
+    except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as problem:
+        sys.exit(f"--embeddings {path}: not what vision_inference.py writes: {problem}")
 
 
 def load_network(recipe: dict[str, Any], dtype: torch.dtype, device: torch.device) -> Any:
@@ -75,7 +87,8 @@ def write_prompt(
     recipe: dict[str, Any], tokenizer: Any, question: str, count: int, columns: int
 ) -> list[int]:
     """The ids of the prompt, with one placeholder per embedding of the picture."""
-    text = recipe["template"].replace(recipe["mark"], question)
+    escaped = escape_special_texts(question, recipe["special_texts"])
+    text = recipe["template"].replace(recipe["mark"], escaped)
     ids: list[int] = tokenizer(text, add_special_tokens=recipe["add_special_tokens"])["input_ids"]
     token = recipe["image_token_id"]
     picture = [token] * count

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, Unsupported
 from profiling.graphs.check import ExportFailed
 from profiling.models.loading import load_family
 from profiling.models.weights import describe_weights, locate, stored_format
@@ -31,6 +31,7 @@ FAILURES = (
     RunFirst,
     RuntimeAbsent,
     ScriptFailed,
+    Unsupported,
 )
 _MODES: Mapping[str, Callable[[Task], Outcome]] = {
     "original": run_original,

@@ -20,14 +20,15 @@ import numpy
 import tokenizers
 from numpy.typing import NDArray
 
+from profiling.models.special_texts import escape_special_texts
 from profiling.models.windows import attention_indices
-from profiling.partition.vision_inference import make_feeds, read_picture, see
+from profiling.partition.vision_inference import make_feeds, obtain_picture, see
 
 Array = NDArray[Any]
 Shape = Sequence[int | str]
 _LOWEST = numpy.finfo(numpy.float32).min
 MANIFEST, RECIPE, TOKENIZER = "manifest.json", "pipeline.json", "tokenizer.json"
-# In a manifest that has it: a digest of everything else in it.
+# A digest of everything else in a manifest.
 DIGEST = "digest"
 
 
@@ -62,17 +63,23 @@ def main(*, parts: Path, folder: Path, open_part: Open, about: str | None) -> No
     chosen = parser.parse_args()
     if len(chosen.image) != len(chosen.text):
         sys.exit(f"{len(chosen.text)} --text need as many --image, there are {len(chosen.image)}")
+    for name, value, least in (
+        ("--max-tokens", chosen.max_tokens, 1),
+        ("--threads", chosen.threads, 0),
+    ):
+        if value < least:
+            sys.exit(f"{name} {value}: allowed is a whole number from {least}")
     begun_s = time.perf_counter()
     pipeline = Pipeline(chosen.parts, folder, open_part=open_part, threads=chosen.threads)
     opened_s = time.perf_counter()
-    try:
-        tokens = pipeline.answer(chosen.image, chosen.text, length=chosen.max_tokens)
-    except OSError as problem:
-        sys.exit(f"--image: {problem}")
+    tokens = pipeline.answer(chosen.image, chosen.text, length=chosen.max_tokens)
     answered_s = time.perf_counter()
     if chosen.json is not None:
         times = {"load_s": opened_s - begun_s, "latency_s": answered_s - opened_s}
-        chosen.json.write_text(json.dumps({"tokens": tokens, **times}), encoding="utf-8")
+        try:
+            chosen.json.write_text(json.dumps({"tokens": tokens, **times}), encoding="utf-8")
+        except OSError as problem:
+            sys.exit(f"--json: {problem}")
     for row in tokens:
         print(pipeline.decode(row))
 
@@ -82,7 +89,10 @@ class Pipeline:
 
     def __init__(self, parts: Path, folder: Path, *, open_part: Open, threads: int) -> None:
         manifest = read_manifest(parts)
-        check_all(parts, manifest)
+        for place, told in {parts: manifest, folder: read_manifest(folder)}.items():
+            check_all(place, told)
+        if "parts" not in manifest:
+            sys.exit(f"{parts / MANIFEST} lists no parts")
         self.recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
@@ -104,7 +114,9 @@ class Pipeline:
             return [self.answer([row], [text], length=length)[0] for row, text in rows]
         if self.one_by_one and len(pictures[0]) > 1:
             sys.exit("what was saved has fixed shapes and takes one picture a question")
-        seen = [see(read_picture(path), self.recipe["picture"]) for row in pictures for path in row]
+        seen = [
+            see(obtain_picture(path), self.recipe["picture"]) for row in pictures for path in row
+        ]
         embeddings, sizes = self.embed_pictures(seen)
         counts = iter(sizes)
         prompts = [
@@ -142,7 +154,8 @@ class Pipeline:
     def write_prompt(self, question: str, pictures: Sequence[tuple[int, int]]) -> list[int]:
         """The ids of a prompt, with one placeholder for each embedding of its pictures."""
         recipe = self.recipe["prompt"]
-        text = recipe["template"].replace(recipe["mark"], self.escape(question))
+        escaped = escape_special_texts(question, recipe["special_texts"])
+        text = recipe["template"].replace(recipe["mark"], escaped)
         ids = self.tokenizer.encode(text, add_special_tokens=recipe["add_special_tokens"]).ids
         token = recipe["image_token_id"]
         blocks = [self.placeholders(count, columns) for count, columns in pictures]
@@ -164,12 +177,6 @@ class Pipeline:
         row = [recipe["image_token_id"]] * columns + [recipe["row_end_id"]]
         return row * (count // columns)
 
-    def escape(self, question: str) -> str:
-        """A space inside whatever the tokenizer would take for a special token."""
-        for token in sorted(self.recipe["special_texts"], key=len, reverse=True):
-            question = question.replace(token, token[:1] + " " + token[1:])
-        return question
-
     def generate(
         self, ids: Array, mask: Array, embeddings: Array, grids: Array, *, length: int
     ) -> list[list[int]]:
@@ -184,7 +191,13 @@ class Pipeline:
             mask = numpy.ones((len(ids), 1), numpy.int64)
         else:
             decoder = Decoder(self.parts["decoder"], len(ids), {})
-        return self.choose(decoder, fused, mask, self.first_positions(ids, mask, grids), length)
+        placed = self.first_positions(ids, mask, grids)
+        return self.choose(decoder, fused, mask, placed, self.seen_before(ids), length)
+
+    def seen_before(self, ids: Array) -> Array:
+        """The tokens of each row that a repetition penalty counts from the beginning."""
+        start = self.recipe["start_token_id"]
+        return numpy.full((len(ids), 1), start) if "encoder" in self.parts else ids
 
     def encode(self, fused: Array, mask: Array) -> Decoder:
         bias = bias_of(mask, 1)
@@ -218,14 +231,17 @@ class Pipeline:
         fused: Array,
         mask: Array,
         placed: tuple[Array | None, ...],
+        seen: Array,
         length: int,
     ) -> list[list[int]]:
         """Greedy choices, until every row has ended."""
         positions, deltas = placed
+        penalty = self.recipe["repetition_penalty"]
         rows: list[list[int]] = [[] for _ in mask]
         ended = numpy.zeros(len(mask), bool)
         for step in range(length):
-            tokens = decoder.step(fused, mask, positions).argmax(-1)
+            logits = decoder.step(fused, mask, positions)
+            tokens = lower_repeated(logits, seen, penalty).argmax(-1)
             for row in numpy.flatnonzero(~ended):
                 rows[row].append(int(tokens[row]))
             ended |= numpy.isin(tokens, self.recipe["eos_token_ids"])
@@ -233,6 +249,7 @@ class Pipeline:
                 break
             # A row that has ended goes on with padding, which nobody reads.
             tokens = numpy.where(ended, self.recipe["pad_token_id"], tokens)
+            seen = numpy.concatenate([seen, tokens[:, None]], axis=1)
             mask = numpy.concatenate([mask, numpy.ones((len(mask), 1), numpy.int64)], axis=1)
             fused, positions = self.embed(tokens[:, None]), self.next_positions(mask, deltas)
         return rows
@@ -264,14 +281,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known, parts = manifest.get(DIGEST), manifest.get("parts")
+        known = manifest.get(DIGEST)
     except OSError as problem:
         sys.exit(f"{path} cannot be read: {problem.strerror}")
     except (ValueError, AttributeError):
         sys.exit(f"{path} is not a manifest of parts")
-    # Graphs are exported without a digest; the parts of an engine always have one.
-    needed = "engine" in manifest or not isinstance(parts, dict)
-    if (needed or known is not None) and known != digest_manifest(manifest):
+    if known != digest_manifest(manifest):
         sys.exit(f"{path} is not as it was written: its digest differs")
     return manifest
 
@@ -284,7 +299,7 @@ def digest_manifest(manifest: Mapping[str, Any]) -> str:
 def check_all(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a folder with a file that is not as it was written."""
     check_files(folder, manifest.get("files", {}))
-    for told in manifest["parts"].values():
+    for told in manifest.get("parts", {}).values():
         check_files(folder, told["files"])
 
 
@@ -313,6 +328,17 @@ def pad(rows: Sequence[Sequence[int]], token: int, side: str) -> tuple[Array, Ar
         ids[index, start : start + len(row)] = row
         mask[index, start : start + len(row)] = 1
     return ids, mask
+
+
+def lower_repeated(logits: Array, seen: Array, penalty: float) -> Array:
+    """Logits [B, V] in which those of tokens that were seen [B, S] are lowered."""
+    if penalty == 1:
+        return logits
+    scores = logits.astype(numpy.float32)
+    found = numpy.take_along_axis(scores, seen, axis=1)
+    lowered = numpy.where(found < 0, found * penalty, found / penalty)
+    numpy.put_along_axis(scores, seen, lowered.astype(numpy.float32), axis=1)
+    return scores
 
 
 def bias_of(mask: Array, new: int) -> Array:

@@ -105,7 +105,8 @@ def _save_language(task: Task, folder: Path) -> None:
         if path.is_file():
             _copy(path, folder / path.name)
     write_json(folder / "prompt.json", prompt_recipe(task.family))
-    save_program(folder, "language_inference", ("parts/reduced", "models/stand_ins", "files"))
+    shared = ("parts/reduced", "models/special_texts", "models/stand_ins", "files")
+    save_program(folder, "language_inference", shared)
     save_text(folder / "README.md", _LANGUAGE_README)
     save_needs(folder, _LANGUAGE_NEEDS)
 
@@ -185,7 +186,8 @@ class ScriptFailed(RuntimeError):
 
 def run(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    arguments = [str(part) for pair in options.items() for part in pair]
+    # As one word, since a question may begin with a dash.
+    arguments = [f"{name}={value}" for name, value in options.items()]
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(script.absolute()), *arguments],

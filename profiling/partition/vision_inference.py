@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,19 @@ def main() -> None:
     parser.add_argument("--threads", default=0, type=int, help="0: chosen by the runtime")
     chosen = parser.parse_args()
     recipe = read_json(HERE / "preprocessing.json", at_most=LARGEST_SETTINGS)
-    pixels = see(read_picture(chosen.image), recipe)
+    pixels = see(obtain_picture(chosen.image), recipe)
     embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
     height, width = pixels.shape[1:]
     numpy.savez(chosen.output, embeddings=embeddings, width=width, height=height)
     print(f"{len(embeddings)} embeddings of {width}x{height} pixels: {chosen.output}")
+
+
+def obtain_picture(path: Path) -> Image.Image:
+    """A picture as it is displayed; ends the script where there is none that can be read."""
+    try:
+        return read_picture(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        sys.exit(f"--image {path}: {problem}")
 
 
 def read_picture(path: Path) -> Image.Image:

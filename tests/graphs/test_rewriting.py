@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 import torch
@@ -14,9 +16,9 @@ import torch
 from profiling.graphs.check import ExportFailed, distance, rewriting
 from profiling.graphs.export import export_vision
 from profiling.graphs.feeds import feeds_of, noise
-from profiling.graphs.layouts import values_of
+from profiling.graphs.layouts import save, values_of
 from profiling.graphs.optimize import optimize_vision
-from profiling.graphs.quantize import quantize_vision
+from profiling.graphs.quantize import quantize_vision, rewrite_weights
 from profiling.graphs.vision_chain import OnnxVision, load_vision, read_check
 from profiling.models.model import Model
 from profiling.runtimes.providers import CPU_PROVIDER
@@ -99,6 +101,21 @@ def test_few_bits_and_what_the_runtime_makes_of_them(
     assert [len(one["checked"]) for one in record["before"]] == [4, 4]
     assert record["bytes"] < share * whole
     assert distance(embed_with(open_vision(model, path)), expected)["relative_l2"] < 0.05
+
+
+def test_sums_of_bytes_are_right_on_every_processor(tmp_path: Path) -> None:
+    """Large weights of one sign, where sums that are cut off are half of what is right."""
+    weights = numpy.random.default_rng(0).uniform(0.9, 1.0, (64, 32)).astype(numpy.float32)
+    given = numpy.random.default_rng(1).uniform(0.9, 1.0, (4, 64)).astype(numpy.float32)
+    written = "product (float[N, 64] x) => (float[N, 32] y) { y = MatMul (x, w) }"
+    graph = onnx.parser.parse_graph(written)
+    graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    path = tmp_path / "product.onnx"
+    save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    rewrite_weights(path, kind="int8")
+    (made,) = onnxruntime.InferenceSession(path).run(None, {"x": given})
+    assert numpy.abs(made / (given @ weights) - 1).max() < 0.01
 
 
 def test_what_is_too_far_off_is_not_left_behind(copied: tuple[Model, Path]) -> None:

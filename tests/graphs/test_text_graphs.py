@@ -14,6 +14,7 @@ import torch
 
 from profiling.engines.transformers.runtime_cache import RuntimeCache
 from profiling.graphs.check import ExportFailed
+from profiling.graphs.own_formats import own_text
 from profiling.graphs.precise import DoublePrecision
 from profiling.graphs.text_graphs import RECORD_FILE, check_text, compare_text, export_text, pick
 from profiling.models.model import Model
@@ -58,6 +59,28 @@ def test_the_record_states_the_error_at_every_length(exported: Path) -> None:
         assert 0 < one["relative_l2"] < 1e-5
         assert 0 < one["relative_l2_of_torch"] < 1e-5
     assert record["make_s"] > 0
+
+
+class Copying(OnnxRuntime):
+    """Stores a graph as it is."""
+
+    suffix, stores_with = ".onnx", ("onnxruntime",)
+
+    def store(self, path: Path, folder: Path, *, precision: str) -> Path:
+        for one in path.parent.glob(f"{path.name}*"):
+            shutil.copy(one, folder)
+        return folder / path.name
+
+
+def test_a_format_of_the_runtime_costs_the_export_too(
+    model: Model, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runtime = Copying.of(device="cpu", threads=1, settings=CPU)
+    made = own_text(model, exported, runtime, precision="int8")
+    before, after = (json.loads((one / RECORD_FILE).read_text()) for one in (exported, made))
+    assert after["make_s"] > before["make_s"]
+    assert after["make_peak_bytes"] >= before["make_peak_bytes"]
 
 
 def test_another_network_is_noticed(model: Model, exported: Path) -> None:

@@ -157,6 +157,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--mode", "original", "--engine", "torch"], "it belongs to --mode convert"),
         (["--mode", "original", "--prompt-lengths", "9"], "it belongs to --mode convert"),
         (["--mode", "convert", "--engine", "torch", "--prompt-lengths", "0"], "from 1"),
+        (["--mode", "convert", "--engine", "torch", "--prompt-lengths", "9"], "of any length"),
+        (["--mode", "run_engine", "--engine", "torch", "--prompt-lengths", "9"], "which writes"),
+        (["--mode", "export_parts", "--quantize"], "--quantize is for what --mode all runs"),
+        (["--mode", "export_parts", "--simplify"], "--simplify is for"),
+        (["--mode", "export_parts", "--pt"], "--pt is for"),
+        (["--mode", "convert", "--engine", "torch", "--quantize"], "--quantize is for"),
+        (["--mode", "convert", "--onnx-layout", "half"], "--onnx-layout is for"),
         (["--mode", "convert", "--engine", "torch", "--device", "cuda:99"], "device=cuda:99"),
     ],
 )

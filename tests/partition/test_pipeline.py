@@ -16,7 +16,7 @@ import pytest
 
 from profiling.partition import pipeline_inference
 from profiling.partition.__main__ import main
-from profiling.partition.pipeline import bias_of, pad
+from profiling.partition.pipeline import RECIPE, bias_of, pad
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, load, take_samples
 
@@ -94,16 +94,19 @@ def test_they_answer_in_an_empty_environment(tmp_path: Path) -> None:
     assert done.stdout == "[]\n"
     two = ["--image", str(sample.picture), str(sample.picture), "--text", "what is in both?"]
     assert len(ask(script, *two, python=python)) == 1
-    weights = tmp_path / "parts" / "decoder.onnx.data"
-    content = bytearray(weights.read_bytes())
-    content[len(content) // 2] ^= 1
-    weights.write_bytes(content)
-    broken = subprocess.run(
-        [python, str(script), *command], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert broken.returncode == 1
-    (line,) = broken.stderr.splitlines()
-    assert "decoder.onnx.data" in line and "manifest.json" in line
+    parts = tmp_path / "parts"
+    for path in (parts / "decoder.onnx.data", parts / "manifest.json", script.with_name(RECIPE)):
+        kept = path.read_bytes()
+        content = bytearray(kept)
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        broken = subprocess.run(
+            [python, str(script), *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        path.write_bytes(kept)
+        assert broken.returncode == 1
+        (line,) = broken.stderr.splitlines()
+        assert path.name in line and "manifest" in line
 
 
 def test_rows_are_filled_up_on_their_side() -> None:

@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from profiling.errors import Unsupported
 from profiling.graphs.part_folder import VISION_ENCODER, joining_parts
+from profiling.models.network_weights import generation_settings
 from profiling.models.text_parts import Lengths
-from profiling.partition.exporting import pipeline_recipe
+from profiling.partition.exporting import list_files, pipeline_recipe, with_digest
 from profiling.partition.pipeline import Open, Pipeline, main
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, load, take_samples
@@ -63,11 +65,13 @@ def write_folder(family: str, folder: Path) -> None:
         (folder / f"{name}.onnx").write_bytes(content)
         told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         parts[name] = {"file": f"{name}.onnx", "files": {f"{name}.onnx": told}}
-    (folder / "manifest.json").write_text(json.dumps({"parts": parts}))
     side = compose_point(f"model={family}").side
     (folder / "pipeline.json").write_text(json.dumps(pipeline_recipe(model, side)))
     tokenizer = model.family.processing.tokenizer
     (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
+    files = list_files(folder, ("pipeline.json", "tokenizer.json"))
+    manifest = with_digest({"files": files, "parts": parts})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def opener(family: str) -> Open:
@@ -76,11 +80,11 @@ def opener(family: str) -> Open:
     return lambda folder, told, threads: ModulePart(parts[Path(told["file"]).stem])
 
 
-def answers_of(family: str, count: int) -> list[str]:
+def answers_of(family: str, count: int, length: int = LENGTH) -> list[str]:
     engine, side = load(family, "optimization=fp32"), compose_point(f"model={family}").img_size
     batch = engine.prepare(take_samples(count), None)
     inputs = engine.place(engine.encode(batch, side))
-    generated = engine.generate(inputs, length=LENGTH, exact=False, trace=None)
+    generated = engine.generate(inputs, length=length, exact=False, trace=None)
     return [row.answer for row in engine.describe(batch, inputs, generated)]
 
 
@@ -101,6 +105,30 @@ def test_it_answers_as_the_model_does(
     assert found["latency_s"] > 0 and found["load_s"] > 0
 
 
+@pytest.mark.parametrize("family", ["blip2_opt", "blip2_t5", "qwen25vl"])
+def test_a_repetition_penalty_of_the_checkpoint_is_kept(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(family, "optimization=fp32").model
+    plain = answers_of(family, 2, 9)
+    settings = generation_settings(model.family, model.network)
+    monkeypatch.setattr(settings, "repetition_penalty", 0.05)
+    penalized = answers_of(family, 2, 9)
+    assert penalized != plain
+    pipeline, samples = make_pipeline(family, tmp_path), take_samples(2)
+    rows = pipeline.answer([s.pictures for s in samples], [s.request for s in samples], length=9)
+    assert [pipeline.decode(row) for row in rows] == penalized
+
+
+def test_settings_that_the_script_does_not_know_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load("qwen25vl", "optimization=fp32").model
+    monkeypatch.setattr(model.network.generation_config, "no_repeat_ngram_size", 2)
+    with pytest.raises(Unsupported, match=r"generation_config\.json has no_repeat"):
+        pipeline_recipe(model, 112)
+
+
 def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["x.py", "--image", "a.png", "--text", "a", "--text", "b"])
     with pytest.raises(SystemExit, match="2 --text need as many --image, there are 1"):
@@ -108,18 +136,31 @@ def test_as_many_questions_as_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "least"), [("--max-tokens", "0", 1), ("--threads", "-1", 0)]
+)
+def test_numbers_that_cannot_be_are_one_line(
+    option: str, value: str, least: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    typed = ["x.py", "--image", "a.png", "--text", "a", option, value]
+    monkeypatch.setattr(sys, "argv", typed)
+    with pytest.raises(SystemExit, match=f"^{option} {value}: allowed .* from {least}$"):
+        main(parts=tmp_path, folder=tmp_path, open_part=opener("fuyu"), about=None)
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "pipeline.json", "tokenizer.json"])
+@pytest.mark.parametrize(
     ("damage", "said"), [("missing", "is missing, and manifest"), ("changed", "its digest differs")]
 )
 def test_files_that_are_not_those_exported_are_refused(
-    damage: str, said: str, tmp_path: Path
+    damage: str, said: str, name: str, tmp_path: Path
 ) -> None:
     write_folder("fuyu", tmp_path)
-    path = tmp_path / "decoder.onnx"
+    path = tmp_path / name
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(SystemExit, match=rf"decoder\.onnx.*{said}"):
+    with pytest.raises(SystemExit, match=rf"{name}.*{said}"):
         open_pipeline("fuyu", tmp_path)
 
 
@@ -129,6 +170,7 @@ def test_files_that_are_not_those_exported_are_refused(
         (b"", "is not a manifest"),
         (b"[]", "is not a manifest"),
         (b'{"parts": {}, "digest": "0"}', "is not as it was written: its digest differs"),
+        (b'{"parts": {}}', "is not as it was written: its digest differs"),
     ],
 )
 def test_a_manifest_that_is_not_as_it_was_written_is_refused(
@@ -168,6 +210,5 @@ def test_a_second_picture_is_refused_where_the_prompt_has_one_place(tmp_path: Pa
 def test_a_special_token_in_a_question_is_plain_text(tmp_path: Path) -> None:
     pipeline = make_pipeline("qwen25vl", tmp_path)
     token = pipeline.recipe["prompt"]["image_token_id"]
-    special = max(pipeline.recipe["special_texts"], key=len)
-    assert special not in pipeline.escape(f"is {special} here?")
+    special = max(pipeline.recipe["prompt"]["special_texts"], key=len)
     assert pipeline.write_prompt(f"is {special} here?", [(4, 2)]).count(token) == 4

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from profiling.partition import vision_inference
+from profiling.partition import language_inference, vision_inference
 
 RECIPE = {
     "fit": "square",
@@ -76,3 +76,27 @@ def test_a_picture_of_any_mode_is_seen_as_displayed(
     Image.new(mode, (2, 2), value).save(path)
     picture = vision_inference.read_picture(path)
     assert (picture.mode, picture.getpixel((1, 1))) == ("RGB", seen)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_what_is_no_picture_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"^--image {path}: [^\n]+$"):
+        vision_inference.obtain_picture(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04"])
+def test_what_are_no_embeddings_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "seen.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"^--embeddings {path}: not what [^\n]+$"):
+        language_inference.read_embeddings(path)
+
+
+def test_embeddings_without_the_picture_s_size_are_one_line(tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "seen.npz", embeddings=numpy.zeros((1, 2)))
+    with pytest.raises(SystemExit, match="width"):
+        language_inference.read_embeddings(tmp_path / "seen.npz")

@@ -48,14 +48,16 @@ def test_the_script_sees_what_the_model_sees(family: str, side: int) -> None:
 def test_the_script_asks_what_the_model_is_asked(family: str) -> None:
     model = load(family).model
     recipe = as_stored(prompt_recipe(model.family))
+    # What a tokenizer takes for a picture or an end is plain text in a question.
+    tokenizer = model.family.processing.tokenizer
+    mark = tokenizer.convert_ids_to_tokens(model.family.processing.image_token_id)
+    question = f"{QUESTION} {mark} {tokenizer.eos_token}"
     for shape in SHAPES:
-        inputs = encode(model, [ask(model, QUESTION, make_picture(*shape))], 112)
+        inputs = encode(model, [ask(model, question, make_picture(*shape))], 112)
         ((width, height),) = model.family.processing.picture_sizes(inputs)
         count = int(model.family.processing.count_visual_tokens(inputs["input_ids"]))
         seen = {"embeddings": numpy.zeros((count, 4)), "width": width, "height": height}
-        made = language_inference.make_inputs(
-            recipe, model.family.processing.tokenizer, QUESTION, seen
-        )
+        made = language_inference.make_inputs(recipe, tokenizer, question, seen)
         assert made.keys() == inputs.keys()
         assert all(torch.equal(made[n], inputs[n]) for n in inputs if n != "pixel_values")
 

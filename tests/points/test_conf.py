@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from profiling.errors import ConfigError
 from profiling.points import configuration
 from profiling.points.options import list_families
+from profiling.runtimes.offered import COMPUTED, STORED
 from tests.composing import CONF, compose_config, compose_point
 
 
@@ -198,6 +199,17 @@ def test_the_preset_of_engines_has_all_that_run_here() -> None:
     # A server has to be named.
     (_, blocks) = (read_hydra("engines").sweeper[part] for part in ("params", "blocks"))
     assert sorted(blocks.engines.engine.split(",")) == sorted({*options("engine")} - {"endpoint"})
+
+
+@pytest.mark.parametrize("experiment", ["engines", "engines_mid"])
+def test_the_presets_of_engines_have_the_precisions_that_only_an_engine_has(
+    experiment: str,
+) -> None:
+    blocks = read_hydra(experiment).sweeper.blocks
+    quantized = [name for name, kinds in STORED.items() if "int8" in kinds]
+    assert sorted(blocks.precisions.engine.split(",")) == sorted(quantized)
+    assert blocks.arithmetic["engine.compute"] in COMPUTED
+    assert "compute" in compose_point(f"engine={blocks.arithmetic.engine}").engine_settings
 
 
 def test_the_named_experiments_are_there() -> None:

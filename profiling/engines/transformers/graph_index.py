@@ -27,6 +27,7 @@ from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.graphs.choices import WHOLE
 from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code, makers
 from profiling.graphs.own_formats import own_text, own_vision
+from profiling.graphs.quantize import weight_bits
 from profiling.machine.cache import cache_root
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
@@ -182,7 +183,10 @@ def _entry(point: Point) -> Path:
         "model": point.model,
         "dtype": str(load_plan(point).dtype),
         "parts": sorted(wanted_parts(point)),
-        "precision": point.engine_settings["precision"],
+        "precision": [
+            point.engine_settings["precision"],
+            weight_bits(point.engine_settings["precision"]),
+        ],
         "stored_by": _storing(point),
         "provider": point.engine_settings.get("provider"),
         "device": point.device,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from profiling.costs.twin import Twin
 from profiling.engines.engine import Passes
@@ -144,23 +144,41 @@ class RuntimeParts(Optimization):
             _put_text(loaded.model, programs, {name: size_of(path) for name, path in used.items()})
             _add_cost(loaded, graphs.text, read_record(graphs.text / RECORD_FILE))
             loaded.computes_in = runtime.computes_in(graphs.precision)
+            # Keys and values are arrays in single precision, whatever the model's dtype is.
+            loaded.cache_bits = 32
         loaded.stored_in |= {graphs.precision, runtime.computes_in(graphs.precision)}
-        loaded.replaced_weights = partial(replaced_weights, loaded.model, graphs.precision)
+        loaded.replaced_weights = partial(
+            replaced_weights,
+            loaded.model,
+            stored=graphs.precision,
+            computed=runtime.computes_in(graphs.precision),
+        )
 
     def settle(self, workload: Passes) -> None:
         """Have every shape of the workload compiled before anything is measured."""
         if self._runtime is None or not self._runtime.compiles:
             return
         for index in range(len(workload.batches)):
-            inputs = workload.encode(index)
-            shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
-            if (shape, workload.max_new_tokens) not in self._settled:
+            shapes = (_shapes_of(workload.encode(index)), workload.max_new_tokens)
+            if shapes not in self._settled:
                 workload.run(index)
-                self._settled.add((shape, workload.max_new_tokens))
+                self._settled.add(shapes)
         self._runtime.begin_measuring()
 
     def readings(self) -> Iterator[Reading]:
         return iter(()) if self._runtime is None else self._runtime.readings()
+
+
+def _shapes_of(inputs: Mapping[str, Tensor]) -> Hashable:
+    """What the compiled code for a batch depends on.
+
+    As many patches in other rows and columns may have other windows, whose indices have shapes.
+    """
+    shapes = [(name, tuple(value.shape)) for name, value in sorted(inputs.items())]
+    grids = [
+        str(value.tolist()) for name, value in sorted(inputs.items()) if name.endswith("_grid_thw")
+    ]
+    return (*shapes, *grids)
 
 
 class _Placeholder(nn.Module):
@@ -227,9 +245,9 @@ def _put_text(model: Model, programs: Mapping[str, Program], sizes: Mapping[str,
     skip_to_decoder(network.get_submodule(layout.generating), decoder)
 
 
-def replaced_weights(model: Model, precision: str) -> dict[str, int]:
-    """Bytes in memory of the weights that graphs hold, by name; none where they are quantized."""
-    if precision in ("int8", "int4"):
+def replaced_weights(model: Model, *, stored: str, computed: str) -> dict[str, int]:
+    """Bytes in memory of the weights that graphs hold, by name; none where they are not known."""
+    if stored in ("int8", "int4") or computed != "float32":
         return {}
     # In half precision they are stored only: the runtime computes with single precision.
     whole = Twin(family=model.family, attention="sdpa").network.named_parameters()

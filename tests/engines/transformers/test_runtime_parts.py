@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from profiling.costs.accounting import geometry_of
 from profiling.engines.transformers import graph_index
 from profiling.engines.transformers.engine import Inputs, TransformersEngine, check_stack
 from profiling.engines.transformers.runtime_decoder import RuntimeDecoder, RuntimeEncoder
-from profiling.engines.transformers.runtime_parts import RuntimeParts
+from profiling.engines.transformers.runtime_parts import RuntimeParts, replaced_weights
 from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.graphs.text_graphs import RECORD_FILE
@@ -30,10 +32,12 @@ from tests.engines.transformers.shortened import make_shortened
 from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
+    ask,
     ask_unevenly,
     build,
     encode,
     load,
+    make_picture,
     make_workload,
     model_of,
     take_samples,
@@ -113,6 +117,22 @@ def test_the_operator_table_answers_as_torch_does(
         assert found == tokens_of(plain, rows, exact=False)
 
 
+def test_every_shape_of_the_vision_part_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of as many patches, one square and one wide, have other windows."""
+    loaded = load("qwen25vl")
+    sizes = ((112, 112), (224, 56), (112, 112))
+    batches = [encode(loaded, [ask(loaded, "what?", make_picture(*size))], 112) for size in sizes]
+    assert len({batch["pixel_values"].shape for batch in batches}) == 1
+    run: list[int] = []
+    parts = RuntimeParts(compose_point("model=qwen25vl", ENGINE))
+    monkeypatch.setattr(parts, "_runtime", SimpleNamespace(compiles=True, begin_measuring=list))
+    workload: Any = SimpleNamespace(
+        batches=sizes, max_new_tokens=LENGTH, encode=batches.__getitem__, run=run.append
+    )
+    parts.settle(workload)
+    assert run == [0, 1]
+
+
 def test_references_are_as_likely(pair: Pair) -> None:
     found = []
     for engine in pair:
@@ -150,6 +170,22 @@ def test_phases_and_costs_are_seen(pair: Pair) -> None:
     for metric in ("kv_cache_bytes", "kv_cache_bytes_per_token"):
         assert kept[1][metric] == kept[0][metric]
     assert kept[1]["weights_language_bytes"] > 0
+
+
+def test_bytes_are_those_that_the_runtime_holds(
+    pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single precision, also where the library's network is in half; otherwise not known."""
+    _, whole = pairs(WHOLE)
+    inputs = encode(whole, ask_unevenly(whole, 1), side_of(whole))
+    cost = partial(whole.costs, Inputs(inputs, side=None), length=LENGTH, cross_check=False)
+    moved = cost().moved_bytes
+    monkeypatch.setattr(whole.model, "dtype", torch.bfloat16)
+    assert cost().moved_bytes == moved
+    known = partial(replaced_weights, whole.model)
+    assert known(stored="bfloat16", computed="float32")
+    assert not known(stored="float32", computed="bfloat16")
+    assert not known(stored="int8", computed="int8")
 
 
 def test_all_parts_leave_the_embedding(pairs: Callable[[str], Pair]) -> None:
