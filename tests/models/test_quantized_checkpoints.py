@@ -193,6 +193,14 @@ def test_the_record_says_what_was_loaded(awq_folder: Path) -> None:
     assert costs is not None
 
 
+def test_its_bytes_are_known_before_it_is_loaded(awq_folder: Path) -> None:
+    point = point_to(awq_folder, "llava")
+    loaded = build(point).footprint().model_bytes
+    counted = TransformersEngine.count(point)
+    assert counted.weight_bytes == pytest.approx(loaded, rel=0.002)
+    assert counted.dense_bytes > counted.weight_bytes
+
+
 def test_a_label_names_the_checkpoint(awq_folder: Path) -> None:
     assert "llava-awq" in point_to(awq_folder, "llava").label()
     assert "llava-awq" not in compose_point("model=llava").label()
