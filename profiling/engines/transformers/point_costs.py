@@ -116,6 +116,8 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
         optimization.check_family(family)
         geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
         left_out |= optimization.left_out
+    # Where no picture is seen, text stands in the place of visual tokens.
+    visual = [0] * len(visual) if "vision" in left_out else visual
     return PointShape(
         family=family,
         dtype=dtype,
