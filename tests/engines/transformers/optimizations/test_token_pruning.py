@@ -14,6 +14,7 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.optimizations.token_pruning import TokenPruning
 from profiling.engines.transformers.token_reduction.gathering import select_columns
 from profiling.engines.transformers.token_reduction.method import without
+from profiling.engines.transformers.token_reduction.methods.prumerge import PruMerge
 from profiling.engines.transformers.token_reduction.methods.uniform import spread, take_grids
 from profiling.engines.transformers.token_reduction.reducer import count_kept
 from profiling.errors import ConfigError, Unsupported
@@ -78,6 +79,17 @@ def test_keeping_all_is_the_full_model_and_batches_are_singles(
     assert pruning_of(half).reducer.kept == kept * 2
     visual = plain.family.processing.count_visual_tokens(encode(plain, asked, SIDE)["input_ids"])
     assert kept == [count_kept(count, 0.5) for count in visual.tolist()]
+
+
+def test_shares_of_many_patches_are_not_rounded_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores add up to one over all patches of a picture, and half precision ends near 6e-8."""
+    scores = torch.tensor([3e-8, 2e-8, 1e-8])
+    monkeypatch.setattr(PruMerge, "scores", lambda *_: scores)
+    tokens = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]).half()
+    prompt: Any = None
+    made = PruMerge(seed=0, layer=0).merge(prompt, 0, tokens, torch.tensor([0]))
+    assert made.dtype == torch.float16
+    torch.testing.assert_close(made.float(), torch.tensor([[10 / 6, 0.0]]), atol=1e-3, rtol=0)
 
 
 # Against a reference that has neither a cache nor generate: each step from the beginning
