@@ -357,6 +357,7 @@ def test_a_layer_that_the_decoder_has_not_is_unsupported() -> None:
         ("method=best", "allowed is one of divprune, fastv"),
         ("layer=-1", "allowed is a whole number from 0"),
         ("layer=1.5", "allowed is a whole number from 0"),
+        (f"seed={2**63}", "allowed is a whole number from 0 to"),
     ],
 )
 def test_wrong_settings_are_refused(setting: str, told: str) -> None:
