@@ -72,7 +72,7 @@ class Prediction:
     dtype: str
     phases: tuple[PhasePrediction, ...]
     needed: Needed
-    uncertain: tuple[str, ...] = ()  # what the count does not know of the optimizations
+    uncertain: tuple[str, ...] = ()  # what the count does not know
 
     @property
     def least_s(self) -> float:

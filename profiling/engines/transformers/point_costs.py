@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class PointCosts:
     encoded_cache_bytes: int  # the same for each encoded token; 0 where nothing is encoded
     full_cache_bytes: int  # of the whole batch after the last step
     activation_bytes: int  # an estimate of the most that a forward holds at one time
-    uncertain: Sequence[str]  # what a count does not know of the optimizations
+    uncertain: Sequence[str]  # what a count does not know of the weights or the optimizations
 
     @property
     def weight_bytes(self) -> int:
@@ -160,8 +160,17 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
         encoded_cache_bytes=int(costs.cache.encoded_elements * element_bytes),
         full_cache_bytes=int(costs.full_cache * element_bytes),
         activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,
-        uncertain=[one.uncertain for one in shape.stack if one.uncertain is not None],
+        uncertain=list(_say_uncertain(point, shape)),
     )
+
+
+def _say_uncertain(point: Point, shape: PointShape) -> Iterator[str]:
+    said = getattr(shape.family.config, "quantization_config", None)
+    if said is not None and point.weights == "pretrained" and stored_format(point) is None:
+        yield "the checkpoint's weights are quantized, and counted in the dtype"
+    for optimization in shape.stack:
+        if optimization.uncertain is not None:
+            yield optimization.uncertain
 
 
 def _quantized_sizes(point: Point, shape: PointShape, counts: Mapping[str, int]) -> dict[str, int]:
