@@ -246,7 +246,14 @@ def _predict(gpus: Sequence[str], point: Point, lengths: Lengths) -> Iterator[Pr
     )
     reached = shares_reached(Path(point.results_dir), model=point.model, weights=point.weights)
     for gpu in gpus:
-        yield predict(gpu, costs.phases, dtype=costs.dtype, needed=needed, reached=reached)
+        yield predict(
+            gpu,
+            costs.phases,
+            dtype=costs.dtype,
+            needed=needed,
+            reached=reached,
+            uncertain=costs.uncertain,
+        )
 
 
 def _describe_prediction(settings: Mapping[str, Any], prediction: Prediction) -> Iterator[str]:
@@ -266,6 +273,8 @@ def _describe_prediction(settings: Mapping[str, Any], prediction: Prediction) ->
     )
     yield _scaled_by(prediction)
     yield _describe_memory(prediction)
+    for note in prediction.uncertain:
+        yield f"caution: {note}"
 
 
 def _phase_row(phase: Any) -> dict[str, str]:
@@ -339,6 +348,7 @@ def _plain(settings: Mapping[str, Any], prediction: Prediction) -> dict[str, Any
         "activation_bytes": needed.activations,
         "device_memory_bytes": prediction.sheet.memory_bytes,
         "fits": prediction.fits,
+        "uncertain": "; ".join(prediction.uncertain) or None,
         "phases": {
             phase.phase: {
                 "least_s": phase.least_s,
@@ -421,9 +431,10 @@ def _phase_line(reading: Reading, moved: int | None) -> str:
 def _describe_parts(costs: PointCosts) -> Iterator[str]:
     yield ""
     yield f"{'part':<12}{'parameters':>16}{'GB':>12}"
-    total = sum(costs.parameters.values())
-    for part, elements in [*costs.parameters.items(), ("total", total)]:
-        yield f"{part:<12}{elements:>16,}{elements * costs.element_bytes / GIGA:>12,.3f}"
+    rows = [(part, elements, costs.part_bytes[part]) for part, elements in costs.parameters.items()]
+    total = ("total", sum(costs.parameters.values()), costs.weight_bytes)
+    for part, elements, size in [*rows, total]:
+        yield f"{part:<12}{elements:>16,}{size / GIGA:>12,.3f}"
 
 
 def _describe_cache(costs: PointCosts) -> Iterator[str]:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from profiling.cost import describe, describe_question, main, read_arguments, read_question
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
 from profiling.probes.flops import FlopsProbe
+from tests.composing import compose_point
 from tests.costs.published_sizes import PARAMETERS
 from tests.tiny_models import FAMILIES, load, make_workload
 
@@ -224,6 +226,89 @@ def test_a_device_is_predicted(tmp_path: Path) -> None:
     assert fast["memory_bytes"] == sum(
         fast[part] for part in ("weight_bytes", "cache_bytes", "activation_bytes")
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [
+        ("llava", ["optimization=int4", "optimization.int4.double=true"]),
+        ("llava", ["optimization=token_pruning"]),
+        pytest.param("llava", ["optimization=int4"], marks=pytest.mark.slow),
+        pytest.param("blip2_t5", ["optimization=[bf16,int8]"], marks=pytest.mark.slow),
+        pytest.param("qwen25vl", ["optimization=awq"], marks=pytest.mark.slow),
+        pytest.param("llava", ["optimization=quantized_cache"], marks=pytest.mark.slow),
+    ],
+)
+def test_stored_bytes_are_those_of_the_loaded_model(family: str, overrides: list[str]) -> None:
+    overrides = [*overrides, "max_new_tokens=3"]
+    counted = TransformersEngine.count(compose_point(f"model={family}", *overrides))
+    engine = load(family, *overrides)
+    # Buffers, such as the frequencies of positions, are no weights.
+    assert counted.weight_bytes == pytest.approx(engine.footprint().model_bytes, rel=0.002)
+    workload = make_workload(engine, batch_size=1, max_new_tokens=3, count=1)
+    running = engine.costs(workload.encode(0), length=3, cross_check=False)
+    for phase, moved in counted.phases.moved_bytes.items():
+        assert moved == pytest.approx(running.moved_bytes[phase], rel=1e-3), phase
+
+
+def test_fewer_bits_and_fewer_tokens_need_less_memory() -> None:
+    plain, few, short = (
+        TransformersEngine.count(compose_point("model=llava", f"optimization={name}"))
+        for name in ("fp32", "quantized_cache", "token_pruning")
+    )
+    assert few.full_cache_bytes * 4 == plain.full_cache_bytes
+    # Half of the 64 visual tokens are kept, in all 4 layers.
+    lost = 32 * plain.cache_bytes
+    assert plain.full_cache_bytes - short.full_cache_bytes == lost
+    assert short.activation_bytes < plain.activation_bytes
+
+
+def test_what_a_count_does_not_know_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    lines = ask(
+        "model=llava",
+        "weights=tiny",
+        "optimization=fp32,prompt_lookup,int8",
+        "gpu=h100",
+        "--json",
+        str(file),
+    )
+    plain, drafted, rounded = json.loads(file.read_text())["predictions"]
+    assert plain["uncertain"] is None
+    assert "token by token" in drafted["uncertain"] and "8 bits" in rounded["uncertain"]
+    assert [line for line in lines if line.startswith("caution: ")] == [
+        f"caution: {one['uncertain']}" for one in (drafted, rounded)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["model=blip2_t5", "optimization=token_pruning"], "no visual token can be left out"),
+        (["model=blip2_t5", "optimization=quantized_cache"], "no cache of an encoder-decoder"),
+        (["model=blip2_opt", "optimization=assisted"], "hands no picture on"),
+        (
+            [
+                "model=fuyu",
+                "optimization=token_pruning",
+                "optimization.token_pruning.method=prumerge",
+            ],
+            "this family has none",
+        ),
+        (
+            [
+                "model=llava",
+                "optimization=token_pruning",
+                "optimization.token_pruning.method=fastv",
+                "optimization.token_pruning.layer=4",
+            ],
+            "layer=4: the decoder has 4 layers",
+        ),
+    ],
+)
+def test_what_a_family_cannot_have_is_not_counted(arguments: list[str], reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        list(describe_question(read_question(["weights=tiny", *arguments])))
 
 
 @pytest.mark.parametrize(

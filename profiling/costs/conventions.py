@@ -133,11 +133,12 @@ def _published(
 
 def _lengths(counted: Counted, tokens: Tokens) -> Iterator[tuple[int, int]]:
     """Numbers of layers with the tokens in them, for every row of the batch."""
-    stages = counted.geometry.stages(counted.costs.reading_stack.layers)
-    for visual in counted.visual_tokens:
-        for layers, length in stages:
-            dropped = counted.geometry.prompt_tokens - length
-            yield layers, visual - dropped if tokens == "visual" else length
+    geometry = counted.geometry
+    whole, *cut = geometry.stages(counted.costs.reading_stack.layers)
+    for row, visual in enumerate(counted.visual_tokens):
+        yield whole[0], visual if tokens == "visual" else whole[1]
+        for layers, length in cut:
+            yield layers, geometry.kept_visual(row, visual) if tokens == "visual" else length
 
 
 EXACT = "exact"

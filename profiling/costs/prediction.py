@@ -72,6 +72,7 @@ class Prediction:
     dtype: str
     phases: tuple[PhasePrediction, ...]
     needed: Needed
+    uncertain: tuple[str, ...] = ()  # what the count does not know
 
     @property
     def least_s(self) -> float:
@@ -97,6 +98,7 @@ def predict(
     dtype: str,
     needed: Needed,
     reached: Mapping[str, Reached],
+    uncertain: Sequence[str] = (),
 ) -> Prediction:
     """The least and the likely time of every phase that there is."""
     device, sheet = choose_data_sheet(gpu)
@@ -117,7 +119,14 @@ def predict(
                 reached=reached.get(count.phase),
             )
         )
-    return Prediction(device=device, sheet=sheet, dtype=dtype, phases=tuple(phases), needed=needed)
+    return Prediction(
+        device=device,
+        sheet=sheet,
+        dtype=dtype,
+        phases=tuple(phases),
+        needed=needed,
+        uncertain=tuple(uncertain),
+    )
 
 
 def shares_reached(results_dir: Path, *, model: str, weights: str) -> dict[str, Reached]:

@@ -11,16 +11,19 @@ from typing import Any
 
 from profiling.costs.twin import Costs
 from profiling.models.grouped_linear import GroupedLinear
-from profiling.models.storage import tensors_of
+from profiling.models.storage import scales_of, tensors_of
 
 
 def weight_sizes(network: Any) -> dict[str, int]:
-    """Stored bytes of each parameter, by its first name; those of groups with their scales."""
+    """Stored bytes of each parameter, by its first name; of quantized ones with their scales."""
     sizes = {
         name: sum(tensor.nbytes for tensor in tensors_of(parameter))
         for name, parameter in network.named_parameters()
     }
     for name, module in network.named_modules():
+        scales = sum(tensor.nbytes for tensor in scales_of(module))
+        if scales:
+            sizes[f"{name}.weight"] += scales
         if isinstance(module, GroupedLinear):
             sizes[f"{name}.weight"] = module.stored_bytes()
     return sizes

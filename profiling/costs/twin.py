@@ -76,6 +76,13 @@ class Costs:
         return count * (self.steps[1].flops + self.steps[count].flops) // 2 if count else 0
 
     @property
+    def full_cache(self) -> int:
+        """The elements of the cache of all rows after the last step."""
+        geometry, cache = self.geometry, self.cache
+        encoded = cache.encoded_elements * geometry.prompt_tokens
+        return geometry.batch_size * (cache.decoded(geometry, geometry.new_tokens) + encoded)
+
+    @property
     def uncounted(self) -> frozenset[str]:
         tallies = [self.vision, self.projector, self.prefill, *self.steps.values()]
         return frozenset().union(*(tally.uncounted for tally in tallies if tally))

@@ -153,11 +153,11 @@ OTHER_SHEETS: dict[str, DataSheet] = {
         document="Apple states the bandwidth; FLOP/s of 40 cores x 128 lanes at 1.8 GHz",
     ),
     "Intel Xeon Platinum 8480+": DataSheet(
-        flops_per_s={"bfloat16": 229.4 * TERA, "float16": 7.2 * TERA, "float32": 7.2 * TERA},
+        flops_per_s={"bfloat16": 229.4 * TERA, "float16": 14.3 * TERA, "float32": 7.2 * TERA},
         bytes_per_s=307.2e9,
         memory_bytes=None,
         document="Intel Xeon Platinum 8480+: 56 cores at 2.0 GHz; AMX 2048 operations a cycle in"
-        " bfloat16, AVX-512 64 in float32; eight channels of DDR5-4800",
+        " bfloat16, AVX-512 128 in float16 and 64 in float32; eight channels of DDR5-4800",
     ),
 }
 

@@ -98,7 +98,8 @@ class FamilyCosts(ABC):
         attention by blocks holds no matrix of scores.
         """
         stack = self.reading_stack
-        rows = geometry.batch_size * geometry.prompt_tokens
+        longest = max(length for layers, length in geometry.stages(stack.layers) if layers)
+        rows = geometry.batch_size * longest
         return rows * (2 * stack.width + (stack.inner_matrices - 1) * stack.inner_width)
 
     def head_flops(self, geometry: Geometry) -> int:

@@ -14,6 +14,8 @@ class Cut:
 
     layer: int  # the number of layers that see the whole prompt
     tokens: int  # of the prompt in the layers behind them
+    # Visual tokens of each row behind them; None: each loses as many as its prompt does.
+    visual: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,14 @@ class Geometry:
         if self.cut is None:
             return [(layers, self.prompt_tokens)]
         return [(self.cut.layer, self.prompt_tokens), (layers - self.cut.layer, self.cut.tokens)]
+
+    def kept_visual(self, row: int, visual_tokens: int) -> int:
+        """How many visual tokens of a row go on behind the cut."""
+        if self.cut is None:
+            return visual_tokens
+        if self.cut.visual is None:
+            return visual_tokens - (self.prompt_tokens - self.cut.tokens)
+        return self.cut.visual[row]
 
     @property
     def batch_size(self) -> int:

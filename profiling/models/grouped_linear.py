@@ -78,6 +78,11 @@ def _store(scales: Tensor) -> Tensor:
     return scales.half() if fits else scales
 
 
+def stored_bits(bits: int, group: int) -> float:
+    """Bits that are stored for each value: its code, and its share of a scale and a zero."""
+    return bits + (8 * torch.float16.itemsize + _BYTE) / group
+
+
 class GroupedLinear(nn.Module):
     """The weight is packed into bytes, as many values in one as its bits allow."""
 

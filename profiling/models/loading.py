@@ -181,6 +181,11 @@ class _Layers:
         )
 
 
+def quantized_layers(family: Family, plan: LoadPlan) -> list[str]:
+    """The linear layers that a plan quantizes."""
+    return _Layers.of(family, plan).quantized
+
+
 def load_family(point: Point, source: WeightsSource) -> Family:
     kind = find_family(point.model)
     with _explained(source):

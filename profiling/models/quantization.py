@@ -29,6 +29,9 @@ _BLOCKS = {
     **dict.fromkeys(((REFERENCE, bits) for bits in BITS), (1, 1)),
 }
 
+# Bits of a scale, and how many quantized scales share one.
+_SINGLE, _SCALES = 32, 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
@@ -44,6 +47,21 @@ class Quantization:
     def blocks(self) -> tuple[int, int]:
         """The numbers of inputs and of outputs must be multiples of these."""
         return _BLOCKS[self.engine, self.bits]
+
+    def stored_bits(self, inputs: int, dtype: torch.dtype) -> float:
+        """Bits that are stored for each value of a row of so many, scales in.
+
+        `dtype` is that of the arithmetic, which torchao keeps its scales in.
+        """
+        if self.engine == TORCHAO:
+            scale = 8 * dtype.itemsize
+            # With 4 bits a group has a scale and a zero.
+            return 8 + scale / inputs if self.bits == 8 else 4 + 2 * scale / self.blocks[0]
+        if self.bits == 8:
+            return 8 + _SINGLE / inputs
+        block = self.blocks[0]
+        # Quantized scales have 8 bits, and share one in single precision.
+        return 4 + (8 + _SINGLE / _SCALES if self.double else _SINGLE) / block
 
     def config(
         self, left_out: list[str], dtype: torch.dtype, device: torch.device

@@ -20,7 +20,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from profiling.errors import ConfigError
-from profiling.models.grouped_linear import Grouped, GroupedLinear
+from profiling.models.grouped_linear import Grouped, GroupedLinear, stored_bits
 from profiling.models.stored_quantization import (
     AWQ,
     GPTQ,
@@ -89,6 +89,19 @@ class _Quantizer(HfQuantizer):  # type: ignore[misc]
     @property
     def is_trainable(self) -> bool:
         return False
+
+
+def layer_bits(network: Any, stored: StoredFormat, folder: Path) -> dict[str, float]:
+    """Bits that are kept for each value of the layers that a folder has packed, by their paths."""
+    headers = Headers.of(
+        {path.name: read_header(path) for path in sorted(folder.glob("*.safetensors"))}, folder
+    )
+    paths = _paths(network, headers.layers(stored)).values()
+    return {path: _kept_bits(stored, network.get_submodule(path).in_features) for path in paths}
+
+
+def _kept_bits(stored: StoredFormat, inputs: int) -> float:
+    return stored_bits(stored.bits, -(-inputs // stored.num_groups(inputs)))
 
 
 def _paths(model: Any, layers: Sequence[str]) -> dict[str, str]:

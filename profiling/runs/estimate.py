@@ -51,7 +51,8 @@ def estimate(point: Point) -> dict[str, Any]:
     return {
         "at_least_s": _least_s(point, costs.phases, rates),
         "needed_bytes": costs.weight_bytes + costs.full_cache_bytes,
-        "weight_bytes": costs.weight_bytes,
+        # As they are fetched: an optimization quantizes them only then.
+        "weight_bytes": costs.dense_bytes,
     }
 
 

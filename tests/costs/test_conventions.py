@@ -9,6 +9,7 @@ import pytest
 
 from profiling.costs.conventions import CONVENTIONS, Counted, find_convention
 from profiling.costs.twin import analytic_by_phase
+from profiling.engines.transformers.optimizations.token_pruning import TokenPruning
 from profiling.errors import ConfigError
 from profiling.models.family import Family
 from profiling.models.geometry import Cut, Geometry
@@ -96,6 +97,21 @@ def test_visual_tokens_alone_lose_what_is_dropped() -> None:
     cut = Cut(layer=0, tokens=612 - 384)
     dropped = CONVENTIONS["pyramiddrop"].total(counted(612, cut=cut))
     assert dropped == total("pyramiddrop", 612, visual_tokens=VISUAL - 384)
+
+
+def test_rows_lose_the_visual_tokens_that_are_theirs() -> None:
+    """The longest prompt after dropping need not be the one that was the longest before."""
+    family = read_family("qwen25vl", "tiny")
+    pruning = TokenPruning(kind="", order=0, method="fastv", keep=0.5, layer=1, seed=0)
+    visual, text = (100, 20), (10, 95)
+    whole = Geometry(sizes=((112, 112),) * 2, prompt_tokens=115, new_tokens=1)
+    geometry = pruning.shape(whole, visual_tokens=visual, text_tokens=text)
+    given = Counted(costs=family.costs, geometry=geometry, visual_tokens=visual, has_projector=True)
+    stack = family.costs.decoder_stack
+    d, m = stack.width, stack.inner_width
+    lengths = [(1, n) for n in visual] + [(stack.layers - 1, n) for n in (50, 10)]
+    by_hand = sum(layers * (4 * n * d**2 + 2 * n**2 * d + 3 * n * d * m) for layers, n in lengths)
+    assert CONVENTIONS["pyramiddrop"].total(given) == by_hand
 
 
 @pytest.mark.parametrize("name", FAMILIES)

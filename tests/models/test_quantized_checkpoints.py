@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,25 @@ def test_the_record_says_what_was_loaded(awq_folder: Path) -> None:
     assert rows["bits_per_weight"].value == pytest.approx(4 + 24 / 64)
     costs = engine.costs(workload.encode(0), length=2, cross_check=False)
     assert costs is not None
+
+
+def test_its_bytes_are_known_before_it_is_loaded(awq_folder: Path) -> None:
+    point = point_to(awq_folder, "llava")
+    loaded = build(point).footprint().model_bytes
+    counted = TransformersEngine.count(point)
+    assert counted.weight_bytes == pytest.approx(loaded, rel=0.002)
+    assert counted.dense_bytes > counted.weight_bytes
+    assert not counted.uncertain
+
+
+def test_what_a_library_quantized_is_not_weighed_silently(awq_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "by_library"
+    shutil.copytree(awq_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    (told,) = TransformersEngine.count(point_to(folder, "llava")).uncertain
+    assert "quantized, and counted in the dtype" in told
 
 
 def test_a_label_names_the_checkpoint(awq_folder: Path) -> None:

@@ -41,7 +41,7 @@ class Counted:
         self.asked += 1
         phases = SimpleNamespace(flops=FLOPS.__getitem__, moved_bytes=MOVED)
         return SimpleNamespace(
-            dtype="float32", phases=phases, weight_bytes=100, full_cache_bytes=20
+            dtype="float32", phases=phases, weight_bytes=100, dense_bytes=400, full_cache_bytes=20
         )
 
 
@@ -80,7 +80,7 @@ def test_the_least_time_by_hand(
     assert estimate(compose_point("profiler=quick", *overrides)) == {
         "at_least_s": pytest.approx(answers * FIRST_S + timed_s),
         "needed_bytes": 120,
-        "weight_bytes": 100,
+        "weight_bytes": 400,
     }
 
 

@@ -101,7 +101,9 @@ def check_stack(point: Point) -> list[Optimization]:
         runtime: Any = stack[0]
         for name, optimization in zip(point.optimization, stack[1:], strict=True):
             runtime.check_beside(name, optimization)
+    layout = find_family(point.model).layout
     for optimization in stack:
+        optimization.check_layout(layout)
         optimization.check(point)
     return stack
 
@@ -203,7 +205,7 @@ class TransformersEngine(Engine):
     def predict_bytes(cls, point: Point) -> int | None:
         if find_family(point.model).costs.counted_running is not None:
             return None
-        return cls.count(point).weight_bytes
+        return cls.count(point).dense_bytes
 
     @classmethod
     def count(cls, point: Point) -> PointCosts:

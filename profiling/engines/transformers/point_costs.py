@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,13 +14,17 @@ from profiling.costs.accounting import account, count_tokens, geometry_of
 from profiling.costs.conventions import Counted
 from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
-from profiling.engines.transformers.optimizations.optimization import check_shown, read_stack
+from profiling.engines.transformers.optimizations.optimization import (
+    Optimization,
+    check_shown,
+    read_stack,
+)
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
-from profiling.models.loading import LoadPlan, find_family, load_family
+from profiling.models.loading import LoadPlan, find_family, load_family, quantized_layers
 from profiling.models.model import Model
-from profiling.models.weights import WeightsSource, locate
+from profiling.models.weights import WeightsSource, locate, stored_format
 from profiling.points.point import Point
 from profiling.samples.samples import Sample, full_batches
 from profiling.samples.showing import load_point
@@ -36,22 +41,18 @@ class PointCosts:
     new_tokens: int
     dtype: str
     parameters: Mapping[str, int]  # by part
-    element_bytes: int
+    part_bytes: Mapping[str, int]  # of the weights of each part, quantized ones as they are stored
+    dense_bytes: int  # of all weights in the dtype
     phases: PhaseCosts
     cache_bytes: int  # of keys and values, for each decoded token of a row
     encoded_cache_bytes: int  # the same for each encoded token; 0 where nothing is encoded
+    full_cache_bytes: int  # of the whole batch after the last step
     activation_bytes: int  # an estimate of the most that a forward holds at one time
+    uncertain: Sequence[str]  # what a count does not know of the weights or the optimizations
 
     @property
     def weight_bytes(self) -> int:
-        return sum(self.parameters.values()) * self.element_bytes
-
-    @property
-    def full_cache_bytes(self) -> int:
-        """The cache of the whole batch after the last step."""
-        decoded = self.new_tokens - 1 + (0 if self.encoded_cache_bytes else self.prompt_tokens)
-        row = self.cache_bytes * decoded + self.encoded_cache_bytes * self.prompt_tokens
-        return self.rows * row
+        return sum(self.part_bytes.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class PointShape:
     geometry: Geometry
     visual_tokens: tuple[int, ...]  # of each row
     left_out: Mapping[str, str]  # phases, with the reason
+    stack: Sequence[Optimization]
 
     def counted(self) -> Counted:
         return Counted(
@@ -108,15 +110,21 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
         longest = max(v + t for v, t in zip(visual, text, strict=True))
         geometry = replace(geometry, prompt_tokens=longest)
     left_out: dict[str, str] = {}
-    for optimization in read_stack(point.optimization_settings):
+    stack = read_stack(point.optimization_settings)
+    for optimization in stack:
+        optimization.check_layout(find_family(point.model).layout)
+        optimization.check_family(family)
         geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
         left_out |= optimization.left_out
+    # Where no picture is seen, text stands in the place of visual tokens.
+    visual = [0] * len(visual) if "vision" in left_out else visual
     return PointShape(
         family=family,
         dtype=dtype,
         geometry=geometry,
         visual_tokens=tuple(visual),
         left_out=left_out,
+        stack=stack,
     )
 
 
@@ -127,6 +135,9 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
     twin = Twin(family=family, attention="sdpa")
     counts = {name: p.numel() for name, p in twin.network.named_parameters()}
     costs = count(family, geometry)
+    sizes = {name: elements * dtype.itemsize for name, elements in counts.items()}
+    sizes |= _quantized_sizes(point, shape, counts)
+    element_bytes = _cache_element_bytes(shape)
     return PointCosts(
         sizes=geometry.sizes,
         rows=geometry.batch_size,
@@ -135,27 +146,78 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
         new_tokens=geometry.new_tokens,
         dtype=str(dtype).removeprefix("torch."),
         parameters=_by_part(twin, costs, counts),
-        element_bytes=dtype.itemsize,
+        part_bytes=_by_part(twin, costs, sizes),
+        dense_bytes=sum(counts.values()) * dtype.itemsize,
         phases=account(
             family,
             geometry,
-            weight_bytes={name: elements * dtype.itemsize for name, elements in counts.items()},
-            cache_element_bytes=dtype.itemsize,
+            weight_bytes=sizes,
+            cache_element_bytes=element_bytes,
             cross_check=False,
             as_computed=True,
         ).without(shape.left_out),
-        cache_bytes=costs.cache.elements * dtype.itemsize,
-        encoded_cache_bytes=costs.cache.encoded_elements * dtype.itemsize,
+        cache_bytes=int(costs.cache.elements * element_bytes),
+        encoded_cache_bytes=int(costs.cache.encoded_elements * element_bytes),
+        full_cache_bytes=int(costs.full_cache * element_bytes),
         activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,
+        uncertain=list(_say_uncertain(point, shape)),
     )
+
+
+def _say_uncertain(point: Point, shape: PointShape) -> Iterator[str]:
+    said = getattr(shape.family.config, "quantization_config", None)
+    if said is not None and point.weights == "pretrained" and stored_format(point) is None:
+        yield "the checkpoint's weights are quantized, and counted in the dtype"
+    for optimization in shape.stack:
+        if optimization.uncertain is not None:
+            yield optimization.uncertain
+
+
+def _quantized_sizes(point: Point, shape: PointShape, counts: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of the weights that are not stored in the dtype, by name."""
+    return {
+        f"{layer}.weight": int(counts[f"{layer}.weight"] * bits / 8)
+        for layer, bits in _stored_bits(point, shape).items()
+    }
+
+
+def _stored_bits(point: Point, shape: PointShape) -> dict[str, float]:
+    """Bits of a value of each quantized layer: of the checkpoint, of loading, and after it."""
+    family, plan = shape.family, _plan(shape.stack)
+    bits: dict[str, float] = {}
+    stored = stored_format(point)
+    if stored is not None:
+        # It imports what a checkpoint that is not quantized has no use for.
+        from profiling.models.stored_layers import layer_bits
+
+        assert point.checkpoint is not None
+        bits |= layer_bits(family.empty_network(), stored, Path(point.checkpoint).expanduser())
+    if plan.quantization is not None:
+        network = family.empty_network()
+        for name in quantized_layers(family, plan):
+            inputs = network.get_submodule(name).in_features
+            bits[name] = plan.quantization.stored_bits(inputs, shape.dtype)
+    for optimization in shape.stack:
+        bits |= optimization.stored_bits(family)
+    return bits
+
+
+def _cache_element_bytes(shape: PointShape) -> float:
+    bits = next((one.cache_bits for one in shape.stack if one.cache_bits is not None), None)
+    return shape.dtype.itemsize if bits is None else bits / 8
+
+
+def _plan(stack: Sequence[Optimization]) -> LoadPlan:
+    plan = LoadPlan(dtype=None)
+    for optimization in stack:
+        plan = optimization.plan(plan)
+    return plan
 
 
 def _load_family(point: Point) -> tuple[Family, torch.dtype]:
     source = locate(point)
     family = _families.get((point.model, source.config)) or _keep_family(point, source)
-    plan = LoadPlan(dtype=None)
-    for optimization in read_stack(point.optimization_settings):
-        plan = optimization.plan(plan)
+    plan = _plan(read_stack(point.optimization_settings))
     named = point.public_dtype if source.values == "random" else family.config.dtype
     named = named if isinstance(named, torch.dtype) else getattr(torch, str(named or "float32"))
     return family, plan.dtype or named

@@ -63,8 +63,8 @@ class ClassTokenScores(EncoderScores):
         tap_attention(inner.encoder.layers[read].self_attn, self._look)
 
     def _look(self, query: Tensor, key: Tensor, scaling: float) -> None:
-        products = query[:, :, :1] @ key.transpose(-1, -2) * scaling
-        scores = products.float().softmax(dim=-1).mean(dim=1)[:, 0]
+        products = query[:, :, :1].float() @ key.float().transpose(-1, -2) * scaling
+        scores = products.softmax(dim=-1).mean(dim=1)[:, 0]
         self.parts.append(scores[:, self.left_out :])
 
     def by_picture(self, inputs: Mapping[str, Any]) -> list[Tensor]:

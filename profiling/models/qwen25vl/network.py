@@ -98,7 +98,7 @@ class ReceivedScores(EncoderScores):
         """One segment of attention; head by head, since all scores at a time may not fit."""
         (queries,), (keys,) = query, key
         received = [
-            (q @ k.transpose(-1, -2) * scaling).float().softmax(dim=-1).mean(dim=0)
+            (q.float() @ k.float().transpose(-1, -2) * scaling).softmax(dim=-1).mean(dim=0)
             for q, k in zip(queries, keys, strict=True)
         ]
         self.parts.append(torch.stack(received).mean(dim=0))

@@ -103,11 +103,16 @@ def _explain_phase(
         yield f"{phase}: {quantity(measured, _S)}; {_why_unplaced(run, phase, measured)}"
         return
     ratio = place.seconds / place.least_s
-    bound = "memory" if place.is_bound_by_memory else "compute"
+    drafted = run.number("tokens_per_step") if phase == "decode" else None
     yield (
         f"{phase}: {quantity(place.seconds, _S)}, at least {quantity(place.least_s, _S)} on this"
-        f" device ({times(ratio)}); limited by {bound}: {_judge(ratio)}"
+        f" device ({times(ratio)}); limited by {place.bound_by}: {_judge(place, drafted)}"
     )
+    if drafted is not None:
+        yield (
+            f"  the least time is that of a step for each token; here a step gave {drafted:.2f}"
+            " tokens"
+        )
     yield f"  other runs of this family on such a device: {_describe_others(run, phase, others)}"
     yield f"  to try: {_advise(place, ratio)}"
 
@@ -122,9 +127,14 @@ def _why_unplaced(run: Run, phase: str, measured: float | None) -> str:
     return "its least time is not known: the run has no roofline readings"
 
 
-def _judge(ratio: float) -> str:
+def _judge(place: Place, drafted: float | None) -> str:
+    ratio = place.seconds / place.least_s
+    if ratio < 1 and drafted is not None:
+        return "faster than token by token, since drafts were accepted"
+    if ratio < 1 and place.is_bound_by_memory:
+        return "faster than the measured peak allows, so the data stay in a cache"
     if ratio < 1:
-        return "faster than the measured peaks allow, so the data stay in a cache"
+        return "faster than the measured peak, which is then lower than what the device can do"
     if ratio <= _AT_LIMIT:
         return "at its limit"
     return "within what is usual" if ratio <= _FAR else "far from its limit"

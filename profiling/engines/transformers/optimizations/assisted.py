@@ -14,8 +14,9 @@ from profiling.engines.transformers.assistant import (
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.drafting import Drafting
 from profiling.errors import ConfigError, Unsupported
-from profiling.models.loading import find_family, read_config
+from profiling.models.loading import read_config
 from profiling.models.model import Model
+from profiling.models.network import Layout
 from profiling.models.weights import check_folder
 from profiling.points.point import Point
 from profiling.samples.hub import explained
@@ -30,6 +31,7 @@ class Assisted(Drafting):
     """The assistant gets the model's embeddings of the pictures, so that they are encoded once."""
 
     replaces_parts = True
+    uncertain = f"{Drafting.uncertain}; the assistant's forwards, weights and cache are left out"
 
     def __init__(
         self, *, kind: str, order: int, checkpoint: str | None, layers: int | None, num_tokens: int
@@ -38,10 +40,12 @@ class Assisted(Drafting):
         self.checkpoint, self.layers, self.num_tokens = checkpoint, layers, num_tokens
         self._model_name = ""
 
+    def check_layout(self, layout: type[Layout]) -> None:
+        if not layout.drafts_with_pictures:
+            raise Unsupported("this family's generate hands no picture on to an assistant")
+
     def check(self, point: Point) -> None:
         super().check(point)
-        if not find_family(point.model).layout.drafts_with_pictures:
-            raise Unsupported("this family's generate hands no picture on to an assistant")
         for name in _NOT_BESIDE:
             if name in point.optimization:
                 raise Unsupported(f"an assistant shares parts with the model that {name} replaces")

@@ -19,8 +19,8 @@ from profiling.engines.transformers.calibration import Seen, record_inputs
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.errors import Unsupported
-from profiling.models.grouped_linear import GroupedLinear, quantize_groups
-from profiling.models.loading import find_family
+from profiling.models.family import Family
+from profiling.models.grouped_linear import GroupedLinear, quantize_groups, stored_bits
 from profiling.models.model import Model
 from profiling.models.network import Layout
 from profiling.models.quantization import (
@@ -69,12 +69,17 @@ class Awq(Optimization):
         self._readings: list[Reading] = []
         self._dataset = ""
 
-    def check(self, point: Point) -> None:
-        layout = find_family(point.model).layout
+    def check_layout(self, layout: type[Layout]) -> None:
         if layout.scaled_inputs is Layout.scaled_inputs:
             raise Unsupported("which modules absorb the scales of this model's layers is not known")
+
+    def check(self, point: Point) -> None:
         self._samples = calibration_samples(point, _NAME)
         self._side, self._dataset = point.img_size, point.dataset
+
+    def stored_bits(self, family: Family) -> Mapping[str, float]:
+        sizes = group_layers(family.empty_network(), family, self.group)
+        return {name: stored_bits(self.bits, size) for name, size in sizes.items()}
 
     def apply(self, loaded: LoadedModel) -> None:
         model, begun = loaded.model, time.perf_counter()

@@ -21,6 +21,10 @@ class Drafting(Optimization):
 
     # A step computes all tokens that were drafted for it.
     as_counted = False
+    uncertain = (
+        "decoding is counted token by token; accepted drafts save steps, and can take less than"
+        " this least time"
+    )
 
     def __init__(self, *, kind: str, order: int) -> None:
         super().__init__(kind=kind, order=order)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.errors import Unsupported
-from profiling.models.loading import find_family
+from profiling.models.network import Layout
 from profiling.points.point import Point
 
 
 class OffloadedCache(Optimization):
     """The library fetches the next layer's while one computes."""
 
+    uncertain = "the cache is counted into the device's memory; most of it is in the host's"
+
+    def check_layout(self, layout: type[Layout]) -> None:
+        if layout.encoder_decoder:
+            raise Unsupported("the library offloads no cache of an encoder-decoder")
+
     def check(self, point: Point) -> None:
         if not point.device.startswith("cuda"):
             raise Unsupported(f"there is no GPU to offload from: the device is {point.device}")
-        if find_family(point.model).layout.encoder_decoder:
-            raise Unsupported("the library offloads no cache of an encoder-decoder")
 
     def apply(self, loaded: LoadedModel) -> None:
         loaded.cache_options = {"cache_implementation": "offloaded"}

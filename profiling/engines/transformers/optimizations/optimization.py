@@ -22,6 +22,7 @@ from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import LoadPlan, find_family, load_model
 from profiling.models.model import Prepared
+from profiling.models.network import Layout
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
 from profiling.models.weights import locate
@@ -60,12 +61,22 @@ class Optimization:
     needs_dense: ClassVar[bool] = False
     # Counted phases of the plain model that it leaves out, with the reason.
     left_out: ClassVar[Mapping[str, str]] = {}
+    # What a count of costs before loading does not know of it, if anything.
+    uncertain: str | None = None
+    # Bits of a key or a value in the cache; None: those of the dtype.
+    cache_bits: int | None = None
 
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
 
     def import_libraries(self) -> None:
         """Import slow libraries before timing the load."""
+
+    def check_layout(self, layout: type[Layout]) -> None:
+        """Raise Unsupported where a family cannot have it, on whatever machine."""
+
+    def check_family(self, family: Family) -> None:
+        """Raise Unsupported where a family of this size cannot have it."""
 
     def check(self, point: Point) -> None:
         """Raise Unsupported, before anything is loaded, where this point cannot have it."""
@@ -75,6 +86,10 @@ class Optimization:
 
     def apply(self, loaded: LoadedModel) -> None:
         """Change the loaded model."""
+
+    def stored_bits(self, family: Family) -> Mapping[str, float]:
+        """Bits of a value, scales in, of the layers that it quantizes after loading."""
+        return {}
 
     def recall(self, family: Family, batch: Sequence[Prepared], side: int | None) -> Encoded | None:
         """What `encode` gave for the batch, where the pictures need not be processed again."""
@@ -140,6 +155,10 @@ class Quantized(Optimization):
     def __init__(self, *, kind: str, order: int, quantization: Quantization) -> None:
         super().__init__(kind=kind, order=order)
         self.quantization = quantization
+        if quantization.engine == BITSANDBYTES and quantization.bits == 8:
+            self.uncertain = (
+                "products in 8 bits are counted at the rate of the dtype, which a device may exceed"
+            )
 
     def check(self, point: Point) -> None:
         engine = self.quantization.engine

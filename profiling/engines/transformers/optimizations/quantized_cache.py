@@ -10,7 +10,7 @@ from profiling.engines.transformers.optimizations.optimization import (
     require_package,
 )
 from profiling.errors import Unsupported
-from profiling.models.loading import find_family
+from profiling.models.network import Layout
 from profiling.points.point import Point
 
 _REQUIREMENTS = "requirements-cache.txt"
@@ -27,19 +27,22 @@ class QuantizedCache(Optimization):
         self, *, kind: str, order: int, backend: str, bits: int, group: int, residual: int
     ) -> None:
         super().__init__(kind=kind, order=order)
-        self.backend, self.bits, self.group, self.residual = backend, bits, group, residual
+        self.backend, self.group, self.residual = backend, group, residual
+        self.cache_bits = bits
+
+    def check_layout(self, layout: type[Layout]) -> None:
+        if layout.encoder_decoder:
+            raise Unsupported("the library quantizes no cache of an encoder-decoder")
 
     def check(self, point: Point) -> None:
-        if find_family(point.model).layout.encoder_decoder:
-            raise Unsupported("the library quantizes no cache of an encoder-decoder")
         package = _PACKAGES.get(self.backend)
         if package is not None:
             require_package(package.split(".")[0], _REQUIREMENTS)
             require_package(package, _REQUIREMENTS)
 
     def apply(self, loaded: LoadedModel) -> None:
-        loaded.cache_bits = self.bits
-        loaded.stored_in.add(f"{'int' if self.backend in _PACKAGES else 'float'}{self.bits}")
+        loaded.cache_bits = self.cache_bits
+        loaded.stored_in.add(f"{'int' if self.backend in _PACKAGES else 'float'}{self.cache_bits}")
         loaded.cache_options = {
             "cache_implementation": "quantized",
             "cache_config": {"backend": self.backend, **self._settings()},
@@ -51,7 +54,7 @@ class QuantizedCache(Optimization):
         # The axis of groups is the library's: along the other one, hqq packs pairs of groups and
         # cannot read back an odd number of them.
         return {
-            "nbits": self.bits,
+            "nbits": self.cache_bits,
             "q_group_size": self.group,
             "residual_length": self.residual,
         }

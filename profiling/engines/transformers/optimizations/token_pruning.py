@@ -11,8 +11,9 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 from profiling.engines.transformers.token_reduction.method import find_method
 from profiling.engines.transformers.token_reduction.reducer import Reducer, count_kept
 from profiling.errors import Unsupported
+from profiling.models.family import Family
 from profiling.models.geometry import Cut, Geometry
-from profiling.models.loading import find_family
+from profiling.models.network import Layout
 from profiling.points.point import Point
 from profiling.records import DERIVED, Reading, reading, unavailable
 
@@ -38,28 +39,32 @@ class TokenPruning(Optimization):
         self.method = chosen(seed=seed, layer=self.layer)
         self.name = method
 
-    def check(self, point: Point) -> None:
-        layout = find_family(point.model).layout
+    def check_layout(self, layout: type[Layout]) -> None:
         if layout.whole_picture is not None:
             raise Unsupported(f"no visual token can be left out: {layout.whole_picture}")
+        if self.method.needs_encoder and not layout.encoder_attends:
+            raise Unsupported(
+                f"{self.name} goes by the attention of a vision encoder, and this family has none"
+            )
+
+    def check_family(self, family: Family) -> None:
+        layers = family.costs.decoder_stack.layers
+        if self.layer >= layers:
+            raise Unsupported(f"layer={self.layer}: the decoder has {layers} layers, from 0")
+
+    def check(self, point: Point) -> None:
         for name in _FIXED_SHAPES:
             if name in point.optimization:
                 raise Unsupported(f"{name} fixes shapes before tokens are left out")
         if not self.method.needs_encoder:
             return
-        if not layout.encoder_attends:
-            raise Unsupported(
-                f"{self.name} goes by the attention of a vision encoder, and this family has none"
-            )
         for name in _ENCODER_REPLACED:
             if name in point.optimization:
                 raise Unsupported(f"{self.name} reads the encoder's attention, which {name} hides")
 
     def apply(self, loaded: LoadedModel) -> None:
         model = loaded.model
-        layers = model.family.costs.decoder_stack.layers
-        if self.layer >= layers:
-            raise Unsupported(f"layer={self.layer}: the decoder has {layers} layers, from 0")
+        self.check_family(model.family)
         self.reducer = Reducer(
             network=model.network,
             family=model.family,
@@ -71,11 +76,9 @@ class TokenPruning(Optimization):
     def shape(
         self, geometry: Geometry, *, visual_tokens: Sequence[int], text_tokens: Sequence[int]
     ) -> Geometry:
-        longest = max(
-            count_kept(visual, self.keep) + text
-            for visual, text in zip(visual_tokens, text_tokens, strict=True)
-        )
-        return replace(geometry, cut=Cut(layer=self.layer, tokens=longest))
+        kept = tuple(count_kept(visual, self.keep) for visual in visual_tokens)
+        longest = max(visual + text for visual, text in zip(kept, text_tokens, strict=True))
+        return replace(geometry, cut=Cut(layer=self.layer, tokens=longest, visual=kept))
 
     def begin_pass(self) -> None:
         self.reducer.forget()

@@ -252,6 +252,11 @@ def test_a_width_that_the_group_does_not_divide_is_said() -> None:
     assert "groups of 128" in row.source and "96 in 28 layers" in row.source
 
 
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"awq.seed=.*: allowed is a whole number from 0 to"):
+        compose("llava", settings=(f"seed={2**63}",))
+
+
 def test_the_seed_chooses_among_the_split() -> None:
     point = compose("llava")
     other = compose("llava", settings=(*QUICK, "seed=1"))

@@ -73,10 +73,15 @@ def test_the_cost_command_leaves_the_vision_part_out() -> None:
             read_question(["model=llava", "weights=tiny", f"{TWIN},baseline", "convention=exact"])
         )
     )
+    assert next(line for line in lines if "visual_tokens" in line).split()[:2] == [
+        "optimization",
+        "visual_tokens",
+    ]
     rows = [line.split() for line in lines if "GFLOP" in line]
     assert [row[0] for row in rows] == ["text_only", "baseline"]
-    assert rows[0][2:4] == ["-", "-"]
-    assert rows[0][4:6] == rows[1][4:6]
+    assert [row[1] for row in rows] == ["0", "64"]
+    assert rows[0][3:5] == ["-", "-"]
+    assert rows[0][5:7] == rows[1][5:7]
 
 
 def test_what_needs_a_picture_is_unsupported() -> None:

@@ -14,7 +14,10 @@ from profiling.engines.transformers.engine import Inputs, TransformersEngine
 from profiling.engines.transformers.optimizations.token_pruning import TokenPruning
 from profiling.engines.transformers.token_reduction.gathering import select_columns
 from profiling.engines.transformers.token_reduction.method import without
+from profiling.engines.transformers.token_reduction.methods.fastv import FastV
+from profiling.engines.transformers.token_reduction.methods.prumerge import PruMerge
 from profiling.engines.transformers.token_reduction.methods.uniform import spread, take_grids
+from profiling.engines.transformers.token_reduction.prompt import Prompt
 from profiling.engines.transformers.token_reduction.reducer import count_kept
 from profiling.errors import ConfigError, Unsupported
 from tests.composing import compose_point
@@ -78,6 +81,28 @@ def test_keeping_all_is_the_full_model_and_batches_are_singles(
     assert pruning_of(half).reducer.kept == kept * 2
     visual = plain.family.processing.count_visual_tokens(encode(plain, asked, SIDE)["input_ids"])
     assert kept == [count_kept(count, 0.5) for count in visual.tolist()]
+
+
+def test_shares_of_many_patches_are_not_rounded_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores add up to one over all patches of a picture, and half precision ends near 6e-8."""
+    scores = torch.tensor([3e-8, 2e-8, 1e-8])
+    monkeypatch.setattr(PruMerge, "scores", lambda *_: scores)
+    tokens = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]).half()
+    prompt: Any = None
+    made = PruMerge(seed=0, layer=0).merge(prompt, 0, tokens, torch.tensor([0]))
+    assert made.dtype == torch.float16
+    torch.testing.assert_close(made.float(), torch.tensor([[10 / 6, 0.0]]), atol=1e-3, rtol=0)
+
+
+def test_attention_that_half_precision_cannot_multiply_is_read() -> None:
+    """The kernels multiply in single precision; keys of large checkpoints have such channels."""
+    ids = torch.tensor([[7, 7, 7, 1]])
+    prompt = Prompt(inputs={"input_ids": ids}, image_token_id=7)
+    method, sizes = FastV(seed=0, layer=1), torch.tensor([300.0, 302.0, 301.0, 300.0])
+    method.start(prompt)
+    keys = sizes.half()[None, None, :, None].expand(-1, -1, -1, 64)
+    method._look(torch.full_like(keys, 300), keys, 64**-0.5)
+    assert method.choose(prompt, 0, torch.zeros(3, 1), 1).tolist() == [1]
 
 
 # Against a reference that has neither a cache nor generate: each step from the beginning
@@ -332,6 +357,7 @@ def test_a_layer_that_the_decoder_has_not_is_unsupported() -> None:
         ("method=best", "allowed is one of divprune, fastv"),
         ("layer=-1", "allowed is a whole number from 0"),
         ("layer=1.5", "allowed is a whole number from 0"),
+        (f"seed={2**63}", "allowed is a whole number from 0 to"),
     ],
 )
 def test_wrong_settings_are_refused(setting: str, told: str) -> None:

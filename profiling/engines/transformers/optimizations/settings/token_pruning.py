@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from profiling.points.readers import LARGEST_SEED
 from profiling.points.settings import Settings
 
 _METHODS = Path(__file__).parents[2] / "token_reduction" / "methods"
@@ -24,4 +25,4 @@ def check(settings: Settings) -> None:
         raise settings.refuse("layer", "the method goes by a decoder layer; allowed is from 1")
     if settings["method"] in _BY_ENCODER and settings["layer"]:
         raise settings.refuse("layer", "the method chooses before the decoder; allowed is 0")
-    settings.require_whole("seed", at_least=0)
+    settings.require_whole("seed", at_least=0, at_most=LARGEST_SEED)

@@ -29,10 +29,11 @@ class FastV(Method):
         """At a prefill: only the row of the last token is computed."""
         if query.shape[2] != key.shape[2] or query.shape[2] != self._real.shape[1]:
             return
-        keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-        scores = (query[:, :, -1:] @ keys.transpose(-1, -2) * scaling)[:, :, 0]
+        # Before they are scaled, products may exceed what half precision holds.
+        keys = key.float().repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        scores = (query[:, :, -1:].float() @ keys.transpose(-1, -2) * scaling)[:, :, 0]
         scores = scores.masked_fill(~self._real[:, None], -torch.inf)
-        self._scores = scores.float().softmax(dim=-1).mean(dim=1)  # [B, S]
+        self._scores = scores.softmax(dim=-1).mean(dim=1)  # [B, S]
 
     def choose(self, prompt: Prompt, row: int, tokens: Tensor, count: int) -> Tensor:
         return self._scores[row][prompt.visual[row]].topk(count).indices.sort().values

@@ -20,14 +20,15 @@ class PruMerge(EncoderMethod):
         return self.scores(prompt, row).topk(count).indices.sort().values
 
     def merge(self, prompt: Prompt, row: int, tokens: Tensor, chosen: Tensor) -> Tensor:
-        scores = self.scores(prompt, row).to(tokens.dtype)
+        # In half precision the share of one of many thousand patches would be rounded to nothing.
+        scores, states = self.scores(prompt, row), tokens.float()
         dropped = without(chosen, len(tokens))
         nearest = most_alike(tokens[dropped], tokens[chosen])
         made = tokens[chosen].clone()
         for number, place in enumerate(chosen):
             together = torch.cat([place[None], dropped[nearest == number]])
             share = scores[together] / scores[together].sum()
-            made[number] = (share[:, None] * tokens[together]).sum(dim=0)
+            made[number] = (share[:, None] * states[together]).sum(dim=0)
         return made
 
 
