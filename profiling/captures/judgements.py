@@ -60,6 +60,7 @@ class _AsTheyAre(Torch):
 
     no_float64 = "the engine's parts are judged by their rounding alone: they have no float64"
     takes_subclasses = False
+    mutable = keeps_dtypes = False  # a module writes into its cache
     skips_other_shapes = True  # a part may leave outputs unmade that its network never reads
 
     def convert(self, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from profiling.captures.array_libraries import open_library
 from profiling.captures.blind_spots import BlindSpots, is_fresh
 from profiling.captures.distances import distance, worst_elements
 from profiling.captures.folder import Capture
-from profiling.captures.judging import Judge, Verdict
+from profiling.captures.judging import Judge, Verdict, name_result
 from profiling.captures.leaves import only_real, real_rows
 from profiling.captures.reading_watch import unread_names, watch
 from profiling.errors import ConfigError
@@ -49,6 +50,12 @@ def raises(w: Any, settings: Any, arguments: Any) -> Any:
     raise ValueError("not yet")
 
 
+def in_float32(w: Any, settings: Any, arguments: Any) -> Any:
+    weight, bias = (w["inner"][name].float() for name in ("weight", "bias"))
+    y = (arguments["x"].float() @ weight.T + bias) * settings.module["factor"]
+    return y if arguments.get("add") is None else y + arguments["add"].float()
+
+
 def to_nan(y: Tensor) -> Tensor:
     return torch.where(torch.arange(y.shape[-1]) == 0, torch.nan, y)
 
@@ -63,6 +70,11 @@ def to_nan(y: Tensor) -> Tensor:
         (lambda *given: right(*given) * (1 + 1e-7), "another formula: in float64 it differs by 1"),
         (lambda *given: to_nan(right(*given)), "another formula: in float64 it differs by inf"),
         (lambda *given: right(*given).bfloat16(), "times the original's own"),
+        (lambda *given: right(*given).double(), "float64 instead of float32"),
+        (lambda *given: right(*given) + 0j, "complex64 instead of float32"),
+        (lambda *given: (right(*given),), "the function returned 0; the module has one array"),
+        (lambda *given: in_float32(*given), "in float64, where it returns float32, it differs by"),
+        (lambda *given: sys.exit(0), "the function raised SystemExit: 0"),
     ],
 )
 def test_what_failed_is_said(wrong: Any, told: str, tmp_path: Path) -> None:
@@ -80,6 +92,60 @@ def test_the_worst_elements_are_named(tmp_path: Path) -> None:
     (output,) = judge(tmp_path / "calls", wrong)[0].outputs
     index, found, wanted = output.worst[0]
     assert index == [1, 2] and found - wanted == pytest.approx(5)
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+@pytest.mark.parametrize("what", ["the weight inner.bias", "the argument x"])
+def test_a_function_that_changes_what_it_is_given_fails(
+    what: str, library: str, tmp_path: Path
+) -> None:
+    """The first call is right; the next ones would be, too, if the original got these values."""
+
+    def wrong(w: Any, settings: Any, arguments: Any) -> Any:
+        y = right(w, settings, arguments)
+        changed = w["inner"]["bias"] if "bias" in what else arguments["x"]
+        changed *= 2
+        return y
+
+    verdicts = judge(tmp_path / "calls", wrong, library)
+    assert [verdict.failures() for verdict in verdicts] == [[f"it changes in place {what}"]] * 2
+
+
+def test_more_than_an_output_has_is_named() -> None:
+    found = name_result((1, torch.ones(2), torch.ones(3)), {"a": torch.ones(1), "b": None})
+    assert list(found) == ["b", "2"]
+
+
+class Padded(nn.Module):
+    """Each position doubled, and one number for each row of the batch and label."""
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * x, (x * attention_mask[..., None]).sum(1)[:, :2]
+
+
+def test_padding_is_left_out_and_the_place_of_an_error_is_that_in_the_output(
+    tmp_path: Path,
+) -> None:
+    mask, network = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), Padded().eval()
+    with capture(network, tmp_path / "calls"):
+        network(torch.randn(2, 4, 3), attention_mask=mask)
+
+    def wrong(_: Any, __: Any, arguments: Any) -> Any:
+        doubled, pooled = network(**arguments.named())
+        doubled[0, 3], doubled[1, 1, 2], pooled[0, 1] = 50, 60, 70
+        return doubled, pooled
+
+    (verdict,) = Judge(
+        capture=Capture(tmp_path / "calls"),
+        network=network,
+        find=lambda _: wrong,
+        library=open_library("torch"),
+    ).judge_all()
+    doubled, pooled = verdict.outputs
+    # The first number is at a padded position, the last one is of no position.
+    assert [(index, found) for index, found, _ in doubled.worst[:1]] == [([1, 1, 2], 60)]
+    assert [(index, found) for index, found, _ in pooled.worst[:1]] == [([0, 1], 70)]
+    assert pooled.failures() and 50 not in {found for _, found, _ in doubled.worst}
 
 
 def test_a_function_without_float64_is_judged_by_its_rounding(tmp_path: Path) -> None:
