@@ -113,8 +113,8 @@ def _judge_functions(capture: Capture, chosen: argparse.Namespace) -> Findings:
 
     library = open_library(chosen.library)
     table = load_functions(chosen.functions)
-    own = table.original
-    network = own() if own is not None else _original(capture, chosen.device)
+    own = table.make_original()
+    network = own if own is not None else _original(capture, chosen.device)
     return judge_functions(capture, network, table.functions, library)
 
 

@@ -45,7 +45,7 @@ def judge_functions(
     judge = _make_judge(capture, network, find, library)
     verdicts = judge.judge_all()
     blind = BlindSpots(capture, judge.exact, lambda call: find(call) is not None).find()
-    return of_verdicts(capture, verdicts, blind, fresh=is_fresh(network))
+    return of_verdicts(capture, verdicts, blind, fresh=is_fresh(network), kinds=functions)
 
 
 def _make_judge(capture: Capture, network: nn.Module, find: Any, library: ArrayLibrary) -> Judge:

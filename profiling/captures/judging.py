@@ -80,6 +80,7 @@ class Verdict:
     kind: str
     outputs: Sequence[Output] = ()
     problem: str | None = None  # why the function could not be compared; a failure
+    unjudged: str | None = None  # why nothing can be said of the function
     notes: Sequence[str] = ()
     not_compared: Sequence[str] = ()  # paths that the function left out
     unread: Sequence[str] = ()  # weights that it never looked at
@@ -98,12 +99,16 @@ class Verdict:
         return [*([written] if written else []), *found]
 
     @cached_property
+    def fails(self) -> bool:
+        return bool(self.failures())
+
+    @property
     def passes(self) -> bool:
-        return not self.failures()
+        return not self.fails and self.unjudged is None
 
     @property
     def is_innermost(self) -> bool:
-        return not self.passes and not self.failed_inside
+        return self.fails and not self.failed_inside
 
     def worst(self, name: str) -> float | None:
         values = [v for output in self.outputs if (v := getattr(output, name)) is not None]
@@ -140,7 +145,7 @@ class Judge:
         verdicts = [self.judge(call) for call in self.capture.calls if self.find(call)]
         by_id = {verdict.call.id: verdict for verdict in verdicts}
         for verdict in verdicts:
-            if not verdict.passes:
+            if verdict.fails:
                 for above in self.capture.parents(verdict.call):
                     if above in by_id:
                         by_id[above].failed_inside.append(verdict.call.id)
@@ -151,7 +156,10 @@ class Judge:
         try:
             exact, captured = self.references(call)
         except Unable as error:
-            verdict.problem = f"cannot be judged: the original in float64: {error}"
+            verdict.unjudged = f"the original in float64: {error}"
+            return verdict
+        if not captured.keys() <= exact.keys():
+            verdict.unjudged = "the original does not return what was captured"
             return verdict
         read: set[str] | None = set() if self.library.takes_subclasses else None
         try:

@@ -16,12 +16,14 @@ from profiling.captures import capture
 from profiling.captures.array_libraries import open_library
 from profiling.captures.blind_spots import BlindSpots, is_fresh
 from profiling.captures.distances import distance, worst_elements
+from profiling.captures.findings import UNJUDGED
 from profiling.captures.folder import Capture
+from profiling.captures.judgements import judge_functions
 from profiling.captures.judging import Judge, Verdict, name_result
 from profiling.captures.leaves import only_real, real_rows
 from profiling.captures.reading_watch import unread_names, watch
 from profiling.errors import ConfigError
-from tests.captures.captured import capture_scaled
+from tests.captures.captured import capture_scaled, make_scaled
 
 
 def judge(folder: Path, function: Callable[..., Any], library: str = "torch") -> list[Verdict]:
@@ -146,6 +148,28 @@ def test_padding_is_left_out_and_the_place_of_an_error_is_that_in_the_output(
     assert [(index, found) for index, found, _ in doubled.worst[:1]] == [([1, 1, 2], 60)]
     assert [(index, found) for index, found, _ in pooled.worst[:1]] == [([0, 1], 70)]
     assert pooled.failures() and 50 not in {found for _, found, _ in doubled.worst}
+
+
+def test_what_the_original_cannot_be_run_on_is_not_judged(tmp_path: Path) -> None:
+    module = make_scaled()
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(3, 6), Opposite())
+        module(torch.randn(2, 6))
+    found = judge_functions(
+        Capture(tmp_path / "calls"), module, {"Scaled": right, "Typo": right}, open_library("torch")
+    )
+    assert found.status == UNJUDGED
+    told = "\n".join(found.sentences)
+    assert "NOT JUDGED Scaled, (the whole network), call 0: the original in float64: an arg" in told
+    assert "FAILS" not in told and "1 of 1 judged calls agree, of 4 captured" in told
+    assert "no captured call for the functions of Typo" in told
+
+
+class Opposite:
+    """Something that can be added, and is not stored."""
+
+    def __radd__(self, other: Tensor) -> Tensor:
+        return -other
 
 
 def test_a_function_without_float64_is_judged_by_its_rounding(tmp_path: Path) -> None:

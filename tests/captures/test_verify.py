@@ -204,6 +204,29 @@ def test_a_module_of_ones_own_needs_its_original(tmp_path: Path, capsys) -> None
 
 
 @pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("raise SystemExit(0)", "cannot be imported: SystemExit"),
+        ("def original(): return 1 / 0", "original() raised ZeroDivisionError: division by zero"),
+        ("def original(): raise SystemExit(0)", "original() raised SystemExit: 0"),
+        ("def original(): return None", "original() returned NoneType and no module of torch"),
+        ("original = 3", "original is not a function"),
+    ],
+)
+def test_a_wrong_file_of_functions_is_one_line(
+    ending: str, told: str, tmp_path: Path, capsys
+) -> None:
+    module = make_scaled()
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(2, 6))
+    file = tmp_path / "functions.py"
+    file.write_text(f"MODULES = {{'Scaled': print}}\n{ending}\n")
+    status, output = run(profiling.verify, [tmp_path / "calls", "--functions", file], capsys)
+    assert status == 2
+    assert told in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["/nowhere"], "there is no such folder"),
