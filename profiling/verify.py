@@ -161,7 +161,12 @@ def tell(findings: Findings, chosen: argparse.Namespace) -> None:
         write_page(findings, chosen.html, title=str(chosen.folder))
     width = shutil.get_terminal_size((80, 24)).columns
     with ending_quietly(findings.status):
-        print("\n".join(lines(findings, width=max(width, 60))))
+        print("\n".join(map(_plain, lines(findings, width=max(width, 60)))))
+
+
+def _plain(line: str) -> str:
+    """Without control characters for the terminal, which names in a folder may have."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 if __name__ == "__main__":

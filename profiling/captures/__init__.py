@@ -32,8 +32,8 @@ def capture(
 ) -> Capturing:
     """Capture the calls of a module and of the modules inside of it: `with capture(...):`.
 
-    `modules` are paths or patterns of paths, such as "model.visual*". Also a decorator of a function
-    that calls the module.
+    `modules` is a pattern of paths, such as "model.visual*", or several. Also a decorator of
+    a function that calls the module.
     """
     # Imported here, so that commands of this room report a mistake before they import a framework.
     from profiling.captures.capturing import Bounds, Capturing
