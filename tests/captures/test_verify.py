@@ -337,3 +337,5 @@ def test_a_captured_family_is_read_from_its_folder_alone(capsys) -> None:
     for family in FAMILIES:
         found = captured(family)
         check_same(found, _from_folder(found, family))
+    found = captured("qwen25vl")
+    check_same(found, _from_folder(found, "auto"))
