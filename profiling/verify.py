@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, ending_quietly, print_anything, refuse
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse, require_writable
 from profiling.capture import compose_point
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.options import list_options
@@ -96,6 +96,10 @@ def _check_choices(chosen: argparse.Namespace) -> None:
         raise ConfigError("--library", chosen.library, "goes with --functions")
     if not chosen.tolerance >= 0:
         raise ConfigError("--tolerance", chosen.tolerance, "allowed is a number from 0")
+    for key in ("html", "json"):
+        path = getattr(chosen, key)
+        if path is not None:
+            require_writable(f"--{key}", path)
 
 
 def _replay(capture: Capture, chosen: argparse.Namespace) -> Findings:

@@ -238,6 +238,8 @@ def test_a_wrong_file_of_functions_is_one_line(
         (["{folder}", "--against", "{folder}", "--functions", "json"], "at a time"),
         (["{folder}", "--optimization", "bf17"], "optimization"),
         (["{folder}", "--tolerance", "nan"], "allowed is a number from 0"),
+        (["{folder}", "--html", "{folder}"], "is a folder"),
+        (["{folder}", "--json", "{folder}/calls.jsonl/x.json"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], told: str, folder: Path, capsys) -> None:
@@ -253,6 +255,7 @@ def test_a_mistake_is_one_line(arguments: list[str], told: str, folder: Path, ca
         (["--model", "qwen25vl"], "--output"),
         (["--model", "nobody", "--output", "x"], "invalid choice"),
         (["--output", "{folder}"], "exists already"),
+        (["--output", "{folder}/calls.jsonl/x"], "cannot be written"),
         (["--output", "x", "--samples", "0", "--uneven", "0"], "at least 1"),
         (["--output", "x", "--modules", "nothing*"], "no module has such a path"),
         (["--output", "x", "--part", "vision"], "goes with --weights-only"),
