@@ -279,6 +279,21 @@ class TwoWays(nn.Module):
         return self.usual(x)  # type: ignore[no-any-return]
 
 
+def test_buffers_of_a_checkpoint_are_weights_too(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3)).eval().requires_grad_(False)
+    module[1].running_mean.fill_(0.5)
+    module[1].running_var.fill_(0.5)
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(4, 3))
+    found = Capture(tmp_path / "calls")
+    exact = Judge(
+        capture=found, network=module, find=lambda _: None, library=open_library("torch")
+    ).exact
+    spots = {s.name for s in BlindSpots(found, exact, lambda _: True).weights()}
+    assert {"0.running_mean", "0.running_var"} <= spots
+    assert not {"1.running_mean", "1.running_var"} & spots
+
+
 def test_what_is_never_called_is_a_blind_spot(tmp_path: Path) -> None:
     module = TwoWays().eval().requires_grad_(False)
     with capture(module, tmp_path / "calls"):
