@@ -16,6 +16,8 @@ from profiling.captures.replay import Replayed
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 _STATUS = {AGREES: "agrees", DIFFERS: "differs", UNJUDGED: "cannot be judged"}
 _MOST_NAMED = 5
+# An error of the original that no rounding in it explains, of the norm.
+_FAR = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,12 @@ def _say_counts(capture: Capture, verdicts: Sequence[Verdict]) -> list[str]:
 
 def _say_notes(verdicts: Sequence[Verdict]) -> list[str]:
     sentences = [f"note: {note}" for note in _unique(n for v in verdicts for n in v.notes)]
+    off = max((v.worst("own_error") or 0.0 for v in verdicts), default=0.0)
+    if off > _FAR:
+        sentences.append(
+            f"note: what was captured is up to {off:.0%} off the original in float64, so that the"
+            " rounding of a function says little; was it captured in training mode?"
+        )
     unread = _unique(f"{v.kind}: {name}" for v in verdicts for name in v.unread)
     sentences += [f"never read by its function: {name}" for name in unread]
     left = _unique(f"{v.kind}: {path}" for v in verdicts for path in v.not_compared)

@@ -165,6 +165,24 @@ def test_what_the_original_cannot_be_run_on_is_not_judged(tmp_path: Path) -> Non
     assert "no captured call for the functions of Typo" in told
 
 
+def test_a_capture_in_training_mode_is_told(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5)).requires_grad_(False)
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(9, 6))
+
+    def function(w: Any, _: Any, arguments: Any) -> Any:
+        return arguments["input"] @ w[0]["weight"].T + w[0]["bias"]
+
+    found = Capture(tmp_path / "calls")
+    library, functions = open_library("torch"), {"Sequential": function}
+    told = judge_functions(found, module.eval(), functions, library).sentences
+    assert any("was it captured in training mode?" in sentence for sentence in told)
+    with capture(module, tmp_path / "again"):
+        module(torch.randn(9, 6))
+    told = judge_functions(Capture(tmp_path / "again"), module, functions, library).sentences
+    assert not any("training" in sentence for sentence in told)
+
+
 class Opposite:
     """Something that can be added, and is not stored."""
 
