@@ -6,8 +6,10 @@ import argparse
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from profiling.errors import ConfigError
@@ -53,6 +55,19 @@ def refusing() -> Iterator[None]:
         yield
     except ConfigError as error:
         refuse(error)
+
+
+def require_writable(key: str, path: Path) -> None:
+    """Refuse a path that nothing can be written to, before the work is done."""
+    if path.is_dir():
+        raise ConfigError(key, path, "is a folder")
+    parent = path.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        told = f"cannot be written: {error.strerror or error}"
+        raise ConfigError(key, path, told) from None
 
 
 def whole_from(least: int) -> Callable[[str], int]:

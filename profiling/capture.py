@@ -17,7 +17,14 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, ending_quietly, print_anything, refuse, whole_from
+from profiling.arguments import (
+    Parser,
+    ending_quietly,
+    print_anything,
+    refuse,
+    require_writable,
+    whole_from,
+)
 from profiling.captures import BYTES, CALLS, MODULES
 from profiling.errors import ConfigError, Unsupported
 from profiling.machine.machine import resolve_device, usable_cores
@@ -85,6 +92,7 @@ def run(chosen: argparse.Namespace) -> str:
     from profiling.captures.point_calls import Run, capture_point, save_point_weights
 
     require_free(chosen.output)
+    require_writable("--output", chosen.output)
     if chosen.weights_only:
         count = save_point_weights(point, chosen.output, part=chosen.part)
         return f"{count} tensors in {chosen.output}"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, ending_quietly, print_anything, refuse
+from profiling.arguments import Parser, ending_quietly, print_anything, refuse, require_writable
 from profiling.capture import compose_point
 from profiling.errors import ConfigError, Unsupported
 from profiling.points.options import list_options
@@ -96,6 +96,10 @@ def _check_choices(chosen: argparse.Namespace) -> None:
         raise ConfigError("--library", chosen.library, "goes with --functions")
     if not chosen.tolerance >= 0:
         raise ConfigError("--tolerance", chosen.tolerance, "allowed is a number from 0")
+    for key in ("html", "json"):
+        path = getattr(chosen, key)
+        if path is not None:
+            require_writable(f"--{key}", path)
 
 
 def _replay(capture: Capture, chosen: argparse.Namespace) -> Findings:
@@ -113,8 +117,8 @@ def _judge_functions(capture: Capture, chosen: argparse.Namespace) -> Findings:
 
     library = open_library(chosen.library)
     table = load_functions(chosen.functions)
-    own = table.original
-    network = own() if own is not None else _original(capture, chosen.device)
+    own = table.make_original()
+    network = own if own is not None else _original(capture, chosen.device)
     return judge_functions(capture, network, table.functions, library)
 
 
@@ -161,7 +165,12 @@ def tell(findings: Findings, chosen: argparse.Namespace) -> None:
         write_page(findings, chosen.html, title=str(chosen.folder))
     width = shutil.get_terminal_size((80, 24)).columns
     with ending_quietly(findings.status):
-        print("\n".join(lines(findings, width=max(width, 60))))
+        print("\n".join(map(_plain, lines(findings, width=max(width, 60)))))
+
+
+def _plain(line: str) -> str:
+    """Without control characters for the terminal, which names in a folder may have."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 if __name__ == "__main__":

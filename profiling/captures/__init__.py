@@ -7,6 +7,7 @@ with capture(network, "folder"):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def capture(
     module: nn.Module,
     folder: Path | str,
     *,
-    modules: tuple[str, ...] = ("*",),
+    modules: str | Sequence[str] = "*",
     max_modules: int = MODULES,
     calls: int = CALLS,
     max_bytes: int = BYTES,
@@ -31,13 +32,14 @@ def capture(
 ) -> Capturing:
     """Capture the calls of a module and of the modules inside of it: `with capture(...):`.
 
-    Also a decorator of a function that calls the module.
+    `modules` is a pattern of paths, such as "model.visual*", or several. Also a decorator of
+    a function that calls the module.
     """
     # Imported here, so that commands of this room report a mistake before they import a framework.
     from profiling.captures.capturing import Bounds, Capturing
 
     bounds = Bounds(
-        modules=modules,
+        modules=(modules,) if isinstance(modules, str) else tuple(modules),
         max_modules=max_modules,
         calls=calls,
         bytes=max_bytes,

@@ -25,6 +25,10 @@ class ArrayLibrary(ABC):
     no_float64: str | None = None
     # Whether functions may be given weights in subclasses of dict and list.
     takes_subclasses = True
+    # Whether functions could write into what they are given, and must not.
+    mutable = True
+    # Whether what is returned has to be in the dtype of what the module returns.
+    keeps_dtypes = True
     # Whether outputs of other shapes are named and left out, as long as others are left.
     skips_other_shapes = False
 
@@ -32,13 +36,27 @@ class ArrayLibrary(ABC):
     def array(self, tensor: Tensor) -> Any: ...
 
     def tensor(self, array: Any) -> Tensor:
-        """In float64 where it is floating-point; whole numbers and truth values as they are."""
+        """In float64 where it is floating-point; other numbers and truth values as they are."""
         if isinstance(array, Tensor):
             return array.detach().to("cpu", torch.float64 if _is_float(array) else array.dtype)
         held = numpy.asarray(array)
-        if held.dtype.kind not in "iub":
+        if held.dtype.kind not in "iubc":
             held = held.astype(numpy.float64)
         return torch.from_numpy(numpy.array(held))
+
+    def copied(self, array: Any) -> Any:
+        """An array of a function's own, which it may spoil."""
+        return array
+
+    def unchanged(self, now: Any, before: Any) -> bool:
+        """Whether an array still has the values of another one; nan is nan here."""
+        if now.shape != before.shape:
+            return False
+        return bool(((now == before) | ((now != now) & (before != before))).all())
+
+    def dtype_in(self, dtype: torch.dtype) -> str:
+        """The name of the dtype that tensors of this dtype have in the library."""
+        return name_dtype(self.array(torch.empty(0, dtype=dtype)).dtype)
 
     def note(self, dtype: torch.dtype) -> str | None:
         """What is not as captured when values of this dtype are given to functions."""
@@ -62,6 +80,11 @@ class ArrayLibrary(ABC):
         return value
 
 
+def name_dtype(dtype: Any) -> str:
+    """The name of a dtype of any library, such as float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _is_float(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
 
@@ -70,12 +93,18 @@ class Torch(ArrayLibrary):
     def array(self, tensor: Tensor) -> Any:
         return tensor
 
+    def copied(self, array: Any) -> Any:
+        return array.clone()
+
 
 class NumPy(ArrayLibrary):
     def array(self, tensor: Tensor) -> Any:
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
         return numpy.array(tensor.cpu().numpy())
+
+    def copied(self, array: Any) -> Any:
+        return array.copy()
 
     def note(self, dtype: torch.dtype) -> str | None:
         narrow = dtype == torch.bfloat16
@@ -84,6 +113,7 @@ class NumPy(ArrayLibrary):
 
 class Jax(ArrayLibrary):
     takes_subclasses = False  # jit and grad know the plain classes only
+    mutable = False
 
     def __init__(self) -> None:
         try:

@@ -58,11 +58,11 @@ class BlindSpots:
     def weights(self) -> Iterator[BlindSpot]:
         """Weights that could be neutral (nothing added, nothing scaled) and no call would tell."""
         outside = []
-        for name, parameter in self._exact.network.named_parameters():
+        for name, weight in _stored_weights(self._exact.network):
             path = name.rpartition(".")[0]
             calls = self._around(path)
             if calls:
-                reason = self._why_hidden(name, parameter.detach(), calls)
+                reason = self._why_hidden(name, weight, calls)
             elif self._is_in_scope(path):
                 reason = "no judged module that was called contains it"
             else:
@@ -227,9 +227,19 @@ class _Cases:
         return [(n, reason) for n, reason in self._possible.items() if n not in self._seen]
 
 
+def _stored_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and those buffers that a checkpoint has, such as the averages of batch norms."""
+    for name, parameter in network.named_parameters():
+        yield name, parameter.detach()
+    stored = network.state_dict().keys()
+    for name, buffer in network.named_buffers():
+        if name in stored and buffer.is_floating_point():
+            yield name, buffer.detach()
+
+
 def neutral_like(name: str, value: Tensor) -> Tensor:
     """The value of a weight that does nothing: a scale of one, else nothing added."""
-    is_scale = value.ndim == 1 and name.endswith("weight")
+    is_scale = value.ndim == 1 and name.endswith(("weight", "running_var"))
     return torch.ones_like(value) if is_scale else torch.zeros_like(value)
 
 

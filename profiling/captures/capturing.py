@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ContextDecorator
+from contextlib import AbstractContextManager, ContextDecorator, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -129,6 +129,8 @@ class Capturing(ContextDecorator):
         self._handles = [
             handle for path, module in self._watched.items() for handle in self._hook(path, module)
         ]
+        self._eager = _run_eagerly()
+        self._eager.__enter__()
         return self
 
     def _hook(self, path: str, module: nn.Module) -> list[Any]:
@@ -241,6 +243,7 @@ class Capturing(ContextDecorator):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._eager.__exit__(None, None, None)
         for handle in self._handles:
             handle.remove()
         try:
@@ -283,6 +286,17 @@ class Capturing(ContextDecorator):
                 "modules_never_called": [path for path in self._watched if path not in called],
             },
         }
+
+
+def _run_eagerly() -> AbstractContextManager[Any]:
+    """Hooks inside of compiled code would be compiled away.
+
+    Where the compiler was never imported, nothing is compiled; to import it takes seconds.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def made_with() -> dict[str, str]:

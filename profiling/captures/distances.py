@@ -43,12 +43,19 @@ def _same_infinities(a: Tensor, b: Tensor) -> Tensor:
 
 
 def worst_elements(
-    found: Tensor, wanted: Tensor, count: int
+    found: Tensor, wanted: Tensor, count: int, *, real: Tensor | None = None
 ) -> list[tuple[Sequence[int], float, float]]:
-    """The elements that differ most: index, what was found, what was wanted."""
+    """The elements that differ most: index, what was found, what was wanted.
+
+    `real` says which elements count, where not all do.
+    """
     if found.shape != wanted.shape or not wanted.numel():
         return []
-    error = (found.double() - wanted.double()).abs().nan_to_num(nan=math.inf).flatten()
+    error = (found.double() - wanted.double()).abs().nan_to_num(nan=math.inf)
+    if real is not None:
+        error = error.masked_fill(~real, -1.0)
+        count = min(count, int(real.expand_as(error).sum()))
+    error = error.flatten()
     places = error.topk(min(count, error.numel())).indices
     rows = torch.stack(torch.unravel_index(places, wanted.shape), 1) if wanted.ndim else None
     return [

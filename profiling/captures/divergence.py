@@ -57,7 +57,8 @@ class Divergence:
     def origins(self) -> list[Parting]:
         """The innermost calls that are the same on entering and not on leaving."""
         found = [pair for pair in self.apart if pair.entering <= self.tolerance]
-        around = {above for pair in found for above in self._parents[pair.call.id]}
+        parents = self._parents
+        around = {above for pair in found for above in parents[pair.call.id]}
         return [pair for pair in found if pair.call.id not in around]
 
     @property

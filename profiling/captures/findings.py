@@ -16,6 +16,8 @@ from profiling.captures.replay import Replayed
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 _STATUS = {AGREES: "agrees", DIFFERS: "differs", UNJUDGED: "cannot be judged"}
 _MOST_NAMED = 5
+# An error of the original that no rounding in it explains, of the norm.
+_FAR = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +121,31 @@ JUDGED = (
 
 
 def of_verdicts(
-    capture: Capture, verdicts: Sequence[Verdict], blind: Sequence[BlindSpot], *, fresh: bool
+    capture: Capture,
+    verdicts: Sequence[Verdict],
+    blind: Sequence[BlindSpot],
+    *,
+    fresh: bool,
+    kinds: Iterable[str] = (),
 ) -> Findings:
-    failed = [verdict for verdict in verdicts if not verdict.passes]
-    sentences = [*_say_innermost(verdicts), *_say_counts(capture, verdicts), *_say_notes(verdicts)]
+    """`kinds` are the classes that there are functions for."""
+    failed = any(verdict.fails for verdict in verdicts)
+    unjudged = fresh or not all(verdict.unjudged is None for verdict in verdicts)
+    sentences = [
+        *_say_innermost(verdicts),
+        *_say_unjudged(verdicts),
+        *_say_counts(capture, verdicts),
+        *_say_notes(verdicts),
+    ]
+    uncalled = sorted(set(kinds) - {verdict.kind for verdict in verdicts})
+    if uncalled:
+        sentences.append(f"no captured call for the functions of {', '.join(uncalled)}")
     if fresh:
         sentences.append(
             "UNFIT: the weights are freshly initialised, norms all one and biases all zero; a"
             " function that leaves them out would pass"
         )
-    status = DIFFERS if failed else UNJUDGED if fresh or not verdicts else AGREES
+    status = DIFFERS if failed else UNJUDGED if unjudged or not verdicts else AGREES
     return Findings(
         question="do the functions compute what the modules do?",
         columns=JUDGED,
@@ -142,11 +159,11 @@ def of_verdicts(
 def _judged_row(capture: Capture, verdict: Verdict) -> dict[str, Any]:
     numbers = {column.key: verdict.worst(column.key) for column in JUDGED}
     return {
-        **_row(capture, verdict.call, not verdict.passes),
+        **_row(capture, verdict.call, verdict.fails),
         **numbers,
         "own_error": verdict.worst("own_error"),
         "innermost": verdict.is_innermost,
-        "why": "; ".join(verdict.failures()),
+        "why": "; ".join(verdict.failures()) or verdict.unjudged or "",
         "unread": list(verdict.unread),
         "not_compared": list(verdict.not_compared),
         "worst": [
@@ -173,13 +190,25 @@ def _say_innermost(verdicts: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
-def _say_counts(capture: Capture, verdicts: Sequence[Verdict]) -> list[str]:
-    judged = {verdict.kind for verdict in verdicts}
-    others = sorted({capture.kind(call) for call in capture.calls} - judged)
-    passed = sum(verdict.passes for verdict in verdicts)
-    sentences = [
-        f"{passed} of {len(verdicts)} judged calls agree, of {len(capture.calls)} captured"
+def _say_unjudged(verdicts: Sequence[Verdict]) -> list[str]:
+    """One sentence a reason."""
+    by_reason: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.unjudged is not None:
+            by_reason.setdefault(verdict.unjudged, []).append(verdict)
+    return [
+        f"NOT JUDGED {found[0].kind}, {_name(found[0].call)}: {reason}"
+        + (f" (and {len(found) - 1} more calls)" if len(found) > 1 else "")
+        for reason, found in by_reason.items()
     ]
+
+
+def _say_counts(capture: Capture, verdicts: Sequence[Verdict]) -> list[str]:
+    kinds = {verdict.kind for verdict in verdicts}
+    others = sorted({capture.kind(call) for call in capture.calls} - kinds)
+    passed = sum(verdict.passes for verdict in verdicts)
+    judged = sum(verdict.unjudged is None for verdict in verdicts)
+    sentences = [f"{passed} of {judged} judged calls agree, of {len(capture.calls)} captured"]
     if others:
         sentences.append(f"no function for {', '.join(others)}")
     return sentences
@@ -187,6 +216,12 @@ def _say_counts(capture: Capture, verdicts: Sequence[Verdict]) -> list[str]:
 
 def _say_notes(verdicts: Sequence[Verdict]) -> list[str]:
     sentences = [f"note: {note}" for note in _unique(n for v in verdicts for n in v.notes)]
+    off = max((v.worst("own_error") or 0.0 for v in verdicts), default=0.0)
+    if off > _FAR:
+        sentences.append(
+            f"note: what was captured is up to {off:.0%} off the original in float64, so that the"
+            " rounding of a function says little; was it captured in training mode?"
+        )
     unread = _unique(f"{v.kind}: {name}" for v in verdicts for name in v.unread)
     sentences += [f"never read by its function: {name}" for name in unread]
     left = _unique(f"{v.kind}: {path}" for v in verdicts for path in v.not_compared)

@@ -28,6 +28,7 @@ FORMAT = 2
 # Far more than any network needs, and little enough to be read.
 _LARGEST_JSON = 512 * 2**20
 _LARGEST_LINE = 64 * 2**20
+_DEEPEST = 100
 
 
 def dump_json(value: object) -> str:
@@ -205,6 +206,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     _require(folder, f"{DESCRIPTION}, left_out", facts["left_out"], _LEFT_OUT)
     configs = facts["configs"]
     for path, module in facts["modules"].items():
+        if path.count(".") >= _DEEPEST:
+            raise broken(folder, f"{DESCRIPTION}, module {path[:80]}: nested too deeply")
         _require(folder, f"{DESCRIPTION}, module {path[:80]}", module, _MODULE_FIELDS)
         if not all(isinstance(name, str) for name in module["parameters"]):
             raise broken(folder, f"{DESCRIPTION}, module {path[:80]}: parameters are not texts")

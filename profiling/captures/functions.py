@@ -36,13 +36,15 @@ dict by field or key. Parts may be left out: of a dict by leaving out the key, o
 shorter one or None in their place; what is left out is reported as not compared. One array stands
 for the first array of a structure. A function of a module that writes into a cache may return
 `{"output": <the result>, "cache": {layer: (keys, values)}}` instead, with what the cache holds
-after the call (two halves as above); then that is compared as well.
+after the call (two halves as above); then that is compared as well. Floating-point results are in
+the dtype of what the module returns; in NumPy, which has no bfloat16, in float32 in its place.
 
 Functions are called twice for each captured call: with arrays of the captured dtype, and with
 everything that is floating-point in float64 (weights, buffers and arguments). They follow the dtype
 of what they are given: a constant that the original computes in float32 and then uses in a wider
 type, such as the frequencies of rotary positions, is a buffer in `weights`, or is computed in
-float32 first, too. They neither change what they are given nor depend on earlier calls.
+float32 first, too. They neither change what they are given nor depend on earlier calls: every call
+gets copies of its own, and one that writes into them fails.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def judge_functions(
     judge = _make_judge(capture, network, find, library)
     verdicts = judge.judge_all()
     blind = BlindSpots(capture, judge.exact, lambda call: find(call) is not None).find()
-    return of_verdicts(capture, verdicts, blind, fresh=is_fresh(network))
+    return of_verdicts(capture, verdicts, blind, fresh=is_fresh(network), kinds=functions)
 
 
 def _make_judge(capture: Capture, network: nn.Module, find: Any, library: ArrayLibrary) -> Judge:
@@ -60,6 +60,7 @@ class _AsTheyAre(Torch):
 
     no_float64 = "the engine's parts are judged by their rounding alone: they have no float64"
     takes_subclasses = False
+    mutable = keeps_dtypes = False  # a module writes into its cache
     skips_other_shapes = True  # a part may leave outputs unmade that its network never reads
 
     def convert(self, value: Any) -> Any:

@@ -72,11 +72,30 @@ def _seeing(mask: Tensor) -> Tensor:
     return seen.any(-1).any(1)
 
 
-def only_real(path: str, tensor: Tensor, real: Tensor | None) -> Tensor:
-    """The values at real positions: of rows [B, S, ...], of a cache [B, H, S, d]."""
+def real_places(path: str, tensor: Tensor, real: Tensor | None) -> Tensor | None:
+    """Which values of an output are at real positions, to be broadcast; None where all are.
+
+    Rows are [B, S, ...], those of a cache [B, H, S, d]. Floating-point values without a further
+    axis are one vector a row of the batch, and have no positions.
+    """
     if real is None or tensor.ndim < 2 or len(tensor) != len(real):
+        return None
+    if tensor.ndim == 2 and tensor.is_floating_point():
+        return None
+    axis = 2 if path.startswith("cache.") and tensor.ndim == 4 else 1
+    rows = tensor.shape[axis]
+    if not 0 < rows <= real.shape[1]:
+        return None
+    shape = [1] * tensor.ndim
+    shape[0], shape[axis] = len(real), rows
+    return real[:, -rows:].reshape(shape)
+
+
+def only_real(path: str, tensor: Tensor, real: Tensor | None) -> Tensor:
+    """The values at real positions, in a row each."""
+    places = real_places(path, tensor, real)
+    if places is None:
         return tensor
     if path.startswith("cache.") and tensor.ndim == 4:
-        tensor = tensor.transpose(1, 2)
-    rows = tensor.shape[1]
-    return tensor[real[:, -rows:]] if 0 < rows <= real.shape[1] else tensor
+        tensor, places = tensor.transpose(1, 2), places.transpose(1, 2)
+    return tensor[places.reshape(tensor.shape[:2])]

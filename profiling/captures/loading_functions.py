@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from profiling.captures.functions import TABLE, Function
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, describe_error
 
 _KEY = "--functions"
 _ORIGINAL = "original"
@@ -26,6 +28,20 @@ class FunctionTable:
     functions: Mapping[str, Function]
     original: Callable[[], Any] | None
 
+    def make_original(self) -> nn.Module | None:
+        """The module that the file makes; None where it says nothing of one."""
+        if self.original is None:
+            return None
+        try:
+            made = self.original()
+        except (Exception, SystemExit) as error:
+            told = f"{_ORIGINAL}() raised {describe_error(error)}"
+            raise ConfigError(_KEY, self.source, told) from error
+        if not isinstance(made, nn.Module):
+            told = f"{_ORIGINAL}() returned {type(made).__name__} and no module of torch"
+            raise ConfigError(_KEY, self.source, told)
+        return made
+
 
 def load_functions(name: str) -> FunctionTable:
     module = _import(name)
@@ -36,9 +52,10 @@ def load_functions(name: str) -> FunctionTable:
     for kind, function in table.items():
         if not isinstance(kind, str) or not callable(function):
             raise ConfigError(_KEY, name, f"{TABLE}[{kind!r}] is not a function for a class name")
-    return FunctionTable(
-        source=name, functions=dict(table), original=getattr(module, _ORIGINAL, None)
-    )
+    original = getattr(module, _ORIGINAL, None)
+    if original is not None and not callable(original):
+        raise ConfigError(_KEY, name, f"{_ORIGINAL} is not a function")
+    return FunctionTable(source=name, functions=dict(table), original=original)
 
 
 def _import(name: str) -> ModuleType:
@@ -49,7 +66,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself
         told = f"cannot be imported: {type(error).__name__}: {error}"
         raise ConfigError(_KEY, name, told) from error
 

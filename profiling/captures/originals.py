@@ -60,9 +60,8 @@ def load_original(capture: Capture, point: Point) -> nn.Module:
 
 def _from_folder(capture: Capture, model: str) -> nn.Module:
     """The family's network with the folder's configuration and weights: no checkpoint is read."""
-    definition = find_family(model)
-    config_class = definition.layout.network_class.config_class
-    config = config_class.from_dict(copy.deepcopy(capture.config("")))
+    definition, values = find_family(model), copy.deepcopy(capture.config(""))
+    config = definition.layout.config_class(values, str(capture.folder)).from_dict(values)
     layout = definition.layout(config=config)
     with no_init_weights():
         network: Any = layout.network_class._from_config(config)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from profiling.captures.capturing import Bounds, Capturing
@@ -51,11 +50,11 @@ def capture_point(
     facts = {
         "point": {"overrides": list(overrides), "parts": _paths_of_parts(engine)},
         "run": {"samples": run.samples, "uneven": run.uneven, "tokens": run.tokens},
-        # Hooks inside of compiled code would be compiled away.
+        # Compiled code runs eagerly while it is captured.
         "compiled": False,
     }
     capturing = Capturing(engine.network, folder, bounds, facts=facts, weights=weights)
-    with capturing, torch.compiler.set_stance("force_eager"):
+    with capturing:
         for number, batch in enumerate(batches, start=1):
             # Each batch has its share of the calls, so that none of them fills the capture.
             capturing.limit = -(-bounds.calls * number // len(batches))

@@ -54,6 +54,25 @@ def test_the_first_calls_of_each_module_are_kept(tmp_path: Path) -> None:
     assert left_out == {"": {"the limit of calls": 3}, "inner": {"the limit of calls": 3}}
 
 
+@pytest.mark.slow  # to import the compiler takes seconds
+def test_compiled_code_is_captured_and_stays_compiled(tmp_path: Path) -> None:
+    runs = []
+
+    def compiler(graph: Any, _: Any) -> Any:
+        return lambda *given: (runs.append(1), graph(*given))[1]
+
+    module, x = nn.Sequential(nn.Linear(3, 3), nn.ReLU()).eval(), torch.randn(2, 3)
+    compiled = torch.compile(module, backend=compiler)
+    compiled(x)
+    with capture(compiled, tmp_path / "calls"):
+        compiled(x)
+    before = len(runs)
+    compiled(x)
+    called = {call.module for call in Capture(tmp_path / "calls").calls}
+    assert called == {"", "_orig_mod", "_orig_mod.0", "_orig_mod.1"}
+    assert before == 1 and len(runs) == 2
+
+
 def test_modules_are_chosen_by_patterns(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
     with capture(module, tmp_path / "calls", modules=("[01]", "nowhere*"), max_modules=1):
@@ -63,6 +82,9 @@ def test_modules_are_chosen_by_patterns(tmp_path: Path) -> None:
     assert found.facts["left_out"]["modules_over_the_limit"] == ["1"]
     with pytest.raises(ConfigError, match="no module has such a path"):
         capture(module, tmp_path / "other", modules=("encoder.*",))
+    with capture(module, tmp_path / "one", modules="[2]"):
+        module(torch.randn(3))
+    assert {call.module for call in Capture(tmp_path / "one").calls} == {"2"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import profiling.verify
 from profiling.captures.folder import Capture
 from profiling.errors import ConfigError
 from tests.captures.captured import capture_scaled
@@ -90,6 +91,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no modules": (description(lambda f: f.pop("modules")), "modules is missing"),
     "modules of another kind": (description(lambda f: f.update(modules=[])), "modules is missing"),
     "no config": (description(lambda f: f["modules"][""].update(config=7)), "no such config"),
+    "a deep module": (
+        description(lambda f: f["modules"].update({"a." * 5000: f["modules"][""]})),
+        "nested too deeply",
+    ),
     "negative files": (description(lambda f: f.update(files=-1)), "files is negative"),
     "many files": (description(lambda f: f.update(files=10**6)), "there is no tensors-00001"),
     "other count": (description(lambda f: f.update(calls=1)), "calls, capture.json says 1"),
@@ -181,3 +186,17 @@ def test_reading_imports_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     again.arguments(again.calls[0])
     assert not mark.exists()
     assert torch.equal(again.output(again.calls[1]), found.output(found.calls[1]))
+
+
+def test_names_cannot_write_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, found = capture_scaled(tmp_path / "calls")
+    name = "in\x1b[31mner\n\x07"
+    description(lambda f: f["modules"].update({name: f["modules"]["inner"]}))(found.folder)
+    call(lambda c: c.update(module=name))(found.folder)
+    with pytest.raises(SystemExit):
+        profiling.verify.main([str(found.folder), "--against", str(found.folder)])
+    told = capsys.readouterr().out
+    assert "in\ufffd[31mner\ufffd\ufffd" in told
+    assert all(c.isprintable() or c == "\n" for c in told)

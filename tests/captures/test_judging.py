@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from profiling.captures import capture
 from profiling.captures.array_libraries import open_library
 from profiling.captures.blind_spots import BlindSpots, is_fresh
 from profiling.captures.distances import distance, worst_elements
+from profiling.captures.findings import UNJUDGED
 from profiling.captures.folder import Capture
-from profiling.captures.judging import Judge, Verdict
+from profiling.captures.judgements import judge_functions
+from profiling.captures.judging import Judge, Verdict, name_result
 from profiling.captures.leaves import only_real, real_rows
 from profiling.captures.reading_watch import unread_names, watch
 from profiling.errors import ConfigError
-from tests.captures.captured import capture_scaled
+from tests.captures.captured import capture_scaled, make_scaled
 
 
 def judge(folder: Path, function: Callable[..., Any], library: str = "torch") -> list[Verdict]:
@@ -49,6 +52,12 @@ def raises(w: Any, settings: Any, arguments: Any) -> Any:
     raise ValueError("not yet")
 
 
+def in_float32(w: Any, settings: Any, arguments: Any) -> Any:
+    weight, bias = (w["inner"][name].float() for name in ("weight", "bias"))
+    y = (arguments["x"].float() @ weight.T + bias) * settings.module["factor"]
+    return y if arguments.get("add") is None else y + arguments["add"].float()
+
+
 def to_nan(y: Tensor) -> Tensor:
     return torch.where(torch.arange(y.shape[-1]) == 0, torch.nan, y)
 
@@ -63,6 +72,11 @@ def to_nan(y: Tensor) -> Tensor:
         (lambda *given: right(*given) * (1 + 1e-7), "another formula: in float64 it differs by 1"),
         (lambda *given: to_nan(right(*given)), "another formula: in float64 it differs by inf"),
         (lambda *given: right(*given).bfloat16(), "times the original's own"),
+        (lambda *given: right(*given).double(), "float64 instead of float32"),
+        (lambda *given: right(*given) + 0j, "complex64 instead of float32"),
+        (lambda *given: (right(*given),), "the function returned 0; the module has one array"),
+        (lambda *given: in_float32(*given), "in float64, where it returns float32, it differs by"),
+        (lambda *given: sys.exit(0), "the function raised SystemExit: 0"),
     ],
 )
 def test_what_failed_is_said(wrong: Any, told: str, tmp_path: Path) -> None:
@@ -80,6 +94,100 @@ def test_the_worst_elements_are_named(tmp_path: Path) -> None:
     (output,) = judge(tmp_path / "calls", wrong)[0].outputs
     index, found, wanted = output.worst[0]
     assert index == [1, 2] and found - wanted == pytest.approx(5)
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+@pytest.mark.parametrize("what", ["the weight inner.bias", "the argument x"])
+def test_a_function_that_changes_what_it_is_given_fails(
+    what: str, library: str, tmp_path: Path
+) -> None:
+    """The first call is right; the next ones would be, too, if the original got these values."""
+
+    def wrong(w: Any, settings: Any, arguments: Any) -> Any:
+        y = right(w, settings, arguments)
+        changed = w["inner"]["bias"] if "bias" in what else arguments["x"]
+        changed *= 2
+        return y
+
+    verdicts = judge(tmp_path / "calls", wrong, library)
+    assert [verdict.failures() for verdict in verdicts] == [[f"it changes in place {what}"]] * 2
+
+
+def test_more_than_an_output_has_is_named() -> None:
+    found = name_result((1, torch.ones(2), torch.ones(3)), {"a": torch.ones(1), "b": None})
+    assert list(found) == ["b", "2"]
+
+
+class Padded(nn.Module):
+    """Each position doubled, and one number for each row of the batch and label."""
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * x, (x * attention_mask[..., None]).sum(1)[:, :2]
+
+
+def test_padding_is_left_out_and_the_place_of_an_error_is_that_in_the_output(
+    tmp_path: Path,
+) -> None:
+    mask, network = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), Padded().eval()
+    with capture(network, tmp_path / "calls"):
+        network(torch.randn(2, 4, 3), attention_mask=mask)
+
+    def wrong(_: Any, __: Any, arguments: Any) -> Any:
+        doubled, pooled = network(**arguments.named())
+        doubled[0, 3], doubled[1, 1, 2], pooled[0, 1] = 50, 60, 70
+        return doubled, pooled
+
+    (verdict,) = Judge(
+        capture=Capture(tmp_path / "calls"),
+        network=network,
+        find=lambda _: wrong,
+        library=open_library("torch"),
+    ).judge_all()
+    doubled, pooled = verdict.outputs
+    # The first number is at a padded position, the last one is of no position.
+    assert [(index, found) for index, found, _ in doubled.worst[:1]] == [([1, 1, 2], 60)]
+    assert [(index, found) for index, found, _ in pooled.worst[:1]] == [([0, 1], 70)]
+    assert pooled.failures() and 50 not in {found for _, found, _ in doubled.worst}
+
+
+def test_what_the_original_cannot_be_run_on_is_not_judged(tmp_path: Path) -> None:
+    module = make_scaled()
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(3, 6), Opposite())
+        module(torch.randn(2, 6))
+    found = judge_functions(
+        Capture(tmp_path / "calls"), module, {"Scaled": right, "Typo": right}, open_library("torch")
+    )
+    assert found.status == UNJUDGED
+    told = "\n".join(found.sentences)
+    assert "NOT JUDGED Scaled, (the whole network), call 0: the original in float64: an arg" in told
+    assert "FAILS" not in told and "1 of 1 judged calls agree, of 4 captured" in told
+    assert "no captured call for the functions of Typo" in told
+
+
+def test_a_capture_in_training_mode_is_told(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5)).requires_grad_(False)
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(9, 6))
+
+    def function(w: Any, _: Any, arguments: Any) -> Any:
+        return arguments["input"] @ w[0]["weight"].T + w[0]["bias"]
+
+    found = Capture(tmp_path / "calls")
+    library, functions = open_library("torch"), {"Sequential": function}
+    told = judge_functions(found, module.eval(), functions, library).sentences
+    assert any("was it captured in training mode?" in sentence for sentence in told)
+    with capture(module, tmp_path / "again"):
+        module(torch.randn(9, 6))
+    told = judge_functions(Capture(tmp_path / "again"), module, functions, library).sentences
+    assert not any("training" in sentence for sentence in told)
+
+
+class Opposite:
+    """Something that can be added, and is not stored."""
+
+    def __radd__(self, other: Tensor) -> Tensor:
+        return -other
 
 
 def test_a_function_without_float64_is_judged_by_its_rounding(tmp_path: Path) -> None:
@@ -187,6 +295,21 @@ class TwoWays(nn.Module):
         if x.shape[0] > 100:
             return self.other(x)  # type: ignore[no-any-return]
         return self.usual(x)  # type: ignore[no-any-return]
+
+
+def test_buffers_of_a_checkpoint_are_weights_too(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3)).eval().requires_grad_(False)
+    module[1].running_mean.fill_(0.5)
+    module[1].running_var.fill_(0.5)
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(4, 3))
+    found = Capture(tmp_path / "calls")
+    exact = Judge(
+        capture=found, network=module, find=lambda _: None, library=open_library("torch")
+    ).exact
+    spots = {s.name for s in BlindSpots(found, exact, lambda _: True).weights()}
+    assert {"0.running_mean", "0.running_var"} <= spots
+    assert not {"1.running_mean", "1.running_var"} & spots
 
 
 def test_what_is_never_called_is_a_blind_spot(tmp_path: Path) -> None:

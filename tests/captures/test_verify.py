@@ -204,6 +204,29 @@ def test_a_module_of_ones_own_needs_its_original(tmp_path: Path, capsys) -> None
 
 
 @pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("raise SystemExit(0)", "cannot be imported: SystemExit"),
+        ("def original(): return 1 / 0", "original() raised ZeroDivisionError: division by zero"),
+        ("def original(): raise SystemExit(0)", "original() raised SystemExit: 0"),
+        ("def original(): return None", "original() returned NoneType and no module of torch"),
+        ("original = 3", "original is not a function"),
+    ],
+)
+def test_a_wrong_file_of_functions_is_one_line(
+    ending: str, told: str, tmp_path: Path, capsys
+) -> None:
+    module = make_scaled()
+    with capture(module, tmp_path / "calls"):
+        module(torch.randn(2, 6))
+    file = tmp_path / "functions.py"
+    file.write_text(f"MODULES = {{'Scaled': print}}\n{ending}\n")
+    status, output = run(profiling.verify, [tmp_path / "calls", "--functions", file], capsys)
+    assert status == 2
+    assert told in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["/nowhere"], "there is no such folder"),
@@ -215,6 +238,8 @@ def test_a_module_of_ones_own_needs_its_original(tmp_path: Path, capsys) -> None
         (["{folder}", "--against", "{folder}", "--functions", "json"], "at a time"),
         (["{folder}", "--optimization", "bf17"], "optimization"),
         (["{folder}", "--tolerance", "nan"], "allowed is a number from 0"),
+        (["{folder}", "--html", "{folder}"], "is a folder"),
+        (["{folder}", "--json", "{folder}/calls.jsonl/x.json"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], told: str, folder: Path, capsys) -> None:
@@ -230,6 +255,7 @@ def test_a_mistake_is_one_line(arguments: list[str], told: str, folder: Path, ca
         (["--model", "qwen25vl"], "--output"),
         (["--model", "nobody", "--output", "x"], "invalid choice"),
         (["--output", "{folder}"], "exists already"),
+        (["--output", "{folder}/calls.jsonl/x"], "cannot be written"),
         (["--output", "x", "--samples", "0", "--uneven", "0"], "at least 1"),
         (["--output", "x", "--modules", "nothing*"], "no module has such a path"),
         (["--output", "x", "--part", "vision"], "goes with --weights-only"),
@@ -314,3 +340,5 @@ def test_a_captured_family_is_read_from_its_folder_alone(capsys) -> None:
     for family in FAMILIES:
         found = captured(family)
         check_same(found, _from_folder(found, family))
+    found = captured("qwen25vl")
+    check_same(found, _from_folder(found, "auto"))

@@ -13,6 +13,7 @@ from profiling.engines.engine import find_engine
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.auto.network import AutoLayout
 from profiling.models.auto.parts_rule import is_within
+from profiling.models.auto.processors import load_processor
 from profiling.models.network import Parts
 from profiling.models.weights import CHECKPOINTS
 from profiling.runs import experiment
@@ -182,6 +183,34 @@ def test_a_checkpoint_without_a_template_needs_a_prompt(
     point = compose_point("model=auto", "weights=pretrained", f"model.checkpoint={folder}")
     with pytest.raises(ConfigError, match=r"model.prompt"):
         find_engine(point).load(point)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ raise_exception('no system role') }}", "TemplateError: no system role; model.prompt"),
+        ("{% for x in %}", "the chat template fails: TemplateSyntaxError"),
+        ("{{ 'User: ' + messages[0]['content'] }}", "the chat template fails: TypeError"),
+        ("User: {{ messages[0]['content'] }}", "has no place for a picture"),
+    ],
+)
+def test_a_template_that_fails_is_refused(
+    template: str, told: str, checkpoint: Callable[[str], Path]
+) -> None:
+    processing = load_auto(ONE, checkpoint(ONE)).family.processing
+    processing.processor.chat_template = template
+    with pytest.raises(Unsupported, match=told):
+        processing.render("what is here")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"{", "cannot be read"), (b"\xff", "cannot be read"), (b"[]", "is not an object")],
+)
+def test_a_broken_file_of_the_processor_is_named(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "processor_config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=f"processor_config.json {told}"):
+        load_processor(str(tmp_path), "qwen3_vl", {"local_files_only": True})
 
 
 def test_unequal_prompts_that_disturb_each_other_are_refused(

@@ -18,6 +18,7 @@ from profiling.models.processing import Processing, Shown
 from profiling.samples.prompt_length import NoSuchLength
 
 QUESTION = "{question}"
+_OWN = "model.prompt is one of your own, with {question}"
 _IMAGE_TOKENS = ("image_token_id", "image_token_index")
 # Where the tensors have pictures whole: rows, tiles of each, channels, height, width.
 _PICTURES, _TILES = 4, 5
@@ -77,10 +78,20 @@ class AutoProcessing(Processing):
 
     def _render(self, question: str, pictures: int) -> str:
         content = [*[{"type": "image"}] * pictures, {"type": "text", "text": question}]
-        rendered = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        return str(rendered)
+        try:
+            rendered = str(
+                self.processor.apply_chat_template(
+                    [{"role": "user", "content": content}],
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+            )
+        except Exception as error:  # a template can raise anything
+            told = shorten(" ".join(f"{type(error).__name__}: {error}".split()))
+            raise Unsupported(f"model=auto: the chat template fails: {told}; {_OWN}") from error
+        if str(content[0]) in rendered:
+            raise Unsupported(f"model=auto: the chat template has no place for a picture; {_OWN}")
+        return rendered
 
     def escape_special_tokens(self, question: str) -> str:
         # Some templates trim it, and it has to be the same in all of them.

@@ -6,12 +6,10 @@ loaded here without those halves, and with the image processor that works on PIL
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +21,7 @@ from transformers.models.auto.processing_auto import (
 from transformers.utils import cached_file, is_torchvision_available
 
 from profiling.errors import ConfigError, Unsupported, shorten
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.fuyu.processing import FuyuImages
 
 # Image processors of the library with an error in them, and what is right.
@@ -64,8 +63,7 @@ def _find_name(place: str, model_type: str, options: Mapping[str, Any]) -> str:
     """The class that the checkpoint names, else the one that is usual for its model type."""
     for file in _FILES:
         found = cached_file(place, file, _raise_exceptions_for_missing_entries=False, **options)
-        content = {} if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
-        named = content.get("processor_class")
+        named = None if found is None else _read(place, file, found).get("processor_class")
         if isinstance(named, str) and _is_known(named):
             return named
     usual = PROCESSOR_MAPPING_NAMES.get(model_type)
@@ -73,6 +71,17 @@ def _find_name(place: str, model_type: str, options: Mapping[str, Any]) -> str:
         told = f"the library has no processor for model_type {model_type}"
         raise ConfigError("model.checkpoint", place, told)
     return str(usual)
+
+
+def _read(place: str, file: str, found: str) -> dict[str, Any]:
+    try:
+        content = read_json(found, at_most=LARGEST_SETTINGS)
+    except (OSError, ValueError) as error:
+        told = f"{file} cannot be read: {_tell(error)}"
+        raise ConfigError("model.checkpoint", place, told) from None
+    if not isinstance(content, dict):
+        raise ConfigError("model.checkpoint", place, f"{file} is not an object")
+    return content
 
 
 def _is_known(name: str) -> bool:
