@@ -41,6 +41,7 @@ def test_the_fast_suite_repeats_its_examples(tmp_path: Path) -> None:
     assert draw_examples(tmp_path) == draw_examples(tmp_path) != []
 
 
+@pytest.mark.slow
 def test_the_whole_suite_draws_new_examples(tmp_path: Path) -> None:
     random = "--hypothesis-profile=random"
     assert draw_examples(tmp_path, random) != draw_examples(tmp_path, random)

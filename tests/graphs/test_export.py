@@ -123,6 +123,7 @@ def test_parts_run_as_a_chain_and_as_one_file(family: str, export: Export) -> No
     assert distance(one, embed(model, inputs_for(model, [(7, 5)])))["relative_l2"] < 1e-5
 
 
+@pytest.mark.slow
 def test_the_joined_graph_stores_no_value_twice(export: Export) -> None:
     model, path = export("qwen25vl", "parts")
     stored = sum(file.stat().st_size for file in path.parent.glob("*.data"))

@@ -138,7 +138,10 @@ def test_what_fails_is_not_left_behind(copied: tuple[Model, Path]) -> None:
     assert not path.exists() and not values_of(path).exists()
 
 
-@pytest.mark.parametrize(("kind", "nearest", "furthest"), [(None, 0, 1e-5), ("int4", 1e-4, 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "nearest", "furthest"),
+    [(None, 0, 1e-5), pytest.param("int4", 1e-4, 0.5, marks=pytest.mark.slow)],
+)
 def test_a_model_in_brain_floats_is_held_against_itself_in_single_precision(
     kind: str | None, nearest: float, furthest: float, tmp_path: Path
 ) -> None:

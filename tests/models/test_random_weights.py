@@ -51,7 +51,7 @@ def shrink(public: dict[str, Any], tiny: dict[str, Any]) -> dict[str, Any]:
     return small
 
 
-@pytest.fixture(params=slow_except(FAMILIES, "blip2_t5", "llava", "qwen25vl"))
+@pytest.fixture(params=slow_except(FAMILIES, "blip2_t5", "qwen25vl"))
 def family(request: pytest.FixtureRequest, shrunken: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(weights, "CHECKPOINTS", shrunken)
     return str(request.param)

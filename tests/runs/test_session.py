@@ -79,6 +79,7 @@ def test_what_cannot_be_had_is_an_outcome_of_a_sweep_but_no_completed_point(
     assert sizes(tmp_path) == ["112", "168"]
 
 
+@pytest.mark.slow
 def test_not_resuming_writes_beside_the_old_records(tmp_path: Path) -> None:
     tell(tmp_path)
     for resume in ("true", "false"):
@@ -88,6 +89,7 @@ def test_not_resuming_writes_beside_the_old_records(tmp_path: Path) -> None:
     assert names[1::2] == [f"{name}-2" for name in names[::2]]
 
 
+@pytest.mark.slow
 def test_a_record_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
     tell(tmp_path, s112="exit")
     assert finish(start(tmp_path, "img_size=112"))[0] == 1
@@ -136,6 +138,7 @@ def test_a_point_whose_lock_is_blocked_has_failed_and_the_sweep_goes_on(tmp_path
     assert statuses(tmp_path) == {168: COMPLETED}
 
 
+@pytest.mark.slow
 def test_a_single_point_whose_lock_is_blocked_ends_in_one_line(tmp_path: Path) -> None:
     tell(tmp_path)
     block_lock(tmp_path, 112)
@@ -188,7 +191,9 @@ def check_that_it_goes_on(folder: Path) -> None:
     assert statuses(folder) == {112: COMPLETED, 168: COMPLETED, 224: COMPLETED}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interruption_says_how_to_go_on(number: int, tmp_path: Path) -> None:
     status, _, errors = interrupt(tmp_path, number)
     assert status == INTERRUPTED and "Traceback" not in errors

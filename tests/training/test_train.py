@@ -13,6 +13,7 @@ import torch
 
 from profiling.errors import ConfigError
 from profiling.models.weights import CHECKPOINTS
+from tests.marking import slow_except
 from training.checkpoint import write_checkpoint
 from training.evaluate import evaluate, load_network, load_reader, score
 from training.families import FAMILIES, find_family
@@ -55,7 +56,7 @@ def _same(one: Training, other: Training) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_except(FAMILIES, "llava", "qwen25vl"))
 def test_a_stop_in_between_changes_no_bit(name, tmp_path):
     whole = _start(name)
     _go(whole, 3)
@@ -148,7 +149,7 @@ def test_learning_rate_rises_and_falls_to_nothing():
     assert 0 < rates[-1] < 0.2 * plan.learning_rate
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_except(FAMILIES, "llava", "qwen25vl"))
 def test_checkpoint_is_half_precision_that_loads_as_float32(name, tmp_path):
     training = _start(name)
     write_checkpoint(tmp_path, training.family, training.network)

@@ -79,7 +79,7 @@ def late(body: Body) -> Reply:
             "***",
             marks=pytest.mark.slow,
         ),
-        (late, "lost Bearer ***"),
+        pytest.param(late, "lost Bearer ***", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_fails_leaves_no_key(

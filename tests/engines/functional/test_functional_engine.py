@@ -23,6 +23,7 @@ from profiling.runs.experiment import load as load_point
 from profiling.runs.experiment import measure
 from profiling.samples.samples import load_samples
 from tests.composing import PROJECT, compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, make_workload, take_samples
 
 LENGTH = 6
@@ -80,7 +81,8 @@ def answers(engine: Any, workload: Workload, *, exact: bool) -> list[list[int]]:
     return found
 
 
-@each_family
+# In the fast suite tests/models/test_functional.py holds the tokens of every family.
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava"))
 @libraries(fast="numpy")
 def test_tokens_are_those_of_the_library_s_generate(family: str, library: str) -> None:
     engine, plain = functional(family, library), load(family)

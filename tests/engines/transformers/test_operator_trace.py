@@ -16,6 +16,7 @@ from profiling.metrics.declaration import PHASES
 from profiling.records import reading
 from profiling.runs.tracing import trace_pass
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.processors import copies_weights_in_16_bits
 from tests.tiny_models import FAMILIES, build, load, make_workload
 
@@ -33,7 +34,7 @@ def layers_of(found: OperatorTrace, phase: str) -> dict[str, float]:
     return times
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "blip2_t5", "qwen25vl"))
 def test_every_phase_has_its_layers(family: str) -> None:
     engine = load(family)
     # The library puts hooks of its own at the first pass.

@@ -17,6 +17,7 @@ from profiling.runs.paired.requests import Passed
 from profiling.runs.paired.side import Side, SideFailed
 from tests.composing import compose_point
 from tests.faking import make_plan
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load
 
 SMALL = ("model=llava", "img_size=56", "profiler=quick")
@@ -76,7 +77,7 @@ def test_an_engine_that_refuses_a_point_is_told_before_loading(tmp_path: Path) -
     assert (failed.value.side, failed.value.status) == ("b", UNSUPPORTED)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "qwen25vl"))
 def test_weights_are_weighed_before_they_are_loaded(family: str) -> None:
     point = compose_point(f"model={family}")
     loaded = load(family).footprint().model_bytes

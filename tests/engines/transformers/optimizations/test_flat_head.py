@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.transformers.optimizations.flat_head import make_dense
 from profiling.graphs.check import distance
+from tests.marking import slow_except
 from tests.processors import copies_weights_in_16_bits
 from tests.tiny_models import FAMILIES, answer, ask_unevenly, encode, first_logits, load
 
@@ -37,7 +38,7 @@ def copied_sizes(hidden: torch.Tensor, weight: torch.Tensor) -> list[int]:
     return [torch.Size(shape).numel() for shape in shapes]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava", "qwen25vl"))
 def test_the_answers_are_the_plain_models(family: str) -> None:
     plain = load(family, "optimization=fp32")
     flat = load(family, "optimization=[fp32,flat_head]")

@@ -14,6 +14,7 @@ from profiling.models.weights import CHECKPOINTS, WeightsSource
 from profiling.parts.artifacts import make_once
 from profiling.points.point import Point
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask, build, load, make_picture
 
 
@@ -58,7 +59,7 @@ def test_parts_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.loaded.build == second.loaded.build
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "blip2_t5"))
 def test_random_values_are_those_of_the_plain_model(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

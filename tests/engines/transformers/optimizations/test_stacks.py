@@ -41,10 +41,7 @@ BESIDE = {
     "onnx_vision,int8": ("int8 behind the vision part", 1e-2, "qwen25vl"),
     "onnx_vision,compile": ("baseline", 1e-5, "fuyu"),
 }
-FAST = (
-    *("split,vision_cache", "split,int8", "onnx_vision,vision_cache", "vision_cache,int8"),
-    *("onnx_vision,static_cache", "split,int4"),
-)
+FAST = ("split,vision_cache", "vision_cache,int8", "onnx_vision,static_cache", "split,int4")
 SETTINGS = {"compile": ("optimization.compile.backend=aot_eager",)}
 
 

@@ -9,6 +9,7 @@ from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.transformers.optimizations.vision_cache import VisionCache
 from profiling.engines.transformers.picture_cache import PictureCache
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask, build, load, make_picture
 
 
@@ -37,7 +38,7 @@ def build_with_cache(family: str) -> tuple[TransformersEngine, PictureCache]:
     return engine, only.cache
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "qwen25vl", "blip2_t5"))
 def test_a_second_question_finds_the_picture(family: str) -> None:
     plain = load(family)
     engine, cache = build_with_cache(family)
