@@ -487,12 +487,12 @@ def _list_claims_of_sweeps() -> Iterator[Claim]:
             sizes(grow, SMALL, LARGE),
         ),
         (
-            "; these runs have no intervals to tell a change.",
+            "; intervals of at least ",
             sizes(grow, timed(FLAT, FLAT, FLAT), LARGE),
             sizes(grow, SMALL, LARGE),
         ),
         (
-            " no intervals to tell",
+            " to tell a change.",
             sizes(grow, SMALL, timed(LONG, FLAT, FLAT, (0.69, 0.71), confidence=0.8)),
             sizes(grow, SMALL, LARGE),
         ),
@@ -585,13 +585,13 @@ def _list_claims_of_variants() -> Iterator[Claim]:
         ),
         (
             "_say_control",
-            ", as it has to be.",
+            ": the interval holds 1, as it has to.",
             {"bf16": 2.0, "fp32": 1.01},
             {"bf16": 2.0, "fp32": 1.1},
         ),
         (
             "_say_control",
-            ", which it should not: smaller differences are not believed.",
+            ": the interval should hold 1, so smaller differences are not believed.",
             {"bf16": 2.0, "fp32": 1.1},
             {"bf16": 2.0, "fp32": 1.01},
         ),
@@ -826,6 +826,7 @@ def _list_claims_of_explanations() -> Iterator[Claim]:
     unplaced, beside = explained(summary=NO_PEAKS), explained({"img_size": 448})
     busy = explained(summary=NO_PEAKS, without="the machine was busy")
     at_the_limit = explained(summary=AT_THE_LIMIT)
+    drafted = explained(summary={"decode_s": 1e-3, "tokens_per_step": 2.5})
     for writer, text, shows, said, unsaid in (
         ("explain_run", ". There are no times to explain.", "", failed, plain),
         ("explain_run", "no reason was recorded", "", explained(status="failed"), failed),
@@ -834,8 +835,13 @@ def _list_claims_of_explanations() -> Iterator[Claim]:
         ("_explain_phase", "  other runs of this family on such a device: ", "", plain, unplaced),
         ("_why_unplaced", "its least time is not known: the run has no", "", unplaced, busy),
         ("_why_unplaced", "its least time is not known: ", "known: the machine", busy, unplaced),
-        ("_judge", "faster than the measured peaks allow, so the data", "",
+        ("_judge", "faster than the measured peak: data stay in a cache, or", "",
          explained(summary={"vision_s": 1e-4}), plain),
+        ("_judge", "faster than the measured peak, which", "",
+         explained(summary={"prefill_s": 1e-4}), plain),
+        ("_judge", "faster than token by token, since drafts", "", drafted,
+         explained(summary={"decode_s": 1e-3})),
+        ("_explain_phase", "  the least time is that of a step for each token", "", drafted, plain),
         ("_judge", "within what is usual", "", plain, at_the_limit),
         ("_judge", "far from its limit", "", plain, at_the_limit),
         ("_describe_others", " their least times (", "", beside, plain),
