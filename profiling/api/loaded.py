@@ -146,7 +146,8 @@ class Results:
         """What the marks beside numbers mean, and how many of these runs are noisy."""
         noisy = sum(bool(run["noisy"]) for run in self.runs)
         marks = explain(self.runs, estimates=False)
-        return Notes([*marks, f"{noisy} of these {len(self.runs)} runs are noisy."])
+        verb = "is" if noisy == 1 else "are"
+        return Notes([*marks, f"{noisy} of these {len(self.runs)} runs {verb} noisy."])
 
     # Writing
 

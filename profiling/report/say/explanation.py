@@ -12,7 +12,7 @@ from profiling import metrics
 from profiling.metrics import COUNTED_PHASES
 from profiling.report.read.runs import Run
 from profiling.report.say.limits import Place, find_places
-from profiling.report.say.units import percent, quantity, times
+from profiling.report.say.units import count, percent, quantity, times
 
 _PUBLISHED = Path(__file__).parent / "published_latencies.csv"
 _S = metrics.find("latency_s").unit
@@ -156,7 +156,9 @@ def _describe_others(run: Run, phase: str, others: Sequence[Run]) -> str:
     )
     if not ratios:
         return "none with a known least time"
-    return f"{times(ratios[0])} to {times(ratios[-1])} their least times ({len(ratios)} runs)"
+    return (
+        f"{times(ratios[0])} to {times(ratios[-1])} their least times ({count(len(ratios), 'run')})"
+    )
 
 
 def _is_alike(one: Run, run: Run) -> bool:

@@ -18,6 +18,7 @@ from profiling.report.say.laws import describe_growth
 from profiling.report.say.marks import NOISY, mark_noise, mark_run, mark_weights
 from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
+    count,
     digits,
     interval,
     percent,
@@ -55,7 +56,8 @@ def say_latency(run: Run) -> str:
     if run.rounds:
         measured = f" (median of {len(run.rounds)} rounds)"
     shares = phase_shares(run)
-    if not shares:
+    # Where more time is in phases that are not known, the longest of the others is no answer.
+    if not shares or 1 - sum(shares.values()) > max(shares.values()):
         return f"{setting}: one batch takes {say_time(run)}{measured}."
     first, *rest = sorted(shares, key=lambda phase: -shares[phase])
     others = ", ".join(f"{phase} {percent(shares[phase])}" for phase in rest[:3])
@@ -152,7 +154,8 @@ def _say_main_cause(small: Run, large: Run) -> str:
     gains = {phase: after.get(phase, 0.0) - before[phase] for phase in before}
     main = max(gains, key=lambda phase: gains[phase])
     lost = -sum(min(0.0, gain) for gain in gains.values())
-    if lost > _MOST_LOST * added or not _grows(main, small, large):
+    unknown = added - sum(gains.values())
+    if max(lost, unknown - gains[main]) > _MOST_LOST * added or not _grows(main, small, large):
         return ""
     share = gains[main] / added
     return f"; {main} is {'all' if share > 0.995 else percent(share)} of the increase"
@@ -345,11 +348,11 @@ def say_outcomes(runs: Sequence[Run]) -> str:
 
 def _count_outcomes(total: int, counts: Mapping[str, int]) -> str:
     if list(counts) == ["completed"]:
-        return f"{total} runs, all completed."
+        return f"{total} runs, all completed." if total > 1 else "1 run, completed."
     parts = ", ".join(
-        f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items())
+        f"{number} {status.replace('_', ' ')}" for status, number in sorted(counts.items())
     )
-    return f"{total} runs: {parts}."
+    return f"{count(total, 'run')}: {parts}."
 
 
 def say_origin(runs: Sequence[Run]) -> list[str]:

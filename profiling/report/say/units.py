@@ -75,6 +75,11 @@ def say_reached(bounds: Interval) -> str:
     return f" ({math.floor(100 * bounds.confidence)}% interval)"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: object) -> str:
     """`0.314` becomes `31%`; what is nearly nothing or nearly all is not rounded to it."""
     if not is_number(share):
