@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from profiling import metrics
 from profiling.api.shown import Notes
+from profiling.metrics import COUNT, HIGHER, PER_SECOND
 from profiling.report.draw.figures import Dot, draw_plane
 from profiling.report.draw.inline import InlineFigure, show
 from profiling.report.read.runs import ReportError, Run
@@ -43,8 +44,8 @@ class Front:
         if not known:
             raise ReportError(f"{cost}, {error}: no run has both")
         group = group_comparable(known)[0]
-        front = [group[i] for i in find_front([_place(run, cost, error) for run in group])]
-        front.sort(key=lambda run: _place(run, cost, error))
+        front = [group[i] for i in find_front([_rank(run, cost, error) for run in group])]
+        front.sort(key=lambda run: _rank(run, cost, error))
         return cls(cost, error, tuple(group), tuple(front))
 
     @property
@@ -80,13 +81,26 @@ class Front:
         )
 
     def _say_step(self, cheap: Run, good: Run) -> str:
-        unit = metrics.find(self.cost).unit
+        cost = metrics.find(self.cost)
+        # The words of a rate say its unit.
+        unit = COUNT if cost.unit == PER_SECOND else cost.unit
         (low, more), (high, less) = (_place(run, self.cost, self.error) for run in (cheap, good))
+        change = f"{quantity(low, unit)} to {quantity(high, unit)}"
+        # Of a rate, or of a cost of nothing, no ratio says how much dearer a run is.
+        if cost.better == HIGHER or low <= 0:
+            change = f"{cost.words} from {change}"
+        else:
+            change = f"{times(high / low)} the cost ({change})"
         return (
-            f"from {_name(cheap)} to {_name(good)}: {times(high / low)} the cost"
-            f" ({quantity(low, unit)} to {quantity(high, unit)}),"
+            f"from {_name(cheap)} to {_name(good)}: {change},"
             f" {metrics.find(self.error).words} from {digits(more)} to {digits(less)}"
         )
+
+
+def _rank(run: Run, cost: str, error: str) -> tuple[float, ...]:
+    """The place with the sign at which less is better: of an accuracy or a rate more is."""
+    signs = [-1 if metrics.find(name).better == HIGHER else 1 for name in (cost, error)]
+    return tuple(sign * value for sign, value in zip(signs, _place(run, cost, error), strict=True))
 
 
 def _place(run: Run, cost: str, error: str) -> tuple[float, float]:

@@ -146,7 +146,8 @@ class Results:
         """What the marks beside numbers mean, and how many of these runs are noisy."""
         noisy = sum(bool(run["noisy"]) for run in self.runs)
         marks = explain(self.runs, estimates=False)
-        return Notes([*marks, f"{noisy} of these {len(self.runs)} runs are noisy."])
+        verb = "is" if noisy == 1 else "are"
+        return Notes([*marks, f"{noisy} of these {len(self.runs)} runs {verb} noisy."])
 
     # Writing
 
@@ -156,7 +157,10 @@ class Results:
         from profiling.report.write.html import to_html
 
         path = Path(file)
-        page = to_html(Runs(runs=list(self.runs), problems=list(self.problems)))
+        found = Runs(runs=list(self.runs), problems=list(self.problems))
+        folders = {run.record.folder.parent for run in self.runs}
+        # A comparison that the page tells to type is of one folder.
+        page = to_html(found, results=str(min(folders, default="results")))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8", newline="\n")
         return path

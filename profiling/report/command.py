@@ -18,6 +18,7 @@ from profiling.report.read.runs import (
     Runs,
     read_runs,
 )
+from profiling.report.say.units import count
 from profiling.report.write.csv_json import to_csv, to_json
 
 PROGRAM = "python -m profiling.report"
@@ -108,7 +109,7 @@ def _write_pages(found: Runs, output: Path, arguments: Sequence[str]) -> None:
         index = write_pages(found, output, command=_written(arguments))
     except OSError as error:
         raise ReportError(f"{shorten(output)}: cannot be written: {describe(error)}") from None
-    print(f"{len(found.runs)} runs: {index}")
+    print(f"{count(len(found.runs), 'run')}: {index}")
 
 
 def _report_parser() -> argparse.ArgumentParser:

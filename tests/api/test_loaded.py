@@ -138,6 +138,17 @@ def test_nothing_beats_the_front(results: profiling.Results) -> None:
     assert len(front.notes) == max(1, len(front.runs) - 1)
 
 
+def test_of_a_rate_or_an_accuracy_more_is_better(tmp_path: Path) -> None:
+    for size, accuracy, rate in ((112, 0.5, 30.0), (224, 0.7, 20.0), (336, 0.6, 10.0)):
+        summary = {"accuracy": accuracy, "tokens_per_s": rate, "latency_s": size / 100}
+        write_run(tmp_path, img_size=size, summary=summary)
+    for cost in ("latency_s", "tokens_per_s"):
+        front = profiling.load(tmp_path).front(cost, "accuracy")
+        assert [run["img_size"] for run in front.runs] == [112, 224]
+        assert "accuracy from 0.500 to 0.700" in front.notes[0]
+    assert "tokens/s from 30.0 to 20.0" in front.notes[0]
+
+
 def test_a_comparison_is_the_time_of_a_over_that_of_b(results: profiling.Results) -> None:
     sides = ("optimization=baseline,batch_size=4", "optimization=bf16,batch_size=4")
     pair = profiling.compare(*sides, results)
@@ -156,9 +167,14 @@ def test_a_folder_is_read_where_one_is_given(folder: Path, results: profiling.Re
     assert profiling.compare(*sides, folder).ratio == profiling.compare(*sides, results).ratio
 
 
-def test_explanations_remarks_and_the_page(results: profiling.Results, tmp_path: Path) -> None:
+def test_explanations_remarks_and_the_page(
+    folder: Path, results: profiling.Results, tmp_path: Path
+) -> None:
     lines = results.explain("optimization=bf16")
     assert any("vision" in line for line in lines)
     assert any("tiny weights" in line for line in results.remarks())
     page = results.select(model="llava").write_html(tmp_path / "new" / "page.html")
-    assert page.read_text(encoding="utf-8").startswith("<!")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!")
+    # What the page tells to type compares runs of the folder that they are in.
+    assert f"--results {folder}" in text

@@ -13,7 +13,7 @@ from profiling.report.read.runs import Run
 _NOT_COMPARED = frozenset({"hostname", "uuid", "gpus", "boot_id", "uptime_s"})
 _DIGESTS = {"code": "code that measures", "samples": "samples", "weights": "weights' content"}
 # Digests that not every run has.
-_FURTHER_DIGESTS = {"calibration": "calibration samples"}
+_FURTHER_DIGESTS = {"calibration": "samples of the calibration"}
 _SHORT = 12
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -115,24 +115,44 @@ def pick_reference(runs: Sequence[Run]) -> Run:
 
 
 def newest(runs: Sequence[Run]) -> list[Run]:
-    """One run per point, the newest of its rounds and repetitions, ordered by settings."""
+    """One run per point, ordered by settings: the newest of its rounds and repetitions.
+
+    A completed one, where there is one: what was measured is not lost by a later failure.
+    """
     points: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: started(run.record)):
+    for run in sorted(runs, key=lambda run: (run.completed, started(run.record))):
         points[identify_setting(run.record, ROUND)] = run
-    keys = list_keys(run.settings for run in points.values())
-    return sorted(points.values(), key=lambda run: _setting_order(run, keys))
+    return _in_order(points.values())
+
+
+def list_unfinished(runs: Sequence[Run]) -> list[Run]:
+    """One run for each point of which a round's last attempt did not complete: the newest such."""
+    last = {}
+    for run in sorted(runs, key=lambda run: started(run.record)):
+        last[identify_setting(run.record)] = run
+    return newest([run for run in last.values() if not run.completed])
+
+
+def _in_order(runs: Collection[Run]) -> list[Run]:
+    keys = list_keys(run.settings for run in runs)
+    return sorted(runs, key=lambda run: _setting_order(run, keys))
 
 
 def pool_rounds(runs: Sequence[Run]) -> list[Run]:
     """One run per point in the order of settings, with the medians of its rounds where enough.
 
-    Of fewer rounds than `LEAST_ROUNDS` the newest one stands alone.
+    Of fewer rounds than `LEAST_ROUNDS` the newest one stands alone. Where a round or repetition
+    failed last, it stands beside what the others measured.
     """
     points: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         if run.completed:
             points[identify_setting(run.record, ROUND)].append(run)
-    return [_pool(run, points.get(identify_setting(run.record, ROUND), [])) for run in newest(runs)]
+    pooled = [
+        _pool(run, points.get(identify_setting(run.record, ROUND), [])) for run in newest(runs)
+    ]
+    known = {run.name for run in pooled}
+    return _in_order([*pooled, *(run for run in list_unfinished(runs) if run.name not in known)])
 
 
 def _pool(run: Run, rounds: Sequence[Run]) -> Run:

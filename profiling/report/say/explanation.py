@@ -12,7 +12,7 @@ from profiling import metrics
 from profiling.metrics import COUNTED_PHASES
 from profiling.report.read.runs import Run
 from profiling.report.say.limits import Place, find_places
-from profiling.report.say.units import percent, quantity, times
+from profiling.report.say.units import count, percent, quantity, times
 
 _PUBLISHED = Path(__file__).parent / "published_latencies.csv"
 _S = metrics.find("latency_s").unit
@@ -31,8 +31,8 @@ _MEMORY_BOUND = (
     " batch_size)"
 )
 _OVERHEAD = (
-    "time goes elsewhere than into arithmetic and memory: a larger batch_size, compile, another"
-    " engine; trace=true shows where"
+    "trace=true shows which operators take the time (overhead, copies, slow kernels); a larger"
+    " batch_size, compile, another engine"
 )
 _TRY_AROUND = {
     "preprocess": "preprocess: a smaller img_size, preload=true, or fewer pixels to resize from",
@@ -132,7 +132,7 @@ def _judge(place: Place, drafted: float | None) -> str:
     if ratio < 1 and drafted is not None:
         return "faster than token by token, since drafts were accepted"
     if ratio < 1 and place.is_bound_by_memory:
-        return "faster than the measured peak allows, so the data stay in a cache"
+        return "faster than the measured peak: data stay in a cache, or the peak is too low"
     if ratio < 1:
         return "faster than the measured peak, which is then lower than what the device can do"
     if ratio <= _AT_LIMIT:
@@ -156,7 +156,9 @@ def _describe_others(run: Run, phase: str, others: Sequence[Run]) -> str:
     )
     if not ratios:
         return "none with a known least time"
-    return f"{times(ratios[0])} to {times(ratios[-1])} their least times ({len(ratios)} runs)"
+    return (
+        f"{times(ratios[0])} to {times(ratios[-1])} their least times ({count(len(ratios), 'run')})"
+    )
 
 
 def _is_alike(one: Run, run: Run) -> bool:

@@ -31,9 +31,8 @@ from profiling.report.say.two_runs import (
     say_bounds,
     score_difference,
     share_tokens,
-    signed,
 )
-from profiling.report.say.units import quantity
+from profiling.report.say.units import quantity, signed
 from profiling.statistics.intervals import Interval
 from profiling.statistics.rounds import LEAST_ROUNDS
 

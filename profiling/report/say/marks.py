@@ -58,7 +58,10 @@ def mark_run(run: Run) -> str:
 
 def explain(runs: Iterable[Run], *, estimates: bool) -> list[str]:
     """A line for each mark that is used for these runs."""
-    used = {mark for run in runs for mark in mark_run(run)}
+    listed = list(runs)
+    used = {mark for run in listed for mark in mark_run(run)}
+    if any(run.speedup_is_noisy for run in listed):
+        used.add(NOISY)
     if estimates:
         used.add(ESTIMATED)
     return [f"{mark} {MEANINGS[mark]}" for mark in MEANINGS if mark in used]

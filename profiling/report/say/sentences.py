@@ -15,9 +15,10 @@ from profiling.report.read.sweeps import Sweep, describe_setting, describe_value
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.marks import mark_run
+from profiling.report.say.marks import NOISY, mark_noise, mark_run, mark_weights
 from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
+    count,
     digits,
     interval,
     percent,
@@ -55,7 +56,8 @@ def say_latency(run: Run) -> str:
     if run.rounds:
         measured = f" (median of {len(run.rounds)} rounds)"
     shares = phase_shares(run)
-    if not shares:
+    # Where more time is in phases that are not known, the longest of the others is no answer.
+    if not shares or 1 - sum(shares.values()) > max(shares.values()):
         return f"{setting}: one batch takes {say_time(run)}{measured}."
     first, *rest = sorted(shares, key=lambda phase: -shares[phase])
     others = ", ".join(f"{phase} {percent(shares[phase])}" for phase in rest[:3])
@@ -94,7 +96,11 @@ def say_growth(sweep: Sweep) -> str:
     how = f"{say_time(small)} to {say_time(large)}"
     lead = f"From {sizes[0]} to {sizes[1]}"
     if paired is None and not all(map(_is_bounded, (small, large))):
-        return f"{lead} one batch takes {how}; these runs have no intervals to tell a change."
+        least = percent(_LEAST_CONFIDENCE)
+        return (
+            f"{lead} one batch takes {how}; intervals of at least {least} of both would be needed"
+            " to tell a change."
+        )
     if not _are_apart(small, large, paired):
         return f"{lead} no change of the latency is shown ({how})."
     ratio = times(large["latency_s"] / small["latency_s"])
@@ -148,7 +154,8 @@ def _say_main_cause(small: Run, large: Run) -> str:
     gains = {phase: after.get(phase, 0.0) - before[phase] for phase in before}
     main = max(gains, key=lambda phase: gains[phase])
     lost = -sum(min(0.0, gain) for gain in gains.values())
-    if lost > _MOST_LOST * added or not _grows(main, small, large):
+    unknown = added - sum(gains.values())
+    if max(lost, unknown - gains[main]) > _MOST_LOST * added or not _grows(main, small, large):
         return ""
     share = gains[main] / added
     return f"; {main} is {'all' if share > 0.995 else percent(share)} of the increase"
@@ -257,7 +264,9 @@ def say_engines(sweep: Sweep) -> str:
 def _say_engine(run: Run, plain: Run, key: str) -> str:
     agreement, paired = run["agreement"], find_paired(run, plain)
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
-    how = ", in a separate run" if paired is None else f", {say_ratio(paired.whole)} the time"
+    how = ", in a separate run"
+    if paired is not None:
+        how = f", {say_ratio(paired.whole)}{_mark_speed(plain, run)} the time"
     return f"with {escape.markdown(run[key])} {say_time(run)}{how}{same}"
 
 
@@ -277,8 +286,17 @@ def _say_fastest(verdicts: Verdicts) -> str:
 def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
     return ", ".join(
         f"{escape.markdown(run['optimization'])} {say_ratio(verdicts.speeds[run.name])}"
+        f"{_mark_speed(verdicts.plain, run)}"
         for run in runs
     )
+
+
+def _mark_speed(plain: Run, run: Run) -> str:
+    """The mark of a noisy paired comparison, whatever the separate runs; else that of either."""
+    paired = find_paired(plain, run)
+    if paired is not None:
+        return NOISY if paired.noisy else ""
+    return mark_noise(run) or mark_noise(plain)
 
 
 def _say_unpaired(verdicts: Verdicts) -> str:
@@ -297,19 +315,21 @@ def _say_control(verdicts: Verdicts) -> str:
     if repetition is None:
         return ""
     speed, name = verdicts.speeds[repetition.name], escape.markdown(repetition["optimization"])
-    lead = f"Here {name} is the same model as the baseline and measured {say_ratio(speed)}"
+    shown = say_ratio(speed) + _mark_speed(verdicts.plain, repetition)
+    lead = f"Here {name} is the same model as the baseline and measured {shown}"
     if speed.low is None:
         return f"{lead} in a separate run: this is what the machine alone changes."
     if not excludes_one(speed):
-        return f"{lead}, as it has to be."
-    return f"{lead}, which it should not: smaller differences are not believed."
+        return f"{lead}: the interval holds 1, as it has to."
+    return f"{lead}: the interval should hold 1, so smaller differences are not believed."
 
 
 def _say_speed(verdicts: Verdicts, run: Run) -> str:
     speed, agreement = verdicts.speeds[run.name], run["agreement"]
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
     name = escape.markdown(run["optimization"])
-    return f"{name}: {say_ratio(speed)} the baseline's speed{mark_run(run)}{same}"
+    marks = mark_weights(run) + _mark_speed(verdicts.plain, run)
+    return f"{name}: {say_ratio(speed)} the baseline's speed{marks}{same}"
 
 
 def say_scope(runs: Sequence[Run]) -> list[str]:
@@ -328,19 +348,22 @@ def say_outcomes(runs: Sequence[Run]) -> str:
 
 def _count_outcomes(total: int, counts: Mapping[str, int]) -> str:
     if list(counts) == ["completed"]:
-        return f"{total} runs, all completed."
+        return f"{total} runs, all completed." if total > 1 else "1 run, completed."
     parts = ", ".join(
-        f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items())
+        f"{number} {status.replace('_', ' ')}" for status, number in sorted(counts.items())
     )
-    return f"{total} runs: {parts}."
+    return f"{count(total, 'run')}: {parts}."
 
 
 def say_origin(runs: Sequence[Run]) -> list[str]:
     """The machine, the package versions and the fixed settings of runs."""
-    said = [f"On {escape.markdown('; '.join(sorted({_name_machine(run) for run in runs})))}."]
+    machines = sorted({name_machine(run) for run in runs})
+    said = [f"On {'; '.join(map(escape.markdown, machines))}."]
     for package in ("torch", "transformers"):
-        versions = {str((run.record.run.get("versions") or {}).get(package)) for run in runs}
-        said.append(f"{package} {escape.markdown(', '.join(sorted(versions)))}.")
+        versions = {(run.record.run.get("versions") or {}).get(package) for run in runs} - {None}
+        if versions:
+            listed = ", ".join(map(escape.markdown, sorted(map(str, versions))))
+            said.append(f"{package} {listed}.")
     for column in ("weights", "dataset", "device", "dtype", "max_new_tokens", "num_samples"):
         found = [str(value) for value in values_of(runs, column) if value is not None]
         if found:
@@ -348,10 +371,13 @@ def say_origin(runs: Sequence[Run]) -> list[str]:
     return said
 
 
-def _name_machine(run: Run) -> str:
+def name_machine(run: Run) -> str:
+    """The processor, the boards and the operating system that a run was made on."""
     machine = identify_machine(run.record)
-    named = [str(machine["cpu_model"]), *map(str, machine["gpu_models"])]
-    return f"{' with '.join(named)}, {machine['operating_system']}"
+    named = [str(machine["cpu_model"] or "unknown processor")]
+    named += map(str, machine["gpu_models"])
+    system = machine["operating_system"]
+    return " with ".join(named) + (f", {system}" if system else "")
 
 
 def say_ranking(runs: Sequence[Run]) -> str:

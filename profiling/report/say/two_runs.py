@@ -29,10 +29,12 @@ from profiling.report.say.differences import ScoreDifference, compare_errors
 from profiling.report.say.marks import mark_run
 from profiling.report.say.units import (
     TIMES,
+    difference,
     digits,
     percent,
     quantity,
     show_ratio,
+    signed,
 )
 from profiling.statistics.intervals import Interval
 from profiling.statistics.rounds import LEAST_ROUNDS, RoundsChange
@@ -261,13 +263,13 @@ def say_score_change(metric: str, found: ScoreDifference) -> str:
         return f"{name} is the same for each of {found.samples} samples."
     if found.bounds is None:
         return (
-            f"{name} changes by {found.change:+.3f} in the mean of {found.samples} samples,"
+            f"{name} changes by {difference(found.change)} in the mean of {found.samples} samples,"
             f" {counted}; {found.reason}."
         )
     verdict = "differs" if found.is_different else "does not differ significantly"
-    low, high = found.bounds.low, found.bounds.high
+    low, high = difference(found.bounds.low), difference(found.bounds.high)
     return (
-        f"{name} {verdict}: {found.change:+.3f} [{low:+.3f}, {high:+.3f}] in the mean of"
+        f"{name} {verdict}: {difference(found.change)} [{low}, {high}] in the mean of"
         f" {found.samples} samples, {counted}."
     )
 
@@ -301,7 +303,8 @@ def _row(column: str, befores: Rounds, afters: Rounds) -> tuple[str, ...] | None
     shown = [quantity(value, unit) for value in (old, new)]
     if scores is not None and have_same_samples(before, after):
         bounds = scores.bounds_around(new - old)
-        within = "" if bounds is None else f"[{bounds.low:+.3f}, {bounds.high:+.3f}]"
+        ends = () if bounds is None else (difference(bounds.low), difference(bounds.high))
+        within = f"[{', '.join(ends)}]" if ends else ""
         return (column, *shown, say_change(column, old, new), within, f"{scores.samples} samples")
     if change is None:
         return (column, *shown, say_change(column, old, new), "", "")
@@ -321,10 +324,6 @@ def say_change(column: str, before: float | None, after: float | None) -> str:
     if is_score(column) or before <= 0:
         return f"{after - before:+.3g}"
     return signed(after / before - 1)
-
-
-def signed(change: float) -> str:
-    return f"{100 * change:+.1f}%"
 
 
 def say_bounds(bounds: Interval | None) -> str:

@@ -13,6 +13,9 @@ _DECIMAL = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, 
 _SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _BINARY = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
+# Smaller differences are rounding of the arithmetic.
+_MOST_PLACES = 9
+
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -72,11 +75,38 @@ def say_reached(bounds: Interval) -> str:
     return f" ({math.floor(100 * bounds.confidence)}% interval)"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: object) -> str:
-    """`0.314` becomes `31%`."""
+    """`0.314` becomes `31%`; what is nearly nothing or nearly all is not rounded to it."""
     if not is_number(share):
         return NOTHING
-    return f"{100 * float(share):.0f}%"  # type: ignore[arg-type]
+    value = round(100 * float(share), _MOST_PLACES)  # type: ignore[arg-type]
+    places = 0
+    while round(value, places) in (0, 100) and value not in (0, 100):
+        places += 1
+    return f"{value + 0.0:.{places}f}%"
+
+
+def signed(change: float) -> str:
+    """A relative change in percent, with a digit that shows its sign."""
+    return f"{_with_sign(100 * change, 1)}%"
+
+
+def difference(value: float) -> str:
+    """The difference of two scores, with a digit that shows its sign."""
+    return _with_sign(value, 3)
+
+
+def _with_sign(value: float, places: int) -> str:
+    """So that an interval which excludes zero is not shown with an end that is zero."""
+    value = round(value, _MOST_PLACES) + 0.0
+    while value and not round(value, places):
+        places += 1
+    return f"{value:+.{places}f}"
 
 
 def times(ratio: object) -> str:
@@ -93,7 +123,8 @@ def say_ratio(ratio: Ratio) -> str:
 
 def show_ratio(value: float, low: float, high: float) -> str:
     """A ratio with its interval, whose ends stay on their side of 1 when they are rounded."""
-    shown = [digits(one) for one in (value, low, high)]
-    if not low <= 1 <= high and 1.0 in map(float, shown[1:]):
-        shown = [f"{one:.4f}" for one in (value, low, high)]
+    shown, places = [digits(one) for one in (value, low, high)], 3
+    while not low <= 1 <= high and 1.0 in map(float, shown[1:]) and places < _MOST_PLACES:
+        places += 1
+        shown = [f"{one:.{places}f}" for one in (value, low, high)]
     return f"{shown[0]}{TIMES} [{shown[1]}, {shown[2]}]"

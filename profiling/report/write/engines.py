@@ -13,7 +13,12 @@ from profiling.metrics import TOTAL
 from profiling.report.read.keys import ROUND, list_differing, show_value
 from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_setting, started
 from profiling.report.read.runs import Run
-from profiling.report.read.sweeps import describe_setting, is_timed, newest, plain_first
+from profiling.report.read.sweeps import (
+    describe_setting,
+    is_timed,
+    list_unfinished,
+    plain_first,
+)
 from profiling.report.say import escape
 from profiling.report.say.engines import Standing, say_engine
 from profiling.report.say.marks import mark_weights
@@ -232,11 +237,7 @@ def _facts(runs: Sequence[Run]) -> list[Column]:
 
 def _show_unfinished(runs: Sequence[Run], settings: Sequence[Setting]) -> list[str]:
     models = {setting.plain["model"] for setting in settings}
-    left = [
-        run
-        for run in newest(runs)
-        if not run.completed and not is_plain(run) and run["model"] in models
-    ]
+    left = [run for run in list_unfinished(runs) if not is_plain(run) and run["model"] in models]
     if not left:
         return []
     columns = [run_column(left), text_column(left, "model"), _labels(left)]

@@ -72,14 +72,17 @@ def _name_sweeps(sweeps: Sequence[Sweep], key: str) -> list[str]:
         for name in list_differing([run.settings for run in firsts])
         if name not in (key, "model", "weights") and name in (*SUMMARY_COLUMNS, *firsts[0].distinct)
     ]
+    machines = [sentences.name_machine(run) for run in firsts]
+    are_several = len(set(machines)) > 1
     return [
         " · ".join(
             [
                 str(run["model"]) + mark_weights(run),
                 *(describe_value(name, run[name]) for name in differing if run[name] is not None),
+                *([machine] if are_several else []),
             ]
         )
-        for run in firsts
+        for run, machine in zip(firsts, machines, strict=True)
     ]
 
 
@@ -101,7 +104,7 @@ def _draw_law(sweep: Sweep, latency: Scale) -> dict[str, Any] | None:
     axis = tokens if tokens is not None and unit == "tokens" else sweep.key
     if growth is None or not growth.is_determined or unit == "pixels":
         return None
-    sizes = sorted(float(run[axis]) for run in sweep.runs)
+    sizes = sorted(size for run in sweep.runs if (size := run.number(axis)) is not None)
     step = (sizes[-1] - sizes[0]) / _STEPS
     grid = [sizes[0] + step * number for number in range(_STEPS + 1)]
     return {"axis": axis, "points": [[size, growth.at(size) / latency.factor] for size in grid]}

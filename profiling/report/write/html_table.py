@@ -22,6 +22,7 @@ from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import name_key
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_run
+from profiling.report.say.sentences import name_machine
 from profiling.report.say.units import NOTHING
 from profiling.report.write.columns import (
     Column,
@@ -35,6 +36,7 @@ from profiling.statistics.intervals import Interval
 
 SHAPES = ("circle", "rect", "triangle", "rectRot", "star", "crossRot", "cross")
 DEFAULT = "as it is"
+_MACHINE = "machine"
 # Every run has its name, and the ends of an interval stand beside their value.
 _ELSEWHERE = frozenset(
     {"fingerprint"} | {end for name in SUMMARY_COLUMNS for end in metrics.find(name).bounds or ()}
@@ -51,6 +53,9 @@ def tabulate(runs: Sequence[Run]) -> dict[str, Any]:
     bounds = bound_phases(runs)
     columns = [_column(name, runs, bounds) for name in names if name not in _ELSEWHERE]
     columns.append(_errors(runs))
+    machines = _machines(runs)
+    columns += machines
+    keys += [column["name"] for column in machines]
     return {
         "columns": columns,
         "names": identify(runs),
@@ -70,6 +75,15 @@ def _errors(runs: Sequence[Run]) -> dict[str, Any]:
     errors = [run.record.run.get("error") for run in runs]
     cells = [NOTHING if error is None else escape.shorten(str(error)) for error in errors]
     return _plain("error", "error", cells=cells, values=None, kind="text")
+
+
+def _machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A column where runs were made on several kinds of machine, which no setting tells apart."""
+    cells = [name_machine(run) for run in runs]
+    if len(set(cells)) < 2:
+        return []
+    column = _plain(_MACHINE, _MACHINE, cells=cells, values=None, kind="text")
+    return [column | {"is_setting": True}]
 
 
 def _phase(phase: str, runs: Sequence[Run]) -> dict[str, Any]:

@@ -149,7 +149,9 @@ def _stack(lines: Sequence[str], *, is_text: bool) -> str:
 def _caption(runs: Sequence[Run], keys: Sequence[str], unfinished: int) -> str:
     first = runs[0]
     setting = describe_setting(first, without=keys)
-    whole = f"{first['model']}: {setting}, on {first['device']}."
+    # Where rows differ in the device, it has a column.
+    place = "" if "device" in keys else f", on {first['device']}"
+    whole = f"{first['model']}: {setting}{place}."
     every = len(runs) + unfinished
     return f"{whole} {unfinished} of {every} runs did not complete." if unfinished else whole
 

@@ -32,6 +32,7 @@ from profiling.report.say.limits import find_places
 from profiling.report.say.marks import explain, explain_rounds, mark_run, mark_weights
 from profiling.report.say.units import (
     NOTHING,
+    count,
     digits,
     quantity,
 )
@@ -248,7 +249,7 @@ def show_quality(runs: Sequence[Run]) -> list[str]:
         *number_columns(runs, names),
         text_column(runs, "accuracy_name"),
     ]
-    counted = f"Every metric of the answers, {len(runs)} runs"
+    counted = f"Every metric of the answers, {count(len(runs), 'run')}"
     return section("Quality", [*fold(counted, table(columns)), *_reasons(runs, names)])
 
 
@@ -339,7 +340,7 @@ def show_all(runs: Sequence[Run]) -> list[str]:
         text_column(runs, "status"),
         *number_columns(runs, metrics.list_shown(OVERVIEW)),
     ]
-    return section("All runs", fold(f"{len(runs)} runs", table(columns)))
+    return section("All runs", fold(count(len(runs), "run"), table(columns)))
 
 
 def show_marks(runs: Sequence[Run], command: str) -> list[str]:

@@ -16,7 +16,7 @@ from profiling.report.read.sweeps import (
     describe_setting,
     find_sweeps,
     is_timed,
-    newest,
+    list_unfinished,
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
@@ -24,7 +24,7 @@ from profiling.report.say.marks import NOISY, mark_noise, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
 from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
-from profiling.report.say.units import NOTHING, digits, say_ratio
+from profiling.report.say.units import NOTHING, difference, digits, say_ratio
 from profiling.report.say.verdicts import plain_of
 from profiling.report.write.columns import Column, number_columns
 from profiling.report.write.markdown import fold, run_column, setting_columns, table, text_column
@@ -100,14 +100,14 @@ def write_variants(page: Page, runs: Sequence[Run], command: str) -> list[str]:
         return []
     shown = [run for sweep in sweeps for run in sweep.runs]
     models = {run["model"] for run in shown}
-    variants = [r for r in newest(runs) if r["optimization"] != BASELINE and r["model"] in models]
+    left = [run for run in list_unfinished(runs) if run["optimization"] != BASELINE]
     return [
         "# Optimizations against the plain model",
         "",
         *(f"- {_lead(sweep)}" for sweep in sweeps),
         "",
         *(line for n, sweep in enumerate(sweeps) for line in _show_model(page, sweep, str(n))),
-        *_show_unfinished(variants),
+        *_show_unfinished([run for run in left if run["model"] in models]),
         "## How speed-ups are computed",
         "",
         "- A speed-up is the plain model's time over the variant's. Measured in pairs, passes of"
@@ -164,9 +164,8 @@ def _show_model(page: Page, sweep: Sweep, figure: str) -> list[str]:
     return section(escape.markdown(plain["model"]) + mark_weights(plain), lines)
 
 
-def _show_unfinished(variants: Sequence[Run]) -> list[str]:
+def _show_unfinished(runs: Sequence[Run]) -> list[str]:
     """The variants that this machine or family does not support, and why."""
-    runs = [run for run in variants if not run.completed]
     names = ("model", "optimization", "status")
     columns = [run_column(runs), *(text_column(runs, name) for name in names)]
     further = setting_columns(runs, without=names)
@@ -236,10 +235,10 @@ def _show_answers(variants: Sequence[Variant]) -> list[str]:
 
 def say_change(found: ScoreDifference) -> str:
     if found.bounds is None:
-        said = "0" if found.is_unchanged else f"{found.change:+.3f} (no interval)"
+        said = "0" if found.is_unchanged else f"{difference(found.change)} (no interval)"
         return said.replace("-", MINUS)
-    low, high = found.bounds.low, found.bounds.high
-    said = f"{found.change:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", MINUS)
+    low, high = difference(found.bounds.low), difference(found.bounds.high)
+    said = f"{difference(found.change)} [{low}, {high}]".replace("-", MINUS)
     return f"**{said}**" if found.is_different else said
 
 

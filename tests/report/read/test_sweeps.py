@@ -10,8 +10,10 @@ from profiling.report import read_runs
 from profiling.report.read.sweeps import (
     find_rounds,
     find_sweeps,
+    list_unfinished,
     newest,
     pick_reference,
+    pool_rounds,
     tokens_of,
 )
 from profiling.report.write.pages import pick_comparison
@@ -48,6 +50,20 @@ def test_the_newest_repetition_and_round_counts(tmp_path: Path) -> None:
     assert [run.name for run in sweep.runs] == [again.name, other.name]
     assert {run.name for run in newest(runs)} == {again.name, other.name}
     assert len(find_rounds(sweep.runs[1], runs)) == 2
+
+
+def test_a_later_failure_does_not_hide_what_was_measured(tmp_path: Path) -> None:
+    done = [write_run(tmp_path, round=n, started_at=f"2026-01-0{n}") for n in (1, 2, 3)]
+    lost = write_run(tmp_path, round=4, started_at="2026-01-04", status="failed")
+    again = write_run(tmp_path, img_size=448, started_at="2026-01-05", status="failed")
+    write_run(tmp_path, img_size=112, started_at="2026-01-06", status="failed", suffix="-0")
+    write_run(tmp_path, img_size=112, started_at="2026-01-07")
+    runs = read_runs(tmp_path).runs
+    assert {run.name for run in list_unfinished(runs)} == {lost.name, again.name}
+    pooled = {run.name: run for run in pool_rounds(runs)}
+    assert len(pooled) == 4 and {lost.name, again.name} < set(pooled)
+    assert len(pooled[done[2].name].rounds) == 3
+    assert done[2].name in {run.name for run in newest(runs)}
 
 
 def test_tokens_stand_behind_sizes(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def make(results: Path, **summary: Any) -> Path:
     [
         (0.015, "(1.50×); limited by compute: at its limit", "token_pruning"),
         (0.030, "(3.00×); limited by compute: within what is usual", "token_pruning"),
-        (0.080, "(8.00×); limited by compute: far from its limit", "elsewhere"),
+        (0.080, "(8.00×); limited by compute: far from its limit", "trace=true"),
         (
             0.005,
             "(0.500×); limited by compute: faster than the measured peak, which",
@@ -70,7 +70,7 @@ def test_a_phase_that_reads_is_limited_by_memory(tmp_path: Path) -> None:
 
 def test_what_is_read_faster_than_memory_comes_from_a_cache(tmp_path: Path) -> None:
     said = lines_of("decode", explain(make(tmp_path, decode_s=0.01)))
-    assert "limited by memory: faster than the measured peak allows, so the data" in said[0]
+    assert "limited by memory: faster than the measured peak: data stay" in said[0]
 
 
 def test_drafted_tokens_share_a_step(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from profiling.report.say.units import (
     NOTHING,
+    difference,
     interval,
     percent,
     quantity,
     say_ratio,
+    signed,
     times,
 )
 from profiling.statistics.intervals import CONFIDENCE, Interval
@@ -61,6 +63,7 @@ def test_an_interval_is_not_called_more_certain_than_it_is() -> None:
         # A ratio that is called faster must not be shown with an interval that holds 1.
         (1.0021, 1.04, "1.0300× [1.0021, 1.0400]"),
         (0.9, 0.99981, "1.0300× [0.9000, 0.9998]"),
+        (1.00002, 1.04, "1.03000× [1.00002, 1.04000]"),
         (0.9981, 1.0021, "1.03× [0.998, 1.00]"),
     ],
 )
@@ -72,3 +75,40 @@ def test_shares_and_ratios() -> None:
     assert percent(0.314) == "31%"
     assert times(2) == "2.00\N{MULTIPLICATION SIGN}"
     assert percent(None) == times(None) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        # One of 300 answers differs, or one of 300 agrees.
+        (299 / 300, "99.7%"),
+        (1 / 300, "0.3%"),
+        (0.99996, "99.996%"),
+        (-0.004, "-0.4%"),
+        (1.0, "100%"),
+        (1 - 1e-15, "100%"),
+        (0.0, "0%"),
+        (-0.0, "0%"),
+        (1e-15, "0%"),
+        (1.004, "100.4%"),
+        (8.45, "845%"),
+    ],
+)
+def test_a_share_is_not_rounded_to_all_or_nothing(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "score"),
+    [
+        (0.05, "+5.0%", "+0.050"),
+        (0.0002, "+0.02%", "+0.0002"),
+        (-0.0004, "-0.04%", "-0.0004"),
+        (-1e-16, "+0.0%", "+0.000"),
+        (0.0, "+0.0%", "+0.000"),
+        (-1004.628, "-100462.8%", "-1004.628"),
+    ],
+)
+def test_a_change_has_a_digit_that_shows_its_sign(value: float, change: str, score: str) -> None:
+    assert signed(value) == change
+    assert difference(value) == score

@@ -26,6 +26,7 @@ from profiling.report.write.html import to_html
 from profiling.statistics.rounds import bound_rounds
 from tests.report.synthetic import (
     HOSTILE,
+    MACHINE,
     PIXEL,
     write_comparison,
     write_hostile,
@@ -254,6 +255,26 @@ def test_a_swept_size_has_curves_and_the_law_of_its_latency(tmp_path: Path) -> N
     assert first == [run["num_visual_tokens"], pytest.approx(1000 * run["latency_s"], rel=0.05)]
     assert last[1] > first[1]
     assert "From 112 px to 560 px" in curve["said"]
+
+
+def test_a_law_leaves_out_a_run_whose_tokens_are_not_known(tmp_path: Path) -> None:
+    for size in (112, 224, 336, 448, 560):
+        known = {"num_visual_tokens": None} if size == 336 else {}
+        write_run(tmp_path, img_size=size, noise=0.001, summary=known)
+    (chart,) = parse(to_html(read_runs(tmp_path))).data["growth"]
+    assert chart["axes"] == ["img_size"]
+    assert chart["curves"][0]["law"]["axis"] == "num_visual_tokens"
+
+
+def test_runs_of_several_machines_are_told_apart(tmp_path: Path) -> None:
+    names = ["One", "Two"]
+    for name in names:
+        for size in (112, 224):
+            write_run(tmp_path, img_size=size, machine={**MACHINE, "cpu_model": name})
+    data = parse(to_html(read_runs(tmp_path))).data
+    assert "machine" in data["data"]["keys"] and "machine" in data["data"]["filters"]
+    assert {cell.partition(",")[0] for cell in column_of(data, "machine")["cells"]} == set(names)
+    assert len({curve["name"] for curve in data["growth"][0]["curves"]}) == 2
 
 
 def test_rooflines_are_places_under_the_peaks(results: Path, page: str) -> None:

@@ -70,6 +70,15 @@ def test_every_size_of_a_model_is_in_each_of_its_parts(written: str) -> None:
     assert len(set(re.findall(r"\\label\{(.*?)\}", written))) == len(tables_of(written))
 
 
+def test_a_caption_names_a_device_that_all_rows_have(tmp_path: Path) -> None:
+    for name, devices in (("one", ["cpu"] * 2), ("two", ["cpu", "cuda:0"])):
+        for number, device in enumerate(devices):
+            write_run(tmp_path / name, device=device, img_size=112 * (number + 1))
+    one, two = (to_latex(read_runs(tmp_path / name), command="x") for name in ("one", "two"))
+    assert ", on cpu." in one
+    assert ", on " not in two and "cuda:0" in two
+
+
 def test_text_of_records_is_no_command(written: str) -> None:
     assert r"\input{" not in written
     assert r"\evil" not in written.partition("\n\n")[2]

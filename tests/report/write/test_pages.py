@@ -101,6 +101,16 @@ def test_what_did_not_complete_is_there_with_its_error(pages: dict[str, str]) ->
     assert "no C compiler &#124; &#60;b&#62;none&#60;/b&#62;" in pages["llava"]
 
 
+def test_a_failed_repetition_does_not_empty_the_page(tmp_path: Path) -> None:
+    write_run(tmp_path / "r", model="llava", started_at="2026-01-01")
+    after = {"started_at": "2026-01-02", "suffix": "-2"}
+    write_run(tmp_path / "r", model="llava", status="failed", error="it broke", **after)
+    for text in write(tmp_path / "r", tmp_path / "pages").values():
+        assert " of the time**" in text
+        assert "it broke" in text and "No run of this model completed" not in text
+        assert "2 runs: 1 completed, 1 failed." in text
+
+
 def test_rows_have_as_many_cells_as_their_head(pages: dict[str, str]) -> None:
     for text in pages.values():
         for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):

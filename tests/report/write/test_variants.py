@@ -160,8 +160,8 @@ def test_the_fastest_of_those_measured_in_pairs_is_called_so(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("control", "said", "is_believed"),
     [
-        (1.01, "measured 1.01× [0.990, 1.03], as it has to be.", True),
-        (0.80, "measured 0.800× [0.784, 0.816], which it should not", False),
+        (1.01, "measured 1.01× [0.990, 1.03]: the interval holds 1, as it has to.", True),
+        (0.80, "measured 0.800× [0.784, 0.816]: the interval should hold 1", False),
     ],
 )
 def test_equal_models_are_the_control(

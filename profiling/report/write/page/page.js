@@ -139,7 +139,7 @@ function parse(text) {
   found.logarithmic = wanted.get("_scale") !== "linear";
   const sort = wanted.get("_sort") ?? "";
   found.descending = sort.startsWith("-");
-  if (columns[sort.replace(/^-/, "")]) found.sort = sort.replace(/^-/, "");
+  if (Object.hasOwn(columns, sort.replace(/^-/, ""))) found.sort = sort.replace(/^-/, "");
   else if (sort) unknown.push(`_sort=${sort}`);
   for (const name of (wanted.get("_runs") ?? "").split(",").filter(Boolean)) {
     const run = data.names.indexOf(name);
@@ -680,8 +680,10 @@ function addFilters() {
 function start() {
   addFilters();
   $("filters").onsubmit = (event) => event.preventDefault();
-  const selects = { "x-column": "x", "y-column": "y", size: "size", against: "against", cost: "cost" };
+  const selects = { "x-column": "x", "y-column": "y", against: "against", cost: "cost" };
   for (const [id, key] of Object.entries(selects)) $(id).onchange = ({ target }) => show({ [key]: target.value });
+  // Each size has axes of its own.
+  $("size").onchange = ({ target }) => show({ size: target.value, against: "" });
   $("x-log").onchange = ({ target }) => show({ logarithmic: target.checked });
   $("all-columns").onchange = ({ target }) => show({ all: target.checked });
   $("more").onclick = () => {
