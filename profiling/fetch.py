@@ -146,7 +146,7 @@ def read_request(arguments: Sequence[str]) -> Request:
         split=str(values["split"]),
         source=source,
         columns={key: str(values[key]) for key in _COLUMNS if values[key] is not None},
-        wording=values["wording"],
+        wording=None if values["wording"] is None else str(values["wording"]),
         num_samples=values["num_samples"],
         seed=values["seed"],
         pool=values["pool"],
@@ -249,18 +249,19 @@ def _check_finished(request: Request) -> None:
     """Refuse a folder that holds anything but what is asked for."""
     try:
         stored = read_json(request.output / SOURCE, at_most=LARGEST_INDEX)
-    except (OSError, ValueError):
+        asked, digest = dict(stored["request"]), stored["samples_digest"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             "output", request.output, "the folder was not made by a fetch; name another one"
         ) from None
     wanted = json.loads(json.dumps(request.facts()))
-    other = [key for key, value in wanted.items() if stored.get("request", {}).get(key) != value]
+    other = [key for key, value in wanted.items() if key not in asked or asked[key] != value]
     if other:
         raise ConfigError(
             "output", request.output, f"holds another {', '.join(other)}; name another folder"
         )
     samples = load_samples(request.output, count=request.num_samples, at_most=None)
-    if digest_samples(samples) != stored["samples_digest"]:
+    if digest_samples(samples) != digest:
         raise ConfigError("output", request.output, "was changed since; remove it or name another")
 
 
@@ -270,7 +271,9 @@ def _resume(request: Request, partial: Path) -> FetchState:
         stored = read_json(partial / STATE, at_most=LARGEST_INDEX)
     except (OSError, ValueError):
         stored = {}
-    if stored.get("request") != json.loads(json.dumps(request.facts())):
+    if not isinstance(stored, dict) or stored.get("request") != json.loads(
+        json.dumps(request.facts())
+    ):
         shutil.rmtree(partial, ignore_errors=True)
         (partial / PICTURES).mkdir(parents=True)
         return FetchState(rows_read=0, state=None, kept=[], left_out=Counter())

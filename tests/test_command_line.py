@@ -21,7 +21,7 @@ from profiling.machine.machine import torch_has_cuda
 from profiling.points.configuration import ROOT_KEYS
 from profiling.points.help import list_examples
 from profiling.points.overrides import check_overrides, explain
-from profiling.runs.session import plan_point
+from profiling.runs.session import forget_checked, plan_point
 from tests.composing import PROJECT, compose_config, compose_point, make_dataset, write_index
 
 WRONG_CONFIGURATION = 2
@@ -539,7 +539,7 @@ def test_broken_pictures_are_found_before_anything_is_loaded(tmp_path: Path) -> 
         b"GIF89a",
     ):
         picture.write_bytes(content)
-        _forget_checked_samples()
+        forget_checked()
         line = refuse_folder(folder, tmp_path / "results")
         assert line.startswith(f"samples.json, sample 2: {picture}: ")
     assert list_records(tmp_path) == []
@@ -552,12 +552,6 @@ def test_a_right_folder_is_taken(tmp_path: Path) -> None:
     config["dataset"]["folder"] = str(tmp_path / "mine")
     config["results_dir"] = str(tmp_path / "results")
     assert plan_point(config).point.num_samples == 3
-
-
-def _forget_checked_samples() -> None:
-    from profiling.runs.session import _checked_samples
-
-    _checked_samples.cache_clear()
 
 
 # Checkpoint folders

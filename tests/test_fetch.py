@@ -200,6 +200,16 @@ def test_a_caption_has_all_its_references_and_one_wording(
         assert entry["request"] == "describe the image in one sentence"
 
 
+def test_a_wording_may_look_like_a_number_and_a_torn_state_is_begun_anew(
+    copies: dict[str, Path], tmp_path: Path
+) -> None:
+    partial = tmp_path / "one.part"
+    partial.mkdir()
+    (partial / "progress.json").write_text("[]", encoding="utf-8")
+    fetch.fetch(ask("coco", copies["coco"], tmp_path / "one", "wording=2026"), [])
+    assert {entry["request"] for entry in read(tmp_path / "one")} == {"2026"}
+
+
 def test_a_choice_is_its_number_and_only_rows_with_a_picture_count(
     copies: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -301,8 +311,11 @@ def test_a_finished_folder_is_kept_and_another_s_never_touched(
         fetch.fetch(request, [])
     mine = tmp_path / "mine"
     mine.mkdir()
-    with pytest.raises(ConfigError, match="not made by a fetch"):
-        fetch.fetch(ask("coco", copies["coco"], mine), [])
+    for content in (None, "[]", "{}", '{"request": 3, "samples_digest": ""}'):
+        if content is not None:
+            (mine / "source.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigError, match="not made by a fetch"):
+            fetch.fetch(ask("coco", copies["coco"], mine), [])
 
 
 def test_a_broken_picture_is_left_out_and_counted(tmp_path: Path) -> None:

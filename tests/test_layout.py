@@ -365,7 +365,7 @@ FAMILIES = sorted(path.stem for path in (PROJECT / "conf" / "model").glob("*.yam
 
 def test_families_are_known_by_name_only_to_the_models() -> None:
     makers = {stem.split("_")[0].rstrip("0123456789vl") or stem for stem in list_families()}
-    assert makers == {"blip", "fuyu", "llava", "qwen"}
+    assert makers >= {"blip", "fuyu", "llava", "qwen"}
     rooms = [path for path in MODULES if room_of(path) != "models"]
     named = [
         f"{name_file(path)}: {line.strip()}"

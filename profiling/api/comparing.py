@@ -23,6 +23,7 @@ from profiling.runs.paired.opposed import Opposed, require_shared
 from profiling.runs.paired.showing import show
 from profiling.runs.paired.side import SideFailed
 from profiling.runs.progress import Progress
+from profiling.runs.session import forget_checked
 from profiling.versus import plan_side
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def measure_pair(
         raise ConfigError("launches", launches, "allowed is a whole number from 1")
     shared = write_overrides(overrides, keys)
     with one_line_errors():
+        forget_checked()
         plans = [plan_side(_write_side(side), shared) for side in (a, b)]
         require_shared(*plans)
     opposed = Opposed(

@@ -18,7 +18,7 @@ from profiling.errors import ConfigError
 from profiling.points.configuration import compose_config
 from profiling.points.overrides import check_overrides, explain
 from profiling.points.sweeping import list_values
-from profiling.runs.session import Plan, plan_point
+from profiling.runs.session import Plan, forget_checked, plan_point
 from profiling.runs.sweep import run_plans
 
 
@@ -48,6 +48,7 @@ def run(*overrides: str, stream: TextIO | None = None, **keys: object) -> Result
 
 def plan_points(overrides: Sequence[str]) -> list[Plan]:
     """Every point of these overrides, checked; the same point is there once."""
+    forget_checked()
     with one_line_errors():
         check_overrides(overrides)
         values = list_values(overrides)

@@ -231,23 +231,20 @@ def open_counter(board: Board, *, sample_s: float, time: Time) -> EnergyCounter 
         raise NoBoardEnergy(
             f"{board.name} is split into instances (MIG) and counts energy for the whole board only"
         )
-    # The second where the driver is older than the function.
-    missing = tuple(
-        getattr(board.nvml, name)
-        for name in ("NVMLError_NotSupported", "NVMLError_FunctionNotFound")
-        if hasattr(board.nvml, name)
-    )
+    # Whatever the driver refuses with: that it cannot tell, that this user may not ask, and others.
+    refused = board.nvml.NVMLError
     try:
         board.read_energy_j()
         return EnergyCounter(board=board)
-    except missing:
+    except refused:
         pass
     try:
         return PowerIntegral(
             read_w=board.read_power_w, name=board.name, sample_s=sample_s, time=time
         )
-    except missing as error:
+    except refused as error:
+        problem = str(error) or type(error).__name__
         raise NoBoardEnergy(
-            f"{board.name} reports neither energy nor power through NVML; a newer driver or a "
-            "board of the Volta generation or later does"
+            f"{board.name} reports neither energy nor power through NVML ({problem}); a newer"
+            " driver or a board of the Volta generation or later does"
         ) from error

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiling.files import describe
+
 POWERCAP = Path("/sys/class/powercap")
 PACKAGE, DRAM = "cpu_package", "dram"
 # An upper limit of a package's power. It limits the length of a window, so that no wrap is missed.
@@ -21,6 +23,7 @@ FORBIDDEN = (
     "RAPL is present but only root may read {path}; allow it with "
     "`sudo chmod a+r {root}/intel-rapl:*/energy_uj`"
 )
+UNREADABLE = "RAPL under {root} has a {name} domain that cannot be read: {problem}"
 NO_ZONE = "RAPL under {root} has no {name} domain on this processor"
 
 
@@ -81,6 +84,10 @@ def open_rapl(root: Path) -> Rapl:
             zones = [Zone(folder) for folder in found]
         except PermissionError as error:
             missing[component] = FORBIDDEN.format(path=error.filename, root=root)
+            continue
+        except (OSError, ValueError) as error:
+            problem = describe(error)
+            missing[component] = UNREADABLE.format(root=root, name=component, problem=problem)
             continue
         if zones:
             counters[component] = RaplCounter(component=component, zones=zones)

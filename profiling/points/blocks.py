@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
 from profiling.errors import ConfigError
@@ -15,6 +15,7 @@ Values = Mapping[str, Sequence[str]]
 
 def unite(shared: Values, blocks: Sequence[Values], typed: Values) -> list[list[str]]:
     """Each point of any block once. Typed values replace shared ones and narrow blocks."""
+    typed = _read_forced(typed, {key for block in (shared, *blocks) for key in block})
     products = [_apply(shared, block, typed) for block in blocks]
     _check_size(products)
     jobs: dict[frozenset[str], list[str]] = {}
@@ -24,6 +25,18 @@ def unite(shared: Values, blocks: Sequence[Values], typed: Values) -> list[list[
     if not jobs:
         raise _nothing_left(blocks, typed)
     return list(jobs.values())
+
+
+def _read_forced(typed: Values, known: Collection[str]) -> Values:
+    """`++key` stands for `key` where the sweep has it, since Hydra gives both the same meaning."""
+    plain: dict[str, Sequence[str]] = {}
+    for key, values in typed.items():
+        name = key.removeprefix("++")
+        if name in known:
+            plain[name] = [value.removeprefix("++") for value in values]
+        else:
+            plain[key] = values
+    return plain
 
 
 def _apply(shared: Values, block: Values, typed: Values) -> dict[str, Sequence[str]]:

@@ -119,7 +119,9 @@ def _aggregate(timings: list[Timing], workload: Workload, source: str) -> Iterat
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
     yield from _bounded_median("tpot", steps, source)
     median_s = plain.median(timing.latency_s for timing in timings)
-    yield from _rates(median_s, timings[0].num_tokens, workload.batch_size)
+    # A server that cannot be held to a length gives each pass another number of tokens.
+    num_tokens = plain.fmean(timing.num_tokens for timing in timings)
+    yield from _rates(median_s, num_tokens, workload.batch_size)
 
 
 def _spread(whole: Summary, source: str) -> Iterator[Reading]:

@@ -26,16 +26,18 @@ class Forecast:
         took_s = _duration_s(record.run)
         if took_s is None:
             return
-        summary, profiler = record.summary, record.config.get("profiler", {})
-        keys = _by_similarity(
-            profiler.get("name"),
+        summary, profiler = record.summary, record.config.get("profiler")
+        exact = (
+            profiler.get("name") if isinstance(profiler, Mapping) else None,
             summary.get("engine") or DEFAULT_ENGINE,
-            summary["weights"],
-            summary["model"],
-            summary["optimization"],
+            summary.get("weights"),
+            summary.get("model"),
+            summary.get("optimization"),
         )
-        for key in keys:
-            self._took_s.setdefault(key, []).append(took_s)
+        # Another version, or another program, may have written a record that lacks one of them.
+        if all(isinstance(value, str) for value in exact):
+            for key in _by_similarity(*exact):
+                self._took_s.setdefault(key, []).append(took_s)
 
     def expect_s(self, point: Point) -> float | None:
         """The median of the most similar points; None where no point is similar."""
@@ -57,7 +59,7 @@ class Forecast:
         return sum(known) + median(known) * (len(each) - len(known)) if known else None
 
 
-def _by_similarity(*exact: str | None) -> list[tuple[object, ...]]:
+def _by_similarity(*exact: object) -> list[tuple[object, ...]]:
     """Keys of decreasing similarity: equal in all five values, or in the first four or three."""
     return [exact[:length] for length in (5, 4, 3)]
 
@@ -65,6 +67,6 @@ def _by_similarity(*exact: str | None) -> list[tuple[object, ...]]:
 def _duration_s(run: Mapping[str, Any]) -> float | None:
     try:
         begun, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "finished_at"))
-    except (KeyError, TypeError, ValueError):
+        return (ended - begun).total_seconds()
+    except (KeyError, TypeError, ValueError):  # also of one time with a zone and one without
         return None
-    return (ended - begun).total_seconds()

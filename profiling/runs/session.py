@@ -116,6 +116,16 @@ def _checked_samples(
     return samples, digest_samples(samples)
 
 
+def forget_checked() -> None:
+    """Have samples and weights read again by the next checks.
+
+    Those of one sweep are read once. A process that goes on afterwards, such as a notebook's, may
+    find them changed.
+    """
+    _checked_samples.cache_clear()
+    _weights_seen.clear()
+
+
 _weights_seen: dict[tuple[str, str, str | None, str | None], tuple[str, int | None]] = {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from profiling.samples.pictures import PictureError, as_rgb, open_picture, read_picture
+from profiling.samples.pictures import PictureError, as_displayed, open_picture, read_picture
 
 # What Qwen's processors sample videos at, taken where neither the sample nor the file says it.
 DEFAULT_FPS = 2.0
@@ -86,7 +86,7 @@ def _read_file(path: Path, wanted: Sequence[int]) -> dict[int, Image.Image]:
     with open_picture(path, formats=ANIMATED) as picture:
         for index in wanted:
             picture.seek(index)
-            read[index] = as_rgb(picture.copy())
+            read[index] = as_displayed(picture.copy())
     return read
 
 

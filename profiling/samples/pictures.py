@@ -8,9 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from profiling.files import LARGEST_PICTURE, PICTURE_FORMATS, UnfitFile, describe, open_file
+
+# What turns a picture upright, by the orientation that its file states; 1 is upright already.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PictureError(ValueError):
@@ -21,7 +32,7 @@ def read_picture(path: Path) -> Image.Image:
     """A picture as displayed: upright, opaque, 8-bit RGB; the first frame of an animated one."""
     with open_picture(path) as picture:
         picture.load()
-        return as_rgb(ImageOps.exif_transpose(picture))
+        return as_displayed(picture)
 
 
 @contextmanager
@@ -51,8 +62,20 @@ def open_picture(
         raise PictureError(f"not a complete picture in one of the formats {allowed}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # which one Pillow raises for a damaged file depends on the damage
         raise PictureError(f"not a complete picture: {' '.join(str(error).split())}") from None
+
+
+def as_displayed(picture: Image.Image) -> Image.Image:
+    """A decoded picture upright and in RGB.
+
+    Pillow's `exif_transpose` would also write the other EXIF data again, and fails where one of
+    them is damaged.
+    """
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return as_rgb(picture if turn is None else picture.transpose(turn))
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import profiling
 from profiling.api import measuring
@@ -50,6 +52,19 @@ def test_lists_are_every_combination_once(tmp_path: Path) -> None:
     points = {(plan.point.img_size, *plan.point.optimization) for plan in plans}
     assert points == {(size, name) for size in (112, 224) for name in ("baseline", "bf16")}
     assert len(plans) == 4
+
+
+def test_files_that_changed_since_the_last_call_are_read_again(tmp_path: Path) -> None:
+    """A notebook's process goes on while its user corrects the samples."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    typed = [f"dataset.folder={tmp_path}", f"results_dir={tmp_path / 'results'}"]
+    asked = []
+    for request in ("what is it?", "what is there?"):
+        sample = {"image_path": "one.png", "request": request, "response": "a square"}
+        (tmp_path / "samples.json").write_text(json.dumps([sample]), encoding="utf-8")
+        asked += measuring.plan_points(typed)
+    assert [plan.samples[0].request for plan in asked] == ["what is it?", "what is there?"]
+    assert asked[0].fingerprint != asked[1].fingerprint
 
 
 def test_a_point_without_a_record_is_an_error(

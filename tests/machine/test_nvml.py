@@ -10,7 +10,7 @@ import pytest
 
 from profiling.machine.clock import Time
 from profiling.machine.noise import NoiseGate, NoiseLimits
-from profiling.machine.nvml import Board, NoBoardEnergy, NotTold, PowerIntegral
+from profiling.machine.nvml import Board, NoBoardEnergy, NotTold, PowerIntegral, open_counter
 from profiling.records import UNAVAILABLE, Reading
 
 PRESENT, OLDER = (
@@ -124,3 +124,20 @@ def test_an_error_while_power_is_sampled_gives_no_joules() -> None:
             time.sleep(0.001)
         with pytest.raises(NoBoardEnergy, match="GPU is lost"):
             integral.read_j()
+
+
+def forbid(*_: Any) -> Any:
+    raise NVMLError("Insufficient Permissions")
+
+
+def test_joules_that_this_user_may_not_read_are_integrated_from_power() -> None:
+    board = make_board(
+        nvmlDeviceGetTotalEnergyConsumption=forbid, nvmlDeviceGetPowerUsage=lambda handle: 5000
+    )
+    assert isinstance(open_counter(board, sample_s=0.01, time=Time()), PowerIntegral)
+
+
+def test_a_board_whose_power_may_not_be_read_either_leaves_the_reason() -> None:
+    board = make_board(nvmlDeviceGetTotalEnergyConsumption=forbid, nvmlDeviceGetPowerUsage=forbid)
+    with pytest.raises(NoBoardEnergy, match="Insufficient Permissions"):
+        open_counter(board, sample_s=0.01, time=Time())

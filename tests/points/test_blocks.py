@@ -50,6 +50,12 @@ def test_what_is_typed_narrows_blocks_and_replaces_what_they_share() -> None:
     assert [set(job) for job in jobs] == [{"model=z", "size=4", "side=336", "seed=7"}]
 
 
+def test_a_key_that_is_typed_with_force_is_the_same_key() -> None:
+    typed = {"++side": ["++side=336"], "++model": ["++model=z"], "++new": ["++new=1"]}
+    jobs = unite(values(model="x y"), BLOCKS, typed)
+    assert [set(job) for job in jobs] == [{"model=z", "size=4", "side=336", "++new=1"}]
+
+
 @pytest.mark.parametrize(
     ("typed", "line"),
     [

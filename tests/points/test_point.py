@@ -23,7 +23,7 @@ from profiling.points.address import MEASURING, canonical_json, digest_rooms
 from profiling.points.configuration import read_point
 from profiling.points.point import Point, order_for_loading
 from profiling.points.readers import order_stack
-from profiling.runs.session import plan_point
+from profiling.runs.session import forget_checked, plan_point
 from tests.composing import CONF, PROJECT, compose_config, compose_point, make_dataset, write_index
 
 MACHINE = {"cpu_model": "a cpu", "gpu_models": [], "operating_system": "an os", "gpu_driver": None}
@@ -223,9 +223,7 @@ def test_a_checkpoint_counts_by_what_is_in_it(tmp_path: Path) -> None:
     first = at("one")
     assert at("two") == first
     changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    from profiling.runs import session
-
-    session._weights_seen.clear()
+    forget_checked()
     assert at("two") != first
 
 

@@ -470,6 +470,23 @@ def test_dram_is_a_component_of_its_own(tmp_path: Path) -> None:
     assert set(open_rapl(tmp_path).counters) == {"cpu_package", "dram"}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("energy_uj", ""), ("energy_uj", None), ("max_energy_range_uj", None)]
+)
+def test_a_domain_that_cannot_be_read_leaves_the_reason(
+    name: str, content: str | None, tmp_path: Path
+) -> None:
+    rapl_tree(tmp_path, World())
+    (broken,) = tmp_path.rglob(name)
+    broken.unlink()
+    if content is not None:
+        broken.write_text(content)
+    found = open_rapl(tmp_path)
+    assert found.counters == {}
+    assert "cpu_package domain that cannot be read: " in found.missing["cpu_package"]
+    assert "has no dram domain" in found.missing["dram"]
+
+
 def test_a_machine_without_rapl_says_what_to_do(tmp_path: Path) -> None:
     found = cpu_instruments(tmp_path, Time())
     assert found.counters == {}

@@ -43,11 +43,13 @@ class Scripted:
         num_batches: int = 3,
         batch_size: int = 4,
         num_tokens: int = 10,
+        tokens_by_pass: list[int] | None = None,
     ) -> None:
         self.batches: list[list[Any]] = [[]] * num_batches
         self.batch_size, self.num_tokens = batch_size, num_tokens
         self.ran: list[int] = []
         self._seconds = iter(seconds)
+        self._tokens = iter(tokens_by_pass or ())
         self.begun_at: list[int] = []
         self.engine = SimpleNamespace(
             blind={phase: f"the engine shows no {phase}" for phase in blind},
@@ -65,7 +67,7 @@ class Scripted:
             phases_s={phase: share * seconds for phase, share in shares.items()},
             ttft_s=0.65 * seconds,
             tpot_s=0.3 * seconds / (self.num_tokens - 1) if self.num_tokens > 1 else None,
-            num_tokens=self.num_tokens,
+            num_tokens=next(self._tokens, self.num_tokens),
         )
 
 
@@ -111,6 +113,13 @@ def test_rates_count_all_samples_and_all_timed_tokens_of_a_batch() -> None:
     summary = summarize(measure(workload, repeats=3))
     assert summary["samples_per_s"] == pytest.approx(4 / 2.0)
     assert summary["tokens_per_s"] == pytest.approx(4 * 10 / 2.0)
+
+
+def test_passes_of_different_lengths_count_by_their_mean() -> None:
+    for lengths in ([2, 10, 6], [10, 6, 2]):
+        tokens = [9, 9, 9, *lengths]
+        workload = Scripted([*WARM, 2.0, 2.0, 2.0], batch_size=4, tokens_by_pass=tokens)
+        assert summarize(measure(workload, repeats=3))["tokens_per_s"] == pytest.approx(4 * 6 / 2)
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 7])

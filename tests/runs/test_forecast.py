@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,25 @@ def test_unknown_times_are_taken_for_the_median_of_known_ones(tmp_path: Path) ->
     points = [compose_point(), compose_point("weights=random"), compose_point("seed=2")]
     assert Forecast([tmp_path]).expect_all_s(points) == 30
     assert Forecast([]).expect_all_s(points) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"summary": {}},
+        {"config": {"profiler": "full"}},
+        {"config": {"profiler": {"name": ["full"]}}},
+        {"config": {}},
+        {"finished_at": "2026-01-01T00:00:10+00:00"},
+        {"started_at": None},
+    ],
+    ids=str,
+)
+def test_a_record_that_does_not_say_what_was_run_is_passed_over(
+    damage: dict[str, Any], tmp_path: Path
+) -> None:
+    remember(tmp_path, compose_point(), 10)
+    (folder,) = tmp_path.iterdir()
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(run | damage), encoding="utf-8")
+    assert Forecast([tmp_path]).expect_s(compose_point()) is None

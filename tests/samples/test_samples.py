@@ -85,6 +85,24 @@ def test_turned_photographs_are_upright(orientation: int, tmp_path: Path) -> Non
     assert numpy.abs(seen - quarters).max() <= 8
 
 
+RESOLUTION = 0x011A
+TEXT_IN_PLACE_OF_FRACTION = (b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_a_picture_is_turned_although_other_exif_data_are_damaged(
+    kind: str, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[RESOLUTION] = 6, 72.0
+    path = tmp_path / f"damaged.{kind}"
+    Image.new("RGB", (32, 24), RED).save(path, exif=exif)
+    content = path.read_bytes()
+    assert content.count(TEXT_IN_PLACE_OF_FRACTION[0]) == 1
+    path.write_bytes(content.replace(*TEXT_IN_PLACE_OF_FRACTION))
+    assert read_picture(path).size == (24, 32)
+
+
 def palette(path: Path, **options: object) -> Path:
     picture = Image.new("P", (3, 1))
     picture.putpalette([*RED, *GREEN, *BLUE])
