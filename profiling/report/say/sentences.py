@@ -15,7 +15,7 @@ from profiling.report.read.sweeps import Sweep, describe_setting, describe_value
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.marks import mark_run
+from profiling.report.say.marks import mark_pairs, mark_run, mark_weights
 from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     digits,
@@ -99,7 +99,7 @@ def say_growth(sweep: Sweep) -> str:
         return f"{lead} no change of the latency is shown ({how})."
     ratio = times(large["latency_s"] / small["latency_s"])
     if paired is not None:
-        ratio = say_ratio(paired.whole)
+        ratio = _show_times(paired)
     how += "; separate runs" if paired is None else "; measured in pairs"
     return f"{lead} one batch takes {ratio} the time ({how}){_say_main_cause(small, large)}."
 
@@ -257,7 +257,7 @@ def say_engines(sweep: Sweep) -> str:
 def _say_engine(run: Run, plain: Run, key: str) -> str:
     agreement, paired = run["agreement"], find_paired(run, plain)
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
-    how = ", in a separate run" if paired is None else f", {say_ratio(paired.whole)} the time"
+    how = ", in a separate run" if paired is None else f", {_show_times(paired)} the time"
     return f"with {escape.markdown(run[key])} {say_time(run)}{how}{same}"
 
 
@@ -276,8 +276,7 @@ def _say_fastest(verdicts: Verdicts) -> str:
 
 def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
     return ", ".join(
-        f"{escape.markdown(run['optimization'])} {say_ratio(verdicts.speeds[run.name])}"
-        for run in runs
+        f"{escape.markdown(run['optimization'])} {_show_speed(verdicts, run)}" for run in runs
     )
 
 
@@ -297,7 +296,10 @@ def _say_control(verdicts: Verdicts) -> str:
     if repetition is None:
         return ""
     speed, name = verdicts.speeds[repetition.name], escape.markdown(repetition["optimization"])
-    lead = f"Here {name} is the same model as the baseline and measured {say_ratio(speed)}"
+    lead = (
+        f"Here {name} is the same model as the baseline and measured"
+        f" {_show_speed(verdicts, repetition)}"
+    )
     if speed.low is None:
         return f"{lead} in a separate run: this is what the machine alone changes."
     if not excludes_one(speed):
@@ -305,11 +307,22 @@ def _say_control(verdicts: Verdicts) -> str:
     return f"{lead}, which it should not: smaller differences are not believed."
 
 
+def _show_speed(verdicts: Verdicts, run: Run) -> str:
+    paired = find_paired(verdicts.plain, run)
+    return say_ratio(verdicts.speeds[run.name]) if paired is None else _show_times(paired)
+
+
+def _show_times(paired: PairedTimes) -> str:
+    """A paired ratio, marked where the machine was busy: the marks of the runs do not tell that."""
+    return say_ratio(paired.whole) + mark_pairs(paired)
+
+
 def _say_speed(verdicts: Verdicts, run: Run) -> str:
-    speed, agreement = verdicts.speeds[run.name], run["agreement"]
+    agreement = run["agreement"]
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
     name = escape.markdown(run["optimization"])
-    return f"{name}: {say_ratio(speed)} the baseline's speed{mark_run(run)}{same}"
+    speed = _show_speed(verdicts, run)
+    return f"{name}: {speed} the baseline's speed{mark_weights(run)}{same}"
 
 
 def say_scope(runs: Sequence[Run]) -> list[str]:
@@ -368,7 +381,7 @@ def _say_order(ranked: Sequence[Run]) -> str:
     name = escape.markdown(fast["model"])
     if all(one is not None and (one.whole.low or 0.0) > 1 for one in paired):
         listed = ", ".join(
-            f"{escape.markdown(run['model'])} takes {say_ratio(one.whole)} the time"
+            f"{escape.markdown(run['model'])} takes {_show_times(one)} the time"
             for run, one in zip(others, paired, strict=True)
             if one is not None
         )
