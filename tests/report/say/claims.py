@@ -826,6 +826,9 @@ def _list_claims_of_explanations() -> Iterator[Claim]:
     unplaced, beside = explained(summary=NO_PEAKS), explained({"img_size": 448})
     busy = explained(summary=NO_PEAKS, without="the machine was busy")
     at_the_limit = explained(summary=AT_THE_LIMIT)
+    exceeding = explained(summary={"flops_prefill": 1e12, "prefill_s": 5e-3})
+    cached = explained(summary={"decode_s": 1e-3})
+    drafting = explained(summary={"decode_s": 1e-3, "tokens_per_step": 2.5})
     for writer, text, shows, said, unsaid in (
         ("explain_run", ". There are no times to explain.", "", failed, plain),
         ("explain_run", "no reason was recorded", "", explained(status="failed"), failed),
@@ -834,8 +837,13 @@ def _list_claims_of_explanations() -> Iterator[Claim]:
         ("_explain_phase", "  other runs of this family on such a device: ", "", plain, unplaced),
         ("_why_unplaced", "its least time is not known: the run has no", "", unplaced, busy),
         ("_why_unplaced", "its least time is not known: ", "known: the machine", busy, unplaced),
-        ("_judge", "faster than the measured peaks allow, so the data", "",
-         explained(summary={"vision_s": 1e-4}), plain),
+        ("_judge", "faster than the measured peak allows, so the data stay in a cache", "",
+         cached, drafting),
+        ("_judge", "faster than the measured peak, which is then lower than what the device can do",
+         "", exceeding, cached),
+        ("_judge", "faster than token by token, since drafts were accepted", "", drafting, cached),
+        ("_explain_phase", "  the least time is that of a step for each token; here a step gave ",
+         "", drafting, cached),
         ("_judge", "within what is usual", "", plain, at_the_limit),
         ("_judge", "far from its limit", "", plain, at_the_limit),
         ("_describe_others", " their least times (", "", beside, plain),
