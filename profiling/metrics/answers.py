@@ -77,9 +77,9 @@ ACL 2002 (BLEU); Lin, 2004 (ROUGE).""",
                 _wer(name="wer_ci_high", title="WER, high end"),
             ),
             definition="95% interval of `wer` over samples",
-            method="ratio estimator, Student's t",
-            uncertainty="too narrow for very few samples",
-            limits="`unavailable` where samples do not differ",
+            method="ratio estimator, Student's t corrected for skewness",
+            uncertainty="approximate: the more so the fewer samples have errors",
+            limits="`unavailable` for fewer than 20 samples, or where samples do not differ",
         ),
         Entry(
             metrics=(

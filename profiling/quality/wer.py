@@ -17,7 +17,7 @@ from profiling.quality.normalizing import (
 )
 from profiling.quality.registry import Answered, Judging, always, metric
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
-from profiling.statistics.means import bound_ratio
+from profiling.statistics.skewed_means import LEAST_SAMPLES, bound_ratio
 
 COLUMNS = (
     "wer",
@@ -109,8 +109,11 @@ def _bound(edits: Sequence[Edits], source: str) -> list[Reading]:
     """The interval is over samples, because samples and not words were drawn."""
     interval = bound_ratio([edit.total for edit in edits], [edit.reference_words for edit in edits])
     if interval is None:
-        reason = "fewer than two samples, or samples that do not differ: their spread is unknown"
+        reason = (
+            f"fewer than {LEAST_SAMPLES} samples, or samples that do not differ: too few to know"
+        )
+        reason += " how far the rate may be off"
         return [unavailable(name, reason) for name in BOUNDS]
-    method = f"95% interval of a ratio over samples; {source}"
+    method = f"95% interval of a ratio over samples, corrected for skewness; {source}"
     ends = zip(BOUNDS, (max(0.0, interval.low), interval.high), strict=True)
     return [reading(name, value=end, status=DERIVED, source=method) for name, end in ends]

@@ -32,20 +32,6 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     return Estimate(value=fmean(values), standard_error=stdev(values) / math.sqrt(n), freedom=n - 1)
 
 
-def bound_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval | None:
-    """The interval of sum(tops) / sum(bottoms) where the pairs, not their parts, were drawn.
-
-    None where fewer than two pairs, or pairs without any spread, leave the error unknown.
-    """
-    n, total = len(tops), math.fsum(bottoms)
-    ratio = math.fsum(tops) / total
-    strays = [top - ratio * bottom for top, bottom in zip(tops, bottoms, strict=True)]
-    if n < 2 or not any(strays):
-        return None
-    error = math.sqrt(math.fsum(stray**2 for stray in strays) * n / (n - 1)) / total
-    return Estimate(value=ratio, standard_error=error, freedom=n - 1).interval
-
-
 def bound_share(total: float, n: int) -> Interval:
     """Wilson's interval of the mean of n scores between 0 and 1 that add up to total.
 

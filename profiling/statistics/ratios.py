@@ -76,12 +76,15 @@ def compare_launches(launches: Sequence[Logs], *, first: int | None) -> PairedRa
     """The mean over launches of the mean log ratio, with the interval of Student's t.
 
     `first` is the number of launches that decided how many more to run: then the spread is taken
-    from these alone, since a spread that stopped the launches is too small (Stein, 1945). None
-    where the number was fixed. No interval below three launches.
+    from these alone, since a spread that stopped the launches is too small (Stein, 1945). Longer
+    launches that follow spread less, unless passes drift: the interval is that of all launches
+    where it is wider. None where the number was fixed. No interval below three launches.
     """
     means = [fmean(logs) for logs in launches]
     centre = fmean(means)
     reach = _measure_reach(means, first)
+    if reach is not None and any(len(logs) > len(launches[0]) for logs in launches):
+        reach = max(reach, _measure_reach(means, None) or 0.0)
     return PairedRatio(
         value=math.exp(centre),
         low=None if reach is None else math.exp(centre - reach),

@@ -108,14 +108,16 @@ def test_one_sample_has_its_own_rate() -> None:
 
 
 def test_the_interval_of_the_rate_is_around_it_and_not_below_zero() -> None:
-    values = read([answer("bus", "bus"), answer("a dog", "the dog"), answer("cat", "road")])
+    kinds = [answer("bus", "bus"), answer("a dog", "the dog"), answer("cat", "road")]
+    values = read(8 * kinds)
     low, rate, high = (values[name] for name in ("wer_ci_low", "wer", "wer_ci_high"))
     assert low is not None and rate is not None and high is not None
     assert 0 <= low < rate < high
 
 
-def test_the_rate_of_one_sample_has_no_interval() -> None:
-    values = read([answer("bus", "dog")])
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_the_rate_of_few_samples_has_no_interval(count: int) -> None:
+    values = read([answer("bus", "dog" if n % 2 else "bus") for n in range(count)])
     assert values["wer_ci_low"] is values["wer_ci_high"] is None
 
 

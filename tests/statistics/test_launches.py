@@ -88,6 +88,24 @@ def test_launches_after_the_first_narrow_the_interval_and_leave_its_spread() -> 
     assert found.value == pytest.approx(math.exp(9.5 / 5))
 
 
+def test_longer_launches_that_spread_more_are_in_the_interval() -> None:
+    first, longer = [[0.0], [0.01], [0.02]], [[-0.3] * 2, [0.35] * 2, [-0.32] * 2]
+    found = compare_launches([*first, *longer], first=3)
+    all_of_them = compare_launches([*first, *longer], first=None)
+    assert (found.low, found.high) == (all_of_them.low, all_of_them.high)
+    as_long = compare_launches([*first, *(one[:1] for one in longer)], first=3)
+    assert as_long.high is not None and found.high is not None and as_long.high < found.high
+
+
+def test_drift_in_longer_launches_does_not_make_false_calls() -> None:
+    draw, false = numpy.random.default_rng(2), 0
+    for _ in range(300):
+        drifts = numpy.cumsum(0.04 * draw.standard_normal((18, 24)), axis=1)
+        launches = [row[:8].tolist() for row in drifts[:5]] + drifts[5:].tolist()
+        false += misses(compare_launches(launches, first=5), 1.0)
+    assert false / 300 <= 0.07
+
+
 # The rule
 
 

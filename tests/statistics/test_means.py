@@ -10,7 +10,6 @@ from hypothesis import strategies as some
 
 from profiling.statistics.means import (
     Estimate,
-    bound_ratio,
     bound_share,
     estimate_mean,
     scale,
@@ -56,16 +55,3 @@ def test_wilson_interval_of_ten(hits: int, low: float, high: float) -> None:
     interval = bound_share(hits, 10)
     assert interval.low == pytest.approx(low, abs=1e-6)
     assert interval.high == pytest.approx(high, abs=1e-6)
-
-
-def test_interval_of_a_ratio_by_hand() -> None:
-    interval = bound_ratio([1, 0, 2], [4, 4, 4])
-    assert interval is not None
-    reach = 4.302653 * math.sqrt(2 * 3 / 2) / 12
-    assert interval.low == pytest.approx(0.25 - reach, rel=1e-6)
-    assert interval.high == pytest.approx(0.25 + reach, rel=1e-6)
-
-
-@pytest.mark.parametrize("tops", [[1], [0, 0, 0], [2, 2]])
-def test_a_ratio_without_spread_has_no_interval(tops: list[int]) -> None:
-    assert bound_ratio(tops, [4] * len(tops)) is None

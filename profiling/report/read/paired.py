@@ -74,6 +74,10 @@ class PairedTable:
         exact = self._found.get((over, under))
         return exact or self._found.get(self._name_points(over, under))
 
+    def has_noise(self, fingerprint: str) -> bool:
+        """Whether a comparison of this fingerprint was made on a busy machine."""
+        return any(paired.noisy for ends, paired in self._found.items() if fingerprint in ends)
+
     def list_partners(self, under: str) -> Iterator[tuple[Mapping[str, Any], PairedTimes]]:
         """The configurations that a fingerprint was compared with, and their times over its own."""
         for (over, other), paired in self._found.items():

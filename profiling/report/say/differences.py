@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from profiling.statistics.intervals import CONFIDENCE, Interval
-from profiling.statistics.skewed_means import LEAST_SAMPLES, bound_mean
+from profiling.statistics.skewed_means import LEAST_SAMPLES, bound_change
 
 SIGNIFICANCE = 1 - CONFIDENCE
 
@@ -79,7 +79,7 @@ def compare_errors(
     changes = tuple(after[sample] - before[sample] for sample in shared)
     if len(changes) < 2:
         return None
-    return ScoreDifference(changes=changes, bounds=bound_mean(changes))
+    return ScoreDifference(changes=changes, bounds=bound_change(changes))
 
 
 def count_tail(worse: int, better: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from profiling import metrics
+from profiling.report.read.paired import PairedTimes
 from profiling.report.read.plain_runs import PAIRED
 from profiling.report.read.runs import Run
 from profiling.statistics.rounds import LEAST_ROUNDS
@@ -39,6 +40,11 @@ def mark_noise(run: Run) -> str:
     return NOISY if run["noisy"] else ""
 
 
+def mark_pairs(paired: PairedTimes) -> str:
+    """The mark of a paired comparison, whose noise is its own and not that of the two runs."""
+    return NOISY if paired.noisy else ""
+
+
 def mark_noisy_value(run: Run, metric: str) -> str:
     """The mark of a value that a busy machine spoils; a paired speed-up has noise of its own."""
     if metric == "speedup" and run["speedup_source"] == PAIRED:
@@ -60,7 +66,7 @@ def explain(runs: Iterable[Run], *, estimates: bool) -> list[str]:
     """A line for each mark that is used for these runs."""
     listed = list(runs)
     used = {mark for run in listed for mark in mark_run(run)}
-    if any(run.speedup_is_noisy for run in listed):
+    if any(run.paired.has_noise(run.record.fingerprint) for run in listed):
         used.add(NOISY)
     if estimates:
         used.add(ESTIMATED)

@@ -15,7 +15,7 @@ from profiling.report.read.sweeps import Sweep, describe_setting, describe_value
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.marks import NOISY, mark_noise, mark_run, mark_weights
+from profiling.report.say.marks import mark_noise, mark_pairs, mark_run, mark_weights
 from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     count,
@@ -105,7 +105,7 @@ def say_growth(sweep: Sweep) -> str:
         return f"{lead} no change of the latency is shown ({how})."
     ratio = times(large["latency_s"] / small["latency_s"])
     if paired is not None:
-        ratio = say_ratio(paired.whole)
+        ratio = _show_times(paired)
     how += "; separate runs" if paired is None else "; measured in pairs"
     return f"{lead} one batch takes {ratio} the time ({how}){_say_main_cause(small, large)}."
 
@@ -264,9 +264,7 @@ def say_engines(sweep: Sweep) -> str:
 def _say_engine(run: Run, plain: Run, key: str) -> str:
     agreement, paired = run["agreement"], find_paired(run, plain)
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
-    how = ", in a separate run"
-    if paired is not None:
-        how = f", {say_ratio(paired.whole)}{_mark_speed(plain, run)} the time"
+    how = ", in a separate run" if paired is None else f", {_show_times(paired)} the time"
     return f"with {escape.markdown(run[key])} {say_time(run)}{how}{same}"
 
 
@@ -285,18 +283,8 @@ def _say_fastest(verdicts: Verdicts) -> str:
 
 def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
     return ", ".join(
-        f"{escape.markdown(run['optimization'])} {say_ratio(verdicts.speeds[run.name])}"
-        f"{_mark_speed(verdicts.plain, run)}"
-        for run in runs
+        f"{escape.markdown(run['optimization'])} {_show_speed(verdicts, run)}" for run in runs
     )
-
-
-def _mark_speed(plain: Run, run: Run) -> str:
-    """The mark of a noisy paired comparison, whatever the separate runs; else that of either."""
-    paired = find_paired(plain, run)
-    if paired is not None:
-        return NOISY if paired.noisy else ""
-    return mark_noise(run) or mark_noise(plain)
 
 
 def _say_unpaired(verdicts: Verdicts) -> str:
@@ -315,8 +303,10 @@ def _say_control(verdicts: Verdicts) -> str:
     if repetition is None:
         return ""
     speed, name = verdicts.speeds[repetition.name], escape.markdown(repetition["optimization"])
-    shown = say_ratio(speed) + _mark_speed(verdicts.plain, repetition)
-    lead = f"Here {name} is the same model as the baseline and measured {shown}"
+    lead = (
+        f"Here {name} is the same model as the baseline and measured"
+        f" {_show_speed(verdicts, repetition)}"
+    )
     if speed.low is None:
         return f"{lead} in a separate run: this is what the machine alone changes."
     if not excludes_one(speed):
@@ -324,12 +314,24 @@ def _say_control(verdicts: Verdicts) -> str:
     return f"{lead}: the interval should hold 1, so smaller differences are not believed."
 
 
+def _show_speed(verdicts: Verdicts, run: Run) -> str:
+    paired = find_paired(verdicts.plain, run)
+    if paired is not None:
+        return _show_times(paired)
+    return say_ratio(verdicts.speeds[run.name]) + (mark_noise(run) or mark_noise(verdicts.plain))
+
+
+def _show_times(paired: PairedTimes) -> str:
+    """A paired ratio, marked where the machine was busy: the marks of the runs do not tell that."""
+    return say_ratio(paired.whole) + mark_pairs(paired)
+
+
 def _say_speed(verdicts: Verdicts, run: Run) -> str:
-    speed, agreement = verdicts.speeds[run.name], run["agreement"]
+    agreement = run["agreement"]
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
     name = escape.markdown(run["optimization"])
-    marks = mark_weights(run) + _mark_speed(verdicts.plain, run)
-    return f"{name}: {say_ratio(speed)} the baseline's speed{marks}{same}"
+    speed = _show_speed(verdicts, run)
+    return f"{name}: {speed} the baseline's speed{mark_weights(run)}{same}"
 
 
 def say_scope(runs: Sequence[Run]) -> list[str]:
@@ -394,7 +396,7 @@ def _say_order(ranked: Sequence[Run]) -> str:
     name = escape.markdown(fast["model"])
     if all(one is not None and (one.whole.low or 0.0) > 1 for one in paired):
         listed = ", ".join(
-            f"{escape.markdown(run['model'])} takes {say_ratio(one.whole)} the time"
+            f"{escape.markdown(run['model'])} takes {_show_times(one)} the time"
             for run, one in zip(others, paired, strict=True)
             if one is not None
         )

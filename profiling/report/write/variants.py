@@ -20,7 +20,7 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
-from profiling.report.say.marks import NOISY, mark_noise, mark_weights
+from profiling.report.say.marks import mark_noise, mark_pairs, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
 from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
@@ -70,7 +70,7 @@ class Variant:
     def mark(self) -> str:
         """The mark of a speed-up: of the paired comparison, or of either separate run."""
         if self.paired is not None:
-            return NOISY if self.paired.noisy else ""
+            return mark_pairs(self.paired)
         return mark_noise(self.run) or mark_noise(self.plain)
 
     def breaks_even_after(self) -> str:

@@ -40,6 +40,10 @@ from profiling.statistics.launches import LEAST_PAIRS, choose_pairs, find_best_p
 
 # Of the time budget: a launch that takes longer than the first must not cost a later one.
 _PLANNED_SHARE = 0.8
+# Of a launch's share of the time budget, for each side: slow passes must not use it up.
+_WARM_UP_SHARE = 0.25
+# Both orders of a pair once.
+_FEWEST_PAIRS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +131,7 @@ class Comparer:
                 window=chosen["warmup_window"],
                 tolerance=chosen["warmup_tolerance"],
                 cap=chosen["warmup_cap"],
-                time_budget_s=chosen["time_budget_s"],
+                time_budget_s=min(chosen["time_budget_s"], _WARM_UP_SHARE * self._share_s),
             ),
             count_pairs=partial(self._count_pairs, number),
             now_s=self._means.now_s,
@@ -136,12 +140,21 @@ class Comparer:
     def _start(self, name: str) -> Runner:
         return self._means.start(name, self._opposed.plans[name])
 
+    @property
+    def _share_s(self) -> float:
+        """The time of one of the first launches, so that all of them fit into the budget."""
+        return _PLANNED_SHARE * self._rule.time_budget_s / self._rule.first
+
+    def _count_first_pairs(self, launch_s: float, pair_s: float) -> int:
+        """As many as fit; where starting alone takes the whole share, as many as are cheap."""
+        pairs = choose_pairs(launch_s=launch_s, pair_s=pair_s)
+        cheap = max(_FEWEST_PAIRS, min(LEAST_PAIRS, _even(launch_s / pair_s)))
+        return max(cheap, min(pairs, _even((self._share_s - launch_s) / pair_s)))
+
     def _count_pairs(self, number: int, launch_s: float, pair_s: float) -> int:
         """The first launches have equally many, since their spread decides how many follow."""
         if not self._launches:
-            pairs = choose_pairs(launch_s=launch_s, pair_s=pair_s)
-            share_s = _PLANNED_SHARE * self._rule.time_budget_s / self._rule.first
-            return max(LEAST_PAIRS, min(pairs, _even((share_s - launch_s) / pair_s)))
+            return self._count_first_pairs(launch_s, pair_s)
         first = self._launches[0].pairs
         if number <= self._rule.first:
             return first

@@ -1,7 +1,9 @@
 """One launch: two fresh processes whose passes alternate, or one of them after the other.
 
 While one side works, the other waits for a message and uses no CPU time. The order within pairs
-alternates (A B B A …), and so does the side that starts, from launch to launch.
+alternates (A B B A …), and so does the side that starts, from launch to launch. A pass right after
+one of the same side finds warmer caches; the side that starts also ran last before, so that both
+sides have equally many such passes.
 """
 
 from __future__ import annotations
@@ -166,8 +168,8 @@ class Turns:
             pair_s = self._warm_up(runners, logs, order)
             start_s = self.now_s() - begun
             pairs = self.count_pairs(start_s, pair_s)
-            for runner in runners.values():
-                runner.begin(self.position)
+            for name in reversed(order):
+                runners[name].begin(self.position)
             with self.watch(runners, prepared) as gate:
                 for pair in range(pairs):
                     for name in order if pair % 2 == 0 else reversed(order):
@@ -182,10 +184,13 @@ class Turns:
     def _warm_up(
         self, runners: Mapping[str, Runner], logs: Mapping[str, SideLog], order: Sequence[str]
     ) -> float:
-        """Passes in turn until every side has settled; the seconds that a pair then takes."""
+        """Passes in turn until every side has settled; the seconds that a pair then takes.
+
+        The side that comes first in the order runs last.
+        """
         rules = {name: self.warm_up.rule() for name in order}
         while any([rules[name].wants_more(logs[name].warmup) for name in order]):
-            for name in order:
+            for name in reversed(order):
                 logs[name].warmup.append(runners[name].run_pass().times_s[TOTAL])
         return sum(median(logs[name].warmup[-self.warm_up.window :]) for name in order)
 

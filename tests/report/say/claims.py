@@ -190,7 +190,7 @@ TOKENS = (16, 64, 256, 576, 1024)
 # Variants and engines
 
 
-def variants(ratios: dict[str, float | None], *, noisy: float | None = None) -> Scene:
+def variants(ratios: dict[str, float | None]) -> Scene:
     """The plain model and variants; a ratio is a paired speed-up, None a separate run."""
 
     def scene(folder: Path) -> str:

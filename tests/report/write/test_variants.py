@@ -130,6 +130,26 @@ def open_page(folder: Path) -> str:
     return text.split("## ")[0]
 
 
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (2.0, "Fastest is bf16: 2.00× [1.96, 2.04]{} the baseline's speed"),
+        (0.5, "Slower than the baseline: bf16 0.500× [0.490, 0.510]{}."),
+        (1.0, "No difference from the baseline is shown for: bf16 1.00× [0.980, 1.02]{}."),
+    ],
+)
+def test_a_comparison_on_a_busy_machine_is_marked_where_it_is_said(
+    tmp_path: Path, ratio: float, said: str, noisy: bool
+) -> None:
+    base = write_run(tmp_path / "r")
+    other = write_run(tmp_path / "r", optimization="bf16")
+    write_comparison(base, other, ratio=ratio, noisy=noisy)
+    text = page(tmp_path / "r", tmp_path / "pages") or ""
+    assert said.format("†" if noisy else "") in text
+    assert ("- † noisy: " in text) == noisy
+
+
 def test_separate_runs_make_no_headline(tmp_path: Path) -> None:
     for name, latency_s in (("baseline", 0.2), ("fp32", 0.25), ("bf16", 0.17), ("int4", 0.01)):
         write_run(tmp_path / "r", optimization=name, summary={"latency_s": latency_s}, repeats=40)

@@ -31,6 +31,8 @@ class Script:
     between: float = 0.0
     within: float = 0.0
     load_s: float = 2.0
+    # How many times as long as usual every pass takes.
+    slow: float = 1.0
     # How many times as long the first passes of a process take, one by one.
     cold: tuple[float, ...] = (3.0, 1.5)
     # What stops a side: "loading", or the number of a pass over all launches.
@@ -118,7 +120,7 @@ class ScriptedSide:
         script, name = self._script, self._name
         cold = script.cold[self._ran] if self._ran < len(script.cold) else 1.0
         noise = math.exp(self._level + script.draw.gauss(0.0, script.within))
-        factor = script.factors[name] * cold * noise
+        factor = script.factors[name] * script.slow * cold * noise
         phases = {phase: seconds * factor for phase, seconds in PHASES_S.items()}
         phases["decode"] *= script.decode_factors.get(name, 1.0)
         total = sum(phases.values())

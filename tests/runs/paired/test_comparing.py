@@ -160,6 +160,25 @@ def test_the_time_budget_ends_it_but_not_below_three_launches(tmp_path: Path) ->
     assert {launch["pairs"] for launch in found.content["by_launch"]} == {8}
 
 
+@pytest.mark.parametrize(("pass_s", "most_s"), [(8.0, 350.0), (60.0, 1500.0)])
+def test_slow_passes_take_a_few_of_them_and_no_more(
+    pass_s: float, most_s: float, tmp_path: Path
+) -> None:
+    script = Script(between=0.01, load_s=10.0, slow=pass_s / 0.04, cold=())
+    found = measure(oppose(tmp_path, "comparison.time_budget_s=180"), script)
+    assert found.whole.launches == 3 and found.whole.ci_low is not None
+    assert found.content["stopped_by"] == "time_budget"
+    for launch in found.content["by_launch"]:
+        assert launch["pairs"] == 2
+        assert launch["warmup"] == {"a": 1, "b": 1}
+    assert script.clock_s <= most_s
+
+
+def test_a_fixed_number_of_launches_is_measured_in_full_however_slow(tmp_path: Path) -> None:
+    found = measure(oppose(tmp_path, number=3), Script(between=0.01, slow=200.0))
+    assert {launch["pairs"] for launch in found.content["by_launch"]} == {8}
+
+
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_a_number_that_was_asked_for_is_kept(number: int, tmp_path: Path) -> None:
     opposed = oppose(tmp_path, "comparison.time_budget_s=1", number=number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -44,6 +45,27 @@ def test_the_side_that_starts_alternates_from_launch_to_launch() -> None:
     launch = run(script, number=2)
     assert [side for _, side in script.events("start")] == ["b", "a"]
     assert (script.order(), launch.first) == ("baabbaab", "b")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("pairs", [8, 10])
+def test_neither_side_runs_more_often_after_itself(number: int, pairs: int) -> None:
+    """What the last pass left in the caches favours the side that it was of."""
+    script = Script()
+    run(script, number=number, pairs=pairs)
+    ran = [(side, counted) for _, side, _, counted in script.events("pass")]
+    after_itself = [
+        side for (last, _), (side, counted) in pairwise(ran) if counted and last == side
+    ]
+    assert after_itself.count("a") == after_itself.count("b") == pairs // 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_side_that_starts_is_the_last_to_be_made_ready(number: int) -> None:
+    script = Script()
+    launch = run(script, number=number)
+    begun = [side for _, side, _ in script.events("begin")]
+    assert begun == [{"a": "b", "b": "a"}[launch.first], launch.first]
 
 
 def test_both_load_at_the_same_time() -> None:
