@@ -107,7 +107,8 @@ def test_what_is_going_on_is_told(measured: tuple[Point, Findings, list[str]]) -
 
 
 def test_settings_that_a_probe_refuses_are_refused_before_anything_runs() -> None:
-    point = compose_point("model=llava", *SHORT, "profiler.probes.energy.windows=1")
+    point = compose_point("model=llava", *SHORT)
+    point.profiler["probes"]["energy"]["windows"] = 1  # as a caller may who composes nothing
     heard: list[str] = []
     with pytest.raises(ConfigError, match=r"energy\.windows=1"):
         measure(point, take_samples(1), load(point), heard.append)
