@@ -362,10 +362,10 @@ def say_origin(runs: Sequence[Run]) -> list[str]:
     machines = sorted({name_machine(run) for run in runs})
     said = [f"On {'; '.join(map(escape.markdown, machines))}."]
     for package in ("torch", "transformers"):
-        versions = {(run.record.run.get("versions") or {}).get(package) for run in runs} - {None}
+        known = [(run.record.run.get("versions") or {}).get(package) for run in runs]
+        versions = sorted({str(version) for version in known if version is not None})
         if versions:
-            listed = ", ".join(map(escape.markdown, sorted(map(str, versions))))
-            said.append(f"{package} {listed}.")
+            said.append(f"{package} {', '.join(map(escape.markdown, versions))}.")
     for column in ("weights", "dataset", "device", "dtype", "max_new_tokens", "num_samples"):
         found = [str(value) for value in values_of(runs, column) if value is not None]
         if found:
