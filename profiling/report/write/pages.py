@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from profiling import metrics
 from profiling.metrics import GROWTH, OVERVIEW, REPORT
@@ -18,7 +20,8 @@ from profiling.report.draw.record_figures import (
 )
 from profiling.report.read.keys import ROUND
 from profiling.report.read.plain_runs import identify_setting
-from profiling.report.read.runs import Run, Runs, values_of
+from profiling.report.read.readings import is_number
+from profiling.report.read.runs import Run, Runs, order_of, values_of
 from profiling.report.read.sweeps import (
     Sweep,
     describe_setting,
@@ -221,13 +224,34 @@ def pick_comparison(timed: Sequence[Run]) -> list[Run]:
 
 
 def _share_setting(timed: Sequence[Run], *without: str) -> list[Run]:
-    groups: dict[str, dict[str, Run]] = defaultdict(dict)
-    for run in sorted(timed, key=plain_first, reverse=True):
-        groups[identify_setting(run.record, ROUND, *without)][run["model"]] = run
+    """Of settings that as many models share, the one with most samples."""
+    groups: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in sorted(timed, key=plain_first):
+        groups[identify_setting(run.record, ROUND, *without)][run["model"]].append(run)
     if not groups:
         return []
-    best = min(groups.values(), key=lambda g: (-len(g), min(map(plain_first, g.values()))))
-    return [best[model] for model in sorted(best)]
+
+    def preference(group: Mapping[str, Sequence[Run]]) -> tuple[Any, ...]:
+        first = min((runs[0] for runs in group.values()), key=plain_first)
+        return -len(group), -(first.number("num_samples") or 0), plain_first(first)
+
+    best = min(groups.values(), key=preference)
+    common = _most_common_size(best.values())
+    return [min(best[model], key=lambda run: _distance(run, common)) for model in sorted(best)]
+
+
+def _most_common_size(groups: Iterable[Sequence[Run]]) -> Any:
+    """The picture size that most models have, the smallest of several."""
+    sizes = [size for runs in groups for size in {run["img_size"] for run in runs}]
+    return min(set(sizes), key=lambda size: (-sizes.count(size), order_of(size)))
+
+
+def _distance(run: Run, size: Any) -> float:
+    """How far the pictures of a run are from a size."""
+    own = run["img_size"]
+    if own == size:
+        return 0.0
+    return abs(own - size) if is_number(own) and is_number(size) else math.inf
 
 
 def compare_models(page: Page, compared: Sequence[Run]) -> list[str]:

@@ -100,6 +100,22 @@ def test_models_may_have_sizes_of_their_own(tmp_path: Path) -> None:
     assert len(pick_comparison(read_runs(tmp_path).runs)) == 3
 
 
+def test_models_of_several_sizes_are_compared_at_a_common_one(tmp_path: Path) -> None:
+    for model, sizes in (("llava", (56, 112, 336)), ("fuyu", (120, 300)), ("qwen25vl", (112, 224))):
+        for size in sizes:
+            write_run(tmp_path, model=model, img_size=size)
+    compared = pick_comparison(read_runs(tmp_path).runs)
+    assert [run["img_size"] for run in compared] == [120, 112, 112]
+
+
+def test_models_are_compared_at_the_setting_with_most_samples(tmp_path: Path) -> None:
+    for model, small, large in (("llava", 56, 112), ("fuyu", 60, 240)):
+        write_run(tmp_path, model=model, img_size=small, num_samples=8, samples=8)
+        write_run(tmp_path, model=model, img_size=large, num_samples=40, samples=40)
+    compared = pick_comparison(read_runs(tmp_path).runs)
+    assert [run["img_size"] for run in compared] == [240, 112]
+
+
 def test_models_are_compared_although_their_weights_differ(tmp_path: Path) -> None:
     for number, model in enumerate(("llava", "fuyu", "qwen25vl")):
         size = 240 if model == "fuyu" else 112
