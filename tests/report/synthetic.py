@@ -243,7 +243,7 @@ def _config(point: dict[str, Any], results_dir: Path) -> dict[str, Any]:
         "model": {"name": point["model"], "checkpoint": None, "revision": None},
         "dataset": {"name": point["dataset"], "folder": f"/data/{point['dataset']}"},
         "optimization": {name: {"name": name, "kind": _kind(name)} for name in names},
-        "num_samples": None,
+        "num_samples": point.get("num_samples"),
         "seed": 0,
         "preload": True,
         "profiler": {"name": "quick"},
