@@ -22,7 +22,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be right: one line that names key, value and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(_one_line(f"{shorten(key)}={_show_of(key, value)}: {allowed}"))
+        super().__init__(one_line(f"{shorten(key)}={_show_of(key, value)}: {allowed}"))
         self.key, self.value, self.allowed = key, value, allowed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -99,6 +99,11 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
-def _one_line(text: str) -> str:
-    """Without line breaks and without control characters for the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+def printable(text: str) -> str:
+    """Without control characters, which a terminal or a page would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and without control characters."""
+    return printable(" ".join(text.split()))

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from profiling.arguments import Parser, ending_quietly, print_anything, refuse, require_writable
 from profiling.capture import compose_point
-from profiling.errors import ConfigError, Unsupported
+from profiling.errors import ConfigError, Unsupported, printable
 from profiling.points.options import list_options
 from profiling.points.overrides import explain
 from profiling.samples.hub import HubError
@@ -165,12 +165,7 @@ def tell(findings: Findings, chosen: argparse.Namespace) -> None:
         write_page(findings, chosen.html, title=str(chosen.folder))
     width = shutil.get_terminal_size((80, 24)).columns
     with ending_quietly(findings.status):
-        print("\n".join(map(_plain, lines(findings, width=max(width, 60)))))
-
-
-def _plain(line: str) -> str:
-    """Without control characters for the terminal, which names in a folder may have."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+        print("\n".join(map(printable, lines(findings, width=max(width, 60)))))
 
 
 if __name__ == "__main__":

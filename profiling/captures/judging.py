@@ -332,10 +332,10 @@ class Judge:
         found, dtype = result.tensors[path], result.dtypes[path]
         if found.is_complex() != own.is_complex():
             told = f"{dtype} instead of {name_dtype(own.dtype)}"
-            return _failed(path, told)
+            return _unmeasured(path, told)
         if found.shape != own.shape:
             told = f"shape {list(found.shape)} instead of {list(own.shape)}"
-            return _failed(path, told)
+            return _unmeasured(path, told)
         full, whole = found, exact.cpu()
         exact, own, found = (only_real(path, t, real) for t in (whole, own.cpu(), full))
         if not own.is_floating_point():
@@ -367,11 +367,13 @@ def _whole(
     same = torch.equal(found.to(own.dtype), own) and not found.is_floating_point()
     problem = None if same else "values other than the original's, which are no rounded numbers"
     places = real_places(path, whole, real)
-    return _failed(path, problem, () if same else worst_elements(full, whole, _WORST, real=places))
+    return _unmeasured(
+        path, problem, () if same else worst_elements(full, whole, _WORST, real=places)
+    )
 
 
-def _failed(path: str, problem: str | None, worst: Any = ()) -> Output:
-    """An output without numbers; `problem` is None where it agrees."""
+def _unmeasured(path: str, problem: str | None, worst: Any = ()) -> Output:
+    """An output that is right or wrong, without a distance; `problem` is None where it is right."""
     return Output(
         path=path,
         formula=None,

@@ -111,8 +111,8 @@ def _bound(edits: Sequence[Edits], source: str) -> list[Reading]:
     if interval is None:
         reason = (
             f"fewer than {LEAST_SAMPLES} samples, or samples that do not differ: too few to know"
+            " how far the rate may be off"
         )
-        reason += " how far the rate may be off"
         return [unavailable(name, reason) for name in BOUNDS]
     method = f"95% interval of a ratio over samples, corrected for skewness; {source}"
     ends = zip(BOUNDS, (max(0.0, interval.low), interval.high), strict=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from profiling.errors import shorten
+from profiling.errors import one_line, shorten
 from profiling.files import describe
 from profiling.report.read.runs import (
     ReportError,
@@ -36,24 +36,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _choose(arguments)(arguments)
     except ReportError as mistake:
-        print(_one_line(str(mistake)), file=sys.stderr)
+        print(one_line(str(mistake)), file=sys.stderr)
     except BrokenPipeError:
         # The reader, such as `head`, has closed the output; what is buffered cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         name = f"{shorten(error.filename)}: " if error.filename else ""
-        print(_one_line(f"{name}{describe(error)}"), file=sys.stderr)
+        print(one_line(f"{name}{describe(error)}"), file=sys.stderr)
     return WRONG
-
-
-def _one_line(text: str) -> str:
-    """Without line breaks and without control characters for the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in _joined(text))
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _choose(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
@@ -242,7 +233,7 @@ def read_all(results_dir: Path, *, pictures: bool = False) -> Runs:
 def _read_and_tell(results_dir: Path, *, pictures: bool = False) -> Runs:
     found = read_runs(results_dir, pictures=pictures)
     for problem in found.problems:
-        print(_one_line(problem), file=sys.stderr)
+        print(one_line(problem), file=sys.stderr)
     return found
 
 

@@ -6,6 +6,8 @@ import json
 import re
 import unicodedata
 
+from profiling.errors import printable
+
 _PLAIN = frozenset(" ,;?'\"()-+=%/.:")
 LONGEST = 300
 LINE_END = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
@@ -88,7 +90,7 @@ def _escape_latex(character: str) -> str:
 
 def code(text: str) -> str:
     """A command as code in markdown, whatever its words are; a longer fence holds backticks."""
-    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    plain = printable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
     pad = " " if "`" in plain else ""
     return f"{fence}{pad}{plain}{pad}{fence}"

@@ -45,6 +45,11 @@ def mark_pairs(paired: PairedTimes) -> str:
     return NOISY if paired.noisy else ""
 
 
+def mark_speed(paired: PairedTimes | None, run: Run, plain: Run) -> str:
+    """The mark of a speed-up: of the paired comparison, or of either separate run."""
+    return mark_noise(run) or mark_noise(plain) if paired is None else mark_pairs(paired)
+
+
 def mark_noisy_value(run: Run, metric: str) -> str:
     """The mark of a value that a busy machine spoils; a paired speed-up has noise of its own."""
     if metric == "speedup" and run["speedup_source"] == PAIRED:

@@ -15,7 +15,7 @@ from profiling.report.read.sweeps import Sweep, describe_setting, describe_value
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
-from profiling.report.say.marks import mark_noise, mark_pairs, mark_run, mark_weights
+from profiling.report.say.marks import mark_pairs, mark_run, mark_speed, mark_weights
 from profiling.report.say.two_runs import error_difference
 from profiling.report.say.units import (
     count,
@@ -315,10 +315,8 @@ def _say_control(verdicts: Verdicts) -> str:
 
 
 def _show_speed(verdicts: Verdicts, run: Run) -> str:
-    paired = find_paired(verdicts.plain, run)
-    if paired is not None:
-        return _show_times(paired)
-    return say_ratio(verdicts.speeds[run.name]) + (mark_noise(run) or mark_noise(verdicts.plain))
+    mark = mark_speed(find_paired(verdicts.plain, run), run, verdicts.plain)
+    return say_ratio(verdicts.speeds[run.name]) + mark
 
 
 def _show_times(paired: PairedTimes) -> str:

@@ -20,7 +20,7 @@ from profiling.report.read.sweeps import (
 )
 from profiling.report.say import escape, sentences
 from profiling.report.say.differences import ScoreDifference
-from profiling.report.say.marks import mark_noise, mark_pairs, mark_weights
+from profiling.report.say.marks import mark_speed, mark_weights
 from profiling.report.say.pareto import costs_of, front_of
 from profiling.report.say.sentences import excludes_one
 from profiling.report.say.two_runs import error_difference, likelihood_difference
@@ -68,10 +68,7 @@ class Variant:
         return f"{PAIRED}, {self.paired.launches} launches"
 
     def mark(self) -> str:
-        """The mark of a speed-up: of the paired comparison, or of either separate run."""
-        if self.paired is not None:
-            return mark_pairs(self.paired)
-        return mark_noise(self.run) or mark_noise(self.plain)
+        return mark_speed(self.paired, self.run, self.plain)
 
     def breaks_even_after(self) -> str:
         """The number of batches that save the time to make the variant, where it is shown to save.
