@@ -12,6 +12,8 @@ from profiling.statistics.ratios import LEAST_LAUNCHES, Logs, PairedRatio, compa
 from profiling.statistics.student import student_quantile
 
 LEAST_PAIRS, MOST_PAIRS = 8, 200
+# Of the interval that is wanted, the part that pairs alone may take: launches differ besides.
+_PART_OF_PAIRS = 0.8
 
 
 def choose_pairs(*, launch_s: float, pair_s: float) -> int:
@@ -21,6 +23,13 @@ def choose_pairs(*, launch_s: float, pair_s: float) -> int:
     best number of pairs would need.
     """
     return _limit_pairs(launch_s / pair_s)
+
+
+def count_pairs_needed(*, within_launch_sd: float, launches: int, relative_target: float) -> int:
+    """Pairs a launch with which so few launches reach the target if they differ little."""
+    quantile = student_quantile((1 + CONFIDENCE) / 2, launches - 1)
+    most = _PART_OF_PAIRS * math.log1p(relative_target) * math.sqrt(launches)
+    return _limit_pairs((quantile * within_launch_sd / most) ** 2)
 
 
 def find_best_pairs(

@@ -16,6 +16,7 @@ from profiling.statistics.launches import (
     MOST_PAIRS,
     Launches,
     choose_pairs,
+    count_pairs_needed,
     find_best_pairs,
 )
 from profiling.statistics.ratios import PairedRatio, compare_launches, take_logs
@@ -187,6 +188,18 @@ def test_pairs_are_worth_their_time(between: float, within: float, launch_s: flo
 def test_launches_that_do_not_differ_are_not_worth_starting_again() -> None:
     given = {"within_launch_sd": 0.1, "launch_s": 10.0, "pair_s": 1.0}
     assert find_best_pairs(between_launch_sd=0.0, **given) == MOST_PAIRS
+
+
+@given(some.floats(0.03, 0.15), some.integers(3, 10))
+def test_pairs_that_are_needed_leave_launches_a_part(within: float, launches: int) -> None:
+    pairs = count_pairs_needed(within_launch_sd=within, launches=launches, relative_target=0.03)
+    reach = student_quantile(0.975, launches - 1) * within / math.sqrt(pairs * launches)
+    if LEAST_PAIRS < pairs < MOST_PAIRS:
+        assert reach == pytest.approx(0.8 * math.log(1.03), rel=0.1)
+    assert (
+        count_pairs_needed(within_launch_sd=within / 2, launches=launches, relative_target=0.03)
+        <= pairs
+    )
 
 
 # Simulated

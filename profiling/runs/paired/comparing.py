@@ -36,7 +36,13 @@ from profiling.runs.paired.turns import LAUNCHES, PASSES, Gate, Launch, Runner, 
 from profiling.runs.paired.watching import watch
 from profiling.runs.recording import now
 from profiling.runs.session import Plan, installed_versions
-from profiling.statistics.launches import LEAST_PAIRS, choose_pairs, find_best_pairs
+from profiling.statistics.launches import (
+    LEAST_PAIRS,
+    choose_pairs,
+    count_pairs_needed,
+    find_best_pairs,
+)
+from profiling.statistics.ratios import LEAST_LAUNCHES, Logs, measure_within
 
 # Of the time budget: a launch that takes longer than the first must not cost a later one.
 _PLANNED_SHARE = 0.8
@@ -134,6 +140,7 @@ class Comparer:
                 time_budget_s=min(chosen["time_budget_s"], _WARM_UP_SHARE * self._share_s),
             ),
             count_pairs=partial(self._count_pairs, number),
+            extend_pairs=self._extend_pairs,
             now_s=self._means.now_s,
         )
 
@@ -167,6 +174,17 @@ class Comparer:
         )
         left_s = self._rule.time_budget_s - self._elapsed_s() - launch_s
         return max(first, min(best, _even(left_s / pair_s)))
+
+    def _extend_pairs(self, logs: Logs, launch_s: float, pair_s: float) -> int:
+        """In the first launch, as many as the spread of its pairs asks for and its share allows."""
+        if self._launches or self._rule.first < LEAST_LAUNCHES:
+            return len(logs)
+        needed = count_pairs_needed(
+            within_launch_sd=measure_within([logs]) or 0.0,
+            launches=self._rule.first,
+            relative_target=self._rule.relative_target,
+        )
+        return max(len(logs), min(needed, _even((self._share_s - launch_s) / pair_s)))
 
     # Memory
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from profiling.runs.paired.passes import TOTAL
 from profiling.runs.paired.requests import Passed, Prepared
 from profiling.runs.recording import now
+from profiling.statistics.ratios import Logs, take_logs
 from profiling.statistics.stopping import Settling
 
 PASSES, LAUNCHES = "passes", "launches"
@@ -50,6 +51,8 @@ Start = Callable[[str], Runner]
 Watch = Callable[[Mapping[str, Runner], Mapping[str, Prepared]], AbstractContextManager[Gate]]
 # From the seconds that starting took and those that a pair takes, how many pairs to run.
 CountPairs = Callable[[float, float], int]
+# The same once that many were run, from their log ratios too.
+ExtendPairs = Callable[[Logs, float, float], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,7 @@ class Turns:
     watch: Watch
     warm_up: WarmUp
     count_pairs: CountPairs
+    extend_pairs: ExtendPairs
     now_s: Callable[[], float]
 
     def run(self, number: int, *, interleaved: str) -> Launch:
@@ -171,9 +175,10 @@ class Turns:
             for name in reversed(order):
                 runners[name].begin(self.position)
             with self.watch(runners, prepared) as gate:
-                for pair in range(pairs):
-                    for name in order if pair % 2 == 0 else reversed(order):
-                        logs[name].add(runners[name].run_pass())
+                _run_pairs(range(pairs), runners, logs, order)
+                ratios = take_logs(*(logs[name].times_s[TOTAL] for name in SIDES))
+                wanted = self.extend_pairs(ratios, start_s, pair_s)
+                _run_pairs(range(pairs, wanted), runners, logs, order)
             for runner in runners.values():
                 runner.close()
         finally:
@@ -218,6 +223,14 @@ class Turns:
             finally:
                 runner.kill()
         return logs, start_s, "; ".join(dict.fromkeys(filter(None, noises))) or None
+
+
+def _run_pairs(
+    numbers: range, runners: Mapping[str, Runner], logs: Mapping[str, SideLog], order: Sequence[str]
+) -> None:
+    for number in numbers:
+        for name in order if number % 2 == 0 else reversed(order):
+            logs[name].add(runners[name].run_pass())
 
 
 # A side that uses more of a core while it waits disturbs the one that works.

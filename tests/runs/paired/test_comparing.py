@@ -152,6 +152,27 @@ def test_wild_launches_are_followed_by_more_with_more_pairs(tmp_path: Path) -> N
     assert found.content["stopped_by"] in ("interval", "time_budget")
 
 
+def test_the_first_launch_has_the_pairs_that_their_spread_asks_for(tmp_path: Path) -> None:
+    scripts = {within: Script(within=within, load_s=0.4) for within in (0.0, 0.1, 0.3)}
+    counts = {}
+    for within, script in scripts.items():
+        found = measure(oppose(tmp_path / str(within)), script)
+        (counts[within],) = {one["pairs"] for one in found.content["by_launch"][:5]}
+    assert counts[0.0] < 24
+    # Log ratios spread sqrt(2) times as much as the times of a side.
+    needed = (2.776445 * 0.1 * math.sqrt(2) / (0.8 * math.log(1.03) * math.sqrt(5))) ** 2
+    assert counts[0.1] == pytest.approx(needed, rel=0.5)
+    assert counts[0.3] == 200
+
+
+def test_no_launch_takes_more_than_its_share_for_more_pairs(tmp_path: Path) -> None:
+    script = Script(within=0.3, load_s=0.4)
+    found = measure(oppose(tmp_path, "comparison.time_budget_s=30"), script)
+    first = found.content["by_launch"][:5]
+    assert 24 < first[0]["pairs"] < 100
+    assert sum(one["took_s"] for one in first) < 30
+
+
 def test_the_time_budget_ends_it_but_not_below_three_launches(tmp_path: Path) -> None:
     opposed = oppose(tmp_path, "comparison.time_budget_s=10")
     found = measure(opposed, Script(between=0.1, load_s=30.0))
@@ -210,8 +231,9 @@ def test_fewer_launches_than_an_interval_needs_are_only_a_fixed_number(
 
 
 def test_launches_of_many_pairs_go_on_in_the_order_of_the_batches(tmp_path: Path) -> None:
-    script = Script(between=0.001, within=0.3)
-    pairs = [one["pairs"] for one in measure(oppose(tmp_path), script).content["by_launch"]]
+    script = Script(within=0.3, load_s=1.0, slow=10.0)
+    opposed = oppose(tmp_path, "comparison.time_budget_s=150")
+    pairs = [one["pairs"] for one in measure(opposed, script).content["by_launch"]]
     assert len(set(pairs)) > 1
     begun = [position for _, side, position in script.events("begin") if side == "a"]
     assert begun == [sum(pairs[:number]) for number in range(len(pairs))]

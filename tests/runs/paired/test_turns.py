@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from profiling.runs.paired.side import SideFailed
-from profiling.runs.paired.turns import LAUNCHES, PASSES, Launch, Turns, WarmUp
+from profiling.runs.paired.turns import (
+    LAUNCHES,
+    PASSES,
+    CountPairs,
+    ExtendPairs,
+    Launch,
+    Turns,
+    WarmUp,
+)
+from profiling.statistics.ratios import Logs
 from tests.runs.paired.scripted import BATCHES, PHASES_S, Script, ScriptedSide
 
 
+def keep(logs: Logs, launch_s: float, pair_s: float) -> int:
+    return len(logs)
+
+
 def make_turns(
-    script: Script, count_pairs: Callable[[float, float], int], position: int = 0
+    script: Script,
+    count_pairs: CountPairs,
+    position: int = 0,
+    extend_pairs: ExtendPairs = keep,
 ) -> Turns:
     means = script.means()
     return Turns(
@@ -23,6 +39,7 @@ def make_turns(
         watch=partial(means.watch, limits=None),
         warm_up=WarmUp(window=3, tolerance=0.1, cap=15, time_budget_s=100.0),
         count_pairs=count_pairs,
+        extend_pairs=extend_pairs,
         now_s=means.now_s,
     )
 
@@ -38,6 +55,22 @@ def test_passes_alternate_and_the_order_within_pairs_too() -> None:
     launch = run(script)
     assert script.order() == "abbaabba"
     assert (launch.first, launch.pairs, launch.interleaved) == ("a", 4, PASSES)
+
+
+def test_a_launch_goes_on_where_its_pairs_spread_too_much() -> None:
+    script = Script(factors={"a": 2.0, "b": 1.0})
+    seen: list[tuple[Logs, float, float]] = []
+
+    def extend(logs: Logs, launch_s: float, pair_s: float) -> int:
+        seen.append((logs, launch_s, pair_s))
+        return 6
+
+    launch = make_turns(script, lambda *_: 4, extend_pairs=extend).run(1, interleaved=PASSES)
+    assert (script.order(), launch.pairs) == ("abba" * 3, 6)
+    assert launch.sides["a"].batches == list(range(6))
+    ((logs, launch_s, pair_s),) = seen
+    assert logs == pytest.approx([math.log(2)] * 4)
+    assert launch_s == launch.start_s and pair_s == pytest.approx(3 * sum(PHASES_S.values()))
 
 
 def test_the_side_that_starts_alternates_from_launch_to_launch() -> None:
