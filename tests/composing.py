@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 from functools import cache
 from pathlib import Path
@@ -27,8 +29,9 @@ CONF = PROJECT / "conf"
 def compose_config(*overrides: str) -> dict[str, Any]:
     """A configuration of its own, that a test may change.
 
-    Composing takes Hydra a tenth of a second, so it is done once for each choice of files; single
-    values are set as Hydra sets them (`tests/points/test_blocks.py` compares the two).
+    Composing takes Hydra tenths of a second, so it is done once for each choice of files, whichever
+    process asks first; single values are set as Hydra sets them (`tests/points/test_blocks.py`
+    compares the two).
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     chosen = tuple(str(one.input_line) for one in parsed if _is_for_hydra(one))
@@ -45,6 +48,18 @@ def _is_for_hydra(override: Override) -> bool:
 
 @cache
 def _compose_files(chosen: tuple[str, ...]) -> bytes:
+    folder = os.environ.get("VLM_PROFILING_TEST_COMPOSED")
+    if folder is None:
+        return _compose(chosen)
+    shared = Path(folder, hashlib.sha256(repr(chosen).encode()).hexdigest())
+    if not shared.exists():
+        own = shared.with_suffix(f".{os.getpid()}")
+        own.write_bytes(_compose(chosen))
+        own.replace(shared)
+    return shared.read_bytes()
+
+
+def _compose(chosen: tuple[str, ...]) -> bytes:
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         config = mask_config(compose("config", list(chosen)))

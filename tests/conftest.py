@@ -23,10 +23,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name
 tempfile.tempdir = _OWN.name
-# Exports take seconds each: processes that run side by side share them. The first one makes the
-# folder; those that it starts find its name.
+# Exports take seconds each, and composed configurations add up: processes that run side by side
+# share them. The first one makes the folders; those that it starts find their names.
 _GRAPHS = os.environ.setdefault("VLM_PROFILING_TEST_GRAPHS", str(Path(_OWN.name, "graphs")))
 Path(_GRAPHS).mkdir(exist_ok=True)
+_COMPOSED = os.environ.setdefault("VLM_PROFILING_TEST_COMPOSED", str(Path(_OWN.name, "composed")))
+Path(_COMPOSED).mkdir(exist_ok=True)
 Path(_OWN.name, "vlm-profiling").mkdir()
 Path(_OWN.name, "vlm-profiling", "onnx").symlink_to(_GRAPHS)
 

@@ -17,6 +17,7 @@ from profiling.errors import Unsupported
 from profiling.probes.flops import FlopsProbe
 from tests.composing import compose_point
 from tests.costs.published_sizes import PARAMETERS
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, make_workload
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def table(*arguments: str) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in map(str.split, lines[start + 1 : end])}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_except(FAMILIES, "blip2_t5", "fuyu"))
 def test_tiny_costs_are_those_that_a_run_records(name: str) -> None:
     printed = table(f"model={name}", "weights=tiny", "batch_size=2", "max_new_tokens=4")
     workload = make_workload(load(name), batch_size=2, max_new_tokens=4, count=2)

@@ -153,6 +153,7 @@ def test_an_interrupted_comparison_leaves_no_process_and_goes_on(
     assert comparisons(tmp_path)[0]["launches"] == 4
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_process(tmp_path: Path) -> None:
     tell(tmp_path, tokens3="hang")
     process = start(tmp_path, *SIDES, command=RUN_VERSUS)

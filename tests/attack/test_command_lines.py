@@ -96,6 +96,7 @@ def check(count: int, seed: int, folder: Path) -> None:
     assert largest < LIMIT_KIB
 
 
+@pytest.mark.slow
 def test_some_command_lines(tmp_path: Path) -> None:
     check(20, SEED, tmp_path)
 

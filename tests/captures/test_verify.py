@@ -18,6 +18,7 @@ from profiling.captures.weight_files import read_nested, read_weights
 from profiling.models.nested_weights import nest
 from tests.captures.captured import captured, make_scaled
 from tests.composing import PROJECT
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load
 
 FUNCTIONS = PROJECT / "benchmarks" / "qwen25vl_functions.py"
@@ -277,7 +278,7 @@ def test_a_mistake_in_capturing_is_one_line(
     assert not (tmp_path / "x").exists() and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
 def test_weights_are_written_for_any_family(family: str, tmp_path: Path, capsys) -> None:
     path = tmp_path / "w.safetensors"
     arguments = ["--model", family, "--weights-only", "--output", path]

@@ -27,6 +27,7 @@ from profiling.errors import Unsupported
 from profiling.points.point import Point
 from profiling.records import Reading
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import build, load, take_samples
 
 FAMILY = "blip2_opt"
@@ -74,6 +75,7 @@ def test_the_plain_model_s_own_logits_serve_later_points(
     assert 1e-4 < (rows["relative_logit_error"].value or 0) < 0.1
 
 
+@pytest.mark.slow
 def test_without_one_the_plain_model_is_loaded_once(tmp_path: Path, counted: list[str]) -> None:
     first = compare(point_of(tmp_path, "optimization=bf16"))
     again = compare(point_of(tmp_path, "optimization=bf16"))
@@ -94,7 +96,7 @@ def changed(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [cut, changed])
+@pytest.mark.parametrize("damage", slow_except([cut, changed], changed))
 def test_a_damaged_file_is_made_again(
     damage: Callable[[bytes], bytes],
     tmp_path: Path,
@@ -116,6 +118,7 @@ def test_a_plain_model_that_is_too_large_is_a_reason(tmp_path: Path) -> None:
     assert "more than the 0.0 GB" in rows["divergence"].source
 
 
+@pytest.mark.slow
 def test_what_is_meant_to_differ_has_errors_and_no_verdict(tmp_path: Path) -> None:
     rows = compare(point_of(tmp_path, "optimization=text_only"))
     assert (rows["logit_error"].value or 0) > 0.1
@@ -137,6 +140,7 @@ def test_a_server_has_rows_with_a_reason(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_drafted_tokens_are_not_forced(tmp_path: Path) -> None:
     rows = compare(point_of(tmp_path, "optimization=prompt_lookup"))
     assert "tokens are drafted" in rows["divergence"].source

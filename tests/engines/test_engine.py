@@ -271,6 +271,7 @@ def test_the_command_runs_it_as_it_runs_any_other(copied: Path) -> None:
     assert record.summary["wer"] == 0
 
 
+@pytest.mark.slow
 def test_another_setting_is_another_point(copied: Path) -> None:
     (before,) = [r.fingerprint for r in read(copied / "together").records] or [None]
     command = [sys.executable, "main.py", *CHOSEN, "results_dir=together", "engine.token_s=0.001"]
@@ -280,6 +281,7 @@ def test_another_setting_is_another_point(copied: Path) -> None:
     assert len(addresses) == 2 and before in addresses
 
 
+@pytest.mark.slow
 def test_an_unknown_engine_is_refused_in_one_line(copied: Path) -> None:
     command = [sys.executable, "main.py", "engine=game"]
     done = subprocess.run(command, cwd=copied, capture_output=True, text=True)

@@ -14,6 +14,7 @@ from profiling.engines.workload import Rotation, Workload
 from profiling.probes.latency import LatencyProbe
 from profiling.samples.samples import Sample
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import build, take_samples
 
 
@@ -131,7 +132,7 @@ def measure(workload: Workload, *, warmup: int, repeats: int) -> None:
     list(probe.measure(workload))
 
 
-@pytest.mark.parametrize("warmup", [4, 5, 7])
+@pytest.mark.parametrize("warmup", slow_except([4, 5, 7], 5))
 def test_with_distinct_pictures_no_timed_repeat_finds_one(warmup: int) -> None:
     """Whatever warm-up has looked at, which is no whole cycle."""
     workload = watch(distinct_pictures(5))
@@ -143,6 +144,7 @@ def test_with_distinct_pictures_no_timed_repeat_finds_one(warmup: int) -> None:
     assert lookups == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]
 
 
+@pytest.mark.slow
 def test_what_repeats_in_the_samples_is_still_found() -> None:
     samples = distinct_pictures(2)
     workload = watch([*samples, samples[0]])

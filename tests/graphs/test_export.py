@@ -145,6 +145,7 @@ def count_nodes(path: Path) -> int:
     return len(onnx.load(str(path), load_external_data=False).graph.node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "dtype", "stored"),
     [

@@ -127,6 +127,7 @@ def check_bf16_graph(family: str, folder: Path, pretend: Pretend) -> None:
     assert values_of(path).stat().st_size < 2.2 * values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_except(["fuyu", "llava"], "fuyu"))
 def test_the_graph_computes_in_bf16(family: str, tmp_path: Path, pretend: Pretend) -> None:
     check_bf16_graph(family, tmp_path, pretend)
@@ -138,7 +139,7 @@ def test_every_graph_computes_in_bf16(family: str, tmp_path: Path, pretend: Pret
     check_bf16_graph(family, tmp_path, pretend)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
 def test_in_bf16_a_tower_does_what_it_did(family: str) -> None:
     model = stressed(family, dtype="bf16")
     inputs = noise(

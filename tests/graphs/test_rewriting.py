@@ -64,6 +64,7 @@ def level_of(vision: OnnxVision) -> Any:
     return session.get_session_options().graph_optimization_level
 
 
+@pytest.mark.slow
 def test_what_the_runtime_made_of_a_graph_is_kept(copied: tuple[Model, Path]) -> None:
     model, path = copied
     before, plain = read_check(path), open_vision(model, path)

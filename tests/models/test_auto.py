@@ -21,6 +21,7 @@ from profiling.samples.samples import load_samples
 from tests.architectures import write_checkpoint
 from tests.auto_points import check_phases, compose_auto, load_auto, make_workload
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, take_samples
 
 SIX = ("qwen3_vl", "llava_onevision", "smolvlm", "internvl", "gemma3", "paligemma")
@@ -287,7 +288,7 @@ def test_a_network_that_ignores_pictures_is_refused(checkpoint: Callable[[str], 
 # The families that have files of their own
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
 def test_the_same_parts_and_flops_as_the_family_itself(family: str) -> None:
     own = load(family, "optimization=fp32")
     auto = load_auto(family, CHECKPOINTS / "tiny" / family)

@@ -30,6 +30,7 @@ def test_names_at_the_top_may_be_numbers() -> None:
     assert nest({"0.weight": 1, "1.weight": 2}) == [{"weight": 1}, {"weight": 2}]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, st.integers(), max_size=12))
 def test_the_way_back_gives_the_same(values: dict[tuple[str, ...], int]) -> None:
     flat: dict[str, int] = {}

@@ -25,6 +25,7 @@ from profiling.models.loading import find_family, read_config
 from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, locate
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask, build, make_picture
 
 SIDE = 120
@@ -410,7 +411,7 @@ def ask_two(model: Model) -> list[Prepared]:
     ]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=slow_except(FAMILIES, "blip2_t5", "qwen25vl"))
 def public(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_public(tmp_path_factory.mktemp("public") / request.param, request.param)
 

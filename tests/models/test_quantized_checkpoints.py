@@ -24,6 +24,7 @@ from profiling.models.stored_quantization import read_format
 from profiling.models.weights import describe_weights, locate
 from profiling.points.point import Point
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.models.public_packing import Array, Settings, round_weight, write_folder
 from tests.models.test_public_layout import old_llava_name, old_qwen_name
 from tests.tiny_models import (
@@ -151,7 +152,7 @@ LOADED = {
 }
 
 
-@pytest.mark.parametrize("family", LOADED)
+@pytest.mark.parametrize("family", slow_except(LOADED, "blip2_opt", "llava"))
 def test_a_folder_answers_as_its_dense_weights_do(family: str, tmp_path: Path) -> None:
     settings, converted, rename, shards = LOADED[family]
     folder = tmp_path / "quantized"

@@ -206,6 +206,7 @@ def run_torch(folder: Path) -> str:
     return str(ended.value.code)
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_model_is_not_run(tmp_path: Path) -> None:
     write_manifest(tmp_path / "engines" / "torch", weights_digest="0", engine="torch")
     assert "was converted from other weights: run --mode convert" in run_torch(tmp_path)

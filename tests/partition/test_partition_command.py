@@ -66,7 +66,7 @@ def test_all_modes_answer_alike_in_every_family(
     check_all_modes(capsys, tmp_path, family)
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava"))
 def test_split_answers_as_the_original_does(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str
 ) -> None:

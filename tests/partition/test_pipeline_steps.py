@@ -21,6 +21,7 @@ from profiling.models.text_parts import Lengths
 from profiling.partition.exporting import list_files, pipeline_recipe, with_digest
 from profiling.partition.pipeline import Open, Pipeline, main
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, take_samples
 
 LENGTH = 5
@@ -88,7 +89,7 @@ def answers_of(family: str, count: int, length: int = LENGTH) -> list[str]:
     return [row.answer for row in engine.describe(batch, inputs, generated)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
 def test_it_answers_as_the_model_does(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from profiling.parts.cutting import copy_values, cut, file_of, list_values, read
 from profiling.parts.reduced import PartMissing, list_unmade
 from tests.composing import compose_point
 from tests.graphs.stressed import make_stressed
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, ask_unevenly, build, first_logits
 
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ def make_batch(model: Model, count: int, side: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, 112), (4, 150)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
 def test_parts_answer_as_the_whole_does(family: str, count: int, side: int) -> None:
     check_answers(family, count, side)
 

@@ -22,6 +22,7 @@ from profiling.parts.cutting import (
     write_pt,
 )
 from tests.graphs.stressed import make_stressed
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load
 
 
@@ -70,7 +71,7 @@ def test_without_a_third_part_the_embedding_is_with_the_language_model(tmp_path:
     assert "model.embed_tokens.weight" in parts["language"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
 def test_shards_give_the_parts_that_one_file_gives(family: str, tmp_path: Path) -> None:
     one = make_stressed(family, tmp_path / "one")
     many = make_stressed(family, tmp_path / "many", shards=3)
@@ -100,7 +101,7 @@ def test_what_is_tied_is_stored_once_and_stays_tied(tmp_path: Path) -> None:
     assert found.lm_head.weight is found.get_input_embeddings().weight
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "llava"))
 def test_values_that_were_never_on_disk_are_cut_too(family: str, tmp_path: Path) -> None:
     plain = load(family).model
     cut_network(

@@ -97,9 +97,11 @@ def compose_by_hydra(sweeper: GroupedSweeper, job: list[str]) -> dict[str, Any]:
     "job",
     [
         [],
-        ["img_size=224", "model=llava", "batch_size=4"],
+        pytest.param(["img_size=224", "model=llava", "batch_size=4"], marks=pytest.mark.slow),
         ["optimization=[fp16]", "profiler.time_budget_s=3", "profiler=quick"],
-        ["profiler.repeats=7", "dataset.folder=/a b", "prompt_len=null"],
+        pytest.param(
+            ["profiler.repeats=7", "dataset.folder=/a b", "prompt_len=null"], marks=pytest.mark.slow
+        ),
         ["experiment=image_size", "+more=1", "img_size=112"],
         ["model.checkpoint=a/b", "weights=pretrained", "results_dir='x,y'"],
     ],

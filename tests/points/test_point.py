@@ -281,6 +281,7 @@ def copy_project(root: Path) -> None:
         (root / name).symlink_to(PROJECT / name)
 
 
+@pytest.mark.slow
 def test_the_address_of_a_project_that_was_moved_or_changed(tmp_path: Path) -> None:
     for name in ("one", "another place"):
         (tmp_path / name).mkdir()

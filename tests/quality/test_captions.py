@@ -107,6 +107,7 @@ def test_bleu_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert "sacrebleu" in reading.source
 
 
+@pytest.mark.slow
 @given(some.lists(CAPTIONS, min_size=2, max_size=6, unique=True))
 def test_saying_the_reference_is_best(captions: list[str]) -> None:
     found = read(*((caption, caption) for caption in captions))

@@ -30,6 +30,7 @@ from profiling.runs.experiment import (
 from profiling.samples.samples import Sample
 from tests import tiny_models
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, take_samples
 
 SHORT = ("profiler=quick", "profiler.repeats=2", "max_new_tokens=6")
@@ -137,6 +138,7 @@ def test_the_record_of_a_point_can_be_read_back(
     assert record.answers == findings.answers
 
 
+@pytest.mark.slow
 def test_random_values_have_costs_and_no_quality(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded network stands for a full-size one of random values."""
     point = compose_point("model=llava", *SHORT)
@@ -154,7 +156,7 @@ def test_random_values_have_costs_and_no_quality(monkeypatch: pytest.MonkeyPatch
     assert summary["num_prompt_tokens"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "qwen25vl"))
 def test_an_answer_says_what_was_asked_and_seen(family: str) -> None:
     engine = tiny_models.load(family)
     point = compose_point(f"model={family}", "batch_size=2", "prompt_len=12", "max_new_tokens=4")

@@ -68,6 +68,7 @@ def test_a_dead_worker_is_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None
     assert errors.count("holds a failed or torn run, which is replaced") == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_an_outcome_of_a_sweep_but_no_completed_point(
     tmp_path: Path,
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_record_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
     assert "completed" in (failed / "run.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_written_is_told_and_the_sweep_goes_on(tmp_path: Path) -> None:
     tell(tmp_path)
     _, listed, _ = finish(start(tmp_path, "-m", "img_size=112,168", "dry=true"))
@@ -127,6 +129,7 @@ def block_lock(folder: Path, side: int) -> None:
     (folder / "results" / ".locks" / name).mkdir()
 
 
+@pytest.mark.slow
 def test_a_point_whose_lock_is_blocked_has_failed_and_the_sweep_goes_on(tmp_path: Path) -> None:
     tell(tmp_path)
     block_lock(tmp_path, 112)
@@ -148,6 +151,7 @@ def test_a_single_point_whose_lock_is_blocked_ends_in_one_line(tmp_path: Path) -
     assert errors.count("\n") == 1 and "cannot be locked" in errors
 
 
+@pytest.mark.slow
 def test_a_job_that_breaks_off_unforeseen_is_a_failure_of_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     check_that_it_goes_on(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_interruption_from_the_keyboard_reaches_the_whole_group(tmp_path: Path) -> None:
     """A terminal signals every process in front of it; the worker is not to die of it first."""
     tell(tmp_path, s112="nap")
@@ -232,6 +237,7 @@ def test_of_two_equal_sweeps_the_second_waits_and_runs_nothing_twice(tmp_path: P
     assert set(statuses(tmp_path).values()) == {COMPLETED}
 
 
+@pytest.mark.slow
 def test_two_sweeps_side_by_side_mix_nothing(tmp_path: Path) -> None:
     tell(tmp_path)
     sides = "img_size=112,168,224"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.statistics.growth import LEAST_POINTS, find_crossing, fit_growth
+from tests.marking import slow_except
 
 SIZES = [64.0, 256.0, 576.0, 1024.0, 1600.0]
 ENDS = ((64.0, 256.0), (1024.0, 1600.0))
@@ -61,7 +62,7 @@ def test_a_parabola_without_noise_is_no_power_law() -> None:
     assert [growth.smallest_exponent, growth.largest_exponent] == pytest.approx(ends)
 
 
-@pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("power", slow_except([1.0, 1.5, 2.0], 1.5))
 def test_a_power_law_is_seldom_taken_for_another_form(power: float) -> None:
     draw = random.Random(3)
     refused = 0

@@ -113,6 +113,7 @@ def test_no_tracker_reads_nothing(tmp_path: Path, lines: list[str]) -> None:
     assert lines == []
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_without_its_tracker(tmp_path: Path) -> None:
     """A database where there can be none; or no library at all, which comes to the same."""
     tell(tmp_path)

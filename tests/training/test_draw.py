@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from profiling.samples.samples import check_pictures, load_samples
+from tests.marking import slow_except
 from training.draw import DATASETS, draw_scenes, write_dataset
 
 SHIPPED = Path(__file__).parents[2] / "datasets"
@@ -20,7 +21,7 @@ def test_shipped_samples_load(dataset):
     assert len(samples) >= 100
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", slow_except(DATASETS, "scienceqa"))
 def test_shipped_samples_are_what_the_committed_seed_draws(dataset, tmp_path):
     entries = json.loads((SHIPPED / dataset / "samples.json").read_text(encoding="utf-8"))
     write_dataset(tmp_path, draw_scenes(DATASETS[dataset], seed=2026, count=len(entries)))

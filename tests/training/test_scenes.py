@@ -51,6 +51,7 @@ def _share_of_doubled(rate: float) -> float:
     return sum(any(a == b for a, b in pairwise(w)) for w in made_up) / len(made_up)
 
 
+@pytest.mark.slow
 def test_signs_double_a_character_as_often_as_they_are_told():
     assert _share_of_doubled(0.0) < 0.12
     assert 0.3 < _share_of_doubled(0.4) < 0.55
@@ -64,6 +65,7 @@ def test_test_world_shows_held_out_words():
     assert set(lexicon.HELD_OUT_WORDS) <= shown
 
 
+@pytest.mark.slow
 def test_worlds_share_no_arrangement_of_several_shapes():
     def arrangements(held_out: bool) -> set[str]:
         answers = {_draw("caption", seed, held_out=held_out).answer for seed in range(4000)}

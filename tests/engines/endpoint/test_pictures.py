@@ -15,6 +15,7 @@ from profiling.engines.endpoint.pictures import PictureSender
 from profiling.points.options import list_families
 from profiling.samples.samples import Sample
 from tests.composing import compose_config, compose_point
+from tests.marking import slow_except
 
 MODELS = list_families()
 GIVEN = ("engine=endpoint", "engine.url=http://localhost/v1", "engine.model=served")
@@ -37,7 +38,7 @@ def decode(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_except(MODELS, "llava", "qwen25vl"))
 def test_sizes_are_those_of_the_torch_engine(model: str, tmp_path: Path) -> None:
     from profiling.engines.transformers.engine import TransformersEngine
 

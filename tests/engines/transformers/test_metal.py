@@ -176,6 +176,7 @@ def on_metal(metal: FakeMetal, monkeypatch: pytest.MonkeyPatch) -> TransformersE
     return engine
 
 
+@pytest.mark.slow
 def test_a_point_on_metal_has_latency_memory_quality_and_no_joules(
     on_metal: TransformersEngine, metal: FakeMetal
 ) -> None:

@@ -100,6 +100,7 @@ def test_the_copy_of_the_heads_weight_is_named() -> None:
     assert copies_of_the_head(trace(with_large_head("flat_head"), length=1)) == []
 
 
+@pytest.mark.slow
 def test_the_rows_are_the_slowest_of_each_phase() -> None:
     engine = load("qwen25vl")
     traced = trace_pass(make_workload(engine, batch_size=1, max_new_tokens=3, count=1))

@@ -135,6 +135,7 @@ def test_pruning_counts_the_tokens_of_all_pictures(method: str, family: str) -> 
     assert kept == pytest.approx(sum(round(count / 2) for count in visual) / len(visual))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_except(SEVERAL, "qwen25vl"))
 def test_pruned_flops_are_those_of_the_running_network(family: str) -> None:
     engine = prune(family, "uniform", 0.5)

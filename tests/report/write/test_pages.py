@@ -164,6 +164,7 @@ def test_quality_against_size_is_a_curve_with_intervals(tmp_path: Path) -> None:
     assert "0.300 [0.200, 0.900]" in size
 
 
+@pytest.mark.slow
 def test_quality_without_intervals_is_a_curve_all_the_same(tmp_path: Path) -> None:
     _, _, figures = read_sizes(tmp_path, wer=0.3)
     assert count_whiskers(figures / "llava_img_size_wer.svg") == 0
@@ -181,6 +182,7 @@ def read_bytes(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_over_an_output_of_before(
     swept: Path, written: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_sweep_measures_its_points_and_then_compares_them(tmp_path: Path) -> N
     assert len(list_sides(tmp_path)) == begun
 
 
+@pytest.mark.slow
 def test_a_dry_sweep_lists_the_comparisons(tmp_path: Path) -> None:
     status, output, _ = finish(start(tmp_path, *SWEEP, "dry=true"))
     assert status == 0

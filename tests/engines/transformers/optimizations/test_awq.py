@@ -24,6 +24,7 @@ from profiling.samples.calibration import calibration_samples
 from profiling.samples.samples import load_samples
 from tests.composing import PROJECT, compose_point
 from tests.engines.transformers.optimizations.planting import plant_outliers
+from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
     ask,
@@ -62,7 +63,7 @@ def grouped_layers(network: nn.Module) -> dict[str, GroupedLinear]:
     return {n: m for n, m in network.named_modules() if isinstance(m, GroupedLinear)}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "qwen25vl"))
 def test_the_language_part_is_quantized_and_nothing_else(family: str) -> None:
     engine, plain = quantized(family), load(family)
     layout, made = engine.family.layout, engine.model.quantized
@@ -78,12 +79,12 @@ def test_the_language_part_is_quantized_and_nothing_else(family: str) -> None:
     assert saved == dense - sum(layer.stored_bytes() for layer in layers.values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "qwen25vl"))
 def test_the_first_logits_stay_near_the_plain_ones(family: str) -> None:
     assert 0 < relative_error(logits_of(quantized(family)), logits_of(load(family))) < 0.3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "fuyu"))
 def test_every_scale_leaves_the_function_as_it_is(family: str) -> None:
     """Before anything is rounded, whatever the scales are."""
     engine = build(compose_point(f"model={family}"))
@@ -124,6 +125,7 @@ def test_planted_outliers_leave_the_function_as_it_is(family: str) -> None:
     assert float((shifted - plain).abs().max() / plain.abs().max()) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava", pytest.param("qwen25vl", marks=pytest.mark.slow)])
 def test_with_outliers_scaling_saves_most_of_the_loss(family: str) -> None:
     exact = logits_of(load(family))

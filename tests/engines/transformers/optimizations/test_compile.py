@@ -92,7 +92,7 @@ def check_answers(family: str, *overrides: str, side: int | None = None, batch: 
     assert rows["make_s"].value == rows["compile_s"].value > 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
 def test_a_cache_of_fixed_length_changes_no_answer(family: str) -> None:
     check_answers(family, "optimization=static_cache")
 
@@ -134,6 +134,7 @@ def test_compiling_stacks(stack: str) -> None:
 STACKS = {"[static_cache,bf16]": "qwen25vl", "[int4,static_cache]": "blip2_t5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "stack"),
     [
@@ -152,6 +153,7 @@ def test_a_cache_of_fixed_length_stacks(family: str, stack: str) -> None:
     assert same > 0.8
 
 
+@pytest.mark.slow
 def test_the_cache_is_as_long_as_the_longest_prompt_needs_and_forgets_earlier_points() -> None:
     engine = build(compose_point("model=llava", "optimization=static_cache"))
     long = workload_of(engine, "llava")

@@ -49,6 +49,7 @@ def test_a_projector_that_is_inside_is_not_waited_for() -> None:
     assert load("qwen25vl", ONNX).blind == {"projector": "done inside of the vision part"}
 
 
+@pytest.mark.slow
 def test_two_pictures_in_one_prompt() -> None:
     plain, exported = load("llava", "optimization=fp32").model, load("llava", ONNX)
     family = plain.family
@@ -97,6 +98,7 @@ def test_an_absent_provider_is_unsupported() -> None:
         build(point)
 
 
+@pytest.mark.slow
 def test_stacks_with_few_bits() -> None:
     """The vision part keeps its values; the language model does not."""
     exported = load("qwen25vl", "optimization=[fp32,int4,onnx_vision]")
@@ -106,6 +108,7 @@ def test_stacks_with_few_bits() -> None:
     assert first_logits(exported, inputs, 112).isfinite().all()
 
 
+@pytest.mark.slow
 def test_in_brain_floats_the_rest_stays_in_brain_floats(tmp_path: Path) -> None:
     model = build(compose_point("model=fuyu", "optimization=bf16")).model
     path = export_vision(model, tmp_path, layout="half", parts=1, simplify=False, provider=None)

@@ -11,6 +11,7 @@ import torch
 from profiling.engines.transformers.optimizations.optimization import read_stack
 from profiling.models.weights import CHECKPOINTS
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
     answer,
@@ -32,7 +33,7 @@ SIDE = 120
 
 
 @pytest.mark.parametrize("name", DTYPES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "llava"))
 def test_the_weights_have_the_dtype_that_was_asked_for(family: str, name: str) -> None:
     model = load(family, f"optimization={name}").model
     assert model.dtype == DTYPES[name]
@@ -61,14 +62,14 @@ def test_logits_stay_near_those_of_single_precision(
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "qwen25vl"))
 def test_reduced_precision_answers_batches(family: str, name: str) -> None:
     model = load(family, f"optimization={name}")
     asked = [ask(model, "what is it?", make_picture(90, 60 + 60 * i, seed=i)) for i in range(3)]
     assert [len(row) for row in answer(model, asked, SIDE, 4)] == [4, 4, 4]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "fuyu"))
 def test_the_baseline_takes_the_dtype_that_the_checkpoint_names(
     family: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from profiling.models.loading import LoadPlan, load_family, load_model
 from profiling.models.quantization import Quantization, computes_in, quantize_in_place, split_layers
 from profiling.models.weights import locate
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.processors import lack_bf16_instructions
 from tests.tiny_models import (
     FAMILIES,
@@ -76,7 +77,7 @@ def dequantize(layer: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["int4", "int8"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
 def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> None:
     model = load(family, f"optimization={name}").model
     wanted, left_out = split_layers(model.family, Quantization(bits=int(name[-1])))
@@ -88,12 +89,12 @@ def test_what_fits_is_quantized_and_the_head_is_not(family: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["int4", "int8"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
 def test_the_first_logits_stay_near_the_plain_ones(family: str, name: str) -> None:
     check_logits(load(family, f"optimization={name}"), family, name, SIDES[0], 1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "qwen25vl"))
 def test_without_bf16_instructions_int4_computes_in_the_dtype_asked_for(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import ConfigError, Unsupported
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask_unevenly, load, make_workload, take_samples
 
 DECODERS = [family for family in FAMILIES if family != "blip2_t5"]
@@ -30,7 +31,7 @@ def nll(engine: TransformersEngine) -> float:
     return sum(one for one in spent if one is not None) / len(spent)
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", slow_except(DECODERS, "llava"))
 def test_eight_bits_take_a_quarter_of_the_bytes(family: str) -> None:
     plain, quantized = load(family), load(family, "optimization=quantized_cache")
     before, after = cache_bytes(plain), cache_bytes(quantized)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("name", ["baseline", "bf16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "name"),
+    slow_except(
+        product(FAMILIES, ("baseline", "bf16")), ("blip2_t5", "baseline"), ("llava", "bf16")
+    ),
+)
 def test_split_answers_as_the_plain_model_does(family: str, name: str) -> None:
     plain = load(family, f"optimization={name}")
     split = build(compose_point(f"model={family}", f"optimization=[{name},split]"))

@@ -11,12 +11,13 @@ from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
 from profiling.models.model import Model
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, make_workload
 
 TWIN = "optimization=text_only"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
 def test_the_prompt_is_as_long_and_has_no_visual_token(family: str) -> None:
     twin, plain = load(family, TWIN), load(family)
     asked, own = (
