@@ -81,7 +81,8 @@ def _save_pipeline(model: Model, recipe: Mapping[str, Any], folder: Path) -> Non
     save_recipe(model, recipe, folder)
     shared = (
         *("models/special_texts", "models/windows"),
-        *("partition/vision_inference", "partition/pipeline", "files"),
+        *("partition/vision_inference", "partition/pipeline"),
+        *("samples/pictures", "files"),
     )
     save_program(folder, "pipeline_inference", shared)
     save_text(folder / "README.md", _README)

@@ -10,7 +10,7 @@ import numpy
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import ExifTags, Image
 
 from profiling.partition import language_inference, vision_inference
 
@@ -76,6 +76,19 @@ def test_a_picture_of_any_mode_is_seen_as_displayed(
     Image.new(mode, (2, 2), value).save(path)
     picture = vision_inference.read_picture(path)
     assert (picture.mode, picture.getpixel((1, 1))) == ("RGB", seen)
+
+
+def test_a_script_and_the_harness_see_the_same_picture(tmp_path: Path) -> None:
+    """Also where Pillow cannot write the other EXIF data again, which is none of their business."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.XResolution] = 6, 72.0
+    # A text in the place of a fraction.
+    content = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")
+    Image.new("RGB", (8, 4), "red").save(tmp_path / "turned.jpg", exif=content)
+    assert vision_inference.obtain_picture(tmp_path / "turned.jpg").size == (4, 8)
+    Image.fromarray(numpy.ones((2, 2), numpy.float32)).save(tmp_path / "deep.tif")
+    with pytest.raises(SystemExit, match="floating-point pixels have no agreed white"):
+        vision_inference.obtain_picture(tmp_path / "deep.tif")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
