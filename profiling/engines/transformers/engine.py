@@ -54,6 +54,7 @@ from profiling.models.quantization import computes_in, layers_compute_in, read_b
 from profiling.models.weights import locate, stored_format
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
+from profiling.runtimes.offered import NO_MEMORY
 from profiling.samples.samples import Sample
 
 _UNKNOWN_PEAK = "made by an earlier run, which left no peak"
@@ -232,7 +233,8 @@ class TransformersEngine(Engine):
 
     @classmethod
     def is_out_of_memory(cls, error: Exception) -> bool:
-        return is_out_of_memory(error)
+        text = str(error).lower()
+        return any(words in text for words in NO_MEMORY) or is_out_of_memory(error)
 
     # From samples to answers
 
