@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling import import_path
+from profiling.engines.transformers.memory_errors import is_out_of_memory
 from profiling.engines.transformers.optimizations.optimization import Precision, read_stack
 from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
@@ -221,8 +222,6 @@ def _storing(point: Point) -> dict[str, str]:
 def main() -> None:
     import torch
 
-    from profiling.engines.transformers.engine import ENGINE
-
     point = Point(**json.load(sys.stdin))
     torch.set_num_threads(point.threads)
     try:
@@ -231,7 +230,7 @@ def main() -> None:
         print(problem, file=sys.stderr)
         raise SystemExit(_UNSUPPORTED) from None
     except Exception as problem:
-        if not ENGINE.is_out_of_memory(problem):
+        if not is_out_of_memory(problem):
             raise
         told = " ".join(f"{type(problem).__name__}: {problem}".split())
         print(told, file=sys.stderr)

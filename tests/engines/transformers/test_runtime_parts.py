@@ -140,6 +140,30 @@ def test_every_shape_of_the_vision_part_is_settled(monkeypatch: pytest.MonkeyPat
     assert run == [0, 1]
 
 
+def test_a_trace_has_the_nodes_of_graphs(pair: Pair) -> None:
+    """In the place of time outside of operators, and the engine answers as before."""
+    engine = pair[1]
+    before = tokens_of(engine, 1, exact=True)
+    workload = make_workload(engine, batch_size=1, max_new_tokens=3, count=1)
+    found = engine.trace_operators(lambda: workload.run(0))
+    assert tokens_of(engine, 1, exact=True) == before
+    assert "ONNX Runtime's profile" in found.source
+    nodes = [one for one in found.operators if one.operator in ("MatMul", "Gemm", "FusedMatMul")]
+    for phase in ("prefill", "decode"):
+        layers = {one.layer for one in nodes if one.phase == phase}
+        assert layers >= {"attention", "mlp", "head"}, phase
+    # The head multiplies once for each of three tokens.
+    heads = {one.phase: one.calls for one in nodes if one.layer == "head"}
+    assert heads == {"prefill": 1, "decode": 2}
+    in_the_trace = json.loads(found.chrome)["traceEvents"]
+    graphs = [event for event in in_the_trace if event.get("cat") == "graph_node"]
+    modules = [e for e in in_the_trace if str(e.get("name", "")).startswith("module: ")]
+    assert len(graphs) > len(nodes)
+    # On one clock.
+    assert min(e["ts"] for e in modules) < min(e["ts"] for e in graphs)
+    assert max(e["ts"] for e in graphs) < max(e["ts"] + e["dur"] for e in modules)
+
+
 def test_references_are_as_likely(pair: Pair) -> None:
     found = []
     for engine in pair:
