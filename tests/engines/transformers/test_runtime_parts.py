@@ -164,6 +164,31 @@ def test_a_trace_has_the_nodes_of_graphs(pair: Pair) -> None:
     assert max(e["ts"] for e in graphs) < max(e["ts"] + e["dur"] for e in modules)
 
 
+OF_THE_DECODER = ("flat_head", "static_cache", "quantized_cache", "prompt_lookup", "assisted")
+
+
+@pytest.mark.parametrize("name", OF_THE_DECODER)
+def test_what_changes_the_decoder_stands_beside_a_vision_part_in_a_runtime(name: str) -> None:
+    chosen = ("model=llava", ENGINE, f"optimization={name}")
+    check_stack(compose_point(*chosen, "engine.parts=[vision]"))
+    with pytest.raises(Unsupported, match=f"optimization={name} changes the decoder part"):
+        check_stack(compose_point(*chosen))
+
+
+@pytest.mark.slow
+def test_a_cache_laid_out_beforehand_beside_a_vision_part_in_a_runtime(
+    pairs: Callable[[str], Pair],
+) -> None:
+    plain, engine = pairs(WHOLE)
+    (parts, *_) = engine.stack
+    assert isinstance(parts, RuntimeParts)
+    folder = f"model.checkpoint={parts.point.checkpoint}"
+    chosen = (f"model={WHOLE}", "weights=pretrained", folder, ENGINE, "engine.parts=[vision]")
+    stacked = make_engine(compose_point(*chosen, "optimization=[static_cache,flat_head]"))
+    stacked.settle(make_workload(stacked, batch_size=1, max_new_tokens=LENGTH, count=1))
+    assert tokens_of(stacked, 3, exact=False) == tokens_of(plain, 3, exact=False)
+
+
 def test_references_are_as_likely(pair: Pair) -> None:
     found = []
     for engine in pair:
