@@ -34,12 +34,15 @@ def main() -> None:
     network = load_network(recipe, dtype, device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)
     inputs = make_inputs(recipe, tokenizer, chosen.text, read_embeddings(chosen.embeddings))
+    tokens, longest = inputs["input_ids"].shape[1], recipe["longest"]
+    if longest is not None and tokens > longest:
+        sys.exit(f"--text: the prompt has {tokens} tokens, and this model takes up to {longest}")
     placed = {name: value.to(device) for name, value in inputs.items()}
     placed["pixel_values"] = placed["pixel_values"].to(dtype)
     with torch.inference_mode():
-        tokens = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
+        made = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
     start = 1 if recipe["encoder_decoder"] else inputs["input_ids"].shape[1]
-    print(tokenizer.decode(tokens[0, start:], skip_special_tokens=True).strip())
+    print(tokenizer.decode(made[0, start:], skip_special_tokens=True).strip())
 
 
 def read_embeddings(path: Path) -> dict[str, Any]:

@@ -240,6 +240,7 @@ class Pipeline:
         rows: list[list[int]] = [[] for _ in mask]
         ended = numpy.zeros(len(mask), bool)
         for step in range(length):
+            self.check_length(mask)
             logits = decoder.step(fused, mask, positions)
             tokens = lower_repeated(logits, seen, penalty).argmax(-1)
             for row in numpy.flatnonzero(~ended):
@@ -253,6 +254,15 @@ class Pipeline:
             mask = numpy.concatenate([mask, numpy.ones((len(mask), 1), numpy.int64)], axis=1)
             fused, positions = self.embed(tokens[:, None]), self.next_positions(mask, deltas)
         return rows
+
+    def check_length(self, mask: Array) -> None:
+        """End where positions were not learned: some frameworks read others in silence."""
+        longest, tokens = self.recipe["prompt"]["longest"], int(mask.sum(axis=1).max())
+        if longest is not None and tokens > longest:
+            sys.exit(
+                f"prompt and answer have {tokens} tokens, and this model takes up to {longest}:"
+                " ask a shorter question, or for fewer --max-tokens"
+            )
 
 
 class Decoder:

@@ -74,6 +74,23 @@ def write_folder(family: str, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_prompt_longer_than_the_learned_positions_is_refused(tmp_path: Path) -> None:
+    write_folder("blip2_opt", tmp_path)
+    recipe = json.loads((tmp_path / "pipeline.json").read_text())
+    longest = recipe["prompt"]["longest"]
+    assert longest == load("blip2_opt").family.config.text_config.max_position_embeddings
+    pipeline = Pipeline(tmp_path, tmp_path, open_part=opener("blip2_opt"), threads=1)
+    (picture,) = take_samples(1)[0].pictures
+    with pytest.raises(SystemExit, match=f"tokens, and this model takes up to {longest}: ask a"):
+        pipeline.answer([[picture]], ["what is that " * longest], length=1)
+    # Padding takes no position.
+    pipeline.check_length(numpy.tri(3, longest + 2, dtype=int))
+    assert (
+        json.loads(json.dumps(pipeline_recipe(load("llava").model, 112)))["prompt"]["longest"]
+        is None
+    )
+
+
 def opener(family: str) -> Open:
     """Opens parts of a folder as the modules that their files are named after."""
     parts = parts_of(family)
