@@ -28,8 +28,8 @@ Array = NDArray[Any]
 Shape = Sequence[int | str]
 _LOWEST = numpy.finfo(numpy.float32).min
 MANIFEST, RECIPE, TOKENIZER = "manifest.json", "pipeline.json", "tokenizer.json"
-# A digest of everything else in a manifest.
-DIGEST = "digest"
+# A digest of everything else in a manifest, and one of the weights that parts were made of.
+DIGEST, WEIGHTS = "digest", "weights_digest"
 
 
 class Part(Protocol):
@@ -88,9 +88,11 @@ class Pipeline:
     """The parts of one model, from pictures and questions to answers."""
 
     def __init__(self, parts: Path, folder: Path, *, open_part: Open, threads: int) -> None:
-        manifest = read_manifest(parts)
-        for place, told in {parts: manifest, folder: read_manifest(folder)}.items():
+        manifest, own = read_manifest(parts), read_manifest(folder)
+        for place, told in {parts: manifest, folder: own}.items():
             check_all(place, told)
+        if manifest.get(WEIGHTS) != own.get(WEIGHTS):
+            sys.exit(f"{parts / MANIFEST} lists parts of other weights than those of {folder}")
         if "parts" not in manifest:
             sys.exit(f"{parts / MANIFEST} lists no parts")
         self.recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))

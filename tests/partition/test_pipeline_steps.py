@@ -198,6 +198,18 @@ def test_a_manifest_that_is_not_as_it_was_written_is_refused(
         open_pipeline("fuyu", tmp_path)
 
 
+def test_parts_of_other_weights_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_folder("fuyu", tmp_path / name)
+        path = tmp_path / name / "manifest.json"
+        told = {**json.loads(path.read_text()), "weights_digest": name}
+        path.write_text(json.dumps(with_digest({k: v for k, v in told.items() if k != "digest"})))
+    with pytest.raises(SystemExit, match=r"other/manifest\.json lists parts of other weights"):
+        Pipeline(tmp_path / "other", tmp_path / "one", open_part=opener("fuyu"), threads=1)
+    assert open_pipeline("fuyu", tmp_path / "one").parts
+
+
 def open_pipeline(family: str, folder: Path) -> Pipeline:
     return Pipeline(folder, folder, open_part=opener(family), threads=1)
 
