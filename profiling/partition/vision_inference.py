@@ -27,11 +27,18 @@ def main() -> None:
     parser.add_argument("--output", default=Path("embeddings.npz"), type=Path)
     parser.add_argument("--threads", default=0, type=int, help="0: chosen by the runtime")
     chosen = parser.parse_args()
+    if chosen.threads < 0:
+        sys.exit(f"--threads {chosen.threads}: allowed is a whole number from 0")
     recipe = read_json(HERE / "preprocessing.json", at_most=LARGEST_SETTINGS)
     pixels = see(obtain_picture(chosen.image), recipe)
     embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
     height, width = pixels.shape[1:]
-    numpy.savez(chosen.output, embeddings=embeddings, width=width, height=height)
+    try:
+        # An open file keeps its name, to which the library would add an ending.
+        with chosen.output.open("wb") as stream:
+            numpy.savez(stream, embeddings=embeddings, width=width, height=height)
+    except OSError as problem:
+        sys.exit(f"--output: {problem}")
     print(f"{len(embeddings)} embeddings of {width}x{height} pixels: {chosen.output}")
 
 

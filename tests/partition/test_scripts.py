@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy
 import onnx
@@ -44,7 +45,7 @@ def test_a_picture_becomes_embeddings_in_a_file(
 ) -> None:
     write_mean(tmp_path / "vision_model.onnx")
     (tmp_path / "preprocessing.json").write_text(json.dumps(RECIPE))
-    picture, output = tmp_path / "picture.png", tmp_path / "seen.npz"
+    picture, output = tmp_path / "picture.png", tmp_path / "seen"
     Image.new("RGB", (10, 6), (255, 51, 102)).save(picture)
     monkeypatch.setattr(vision_inference, "HERE", tmp_path)
     typed = ["x.py", "--image", str(picture), "--output", str(output), "--threads", "1"]
@@ -98,6 +99,37 @@ def test_what_is_no_picture_is_one_line(content: bytes | None, tmp_path: Path) -
         path.write_bytes(content)
     with pytest.raises(SystemExit, match=rf"^--image {path}: [^\n]+$"):
         vision_inference.obtain_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "typed", "said"),
+    [
+        (vision_inference, ["--threads", "-1"], "--threads -1: allowed is"),
+        (vision_inference, ["--output", "nowhere/seen.npz"], "--output: .*No such file"),
+        (language_inference, ["--max-tokens", "0"], "--max-tokens 0: allowed is"),
+        (language_inference, ["--device", "cuda:99"], "--device cuda:99: "),
+        (language_inference, ["--device", "abacus"], "--device abacus: "),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(
+    module: ModuleType,
+    typed: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_mean(tmp_path / "vision_model.onnx")
+    (tmp_path / "preprocessing.json").write_text(json.dumps(RECIPE))
+    (tmp_path / "prompt.json").write_text("{}")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    needed = ["--image", str(tmp_path / "a.png")]
+    if module is language_inference:
+        needed = ["--embeddings", "seen.npz", "--text", "what?"]
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["x.py", *needed, *typed])
+    with pytest.raises(SystemExit, match=rf"^{said}[^\n]*$"):
+        module.main()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04"])
