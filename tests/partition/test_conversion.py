@@ -7,20 +7,16 @@ import os
 import subprocess
 import sys
 import venv
-import zipfile
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
-from profiling.models.sequence_parts import Fusion
-from profiling.models.text_parts import Lengths
 from profiling.partition.__main__ import main
 from profiling.partition.converters import converter
-from profiling.partition.converters.converter import Source, find_converter, list_engines
+from profiling.partition.converters.converter import list_engines
 from profiling.partition.pipeline import digest_manifest, read_manifest
 from tests.composing import PROJECT
 from tests.tiny_models import FAMILIES, take_samples
@@ -235,18 +231,3 @@ def test_a_manifest_without_its_digest_is_refused(written: str, reads: str, tmp_
     (tmp_path / "manifest.json").write_text(written)
     with pytest.raises(SystemExit, match=reads):
         read_manifest(tmp_path)
-
-
-def test_a_program_of_torch_names_no_path_of_this_machine(tmp_path: Path) -> None:
-    fusion = Fusion(token=1, width=4).eval()
-    lengths = Lengths(batch=2, new=3, past=5, encoded=7)
-    example = fusion.example(lengths, torch.Generator().manual_seed(0))
-    given = {"name": "fusion", "graph": tmp_path / "none", "told": {}}
-    source = Source(**given, module=fusion, example=example, axes=fusion.axes)
-    find_converter("torch").save(source, tmp_path, ())
-    with zipfile.ZipFile(tmp_path / "fusion.pt2") as archive:
-        content = b"".join(archive.read(name) for name in archive.namelist())
-    assert b"Fusion" in content or b"aten" in content
-    assert str(PROJECT).encode() not in content and b"site-packages" not in content
-    made = torch.export.load(tmp_path / "fusion.pt2").module()(*example.values())
-    assert torch.equal(made, fusion(*example.values()))
