@@ -116,7 +116,9 @@ def _read_modules(node: onnx.NodeProto) -> Modules:
 
 def _find_modules(name: str, known: Mapping[str, Modules]) -> Modules:
     """Those of the node whose name this one begins with: the runtime adds to names what it does."""
-    for end in [len(name), *(found.start() for found in reversed([*re.finditer("[_/]", name)]))]:
+    # A number at the end makes it another node.
+    added = [found.start() for found in re.finditer(r"/|_(?!\d)", name)]
+    for end in (len(name), *reversed(added)):
         if name[:end] in known:
             return known[name[:end]]
     return ()

@@ -53,7 +53,9 @@ def test_nodes_have_their_run_their_module_and_their_own_time(tmp_path: Path) ->
         # Of a node with a subgraph the nodes inside of it stand beside it.
         *(node("inner", "Add", 12, 3), node("inner", "Mul", 15, 4), node("node_if", "If", 11, 10)),
         run(10, 20),
-        *(node("node_linear/Fusion/", "FusedMatMul", 41, 6), node("node_linearly", "Cast", 47, 1)),
+        node("node_linear/Fusion/", "FusedMatMul", 41, 6),
+        *(node("node_linearly", "Cast", 47, 1), node("node_linear_2", "Sub", 48, 1)),
+        node("node_linear_quant", "MatMulInteger", 49, 1),
         run(40, 20),
     ]
     written.write_text(json.dumps(events))
@@ -62,11 +64,13 @@ def test_nodes_have_their_run_their_module_and_their_own_time(tmp_path: Path) ->
     found = {one.operator: one for one in profile.nodes}
     assert {name: (one.run, round(one.self_s * 1e6)) for name, one in found.items()} == {
         **{"If": (0, 3), "Add": (0, 3), "Mul": (0, 4)},
-        **{"FusedMatMul": (1, 6), "Cast": (1, 1)},
+        **{"FusedMatMul": (1, 6), "Cast": (1, 1), "Sub": (1, 1), "MatMulInteger": (1, 1)},
     }
-    assert found["FusedMatMul"].modules == MODULES and not found["Cast"].modules
+    for operator in ("FusedMatMul", "MatMulInteger"):
+        assert found[operator].modules == MODULES
+    assert not found["Cast"].modules and not found["Sub"].modules
     assert {one.shapes for one in profile.nodes} == {"[2, 3]"}
-    assert len(profile.events) == 5 and profile.began_ns == 7
+    assert len(profile.events) == 7 and profile.began_ns == 7
 
 
 def test_a_program_is_profiled_and_runs_on(tmp_path: Path) -> None:
