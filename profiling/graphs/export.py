@@ -34,6 +34,8 @@ from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
 HIDDEN, OUTPUT = "hidden", "embeddings"
+# What the exporter notes at each node: with the paths of this machine, and half of the file.
+_OF_THIS_MACHINE = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 # From 23 on attention is one operator, which the runtime supports with some masks only.
 _OPSET = 18
 
@@ -219,6 +221,9 @@ def write_graph(
             verbose=False,
         )
         assert program is not None
+        for node in program.model.graph.all_nodes():
+            for name in _OF_THIS_MACHINE:
+                node.metadata_props.pop(name, None)
         program.save(str(path), external_data=True)
     return path
 

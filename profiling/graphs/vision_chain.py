@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from profiling.models.model import Model
 from profiling.models.stand_ins import VisionReplacement
 from profiling.parts.artifacts import digest_all, find_difference
 from profiling.parts.reduced import replace_parts
-from profiling.runtimes.onnxruntime import find_provider, session_options, start_session
+from profiling.runtimes.graph_profile import GraphProfile
+from profiling.runtimes.onnxruntime import SessionStart, find_provider, session_options
 from profiling.runtimes.providers import CUDA_PROVIDER
 from profiling.runtimes.runtime import Program
 
@@ -60,10 +62,11 @@ class Chain:
         if optimized:
             # The graph is already optimized.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.sessions = [
-            start_session(path, options, provider=provider, provider_options=given)
+        self.starts = [
+            SessionStart(path=path, options=options, provider=provider, provider_options=given)
             for path in paths
         ]
+        self.sessions = [one.start() for one in self.starts]
         first = self.sessions[0].get_inputs()[0]
         self.dtype, self.rank = _DTYPES[first.type], len(first.shape)
 
@@ -77,6 +80,24 @@ class Chain:
             made = self._run_one(session, placed, made)
         embeddings: Tensor = torch.from_dlpack(made)
         return embeddings
+
+    @contextmanager
+    def profiled(self) -> Iterator[Sequence[GraphProfile]]:
+        """While it is open, runs are under the runtime's own profiler."""
+        # One session after the other: two at once would hold the weights twice.
+        self.sessions = []
+        try:
+            with ExitStack() as open_ones:
+                profiles = []
+                for start in self.starts:
+                    session, profile = open_ones.enter_context(start.profiled())
+                    self.sessions.append(session)
+                    profiles.append(profile)
+                del session
+                yield profiles
+                self.sessions = []
+        finally:
+            self.sessions = [one.start() for one in self.starts]
 
     def _run_one(self, session: Any, placed: Mapping[str, Tensor], made: Any) -> Any:
         binding = session.io_binding()
@@ -105,6 +126,9 @@ class ProgramVision:
         (embeddings,) = self.program.run(arrays)
         return torch.from_numpy(embeddings)
 
+    def profiled(self) -> AbstractContextManager[Sequence[GraphProfile]]:
+        return self.program.profiled()
+
     def _array(self, name: str, value: Tensor) -> Any:
         flat = value.flatten(0, value.dim() - self.program.ranks[name])
         dtype = getattr(torch, self.program.dtypes[name])
@@ -129,6 +153,9 @@ class OnnxVision(VisionReplacement):
         # The runtime's memory counts as the model's, with its size on disk.
         held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
         self.register_buffer("held", held, persistent=False)
+
+    def profiled(self) -> AbstractContextManager[Sequence[GraphProfile]]:
+        return self.chain.profiled()
 
     @torch.compiler.disable
     def forward(self, given: Tensor | None = None, **named: Any) -> Any:

@@ -134,7 +134,9 @@ MEMORY = Group(
             definition="parameters and buffers, shared ones once",
             method="sum over tensors as they are stored",
             uncertainty="exact",
-            limits="padding of quantized storage counts as stored",
+            limits="padding of quantized storage counts as stored; a part that a runtime runs"
+            " counts with the size of its graph's files, and weights in half precision take at"
+            " least twice that in memory where they are converted when the graph is opened",
         ),
         Entry(
             metrics=(

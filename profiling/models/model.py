@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from profiling.errors import ConfigError
+from profiling.errors import ConfigError, Unsupported
 from profiling.machine.torch_device import synchronize
 from profiling.models.family import Family, placed
 from profiling.models.processing import Shown
@@ -88,6 +88,7 @@ class Model:
         **options: Any,
     ) -> Tensor:
         """New tokens [B, T]: `length` of them, or up to so many where the model stops by itself."""
+        self.check_length(int(inputs["input_ids"].shape[1]), length if exact else 1)
         sized = {} if side is None else self.family.layout.generate_options(side)
         with torch.inference_mode():
             generated = self.network.generate(
@@ -99,6 +100,16 @@ class Model:
                 do_sample=False,
             )
         return self.family.layout.new_tokens(generated, inputs)
+
+    def check_length(self, prompt: int, length: int) -> None:
+        """Refuse positions that were not learned: some frameworks would read others in silence."""
+        longest = self.family.layout.longest
+        # The last new token is not read.
+        if longest is not None and prompt + length - 1 > longest:
+            raise Unsupported(
+                f"the model has learned positions for {longest} tokens, and a prompt of {prompt}"
+                f" with {length} new tokens needs {prompt + length - 1}"
+            )
 
     def parts(self, *, absorbed: frozenset[str] = frozenset()) -> dict[str, list[nn.Module]]:
         """The modules of each part; none for a part whose work another one does."""

@@ -103,6 +103,11 @@ class Layout(ABC):
         """What `generate` needs besides the inputs, for pictures at `img_size` side."""
         return {}
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens, prompt and answer, that positions were learned for; None: any number."""
+        return None
+
     def prove(  # noqa: B027
         self, model: Any, *, side: int | None, rows: int, pictures: int
     ) -> None:

@@ -53,4 +53,5 @@ def prompt_recipe(family: Family) -> dict[str, Any]:
         "batched": not processing.keeps_aspect_ratio,
         "patch": processing.grid_patch,
         "encoder_decoder": layout.encoder_decoder,
+        "longest": layout.longest,
     }

@@ -31,7 +31,14 @@ _OF_AN_ENGINE = ("convert", "run_engine")
 # Not among those of `all`, since each takes a while.
 _ALONE = ("export_parts", *_OF_AN_ENGINE)
 # What the modes of `all` take: how the vision part is stored alone.
-_OF_A_SPLIT = {"quantize": False, "simplify": False, "pt": False, "onnx_layout": "single"}
+_OF_A_SPLIT = {
+    "quantize": False,
+    "simplify": False,
+    "pt": False,
+    "onnx_layout": "single",
+    "parts": None,
+}
+_PARTS = 2
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -68,7 +75,11 @@ def make_parser() -> Parser:
     add("--quantize", action="store_true", help="the graph's weights in eight bits")
     add("--pt", action="store_true", help="write vision_model.pt too, weights only")
     add("--onnx-layout", default="single", choices=LAYOUTS)
-    add("--parts", type=whole_from(1), default=2, help="how many files --onnx-layout parts makes")
+    add(
+        "--parts",
+        type=whole_from(1),
+        help=f"how many files --onnx-layout parts makes; default: {_PARTS}",
+    )
     add("--engine", choices=list_engines(), help="of --mode convert and --mode run_engine")
     add(
         "--prompt-lengths",
@@ -86,8 +97,7 @@ def _run(chosen: argparse.Namespace) -> None:
     _check_engine(chosen)
     point = _read_point(chosen)
     sample = _read_sample(chosen, point)
-    if chosen.quantize and chosen.onnx_layout != "single":
-        raise ConfigError("--onnx-layout", chosen.onnx_layout, "--quantize needs single")
+    _check_layout(chosen)
     _check_output(chosen.output_dir)
     modes = _ALL if chosen.mode == "all" else (chosen.mode,)
     if modes == ("run_onnx",):
@@ -154,6 +164,15 @@ def _check_split(chosen: argparse.Namespace) -> None:
         if getattr(chosen, name) != default:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError("--mode", chosen.mode, f"{option} is for what --mode all runs")
+
+
+def _check_layout(chosen: argparse.Namespace) -> None:
+    """Options that belong to one layout stand beside that one."""
+    if chosen.quantize and chosen.onnx_layout != "single":
+        raise ConfigError("--onnx-layout", chosen.onnx_layout, "--quantize needs single")
+    if chosen.parts is not None and chosen.onnx_layout != "parts":
+        raise ConfigError("--parts", chosen.parts, "it belongs to --onnx-layout parts")
+    chosen.parts = chosen.parts or _PARTS
 
 
 def _check_engine(chosen: argparse.Namespace) -> None:

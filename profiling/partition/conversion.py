@@ -64,6 +64,7 @@ _SHARED = (
     "partition/vision_inference",
     "partition/pipeline",
     "partition/saved_part",
+    "samples/pictures",
     "files",
 )
 _NEEDS = ("numpy", "pillow", "tokenizers")

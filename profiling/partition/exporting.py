@@ -42,7 +42,7 @@ def export_parts(task: Task) -> Outcome:
     parts, folder = task.output / "parts", task.output / "standalone" / "pipeline"
     with locked(task.output):
         write_graphs(task, model, parts)
-        _save_pipeline(model, recipe, folder)
+        _save_pipeline(task, model, recipe, folder)
     del model
     with tempfile.TemporaryDirectory() as elsewhere:
         options = {
@@ -77,16 +77,18 @@ def describe_weights(task: Task) -> dict[str, Any]:
     }
 
 
-def _save_pipeline(model: Model, recipe: Mapping[str, Any], folder: Path) -> None:
+def _save_pipeline(task: Task, model: Model, recipe: Mapping[str, Any], folder: Path) -> None:
     save_recipe(model, recipe, folder)
     shared = (
         *("models/special_texts", "models/windows"),
-        *("partition/vision_inference", "partition/pipeline", "files"),
+        *("partition/vision_inference", "partition/pipeline"),
+        *("samples/pictures", "files"),
     )
     save_program(folder, "pipeline_inference", shared)
     save_text(folder / "README.md", _README)
     save_needs(folder, _NEEDS)
-    write_json(folder / MANIFEST, with_digest({"files": list_files(folder, (RECIPE, TOKENIZER))}))
+    files = list_files(folder, (RECIPE, TOKENIZER))
+    write_json(folder / MANIFEST, with_digest({**describe_weights(task), "files": files}))
 
 
 def save_recipe(model: Model, recipe: Mapping[str, Any], folder: Path) -> None:

@@ -29,17 +29,30 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
+    if chosen.max_tokens < 1:
+        sys.exit(f"--max-tokens {chosen.max_tokens}: allowed is a whole number from 1")
     recipe = read_json(HERE / "prompt.json", at_most=LARGEST_SETTINGS)
-    dtype, device = getattr(torch, chosen.dtype), torch.device(chosen.device)
+    dtype, device = getattr(torch, chosen.dtype), find_device(chosen.device)
     network = load_network(recipe, dtype, device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)
     inputs = make_inputs(recipe, tokenizer, chosen.text, read_embeddings(chosen.embeddings))
+    tokens, longest = inputs["input_ids"].shape[1], recipe["longest"]
+    if longest is not None and tokens > longest:
+        sys.exit(f"--text: the prompt has {tokens} tokens, and this model takes up to {longest}")
     placed = {name: value.to(device) for name, value in inputs.items()}
     placed["pixel_values"] = placed["pixel_values"].to(dtype)
     with torch.inference_mode():
-        tokens = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
+        made = network.generate(**placed, max_new_tokens=chosen.max_tokens, do_sample=False)
     start = 1 if recipe["encoder_decoder"] else inputs["input_ids"].shape[1]
-    print(tokenizer.decode(tokens[0, start:], skip_special_tokens=True).strip())
+    print(tokenizer.decode(made[0, start:], skip_special_tokens=True).strip())
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; ends the script where torch cannot use it."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as problem:
+        sys.exit(f"--device {name}: {str(problem).splitlines()[0]}")
 
 
 def read_embeddings(path: Path) -> dict[str, Any]:

@@ -28,8 +28,8 @@ Array = NDArray[Any]
 Shape = Sequence[int | str]
 _LOWEST = numpy.finfo(numpy.float32).min
 MANIFEST, RECIPE, TOKENIZER = "manifest.json", "pipeline.json", "tokenizer.json"
-# A digest of everything else in a manifest.
-DIGEST = "digest"
+# A digest of everything else in a manifest, and one of the weights that parts were made of.
+DIGEST, WEIGHTS = "digest", "weights_digest"
 
 
 class Part(Protocol):
@@ -88,9 +88,11 @@ class Pipeline:
     """The parts of one model, from pictures and questions to answers."""
 
     def __init__(self, parts: Path, folder: Path, *, open_part: Open, threads: int) -> None:
-        manifest = read_manifest(parts)
-        for place, told in {parts: manifest, folder: read_manifest(folder)}.items():
+        manifest, own = read_manifest(parts), read_manifest(folder)
+        for place, told in {parts: manifest, folder: own}.items():
             check_all(place, told)
+        if manifest.get(WEIGHTS) != own.get(WEIGHTS):
+            sys.exit(f"{parts / MANIFEST} lists parts of other weights than those of {folder}")
         if "parts" not in manifest:
             sys.exit(f"{parts / MANIFEST} lists no parts")
         self.recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
@@ -240,6 +242,7 @@ class Pipeline:
         rows: list[list[int]] = [[] for _ in mask]
         ended = numpy.zeros(len(mask), bool)
         for step in range(length):
+            self.check_length(mask)
             logits = decoder.step(fused, mask, positions)
             tokens = lower_repeated(logits, seen, penalty).argmax(-1)
             for row in numpy.flatnonzero(~ended):
@@ -253,6 +256,15 @@ class Pipeline:
             mask = numpy.concatenate([mask, numpy.ones((len(mask), 1), numpy.int64)], axis=1)
             fused, positions = self.embed(tokens[:, None]), self.next_positions(mask, deltas)
         return rows
+
+    def check_length(self, mask: Array) -> None:
+        """End where positions were not learned: some frameworks read others in silence."""
+        longest, tokens = self.recipe["prompt"]["longest"], int(mask.sum(axis=1).max())
+        if longest is not None and tokens > longest:
+            sys.exit(
+                f"prompt and answer have {tokens} tokens, and this model takes up to {longest}:"
+                " ask a shorter question, or for fewer --max-tokens"
+            )
 
 
 class Decoder:

@@ -79,7 +79,7 @@ def _save_vision(task: Task, folder: Path) -> None:
         for path in sorted(graph.parent.glob(f"{graph.name}*")):
             _copy(path, folder / path.name)
     write_json(folder / "preprocessing.json", picture_recipe(task.family, task.point.side))
-    save_program(folder, "vision_inference", ("models/windows", "files"))
+    save_program(folder, "vision_inference", ("models/windows", "samples/pictures", "files"))
     save_text(folder / "README.md", _VISION_README)
     save_needs(folder, _VISION_NEEDS)
 

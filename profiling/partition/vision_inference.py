@@ -11,16 +11,11 @@ from typing import Any
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from profiling.files import (
-    LARGEST_PICTURE,
-    LARGEST_SETTINGS,
-    PICTURE_FORMATS,
-    open_file,
-    read_json,
-)
+from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.models.windows import attention_indices
+from profiling.samples.pictures import PictureError, read_picture
 
 HERE = Path(__file__).resolve().parent
 Array = NDArray[Any]
@@ -32,11 +27,18 @@ def main() -> None:
     parser.add_argument("--output", default=Path("embeddings.npz"), type=Path)
     parser.add_argument("--threads", default=0, type=int, help="0: chosen by the runtime")
     chosen = parser.parse_args()
+    if chosen.threads < 0:
+        sys.exit(f"--threads {chosen.threads}: allowed is a whole number from 0")
     recipe = read_json(HERE / "preprocessing.json", at_most=LARGEST_SETTINGS)
     pixels = see(obtain_picture(chosen.image), recipe)
     embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
     height, width = pixels.shape[1:]
-    numpy.savez(chosen.output, embeddings=embeddings, width=width, height=height)
+    try:
+        # An open file keeps its name, to which the library would add an ending.
+        with chosen.output.open("wb") as stream:
+            numpy.savez(stream, embeddings=embeddings, width=width, height=height)
+    except OSError as problem:
+        sys.exit(f"--output: {problem}")
     print(f"{len(embeddings)} embeddings of {width}x{height} pixels: {chosen.output}")
 
 
@@ -44,24 +46,8 @@ def obtain_picture(path: Path) -> Image.Image:
     """A picture as it is displayed; ends the script where there is none that can be read."""
     try:
         return read_picture(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+    except PictureError as problem:
         sys.exit(f"--image {path}: {problem}")
-
-
-def read_picture(path: Path) -> Image.Image:
-    """A picture as displayed: upright, opaque, 8-bit RGB."""
-    with (
-        open_file(path, at_most=LARGEST_PICTURE) as stream,
-        Image.open(stream, formats=PICTURE_FORMATS) as stored,
-    ):
-        picture = ImageOps.exif_transpose(stored)
-    if picture.mode.startswith("I"):
-        levels = numpy.asarray(picture).astype(numpy.float64) / 257
-        picture = Image.fromarray(numpy.clip(numpy.rint(levels), 0, 255).astype(numpy.uint8))
-    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-    return picture.convert("RGB")
 
 
 def see(picture: Image.Image, recipe: dict[str, Any]) -> Array:  # [3, height, width]

@@ -24,6 +24,8 @@ class Traced:
 
 
 def trace_pass(workload: Workload) -> Traced:
+    # As in timed passes, so that nothing is known of the pictures.
+    workload.engine.begin_pass()
     try:
         trace = workload.engine.trace_operators(lambda: workload.run(0))
     except Unsupported as reason:

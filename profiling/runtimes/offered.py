@@ -37,3 +37,11 @@ MODES: Mapping[str, Sequence[str]] = {
 }
 # Of these each runs alone in its process: both carry a oneDNN, and one's calls end in the other's.
 ALONE = frozenset({"paddle", "mindspore"})
+# What they say in lower case where memory does not suffice; their exceptions are of any class.
+NO_MEMORY = (
+    "failed to allocate memory for requested buffer",  # ONNX Runtime
+    "bad allocation",
+    "bad_alloc",
+    "resource_exhausted",  # JAX
+    "resourceexhaustederror",  # Paddle
+)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from profiling.runtimes.graph_profile import GraphProfile
 from profiling.runtimes.providers import CPU_PROVIDER, CUDA_PROVIDER
 from profiling.runtimes.runtime import Arrays, Program, Runtime, RuntimeAbsent
 
@@ -67,10 +71,49 @@ def start_session(
     return session
 
 
+@dataclass(frozen=True, kw_only=True)
+class SessionStart:
+    """How the session of a graph is started, at first and again."""
+
+    path: Path
+    options: onnxruntime.SessionOptions
+    provider: str
+    provider_options: Mapping[str, Any]
+
+    def start(self) -> onnxruntime.InferenceSession:
+        return start_session(
+            self.path,
+            self.options,
+            provider=self.provider,
+            provider_options=self.provider_options,
+        )
+
+    @contextmanager
+    def profiled(self) -> Iterator[tuple[onnxruntime.InferenceSession, GraphProfile]]:
+        """A session under the runtime's profiler, and the profile, which is filled at the end."""
+        found = GraphProfile()
+        with tempfile.TemporaryDirectory() as folder:
+            options = self.options
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder, "profile"))
+            try:
+                session = self.start()
+            finally:
+                options.enable_profiling = False
+            began_ns = session.get_profiling_start_time_ns()
+            try:
+                yield session, found
+            finally:
+                written = Path(session.end_profiling())
+            found.read(written, graph=self.path, began_ns=began_ns)
+
+
 class SessionProgram(Program):
     """A graph in a session of the runtime."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, start: SessionStart) -> None:
+        self._start = start
+        session = start.start()
         given = session.get_inputs()
         self.inputs = [value.name for value in given]
         self.outputs = [value.name for value in session.get_outputs()]
@@ -81,6 +124,18 @@ class SessionProgram(Program):
     def run(self, feeds: Arrays) -> list[Any]:
         made: list[Any] = self._run(None, feeds)
         return made
+
+    @contextmanager
+    def profiled(self) -> Iterator[Sequence[GraphProfile]]:
+        # One session after the other: two at once would hold the weights twice.
+        del self._run
+        try:
+            with self._start.profiled() as (session, profile):
+                self._run = session.run
+                yield [profile]
+                del self._run, session
+        finally:
+            self._run = self._start.start().run
 
 
 class OnnxRuntime(Runtime):
@@ -96,8 +151,9 @@ class OnnxRuntime(Runtime):
         given = dict(self.settings["provider_options"] or {})
         if provider == CUDA_PROVIDER:
             given = {"device_id": int(self.device.partition(":")[2] or 0), **given}
-        session = start_session(path, options, provider=provider, provider_options=given)
-        return SessionProgram(session)
+        return SessionProgram(
+            SessionStart(path=path, options=options, provider=provider, provider_options=given)
+        )
 
     def computes_in(self, stored: str) -> str:
         # Weights in half precision are converted when a session starts; int8 products are integer.

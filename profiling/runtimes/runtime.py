@@ -9,16 +9,20 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
 
 from profiling.records import Reading
 from profiling.runtimes.offered import ALONE, REQUIREMENTS
+
+if TYPE_CHECKING:
+    from profiling.runtimes.graph_profile import GraphProfile
 
 Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
 
@@ -59,6 +63,13 @@ class Program(ABC):
         axis, the last ones of the graph's output at the end. It is given by programs with buckets.
         """
         return self.run(feeds)
+
+    def profiled(self) -> AbstractContextManager[Sequence[GraphProfile]]:
+        """While it is open, runs are under the runtime's own profiler.
+
+        The profiles are filled at the end; there are none where the runtime has no profiler.
+        """
+        return nullcontext(())
 
 
 class Runtime(ABC):

@@ -94,5 +94,8 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
     # 257 maps 65535 to 255 exactly; the high byte alone would darken by up to one step.
-    levels = numpy.asarray(picture).astype(numpy.float64) / 257
-    return Image.fromarray(numpy.clip(numpy.rint(levels), 0, 255).astype(numpy.uint8), mode="L")
+    values = numpy.asarray(picture)
+    levels = numpy.clip(numpy.rint(values.astype(numpy.float64) / 257), 0, 255)
+    # A level that is transparent shows the white page.
+    levels[values == picture.info.get("transparency", -1)] = 255
+    return Image.fromarray(levels.astype(numpy.uint8), mode="L")

@@ -20,6 +20,7 @@ from profiling.graphs.text_graphs import RECORD_FILE, check_text, compare_text, 
 from profiling.models.model import Model
 from profiling.models.text_parts import DECODER, EMBEDDING, CacheShape, Lengths, attention_bias
 from profiling.runtimes.onnxruntime import OnnxRuntime
+from tests.composing import PROJECT
 from tests.tiny_models import FAMILIES, load
 
 CPU = {"provider": None, "provider_options": None}
@@ -59,6 +60,12 @@ def test_the_record_states_the_error_at_every_length(exported: Path) -> None:
         assert 0 < one["relative_l2"] < 1e-5
         assert 0 < one["relative_l2_of_torch"] < 1e-5
     assert record["make_s"] > 0
+
+
+def test_a_graph_names_modules_and_no_path_of_this_machine(exported: Path) -> None:
+    content = (exported / f"{DECODER}.onnx").read_bytes()
+    assert str(PROJECT).encode() not in content and b"site-packages" not in content
+    assert b"decoder.layers.0.self_attn" in content
 
 
 class Copying(OnnxRuntime):

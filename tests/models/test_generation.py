@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from profiling.errors import Unsupported
 from profiling.models.model import Model, Prepared
 from tests.composing import compose_point
 from tests.tiny_models import (
@@ -37,6 +38,19 @@ def ask_three(model: Model, lengths: tuple[int, ...]) -> list[Prepared]:
         ask(model, question, make_picture(240, 240 - 60 * i, seed=i), length)
         for i, (question, length) in enumerate(zip(QUESTIONS, lengths, strict=True))
     ]
+
+
+def test_positions_that_were_not_learned_are_refused_before_anything_is_generated() -> None:
+    model = load("blip2_opt").model
+    side = native(model)
+    inputs = encode(model, ask_three(model, PROMPT_LENGTHS)[:1], side)
+    prompt, longest = inputs["input_ids"].shape[1], model.family.layout.longest
+    assert longest is not None
+    with pytest.raises(Unsupported, match=f"learned positions for {longest} tokens"):
+        model.generate(inputs, side=side, length=longest - prompt + 2, exact=True)
+    model.check_length(prompt, longest - prompt + 1)
+    assert model.generate(inputs, side=side, length=2, exact=True).shape == (1, 2)
+    assert [load(name).family.layout.longest for name in ("llava", "fuyu")] == [None, None]
 
 
 @pytest.mark.parametrize("first", range(3))

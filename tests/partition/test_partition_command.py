@@ -122,6 +122,9 @@ def test_run_onnx_says_what_to_run_first(
         (["--mode", "original", "--text", " "], "allowed is a question"),
         (["--mode", "original", "--output-dir", "README.md/x"], "--output-dir"),
         (["--mode", "all", "--quantize", "--onnx-layout", "half"], "--quantize needs single"),
+        (["--mode", "convert_onnx", "--parts", "2"], "belongs to --onnx-layout parts"),
+        (["--mode", "all", "--parts", "3", "--onnx-layout", "half"], "--onnx-layout parts"),
+        (["--mode", "export_parts", "--parts", "3"], "--parts is for what --mode all runs"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(

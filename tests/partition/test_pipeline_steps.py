@@ -75,6 +75,23 @@ def write_folder(family: str, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_prompt_longer_than_the_learned_positions_is_refused(tmp_path: Path) -> None:
+    write_folder("blip2_opt", tmp_path)
+    recipe = json.loads((tmp_path / "pipeline.json").read_text())
+    longest = recipe["prompt"]["longest"]
+    assert longest == load("blip2_opt").family.config.text_config.max_position_embeddings
+    pipeline = Pipeline(tmp_path, tmp_path, open_part=opener("blip2_opt"), threads=1)
+    (picture,) = take_samples(1)[0].pictures
+    with pytest.raises(SystemExit, match=f"tokens, and this model takes up to {longest}: ask a"):
+        pipeline.answer([[picture]], ["what is that " * longest], length=1)
+    # Padding takes no position.
+    pipeline.check_length(numpy.tri(3, longest + 2, dtype=int))
+    assert (
+        json.loads(json.dumps(pipeline_recipe(load("llava").model, 112)))["prompt"]["longest"]
+        is None
+    )
+
+
 def opener(family: str) -> Open:
     """Opens parts of a folder as the modules that their files are named after."""
     parts = parts_of(family)
@@ -180,6 +197,18 @@ def test_a_manifest_that_is_not_as_it_was_written_is_refused(
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(SystemExit, match=rf"manifest\.json {said}"):
         open_pipeline("fuyu", tmp_path)
+
+
+def test_parts_of_other_weights_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_folder("fuyu", tmp_path / name)
+        path = tmp_path / name / "manifest.json"
+        told = {**json.loads(path.read_text()), "weights_digest": name}
+        path.write_text(json.dumps(with_digest({k: v for k, v in told.items() if k != "digest"})))
+    with pytest.raises(SystemExit, match=r"other/manifest\.json lists parts of other weights"):
+        Pipeline(tmp_path / "other", tmp_path / "one", open_part=opener("fuyu"), threads=1)
+    assert open_pipeline("fuyu", tmp_path / "one").parts
 
 
 def open_pipeline(family: str, folder: Path) -> Pipeline:

@@ -20,6 +20,7 @@ from profiling.partition.fixed_sizes import choose_sizes
 from profiling.partition.saved_part import FixedPart, SavedPart, size_in
 from profiling.partition.torch_inference import find_pickles, refuse_pickles
 from profiling.partition.vision_inference import resize
+from tests.composing import PROJECT
 
 LOWEST = float(numpy.finfo(numpy.float32).min)
 # A decoder that adds up the rows that are not hidden.
@@ -254,6 +255,23 @@ def test_a_part_is_read_back_as_it_was_written(engine: str, source: Source, tmp_
         product, doubled = part.run({"rows": given, "ids": ids})
         assert numpy.allclose(product, right.detach().numpy(), atol=1e-5)
         assert doubled.tolist() == twice.tolist()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "jax"])
+def test_what_is_written_names_no_path_of_this_machine(
+    engine: str, source: Source, tmp_path: Path
+) -> None:
+    pytest.importorskip(engine)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    find_converter(engine).save(source, folder, [{"batch": 2}])
+    for path in folder.iterdir():
+        held = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                held = [archive.read(name) for name in archive.namelist()]
+        for content in held:
+            assert str(PROJECT).encode() not in content and b"site-packages" not in content, path
 
 
 def test_every_engine_has_a_converter_and_a_script() -> None:

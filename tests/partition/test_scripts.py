@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import ExifTags, Image
 
 from profiling.partition import language_inference, vision_inference
 
@@ -44,7 +45,7 @@ def test_a_picture_becomes_embeddings_in_a_file(
 ) -> None:
     write_mean(tmp_path / "vision_model.onnx")
     (tmp_path / "preprocessing.json").write_text(json.dumps(RECIPE))
-    picture, output = tmp_path / "picture.png", tmp_path / "seen.npz"
+    picture, output = tmp_path / "picture.png", tmp_path / "seen"
     Image.new("RGB", (10, 6), (255, 51, 102)).save(picture)
     monkeypatch.setattr(vision_inference, "HERE", tmp_path)
     typed = ["x.py", "--image", str(picture), "--output", str(output), "--threads", "1"]
@@ -78,6 +79,19 @@ def test_a_picture_of_any_mode_is_seen_as_displayed(
     assert (picture.mode, picture.getpixel((1, 1))) == ("RGB", seen)
 
 
+def test_a_script_and_the_harness_see_the_same_picture(tmp_path: Path) -> None:
+    """Also where Pillow cannot write the other EXIF data again, which is none of their business."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.XResolution] = 6, 72.0
+    # A text in the place of a fraction.
+    content = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")
+    Image.new("RGB", (8, 4), "red").save(tmp_path / "turned.jpg", exif=content)
+    assert vision_inference.obtain_picture(tmp_path / "turned.jpg").size == (4, 8)
+    Image.fromarray(numpy.ones((2, 2), numpy.float32)).save(tmp_path / "deep.tif")
+    with pytest.raises(SystemExit, match="floating-point pixels have no agreed white"):
+        vision_inference.obtain_picture(tmp_path / "deep.tif")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
 def test_what_is_no_picture_is_one_line(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
@@ -85,6 +99,37 @@ def test_what_is_no_picture_is_one_line(content: bytes | None, tmp_path: Path) -
         path.write_bytes(content)
     with pytest.raises(SystemExit, match=rf"^--image {path}: [^\n]+$"):
         vision_inference.obtain_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "typed", "said"),
+    [
+        (vision_inference, ["--threads", "-1"], "--threads -1: allowed is"),
+        (vision_inference, ["--output", "nowhere/seen.npz"], "--output: .*No such file"),
+        (language_inference, ["--max-tokens", "0"], "--max-tokens 0: allowed is"),
+        (language_inference, ["--device", "cuda:99"], "--device cuda:99: "),
+        (language_inference, ["--device", "abacus"], "--device abacus: "),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(
+    module: ModuleType,
+    typed: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_mean(tmp_path / "vision_model.onnx")
+    (tmp_path / "preprocessing.json").write_text(json.dumps(RECIPE))
+    (tmp_path / "prompt.json").write_text("{}")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    needed = ["--image", str(tmp_path / "a.png")]
+    if module is language_inference:
+        needed = ["--embeddings", "seen.npz", "--text", "what?"]
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["x.py", *needed, *typed])
+    with pytest.raises(SystemExit, match=rf"^{said}[^\n]*$"):
+        module.main()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04"])

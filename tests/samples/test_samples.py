@@ -164,6 +164,13 @@ def test_grey_of_sixteen_bits(kind: str, tmp_path: Path) -> None:
     assert rows(tmp_path / f"deep.{kind}") == [[(level,) * 3 for level in expected]]
 
 
+def test_a_transparent_level_of_sixteen_bits_is_white(tmp_path: Path) -> None:
+    levels = numpy.array([[0, 1000, 1001, 65535]], dtype=numpy.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png", transparency=1000)
+    expected = [0, 255, 4, 255]
+    assert rows(tmp_path / "deep.png") == [[(level,) * 3 for level in expected]]
+
+
 def test_one_bit(tmp_path: Path) -> None:
     picture = Image.new("1", (3, 1))
     picture.putdata([0, 255, 0])

@@ -199,6 +199,8 @@ class FunctionalEngine(Engine):
     def generate(
         self, inputs: Inputs, *, length: int, exact: bool, trace: Trace | None
     ) -> numpy.ndarray:
+        prompt = inputs.tensors["input_ids"].shape[1]
+        self.model.check_length(prompt, length if exact else 1)
         planned = self._plan(inputs)
         logits, state = self._prefill(inputs, planned, length, trace)
         return decode(

@@ -27,6 +27,7 @@ from profiling.engines.transformers.finiteness import FirstLogits, NonFinite, fi
 from profiling.engines.transformers.held_memory import read_cache, read_weights
 from profiling.engines.transformers.hooks import PhaseHooks, clock_for, token_marks
 from profiling.engines.transformers.loaded_model import LoadedModel
+from profiling.engines.transformers.memory_errors import is_out_of_memory
 from profiling.engines.transformers.metal_memory import metal_memory
 from profiling.engines.transformers.operator_trace import trace_operators
 from profiling.engines.transformers.optimizations.fp32 import Fp32
@@ -45,7 +46,7 @@ from profiling.engines.transformers.running_costs import count_running
 from profiling.engines.transformers.teacher import by_row, reference_nlls, teach
 from profiling.errors import Unsupported
 from profiling.machine.machine import why_no_joules
-from profiling.machine.torch_device import is_out_of_memory, why_unusable
+from profiling.machine.torch_device import why_unusable
 from profiling.models.family import Family
 from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family, load_family

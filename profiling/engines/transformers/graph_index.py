@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling import import_path
+from profiling.engines.transformers.memory_errors import is_out_of_memory
 from profiling.engines.transformers.optimizations.optimization import Precision, read_stack
 from profiling.errors import Unsupported
 from profiling.files import LARGEST_SETTINGS, read_json
@@ -29,6 +31,7 @@ from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code
 from profiling.graphs.own_formats import own_text, own_vision
 from profiling.graphs.quantize import weight_bits
 from profiling.machine.cache import cache_root
+from profiling.machine.machine import oom_kill_count
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.weights import locate
@@ -38,7 +41,7 @@ from profiling.runtimes.offered import OWN_FORMATS, TEXT, VISION
 from profiling.runtimes.runtime import RuntimeAbsent, find_runtime
 
 _LOG = logging.getLogger("profiling")
-_UNSUPPORTED = 3
+_UNSUPPORTED, _OUT_OF_MEMORY = 3, 4
 _HALF = {"torch.float16": "float16", "torch.bfloat16": "bfloat16"}
 
 
@@ -112,6 +115,7 @@ def ensure(point: Point) -> Graphs:
 
 
 def _make_elsewhere(point: Point) -> None:
+    before = oom_kill_count()
     done = subprocess.run(
         [sys.executable, "-m", "profiling.engines.transformers.graph_index"],
         input=json.dumps(dataclasses.asdict(point), default=list),
@@ -121,6 +125,14 @@ def _make_elsewhere(point: Point) -> None:
     )
     if done.returncode == _UNSUPPORTED:
         raise Unsupported(done.stderr.splitlines()[-1])
+    if done.returncode == _OUT_OF_MEMORY:
+        raise MemoryError(f"exporting: {done.stderr.splitlines()[-1]}")
+    after = oom_kill_count()
+    if done.returncode == -signal.SIGKILL and None not in (before, after) and after != before:
+        raise MemoryError(
+            f"exporting was killed: the kernel counts {after} out-of-memory kills, before it was"
+            f" {before}"
+        )
     if done.returncode:
         raise RuntimeError(
             f"exporting ended with status {done.returncode}: {done.stderr.strip()[-2000:]}"
@@ -217,6 +229,12 @@ def main() -> None:
     except RuntimeAbsent as problem:
         print(problem, file=sys.stderr)
         raise SystemExit(_UNSUPPORTED) from None
+    except Exception as problem:
+        if not is_out_of_memory(problem):
+            raise
+        told = " ".join(f"{type(problem).__name__}: {problem}".split())
+        print(told, file=sys.stderr)
+        raise SystemExit(_OUT_OF_MEMORY) from None
 
 
 if __name__ == "__main__":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from profiling.engines.operators import OperatorTime, OperatorTrace
+
+if TYPE_CHECKING:
+    from profiling.runtimes.graph_profile import GraphProfile
 
 _SCOPE = "module: "
 _OUTSIDE = "outside of operators: Python and other libraries"
@@ -29,6 +33,8 @@ _KINDS = (
 )
 # Phases by part; a part that is called again after its first call works for the decoding.
 _REPEATED = frozenset({"language", "head"})
+# Phase, operator, shapes, module and layer.
+Key = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +52,31 @@ def trace_operators(
     device: torch.device,
     run: Callable[[], None],
 ) -> OperatorTrace:
-    """Run once under the profiler, with every module of the network marked."""
+    """Run once under the profiler, with every module of the network marked.
+
+    What a runtime runs as a graph is under the runtime's own profiler meanwhile.
+    """
     scopes = _list_scopes(network, parts)
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with _marked(network, scopes), profile(activities=activities, record_shapes=True) as recorded:
-        run()
     on_gpu = device.type == "cuda"
+    with ExitStack() as opened:
+        # On a GPU the runtime's profiler knows when a node was launched, and not how long it took.
+        profiles = {} if on_gpu else _profile_graphs(network, opened)
+        with (
+            _marked(network, scopes),
+            profile(activities=activities, record_shapes=True) as recorded,
+        ):
+            run()
+    operators = list(_collect(recorded.events(), scopes, on_gpu=on_gpu))
+    graphs = [name for each in profiles.values() for name in each]
+    inside = "; in graphs ONNX Runtime's profile" if graphs else ""
+    own = "kernel time" if on_gpu else "own CPU time"
     return OperatorTrace(
-        operators=list(_collect(recorded.events(), scopes, on_gpu=on_gpu)),
-        chrome=_read_chrome(recorded),
-        source=f"torch.profiler, {'kernel time' if on_gpu else 'own CPU time'}, one pass more",
+        operators=_with_graphs(operators, profiles, scopes),
+        chrome=_add_graphs(_read_chrome(recorded), profiles),
+        source=f"torch.profiler, {own}{inside}, one pass more",
     )
 
 
@@ -66,6 +85,86 @@ def _read_chrome(recorded: profile) -> bytes:
         path = Path(folder, "trace.json")
         recorded.export_chrome_trace(str(path))
         return path.read_bytes()
+
+
+# Graphs
+
+Profiles = Mapping[str, "Sequence[GraphProfile]"]
+
+
+def _profile_graphs(network: nn.Module, opened: ExitStack) -> Profiles:
+    """The profiles of what runs as graphs, by the path of the module; filled when it is closed."""
+    found = {}
+    for path, module in network.named_modules():
+        profiled = getattr(module, "profiled", None)
+        if profiled is not None:
+            found[path] = opened.enter_context(profiled())
+    return found
+
+
+def _with_graphs(
+    operators: Sequence[OperatorTime], profiles: Profiles, scopes: Mapping[str, _Scope]
+) -> list[OperatorTime]:
+    """The operators with the nodes of graphs in the place of the time outside of operators."""
+    nodes: list[OperatorTime] = []
+    known: dict[tuple[str, str], float] = defaultdict(float)
+    for path, each in profiles.items():
+        for one in _list_nodes(path, each, scopes[path]):
+            nodes.append(one)
+            known[one.phase, _star(path)] += one.self_s
+    found = []
+    for one in operators:
+        inside = known[one.phase, one.module] if one.operator == _OUTSIDE else 0.0
+        found.append(replace(one, self_s=max(0.0, one.self_s - inside)))
+    return sorted([*found, *nodes], key=lambda one: -one.self_s)
+
+
+def _list_nodes(
+    path: str, profiles: Sequence[GraphProfile], scope: _Scope
+) -> Iterator[OperatorTime]:
+    calls: dict[Key, int] = defaultdict(int)
+    seconds: dict[Key, float] = defaultdict(float)
+    for node in (node for each in profiles for node in each.nodes):
+        inner = node.modules[-1][0] if node.modules else ""
+        place = _star("/".join(filter(None, (path, inner))))
+        phase = _phase_of(node.run, scope)
+        key = (phase, node.operator, node.shapes, place, _layer_of(node.modules))
+        calls[key] += 1
+        seconds[key] += node.self_s
+    yield from _sum_up(calls, seconds)
+
+
+def _phase_of(run: int, scope: _Scope) -> str:
+    if scope.part in _REPEATED:
+        return "decode" if run else "prefill"
+    return "prefill" if scope.part == "text_encoder" else scope.part or "other"
+
+
+def _layer_of(modules: Sequence[tuple[str, str]]) -> str:
+    """That of the innermost module which tells what it does."""
+    layer = "other"
+    for path, kind in modules:
+        if path == "head":
+            return "head"
+        named = name_layer(path, kind)
+        layer = layer if named == "other" else named
+    return layer
+
+
+def _add_graphs(chrome: bytes, profiles: Profiles) -> bytes:
+    """The nodes of graphs as further rows of the trace, one for each graph."""
+    graphs = [(path, each) for path, several in profiles.items() for each in several]
+    if not graphs:
+        return chrome
+    content = json.loads(chrome)
+    base_ns = int(content.get("baseTimeNanoseconds", 0))
+    for path, each in graphs:
+        row = {"pid": "graphs", "tid": f"{path}: {each.graph}", "ph": "X", "cat": "graph_node"}
+        begun_us = (each.began_ns - base_ns) / 1e3
+        content["traceEvents"] += [
+            {**row, **event, "ts": begun_us + event["ts"]} for event in each.events
+        ]
+    return json.dumps(content).encode()
 
 
 # Modules
@@ -127,8 +226,8 @@ def _collect(
     events: Sequence[Any], scopes: Mapping[str, _Scope], *, on_gpu: bool
 ) -> Iterator[OperatorTime]:
     phases = _Phases(events, scopes)
-    calls: dict[tuple[str, ...], int] = defaultdict(int)
-    seconds: dict[tuple[str, ...], float] = defaultdict(float)
+    calls: dict[Key, int] = defaultdict(int)
+    seconds: dict[Key, float] = defaultdict(float)
     for event in events:
         own_s = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) * 1e-6
         if own_s <= 0 or not _is_operator_or_scope(event):
@@ -137,6 +236,10 @@ def _collect(
         key = _name(event, scope, phases.find(event, scope))
         calls[key] += 1
         seconds[key] += own_s
+    yield from _sum_up(calls, seconds)
+
+
+def _sum_up(calls: Mapping[Key, int], seconds: Mapping[Key, float]) -> Iterator[OperatorTime]:
     for key, own_s in sorted(seconds.items(), key=lambda item: -item[1]):
         phase, operator, shapes, module, layer = key
         yield OperatorTime(
@@ -155,16 +258,21 @@ def _is_operator_or_scope(event: Any) -> bool:
     return "::" in event.name or event.name.startswith(_SCOPE)
 
 
-def _name(event: Any, scope: _Scope | None, phase: str) -> tuple[str, ...]:
+def _name(event: Any, scope: _Scope | None, phase: str) -> Key:
     is_scope = event.name.startswith(_SCOPE)
     shapes = [shape for shape in event.input_shapes or () if shape]
     return (
         phase,
         _OUTSIDE if is_scope else event.name,
         "" if is_scope else " ".join(str(shape) for shape in shapes),
-        re.sub(r"\b\d+\b", "*", scope.path) if scope else "",
+        _star(scope.path) if scope else "",
         scope.layer if scope else "other",
     )
+
+
+def _star(path: str) -> str:
+    """The same path for every layer."""
+    return re.sub(r"\b\d+\b", "*", path)
 
 
 def _find_scope(event: Any, scopes: Mapping[str, _Scope]) -> _Scope | None:

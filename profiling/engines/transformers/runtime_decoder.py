@@ -6,6 +6,8 @@ The head's place is taken by an identity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy
@@ -49,6 +51,10 @@ class RuntimePart(nn.Module):
         self.program = program
         held = torch.empty(held_bytes, dtype=torch.uint8, device="meta")
         self.register_buffer("held", held, persistent=False)
+
+    def profiled(self) -> AbstractContextManager[Sequence[Any]]:
+        """While it is open, the runtime profiles what it runs, where it has a profiler."""
+        return self.program.profiled()
 
 
 class RuntimeEncoder(RuntimePart):

@@ -29,6 +29,10 @@ class Blip2OptLayout(Blip2Layout):
         # The head calls it directly, not the module around it.
         return f"{self.decoder}.decoder"
 
+    @property
+    def longest(self) -> int | None:
+        return int(self.config.text_config.max_position_embeddings)
+
     def scaled_inputs(self, network: Any) -> list[ScaledInput]:
         paths = self.layer_paths(f"{self.decoder_stack}.layers", network)
         return [one for path in paths for one in self._scaled_in(path)]

@@ -24,6 +24,8 @@ class JaxFormat(Converter):
     needs = ("jax", "jaxlib", "flatbuffers")
 
     def save(self, part: Source, folder: Path, sizes: Sequence[Sizes]) -> dict[str, Any]:
+        # Without the folders of this machine, which it notes at each operation.
+        jax.config.update("jax_hlo_source_file_canonicalization_regex", r".*[/\\]")
         graph = NativeGraph(part.graph, JaxAdapter())
         numbers = sorted(graph.parameters)
         weights = [graph.parameters[number] for number in numbers]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from profiling.graphs.export import dynamic_shapes
 from profiling.models.tower import written_out_attention
@@ -28,8 +29,16 @@ class TorchFormat(Converter):
                 part.module, tuple(part.example.values()), dynamic_shapes=shapes
             )
         program.example_inputs = None
+        _forget_sources(program)
         torch.export.save(program, path)
         return {"programs": [{"file": path.name}]}
+
+
+def _forget_sources(program: ExportedProgram) -> None:
+    """Without the lines of this machine's files that each node comes from."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
 
 
 CONVERTER = TorchFormat()

@@ -111,6 +111,14 @@ def test_the_rows_are_the_slowest_of_each_phase() -> None:
     assert [row.repeat for row in rows] == list(range(1, len(rows) + 1))
 
 
+def test_a_picture_is_not_known_before_the_traced_pass() -> None:
+    engine = build(compose_point("model=fuyu", "optimization=vision_cache"))
+    workload = make_workload(engine, batch_size=1, max_new_tokens=1, count=1)
+    workload.run(0)
+    rows = [row for row in trace_pass(workload).readings if row.phase == "vision"]
+    assert any("aten::addmm" in row.source for row in rows)
+
+
 def test_an_engine_without_a_profiler_says_so() -> None:
     traced = ("optimization=compile", "optimization.compile.backend=aot_eager")
     engine = build(compose_point(*traced))

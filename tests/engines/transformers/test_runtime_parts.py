@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import sys
 from collections.abc import Callable
 from functools import cache, partial
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
+import onnx
 import pytest
 import torch
 
@@ -25,6 +31,7 @@ from profiling.runtimes import runtime
 from profiling.runtimes.native.native_graph import NativeGraph
 from profiling.runtimes.native.native_program import NativeProgram
 from profiling.runtimes.native.numpy_adapter import NumpyAdapter
+from profiling.runtimes.onnxruntime import OnnxRuntime
 from profiling.runtimes.runtime import Buckets
 from profiling.samples.samples import load_samples
 from tests.composing import PROJECT, compose_point
@@ -131,6 +138,55 @@ def test_every_shape_of_the_vision_part_is_settled(monkeypatch: pytest.MonkeyPat
     )
     parts.settle(workload)
     assert run == [0, 1]
+
+
+def test_a_trace_has_the_nodes_of_graphs(pair: Pair) -> None:
+    """In the place of time outside of operators, and the engine answers as before."""
+    engine = pair[1]
+    before = tokens_of(engine, 1, exact=True)
+    workload = make_workload(engine, batch_size=1, max_new_tokens=3, count=1)
+    found = engine.trace_operators(lambda: workload.run(0))
+    assert tokens_of(engine, 1, exact=True) == before
+    assert "ONNX Runtime's profile" in found.source
+    nodes = [one for one in found.operators if one.operator in ("MatMul", "Gemm", "FusedMatMul")]
+    for phase in ("prefill", "decode"):
+        layers = {one.layer for one in nodes if one.phase == phase}
+        assert layers >= {"attention", "mlp", "head"}, phase
+    # The head multiplies once for each of three tokens.
+    heads = {one.phase: one.calls for one in nodes if one.layer == "head"}
+    assert heads == {"prefill": 1, "decode": 2}
+    in_the_trace = json.loads(found.chrome)["traceEvents"]
+    graphs = [event for event in in_the_trace if event.get("cat") == "graph_node"]
+    modules = [e for e in in_the_trace if str(e.get("name", "")).startswith("module: ")]
+    assert len(graphs) > len(nodes)
+    # On one clock.
+    assert min(e["ts"] for e in modules) < min(e["ts"] for e in graphs)
+    assert max(e["ts"] for e in graphs) < max(e["ts"] + e["dur"] for e in modules)
+
+
+OF_THE_DECODER = ("flat_head", "static_cache", "quantized_cache", "prompt_lookup", "assisted")
+
+
+@pytest.mark.parametrize("name", OF_THE_DECODER)
+def test_what_changes_the_decoder_stands_beside_a_vision_part_in_a_runtime(name: str) -> None:
+    chosen = ("model=llava", ENGINE, f"optimization={name}")
+    check_stack(compose_point(*chosen, "engine.parts=[vision]"))
+    with pytest.raises(Unsupported, match=f"optimization={name} changes the decoder part"):
+        check_stack(compose_point(*chosen))
+
+
+@pytest.mark.slow
+def test_a_cache_laid_out_beforehand_beside_a_vision_part_in_a_runtime(
+    pairs: Callable[[str], Pair],
+) -> None:
+    plain, engine = pairs(WHOLE)
+    (parts, *_) = engine.stack
+    assert isinstance(parts, RuntimeParts)
+    folder = f"model.checkpoint={parts.point.checkpoint}"
+    chosen = (f"model={WHOLE}", "weights=pretrained", folder, ENGINE, "engine.parts=[vision]")
+    stacked = make_engine(compose_point(*chosen, "optimization=[static_cache,flat_head]"))
+    stacked.settle(make_workload(stacked, batch_size=1, max_new_tokens=LENGTH, count=1))
+    assert tokens_of(stacked, 3, exact=False) == tokens_of(plain, 3, exact=False)
 
 
 def test_references_are_as_likely(pair: Pair) -> None:
@@ -444,3 +500,70 @@ def test_missing_graphs_are_made_by_a_process_of_their_own(tmp_path: Path) -> No
     )
     workload.run(0)
     assert model_of(engine).stored_values
+
+
+def test_memory_that_the_runtime_lacks_is_out_of_memory(tmp_path: Path) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Expand", ["one", "shape"], ["many"])],
+        "large",
+        [
+            onnx.helper.make_tensor_value_info("one", onnx.TensorProto.FLOAT, [1]),
+            onnx.helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, [1]),
+        ],
+        [onnx.helper.make_tensor_value_info("many", onnx.TensorProto.FLOAT, ["n"])],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    onnx.save(model, str(tmp_path / "large.onnx"))
+    settings = {"provider": None, "provider_options": None}
+    runtime = OnnxRuntime.of(device="cpu", threads=1, settings=settings)
+    program = runtime.open(tmp_path / "large.onnx")
+    feeds = {"one": numpy.ones(1, numpy.float32), "shape": numpy.array([2**50])}
+    with pytest.raises(Exception) as refused:
+        program.run(feeds)
+    assert TransformersEngine.is_out_of_memory(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kills", "said", "kind"),
+    [
+        (-9, (3, 4), "Killed", MemoryError),
+        # Somebody else killed it.
+        (-9, (3, 3), "Killed", RuntimeError),
+        (-9, (None, None), "Killed", RuntimeError),
+        (-11, (3, 4), "", RuntimeError),
+        (4, (3, 3), "RuntimeError: not enough memory", MemoryError),
+        (1, (3, 3), "ValueError: a shape", RuntimeError),
+        (3, (3, 3), "jax lacks NonZero", Unsupported),
+    ],
+)
+def test_how_an_export_failed_is_known(
+    status: int,
+    kills: tuple[int | None, int | None],
+    said: str,
+    kind: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = iter(kills)
+    ended = SimpleNamespace(returncode=status, stderr=said)
+    monkeypatch.setattr(graph_index, "oom_kill_count", lambda: next(counts))
+    monkeypatch.setattr(graph_index.subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(graph_index, "find", lambda _: None)
+    with pytest.raises(kind):
+        graph_index.ensure(compose_point("model=fuyu", ENGINE))
+
+
+def test_an_export_that_lacks_memory_says_so_to_who_started_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Point) -> None:
+        raise RuntimeError("DefaultCPUAllocator:\nnot enough memory: you tried")
+
+    asked = json.dumps(dataclasses.asdict(compose_point("model=fuyu", ENGINE)), default=list)
+    monkeypatch.setattr(graph_index, "make", fail)
+    monkeypatch.setattr(sys, "stdin", StringIO(asked))
+    with pytest.raises(SystemExit) as ended:
+        graph_index.main()
+    assert ended.value.code == 4
+    said = "RuntimeError: DefaultCPUAllocator: not enough memory: you tried\n"
+    assert capsys.readouterr().err == said

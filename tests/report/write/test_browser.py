@@ -297,11 +297,16 @@ def test_another_address_is_followed_and_what_it_asks_in_vain_is_said(
     dispatchEvent(new HashChangeEvent('hashchange'));
     said.broken = runRows().length;
     """
-    address = "#model=gpt&_runs=nothing&_x=wer2&_open=difference&img_size=112"
+    address = (
+        "#model=gpt&_runs=nothing&_x=wer2&_open=difference&img_size=112"
+        "&_columns=some&_scale=log&_other=1"
+    )
     said = browse(page, script, tmp_path, address=address)
     hidden, note = said["note"]
     assert not hidden
     assert all(part in note for part in ("model=gpt", "nothing", "_x=wer2"))
+    assert all(part in note for part in ("_columns=some", "_scale=log", "_other=1"))
+    assert "_open=difference" in note and "img_size" not in note
     assert said["rows"] == 2
     assert said["followed"] == [4, True]
     assert said["broken"] == 12

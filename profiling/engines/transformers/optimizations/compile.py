@@ -15,11 +15,13 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 from profiling.errors import Unsupported
 from profiling.models.quantizers import BITSANDBYTES
 from profiling.points.point import Point
+from profiling.runtimes.offered import TEXT
 
 
 class Compile(Optimization):
     """The library's own way: the first pass stays as it is, since its length always changes."""
 
+    changes = frozenset({TEXT})
     modes: ClassVar[dict[str, str]] = {"cuda": "reduce-overhead"}
 
     def __init__(self, *, kind: str, order: int, backend: str, mode: str | None) -> None:

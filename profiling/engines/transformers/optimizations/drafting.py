@@ -11,6 +11,7 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 from profiling.errors import Unsupported
 from profiling.points.point import Point
 from profiling.records import Reading
+from profiling.runtimes.offered import TEXT
 
 # Their caches cannot give tokens back that were drafted and refused.
 _CACHES = ("static_cache", "compile", "quantized_cache")
@@ -21,6 +22,7 @@ class Drafting(Optimization):
 
     # A step computes all tokens that were drafted for it.
     as_counted = False
+    changes = frozenset({TEXT})
     uncertain = (
         "decoding is counted token by token; accepted drafts save steps, and can take less than"
         " this least time"

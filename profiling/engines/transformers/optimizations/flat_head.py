@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
+from profiling.runtimes.offered import TEXT
 
 
 class FlatHead(Optimization):
+    changes = frozenset({TEXT})
+
     def apply(self, loaded: LoadedModel) -> None:
         (head,) = loaded.parts()["head"]
         head.register_forward_pre_hook(flatten)

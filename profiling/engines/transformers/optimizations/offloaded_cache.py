@@ -7,11 +7,13 @@ from profiling.engines.transformers.optimizations.optimization import Optimizati
 from profiling.errors import Unsupported
 from profiling.models.network import Layout
 from profiling.points.point import Point
+from profiling.runtimes.offered import TEXT
 
 
 class OffloadedCache(Optimization):
     """The library fetches the next layer's while one computes."""
 
+    changes = frozenset({TEXT})
     uncertain = "the cache is counted into the device's memory; most of it is in the host's"
 
     def check_layout(self, layout: type[Layout]) -> None:

@@ -12,6 +12,7 @@ from profiling.engines.transformers.optimizations.optimization import (
 from profiling.errors import Unsupported
 from profiling.models.network import Layout
 from profiling.points.point import Point
+from profiling.runtimes.offered import TEXT
 
 _REQUIREMENTS = "requirements-cache.txt"
 _PACKAGES = {"quanto": "optimum.quanto", "hqq": "hqq"}
@@ -20,6 +21,7 @@ _PACKAGES = {"quanto": "optimum.quanto", "hqq": "hqq"}
 class QuantizedCache(Optimization):
     """What the prompt gives is quantized at once, later tokens as soon as the residual is full."""
 
+    changes = frozenset({TEXT})
     # Attention multiplies values that were quantized and read back.
     as_counted = False
 

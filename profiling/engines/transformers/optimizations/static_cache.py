@@ -8,10 +8,13 @@ from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import Optimization
 from profiling.errors import Unsupported
 from profiling.points.point import Point
+from profiling.runtimes.offered import TEXT
 
 
 class StaticCache(Optimization):
     """Nothing is compiled; with CUDA graphs a step is recorded once and then replayed."""
+
+    changes = frozenset({TEXT})
 
     def __init__(self, *, kind: str, order: int, cuda_graphs: bool) -> None:
         super().__init__(kind=kind, order=order)

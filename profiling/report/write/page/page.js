@@ -104,6 +104,7 @@ function visible() {
 // The address of the page holds what is shown: a copy of it shows the same.
 
 const NAMES = { text: "_find", size: "_size", against: "_against", cost: "_cost", x: "_x", y: "_y", open: "_open" };
+const OWN = [...Object.values(NAMES), "_sort", "_runs", "_columns", "_scale"];
 
 function write() {
   const usual = initial();
@@ -135,8 +136,12 @@ function parse(text) {
   take("_y", numbers, "y");
   take("_open", [...data.names, "difference"], "open");
   found.text = wanted.get("_find") ?? "";
-  found.all = wanted.get("_columns") === "all";
-  found.logarithmic = wanted.get("_scale") !== "linear";
+  const is = (name, value) => {
+    if (wanted.has(name) && wanted.get(name) !== value) unknown.push(`${name}=${wanted.get(name)}`);
+    return wanted.get(name) === value;
+  };
+  found.all = is("_columns", "all");
+  found.logarithmic = !is("_scale", "linear");
   const sort = wanted.get("_sort") ?? "";
   found.descending = sort.startsWith("-");
   if (Object.hasOwn(columns, sort.replace(/^-/, ""))) found.sort = sort.replace(/^-/, "");
@@ -147,11 +152,14 @@ function parse(text) {
     else if (!found.chosen.includes(run)) found.chosen = [...found.chosen, run].slice(-MOST_CHOSEN);
   }
   for (const [name, value] of wanted) {
-    if (name.startsWith("_")) continue;
+    if (OWN.includes(name)) continue;
     if (data.filters.includes(name) && columns[name].cells.includes(value)) found.filters[name] = value;
     else unknown.push(`${name}=${value}`);
   }
-  if (found.open === "difference" && found.chosen.length !== 2) found.open = "";
+  if (found.open === "difference" && found.chosen.length !== 2) {
+    found.open = "";
+    unknown.push("_open=difference without two _runs");
+  }
   return [found, unknown];
 }
 
