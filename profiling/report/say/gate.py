@@ -209,8 +209,9 @@ def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidat
         return f"{column}: cannot be judged where a value is not above zero"
     if change.paired is not None:
         return (
-            f"{column}: the paired comparison has {change.paired.launches} launches, too few for"
-            f" an interval; type {say_how_to_pair(baseline[-1], candidate[-1])} --launches 5"
+            f"{column}: the paired comparison has {change.paired.why_unbounded}; type"
+            f" {say_how_to_pair(baseline[-1], candidate[-1])}"
+            f" --launches {change.paired.more_launches}"
         )
     how = advise(column, baseline[-1], candidate[-1])
     return (

@@ -226,8 +226,8 @@ def _say_unknown(change: Change, befores: Rounds, afters: Rounds) -> str:
     medians = f"A took {quantity(change.before, unit)} and B {quantity(change.after, unit)}"
     if change.paired is not None:
         return (
-            f"{medians} a batch. Measured in pairs, but in {change.paired.launches} launches, which"
-            " are too few for an interval: --launches 5 and more."
+            f"{medians} a batch. Measured in pairs, but in {change.paired.why_unbounded}:"
+            f" --launches {change.paired.more_launches} and more."
         )
     return (
         f"{medians} a batch, in separate runs ({_count_rounds(befores, afters)}). How much equal"

@@ -390,3 +390,11 @@ def test_without_an_interval_nothing_is_claimed(tmp_path: Path) -> None:
     assert describe(found) == (
         "A took 2 times as long as B in 1 launch; three are needed for an interval"
     )
+
+
+def test_launches_that_all_give_the_same_ratio_have_no_interval(tmp_path: Path) -> None:
+    found = measure(oppose(tmp_path, number=4), Script(factors={"a": 2.0, "b": 1.0}))
+    assert (found.whole.ci_low, found.whole.ci_high) == (None, None)
+    assert describe(found) == (
+        "A took 2 times as long as B in each of 4 launches, so that how much they vary is unknown"
+    )
