@@ -8,10 +8,16 @@ from statistics import median
 from profiling import metrics
 from profiling.metrics import PHASES
 from profiling.report.read.paired import PairedTimes
-from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
+from profiling.report.read.plain_runs import PLAIN_ENGINE
 from profiling.report.read.readings import is_number, read_phase_repeats
 from profiling.report.read.runs import Run, find_paired, values_of, without_cache
-from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
+from profiling.report.read.sweeps import (
+    Sweep,
+    describe_setting,
+    describe_value,
+    name_machine,
+    tokens_of,
+)
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
@@ -405,15 +411,6 @@ def say_origin(runs: Sequence[Run]) -> list[str]:
         if found:
             said.append(f"{metrics.find(column).title}: {escape.markdown(', '.join(found))}.")
     return said
-
-
-def name_machine(run: Run) -> str:
-    """The processor, the boards and the operating system that a run was made on."""
-    machine = identify_machine(run.record)
-    named = [str(machine["cpu_model"] or "unknown processor")]
-    named += map(str, machine["gpu_models"])
-    system = machine["operating_system"]
-    return " with ".join(named) + (f", {system}" if system else "")
 
 
 def say_ranking(runs: Sequence[Run]) -> str:
