@@ -279,6 +279,25 @@ def test_an_unknown_key_suggests_the_nearest(
     assert refusal.line.endswith(f"; did you mean {meant}?")
 
 
+@pytest.mark.parametrize(
+    ("typed", "with_it"),
+    [
+        ("engine.url=http://localhost/v1", "engine=endpoint"),
+        ("optimization.token_pruning.keep=0.5", "optimization=token_pruning"),
+        ("tracker.experiment=x", "tracker=mlflow"),
+    ],
+)
+def test_a_key_of_another_option_names_it(
+    typed: str,
+    with_it: str,
+    bench: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refusal = refuse([typed], monkeypatch, capsys)
+    assert refusal.line == f"{typed}: allowed with {with_it}"
+
+
 def test_a_key_like_no_other_suggests_nothing(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
