@@ -200,6 +200,16 @@ def test_a_fixed_number_of_launches_is_measured_in_full_however_slow(tmp_path: P
     assert {launch["pairs"] for launch in found.content["by_launch"]} == {8}
 
 
+def test_noise_of_slow_passes_costs_a_fixed_number_of_launches_no_more_than_the_budget(
+    tmp_path: Path,
+) -> None:
+    script = Script(within=0.3, load_s=2.0, slow=50.0)
+    found = measure(oppose(tmp_path, "comparison.time_budget_s=300", number=5), script)
+    (pairs,) = {launch["pairs"] for launch in found.content["by_launch"]}
+    assert 8 < pairs < 20
+    assert sum(launch["took_s"] for launch in found.content["by_launch"]) < 300
+
+
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_a_number_that_was_asked_for_is_kept(number: int, tmp_path: Path) -> None:
     opposed = oppose(tmp_path, "comparison.time_budget_s=1", number=number)
