@@ -184,12 +184,19 @@ def say_latency_change(befores: Rounds, afters: Rounds) -> str:
     change = find_change("latency_s", befores, afters)
     if change is None:
         return "Latency: a run has none, so that nothing can be compared."
+    if before_is_after(befores, afters):
+        return "Latency: a run is not compared with itself."
     if change.source == SEPARATE_RUNS or change.relative_bounds is None:
         return _say_unknown(change, befores, afters)
     verdict = "No difference in latency is shown"
     if change.is_different:
         verdict = f"B takes {'more' if change.ratio > 1 else 'less'} time than A"
     return f"{verdict}: {_say_ratio(change)}, {_say_basis(change)}."
+
+
+def before_is_after(befores: Rounds, afters: Rounds) -> bool:
+    """Whether both sides are one run."""
+    return [run.name for run in befores] == [run.name for run in afters]
 
 
 def _say_ratio(change: Change) -> str:

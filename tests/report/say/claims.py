@@ -402,6 +402,12 @@ def gated(limit: str, **changes: Any) -> Scene:
     return scene
 
 
+def gated_by_itself(folder: Path) -> str:
+    write_run(folder)
+    (run,) = runs_of(folder)
+    return judge(parse_limit("latency_s=5%"), [run], [run]).line
+
+
 def best(column: str, *, second: bool = True, lacking: bool = False) -> Scene:
     def scene(folder: Path) -> str:
         write_run(folder)
@@ -717,6 +723,7 @@ def _list_claims_of_comparisons() -> Iterator[Claim]:
         ("B takes ", paired, compared(ratio=1.01, second=COMPILED)),
         ("B takes ", rounds(EVEN, SLOW), rounds(EVEN, WILD)),
         ("B takes ", rounds(EVEN, SLOW), rounds(EVEN[:2], SLOW[:2])),
+        ("Latency: a run is not compared with itself.", same, compared(second=again)),
         ("No difference in latency is shown", compared(ratio=1.01, second=COMPILED), paired),
         ("No difference in latency is shown", rounds(EVEN, WILD), rounds(EVEN, SLOW)),
         ("No difference in latency is shown", rounds(EVEN, WILD), rounds(EVEN[:1], WILD[:1])),
@@ -846,6 +853,8 @@ def _list_claims_of_gates() -> Iterator[Claim]:
         ("_refuse_costs", " in separate runs", gated("latency_s=5%", slower=10.0), slow),
         ("_refuse_costs", ": the paired comparison has ",
          gated("latency_s=5%", ratio=9.0, reach=None), slow),
+        ("_refuse_costs", "a run cannot be judged by itself", gated_by_itself,
+         gated("latency_s=5%")),
         ("_refuse_costs", "cannot be judged where a value is not above zero",
          gated("energy_j=5%", summary={"energy_j": 0.0}, before={"energy_j": 1.0}), slow),
         ("_compare_scores", ": has no interval, and not all answers are equal",
