@@ -30,7 +30,7 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
     differing = list_differing([run.settings for run in runs])
     keys = [key for key in differing if "." not in key] or differing or ["model"]
     keys = sorted(keys, key=lambda key: key != "model")
-    return [", ".join(_shorten(show_value(run[key])) for key in keys) for run in runs]
+    return [", ".join(_shorten(show_value(run.setting(key))) for key in keys) for run in runs]
 
 
 def _shorten(value: str) -> str:

@@ -89,6 +89,10 @@ class Run:
         """The value of a column or of a configuration key, which not every run has."""
         return self.columns[name] if name in self.columns else self.settings.get(name)
 
+    def setting(self, key: str) -> Any:
+        """The value of a configuration key, whatever metric is called like it."""
+        return self.settings[key] if key in self.settings else self[key]
+
     @property
     def completed(self) -> bool:
         return self.record.status == COMPLETED

@@ -27,7 +27,9 @@ from profiling.report.read.runs import Run, order_of, varies_by_round
 from profiling.statistics.rounds import LEAST_ROUNDS
 
 # Keys that say what was run, or how well it was measured; runs that differ in one are no sweep.
-_NEVER_SWEPT = frozenset({"model", "weights", "dataset", "num_samples", "seed", ROUND, PROFILER})
+_NEVER_SWEPT = frozenset(
+    {"model", "weights", "dataset", "num_samples", "seed", "trace", "divergence", ROUND, PROFILER}
+)
 # Named where runs of several kinds of machine are read together, though it is no setting.
 MACHINE = "machine"
 _WEIGHTS_ORDER = {"pretrained": 0, "random": 1, "tiny": 2}
@@ -175,7 +177,7 @@ def _pool(run: Run, rounds: Sequence[Run]) -> Run:
 
 
 def _setting_order(run: Run, keys: Sequence[str]) -> tuple[Any, ...]:
-    return (*(order_of(run[key]) for key in keys), run.name)
+    return (*(order_of(run.setting(key)) for key in keys), run.name)
 
 
 def find_rounds(run: Run, runs: Sequence[Run]) -> list[Run]:
@@ -198,9 +200,9 @@ def describe_setting(run: Run, *, without: Sequence[str] = ()) -> str:
     keys = [name for name in metrics.SETTING_COLUMNS if metrics.find(name).phrase]
     further = [key for key in run.distinct if key not in (*keys, "model", "weights")]
     phrases = [
-        describe_value(key, run[key])
+        describe_value(key, run.setting(key))
         for key in (*keys, *further)
-        if run[key] is not None and key not in without
+        if run.setting(key) is not None and key not in without
     ]
     if run.is_elsewhere and MACHINE not in without:
         phrases.append(f"on {name_machine(run)}")

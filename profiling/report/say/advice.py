@@ -118,11 +118,11 @@ def _type_profiler(run: Run) -> list[str]:
 
 
 def _type(run: Run, key: str) -> str:
-    return f"{key}={_type_value(run[key])}"
+    return f"{key}={_type_value(run.setting(key))}"
 
 
 def _type_both(before: Run, after: Run, key: str) -> str:
-    return f"{_type(before, key)},{_type_value(after[key])}"
+    return f"{_type(before, key)},{_type_value(after.setting(key))}"
 
 
 def _type_value(value: Any) -> str:

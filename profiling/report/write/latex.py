@@ -102,8 +102,8 @@ def _name_rows(runs: Sequence[Run], keys: Sequence[str]) -> list[Column]:
 def _setting(runs: Sequence[Run], key: str) -> Column:
     unit = metrics.find(key).unit if key in metrics.SETTING_COLUMNS else metrics.COUNT
     head = head_of(name_key(key), "" if unit == metrics.COUNT else unit)
-    is_text = any(isinstance(run[key], str) for run in runs)
-    cells = [NOTHING if run[key] is None else show_value(run[key]) for run in runs]
+    is_text = any(isinstance(run.setting(key), str) for run in runs)
+    cells = [NOTHING if run.setting(key) is None else show_value(run.setting(key)) for run in runs]
     return Column(head=head, cells=cells, is_text=is_text)
 
 

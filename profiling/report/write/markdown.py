@@ -83,12 +83,12 @@ def setting_column(runs: Sequence[Run], key: str) -> Column:
     return Column(
         head=head_of(escape.markdown(name_key(key)), "" if unit == COUNT else unit),
         cells=[_setting(key, run) for run in runs],
-        is_text=any(isinstance(run[key], str) for run in runs),
+        is_text=any(isinstance(run.setting(key), str) for run in runs),
     )
 
 
 def _setting(key: str, run: Run) -> str:
-    value = run[key]
+    value = run.setting(key)
     if value is None:
         return "as it is" if key in ("prompt_len", "img_size") else NOTHING
     mark = mark_weights(run) if key == "model" else ""

@@ -583,9 +583,7 @@ def test_a_speed_up_is_judged_by_the_pairs_that_measured_it(
     assert "speedup: 1.00 -> 0.800, -20.0% [-21.6%, -18.4%] paired" in out
 
 
-def test_a_run_is_not_judged_by_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_not_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(write_run(tmp_path))
     status, out, err = run(capsys, "gate", folder, folder, "--max-regression", "latency_s=5%")
     assert (status, out) == (2, "")
