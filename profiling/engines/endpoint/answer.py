@@ -162,7 +162,8 @@ def _count(arrivals: Sequence[_Arrival], total: int | None) -> tuple[tuple[Mark,
     shown = list(arrivals) if counted > len(with_text) or not with_text else with_text
     if counted == len(shown):
         return tuple(Mark(a.moment, n + 1) for n, a in enumerate(shown)), total is not None
-    return _spread(shown, counted), False
+    # The end follows a single event of text at once, whatever the tokens before it took.
+    return _spread(with_text if len(with_text) == 1 else shown, counted), False
 
 
 def _spread(arrivals: Sequence[_Arrival], total: int) -> tuple[Mark, ...]:

@@ -113,6 +113,9 @@ def test_several_tokens_in_one_event_are_spread_where_only_their_sum_is_known() 
 def test_one_event_may_hold_everything() -> None:
     answer = read(chunk("all of it", "stop", **counted(5)))
     assert marks(answer) == [(10, 5)]
+    apart = read(chunk("all of it"), chunk(None, "stop", **counted(5)))
+    assert marks(apart) == [(10, 5)]
+    assert not apart.marks_are_exact
 
 
 def test_events_are_counted_where_there_is_no_usage() -> None:
