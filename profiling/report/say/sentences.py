@@ -35,9 +35,8 @@ from profiling.report.say.units import (
 from profiling.report.say.verdicts import Verdicts, judge_variants
 from profiling.statistics.growth import Growth, find_crossing, fit_growth
 from profiling.statistics.intervals import Interval
-from profiling.statistics.medians import bound_median
 from profiling.statistics.ratios import Ratio
-from profiling.statistics.summaries import LEAST_REPEATS
+from profiling.statistics.summaries import LEAST_REPEATS, bound_level
 
 # Of the increase: where other phases lose more, a share of it means nothing.
 _MOST_LOST = 0.05
@@ -173,7 +172,7 @@ def _grows(phase: str, small: Run, large: Run) -> bool:
     ]
     if min(map(len, repeats)) < LEAST_REPEATS:
         return False
-    before, after = (bound_median(values) for values in repeats)
+    before, after = (bound_level(values) for values in repeats)
     return min(repeats[1]) > max(repeats[0]) or (
         are_separate(before, after) and median(repeats[1]) > median(repeats[0])
     )
@@ -232,7 +231,7 @@ def _find_gap(run: Run) -> tuple[float, int] | None:
     if not parts[0] or len({len(part) for part in parts}) > 1:
         return None
     gaps = [prefill - vision - decode for prefill, vision, decode in zip(*parts, strict=True)]
-    bounds = bound_median(gaps) or Interval(low=min(gaps), high=max(gaps), confidence=0.0)
+    bounds = bound_level(gaps) or Interval(low=min(gaps), high=max(gaps), confidence=0.0)
     return median(gaps), 1 if bounds.low > 0 else -1 if bounds.high < 0 else 0
 
 
