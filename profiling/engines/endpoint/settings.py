@@ -90,8 +90,11 @@ def _check_model(model: object) -> None:
 
 
 def _check_seconds(name: str, value: object) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value <= _LONGEST_S:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (0 < value <= _LONGEST_S)
+    ):
         raise ConfigError(
             f"engine.{name}", value, f"allowed is a number of seconds above 0, up to {_LONGEST_S:,}"
         )
