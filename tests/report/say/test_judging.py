@@ -588,3 +588,22 @@ def test_a_run_is_not_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFix
     status, out, err = run(capsys, "gate", folder, folder, "--max-regression", "latency_s=5%")
     assert (status, out) == (2, "")
     assert "a run cannot be judged by itself; type python main.py -m " in err
+
+
+def test_runs_of_several_machines_are_told_apart_by_where_they_were_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cpu in ("One CPU", "Two CPU"):
+        write_run(tmp_path, machine={**MACHINE, "cpu_model": cpu})
+    status, _, err = run(
+        capsys,
+        "compare",
+        "optimization=baseline",
+        "optimization=baseline",
+        "--results",
+        str(tmp_path),
+    )
+    assert status == 2
+    assert "2 runs match; narrow it down by the fingerprint: " in err
+    for cpu in ("One CPU", "Two CPU"):
+        assert f"(2026-01-02T03:04:05+00:00 on {cpu}, Synthetic OS 1)" in err
