@@ -266,6 +266,35 @@ def test_coverage_with_many_trials(name: str, between: float, noise: float, rule
     assert 0.03 <= share_false(name, between, noise, trials=4000, rule=rule) <= 0.06
 
 
+def share_false_with_added_pairs(name: str, *, trials: int, few: int = 16) -> float:
+    """The same where the spread of the first few pairs decides how many each launch has."""
+    draw, launches = numpy.random.default_rng(7), 5
+    size = Size(trials=trials * launches, length=MOST_PAIRS, noise=0.08)
+    sides = [numpy.maximum(SHAPES[name](draw, size).values, 0.05) for _ in range(2)]
+    levels = 0.01 * draw.standard_normal((2, trials * launches, 1))
+    logs = numpy.log(sides[0]) - numpy.log(sides[1]) + levels[0] - levels[1]
+    false = 0
+    for trial in logs.reshape(trials, launches, MOST_PAIRS):
+        spread = float(trial[0, :few].std(ddof=1))
+        pairs = max(
+            few,
+            count_pairs_needed(within_launch_sd=spread, launches=launches, relative_target=0.03),
+        )
+        means = trial[:, :pairs].mean(axis=1)
+        false += misses(compare_launches([[float(mean)] for mean in means], first=launches), 1.0)
+    return false / trials
+
+
+def test_pairs_that_are_added_for_their_spread_make_no_false_calls() -> None:
+    assert share_false_with_added_pairs("outliers", trials=1000) <= 0.07
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+def test_pairs_that_are_added_make_no_false_calls_in_many_trials(name: str) -> None:
+    assert 0.03 <= share_false_with_added_pairs(name, trials=3000) <= 0.06
+
+
 def test_five_percent_more_work_is_found() -> None:
     settings = {"between": 0.007, "noise": 0.05, "trials": 300, "launches": 5}
     drawn = draw_launches("independent", ratio=1.05, **settings)  # type: ignore[arg-type]
