@@ -523,8 +523,8 @@ def _open_answers(path: Path) -> BinaryIO:
 class Compared:
     """Time of one side over that of the other, of the whole pass or of one phase.
 
-    Without an interval where there are fewer than three launches. `a_median_s` and `b_median_s`
-    are the medians over launches of each side's median.
+    Without an interval where there are fewer than three launches, or all gave the same ratio.
+    `a_median_s` and `b_median_s` are the medians over launches of each side's median.
     """
 
     ratio: float

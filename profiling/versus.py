@@ -16,7 +16,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import Parser, ending_quietly, print_anything, refuse, whole_from
+from profiling.arguments import (
+    Parser,
+    ending_quietly,
+    print_anything,
+    refuse,
+    require_writable,
+    whole_from,
+)
 from profiling.errors import ConfigError
 from profiling.machine.locks import LockError
 from profiling.models.weights import describe_weights
@@ -46,11 +53,12 @@ def main() -> int:
     try:
         a, b = (plan_side(text, given.overrides) for text in (given.a, given.b))
         require_shared(a, b)
+        if given.json is not None:
+            require_writable("--json", given.json)
     except ConfigError as error:
         refuse(error)
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explain(error))
-    _check_file(given.json)
     opposed = Opposed(
         a=a,
         b=b,
@@ -59,11 +67,6 @@ def main() -> int:
     )
     with ending_quietly():
         return _run(opposed, given.json)
-
-
-def _check_file(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        refuse(f"--json={path}: allowed is a file in a folder that is there")
 
 
 def plan_side(text: str, shared: Sequence[str]) -> Plan:

@@ -199,6 +199,10 @@ VALUES: list[tuple[str, str | None]] = [
     ("profiler.probes.nope.x=1", None),
     ("profiler.probes.latency.minimum=abc", None),
     ("profiler.noise.max_load_per_core=-1", None),
+    ("profiler.noise.board_sample_s=0", None),
+    ("profiler.probes.memory.sample_interval_s=0", None),
+    ("profiler.divergence.most_bytes=abc", None),
+    ("profiler.divergence.most_bytes=-1", None),
     ("results_dir=null", None),
     ("experiment=nope", None),
     ("weights=pretrained model.checkpoint=null", "model.checkpoint=null: "),
@@ -277,6 +281,25 @@ def test_an_unknown_key_suggests_the_nearest(
 ) -> None:
     refusal = refuse([typed], monkeypatch, capsys)
     assert refusal.line.endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("typed", "with_it"),
+    [
+        ("engine.url=http://localhost/v1", "engine=endpoint"),
+        ("optimization.token_pruning.keep=0.5", "optimization=token_pruning"),
+        ("tracker.experiment=x", "tracker=mlflow"),
+    ],
+)
+def test_a_key_of_another_option_names_it(
+    typed: str,
+    with_it: str,
+    bench: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refusal = refuse([typed], monkeypatch, capsys)
+    assert refusal.line == f"{typed}: allowed with {with_it}"
 
 
 def test_a_key_like_no_other_suggests_nothing(

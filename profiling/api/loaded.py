@@ -168,7 +168,9 @@ class Results:
 
 def _has_values(run: Run, keys: Mapping[str, object]) -> bool:
     return all(
-        any(_is(run[key], one) for one in (wanted if isinstance(wanted, list) else [wanted]))
+        any(
+            _is(run.setting(key), one) for one in (wanted if isinstance(wanted, list) else [wanted])
+        )
         for key, wanted in keys.items()
     )
 

@@ -19,7 +19,7 @@ from profiling.report.say.limits import find_places
 from profiling.report.say.marks import mark_run
 from profiling.report.say.sentences import phase_shares, phase_values, say_latency
 from profiling.report.say.units import interval
-from profiling.statistics.medians import bound_median
+from profiling.statistics.summaries import bound_level
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +30,7 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
     differing = list_differing([run.settings for run in runs])
     keys = [key for key in differing if "." not in key] or differing or ["model"]
     keys = sorted(keys, key=lambda key: key != "model")
-    return [", ".join(_shorten(show_value(run[key])) for key in keys) for run in runs]
+    return [", ".join(_shorten(show_value(run.setting(key))) for key in keys) for run in runs]
 
 
 def _shorten(value: str) -> str:
@@ -142,7 +142,7 @@ def _bound_longest(run: Run) -> dict[str, object]:
     phase = max(shares, key=lambda name: shares[name])
     repeats = read_phase_repeats(run.record).get(phase, [])
     seconds = run.number(f"{phase}_s")
-    shown = interval(seconds, bound_median(repeats), "s") if repeats else ""
+    shown = interval(seconds, bound_level(repeats), "s") if repeats else ""
     return {
         "phase": phase,
         "share": shares[phase],

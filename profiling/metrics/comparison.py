@@ -81,7 +81,7 @@ these launches. `python -m profiling.versus` measures such a comparison, and a s
             definition="95% interval of `speedup`",
             method="Student's t over the launches of the paired comparison",
             uncertainty="covers variation within and between processes",
-            limits="empty where the runs were not paired, or in fewer than three launches",
+            limits="empty where the runs were not paired, or their launches gave no interval",
         ),
         Entry(
             metrics=(

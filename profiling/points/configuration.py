@@ -119,14 +119,27 @@ def _compare_kind(key: str, value: object, example: object) -> None:
         raise ConfigError(key, value, "allowed is a text")
 
 
+def list_owners(key: str) -> list[str]:
+    """The options of a group that have a key, as `engine.url` is one of `endpoint` alone."""
+    group, *path = key.split(".")
+    if group not in GROUPS or not path:
+        return []
+    *outer, last = path
+    return [option for option in list_options(group) if last in _names_in(group, option, outer)]
+
+
 def keys_beside(key: str) -> list[str]:
-    """The keys that may stand where `key` was typed."""
+    """The keys that may stand where `key` was typed, with one of the options or another."""
     *path, _ = key.split(".")
     if not path or path[0] not in SINGLE_GROUPS:
         return list(ROOT_KEYS)
-    first, *_ = list_families() if path[0] == "model" else list_options(path[0])
-    level: Any = read_option(path[0], first)
-    for name in path[1:]:
-        level = level.get(name) if isinstance(level, Mapping) else None
-    names = level if isinstance(level, Mapping) else ()
+    options = list_families() if path[0] == "model" else list_options(path[0])
+    names = dict.fromkeys(name for one in options for name in _names_in(path[0], one, path[1:]))
     return [".".join([*path, name]) for name in names]
+
+
+def _names_in(group: str, option: str, path: Sequence[str]) -> list[str]:
+    level: Any = read_option(group, option)
+    for name in path:
+        level = level.get(name) if isinstance(level, Mapping) else None
+    return list(level) if isinstance(level, Mapping) else []

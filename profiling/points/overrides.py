@@ -20,6 +20,7 @@ from profiling.points.configuration import (
     ROOT_KEYS,
     SINGLE_GROUPS,
     keys_beside,
+    list_owners,
 )
 from profiling.points.options import describe_options
 
@@ -146,6 +147,10 @@ def explain(error: Exception) -> str:
         return f"{group}={value}: {_describe_choices(group, lines[1:])}"
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
+        owners = list_owners(key)
+        if owners:
+            group = key.partition(".")[0]
+            return f"{_as_typed(key)}: allowed with {group}={' or '.join(owners)}"
         return f"{_as_typed(key)}: {describe_unknown(key, keys_beside(key), INNER_KEYS)}"
     swept = re.fullmatch(r"Sweep parameters '(.*)' requires --multirun", text)
     if swept:

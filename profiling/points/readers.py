@@ -232,6 +232,7 @@ def profiler(composed: Composed, name: str) -> dict[str, Any]:
     repeats = whole_or_null(null="until the interval is narrow", at_least=1, at_most=MOST_REPEATS)
     repeats(composed, f"{name}.repeats")
     whole_or_null(null="all of them", at_least=1)(composed, f"{name}.num_samples")
+    whole_or_null(null="as fits", at_least=0)(composed, f"{name}.divergence.most_bytes")
     budget = composed[f"{name}.time_budget_s"]
     if not is_number(budget) or not budget > 0:
         allowed = "allowed is a number of seconds above 0"
@@ -242,6 +243,7 @@ def profiler(composed: Composed, name: str) -> dict[str, Any]:
 
 # No passes, batches or samples measure nothing; an interval needs two windows. No bytes is a bound.
 _LEAST_COUNTS = {"windows": 2, "most_bytes": 0}
+_PERIODS = ("sample_s", "sample_interval_s")
 
 
 def _check_counts(place: str, chosen: Mapping[str, Any], shipped: Mapping[str, Any]) -> None:
@@ -249,6 +251,9 @@ def _check_counts(place: str, chosen: Mapping[str, Any], shipped: Mapping[str, A
         name = f"{place}.{key}"
         if isinstance(example, Mapping):
             _check_counts(name, chosen[key], example)
+        elif key.endswith(_PERIODS) and not chosen[key] > 0:
+            # A watch without pauses would take a core from what it watches.
+            raise ConfigError(name, chosen[key], "allowed is a number of seconds above 0")
         elif isinstance(example, int) and not isinstance(example, bool) and not key.endswith("_s"):
             require_whole(name, chosen[key], at_least=_LEAST_COUNTS.get(key, 1))
 

@@ -15,6 +15,7 @@ from profiling.statistics.stopping import Repeats, Settling
 from profiling.statistics.summaries import Summary, describe_interval, summarize
 
 _ONE_TOKEN = "a generation of one token has no time between tokens"
+_AT_ONCE = "all tokens of an answer arrived at once, so that no time between them is known"
 _WARMUP = {
     "settled": "until the medians settled",
     "cap": "until the medians settled, cut off at the cap",
@@ -114,10 +115,11 @@ def _aggregate(timings: list[Timing], workload: Workload, source: str) -> Iterat
             continue
         values = [timing.phases_s[phase] for timing in timings]
         yield _median(f"{phase}_s", values, source)
+    why_none = _AT_ONCE if any(t.num_tokens > 1 for t in timings) else _ONE_TOKEN
     first = [t.ttft_s for t in timings if t.ttft_s is not None]
-    yield from _bounded_median("ttft", first, source)
+    yield from _bounded_median("ttft", first, source, why_none)
     steps = [t.tpot_s for t in timings if t.tpot_s is not None]
-    yield from _bounded_median("tpot", steps, source)
+    yield from _bounded_median("tpot", steps, source, why_none)
     median_s = plain.median(timing.latency_s for timing in timings)
     # A server that cannot be held to a length gives each pass another number of tokens.
     num_tokens = plain.fmean(timing.num_tokens for timing in timings)
@@ -144,11 +146,13 @@ def _spread(whole: Summary, source: str) -> Iterator[Reading]:
             yield _measured(metric, value, f"{what}; {source}")
 
 
-def _bounded_median(name: str, values: list[float], source: str) -> Iterator[Reading]:
+def _bounded_median(
+    name: str, values: list[float], source: str, why_none: str
+) -> Iterator[Reading]:
     """A median with its interval."""
     if not values:
         for metric in (f"{name}_s", f"{name}_ci_low_s", f"{name}_ci_high_s"):
-            yield unavailable(metric, _ONE_TOKEN)
+            yield unavailable(metric, why_none)
         return
     yield _median(f"{name}_s", values, source)
     summary = summarize(values)

@@ -100,14 +100,15 @@ def _print_total(
     known: Mapping[str, float | None],
     counted: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    times = [
-        known[p.fingerprint] or counted.get(p.fingerprint, {}).get("at_least_s") for p in missing
-    ]
+    # A point that a sweep names twice runs once.
+    wanted = dict.fromkeys(plan.fingerprint for plan in missing)
+    times = [known[one] or counted.get(one, {}).get("at_least_s") for one in wanted]
     found = [time for time in times if time is not None]
     if found:
         bound = "about" if all(known.values()) else "at least"
         unknown = f"; the time of {len(times) - len(found)} is unknown" * (len(found) < len(times))
-        print(f"{len(missing)} points to run, {bound} {show_duration(sum(found))} in all{unknown}")
+        points = "1 point" if len(times) == 1 else f"{len(times)} points"
+        print(f"{points} to run, {bound} {show_duration(sum(found))} in all{unknown}")
     for name, size in _list_downloads(missing, counted).items():
         print(f"would download {name}{f', about {size / _GB:.1f} GB of weights' if size else ''}")
 

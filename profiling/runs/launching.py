@@ -51,12 +51,13 @@ def launch(
         there = [i for i in left if again and is_kept(plans[i])]
         session.statuses += [str(kept_status(plans[i])) for i in there]
         left = [i for i in left if i not in there]
-    if left:
-        session.statuses += [FAILED] * len(left)
-        session.progress.note(
-            f"what became of {len(left)} points is not known; jobs that were submitted may still"
-            " run, and the same command goes on from what they leave"
-        )
+        if not left:
+            return
+    session.statuses += [FAILED] * len(left)
+    session.progress.note(
+        f"what became of {len(left)} points is not known; jobs that were submitted may still"
+        " run, and the same command goes on from what they leave"
+    )
 
 
 def prepare_environment(kind: str) -> None:

@@ -64,7 +64,7 @@ def fit_growth(tokens: Sequence[float], costs: Sequence[float]) -> Growth | None
 
     Noise of times is proportional to them, so squares are weighted by 1/cost². The interval holds
     the powers whose residuals are not worse than the best ones by an F test with one degree of
-    freedom.
+    freedom. It is two steps wide at least, even where costs leave no residual.
     """
     if len(set(tokens)) < LEAST_POINTS or min(tokens) <= 0 or min(costs) <= 0:
         return None
@@ -86,8 +86,9 @@ def fit_growth(tokens: Sequence[float], costs: Sequence[float]) -> Growth | None
         fixed=best.offset,
         slope=best.slope / largest**power,
         power=power,
-        power_low=min(close),
-        power_high=max(close),
+        # The ends lie between the last power that fits and the next one, which does not.
+        power_low=max(LOWEST_POWER, min(close) - STEP),
+        power_high=min(HIGHEST_POWER, max(close) + STEP),
         r_squared=1 - best.residual / total,
         points=len(costs),
         is_power_law=not _fits_better(_fit_parabola(scaled, costs), best, freedom, total),

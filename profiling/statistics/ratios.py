@@ -9,6 +9,7 @@ from statistics import fmean, median, stdev, variance
 
 from profiling.statistics.intervals import CONFIDENCE
 from profiling.statistics.medians import bound_median
+from profiling.statistics.rounds import drop_rounding
 from profiling.statistics.student import student_quantile
 
 
@@ -78,7 +79,8 @@ def compare_launches(launches: Sequence[Logs], *, first: int | None) -> PairedRa
     `first` is the number of launches that decided how many more to run: then the spread is taken
     from these alone, since a spread that stopped the launches is too small (Stein, 1945). Longer
     launches that follow spread less, unless passes drift: the interval is that of all launches
-    where it is wider. None where the number was fixed. No interval below three launches.
+    where it is wider. None where the number was fixed. No interval below three launches, nor where
+    they do not vary: equal means do not show how much others would differ.
     """
     means = [fmean(logs) for logs in launches]
     centre = fmean(means)
@@ -102,8 +104,11 @@ def _measure_reach(means: Sequence[float], first: int | None) -> float | None:
     judged = means if first is None else means[:first]
     if len(judged) < LEAST_LAUNCHES:
         return None
+    spread = drop_rounding(stdev(judged))
+    if spread == 0:
+        return None
     quantile = student_quantile((1 + CONFIDENCE) / 2, len(judged) - 1)
-    return quantile * stdev(judged) / math.sqrt(len(means))
+    return quantile * spread / math.sqrt(len(means))
 
 
 def measure_within(launches: Sequence[Logs]) -> float | None:

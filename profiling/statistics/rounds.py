@@ -54,7 +54,7 @@ def compare_matched(before: Sequence[float], after: Sequence[float]) -> RoundsCh
     logs = [math.log(b / a) for a, b in zip(before, after, strict=True)]
     return RoundsChange(
         log=fmean(logs),
-        standard_error=_drop_rounding(stdev(logs) / math.sqrt(len(logs))),
+        standard_error=drop_rounding(stdev(logs) / math.sqrt(len(logs))),
         freedom=len(logs) - 1,
         rounds=len(logs),
         are_matched=True,
@@ -65,7 +65,7 @@ def compare_unmatched(before: Sequence[float], after: Sequence[float]) -> Rounds
     """Rounds that have no partner on the other side: Welch's t, whose spreads may differ."""
     sides = [[math.log(value) for value in side] for side in (before, after)]
     parts = [variance(logs) / len(logs) for logs in sides]
-    error = _drop_rounding(math.sqrt(sum(parts)))
+    error = drop_rounding(math.sqrt(sum(parts)))
     shares = [part**2 / (len(logs) - 1) for part, logs in zip(parts, sides, strict=True)]
     return RoundsChange(
         log=fmean(sides[1]) - fmean(sides[0]),
@@ -85,7 +85,7 @@ def bound_rounds(values: Sequence[float]) -> Interval | None:
     if len(values) < LEAST_ROUNDS or min(values) <= 0:
         return None
     logs = [math.log(value) for value in values]
-    error = _drop_rounding(stdev(logs) / math.sqrt(len(logs)))
+    error = drop_rounding(stdev(logs) / math.sqrt(len(logs)))
     if error == 0:
         return None
     reach = student_quantile((1 + CONFIDENCE) / 2, len(logs) - 1) * error
@@ -94,7 +94,7 @@ def bound_rounds(values: Sequence[float]) -> Interval | None:
     return Interval(low=min(ends[0], middle), high=max(ends[1], middle), confidence=CONFIDENCE)
 
 
-def _drop_rounding(error: float) -> float:
+def drop_rounding(error: float) -> float:
     """No error for values that do not vary; their logs may leave some rounding."""
     return error if error > 1e-12 else 0.0
 

@@ -33,12 +33,23 @@ class Summary:
     missing: dict[str, str]
 
 
+def bound_level(values: Sequence[float]) -> Interval | None:
+    """The interval of the median; None also where the level drifts out of it."""
+    return _judge_level(values)[0]
+
+
+def _judge_level(values: Sequence[float]) -> tuple[Interval | None, Drift | None]:
+    """The interval of the median, or the drift that leaves it."""
+    bounds = bound_median(values) if values else None
+    drift = find_drift(values)
+    if drift is not None and (bounds is None or leads_out_of(drift, values, bounds)):
+        return None, drift
+    return bounds, None
+
+
 def summarize(values: Sequence[float]) -> Summary:
     n = len(values)
-    bounds = bound_median(values) if n else None
-    drift = find_drift(values)
-    drifted = drift is not None and (bounds is None or leads_out_of(drift, values, bounds))
-    interval = None if drifted else bounds
+    interval, drift = _judge_level(values)
     effective = count_effective(values) if n else 0
     return Summary(
         n=n,
@@ -52,7 +63,7 @@ def summarize(values: Sequence[float]) -> Summary:
         high=interval.high if interval else None,
         confidence=interval.confidence if interval else None,
         effective_n=effective,
-        missing=_explain_missing(n, effective, interval, drift if drifted else None),
+        missing=_explain_missing(n, effective, interval, drift),
     )
 
 

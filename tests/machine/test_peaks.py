@@ -81,13 +81,20 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Measuring:
     return made
 
 
-def find(folder: Path, *, dtype: torch.dtype = torch.float32, reached: float = 0.0) -> Peaks:
+def find(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    reached: float = 0.0,
+    target_s: float = 0.002,
+    copy_bytes: int = 2**20,
+) -> Peaks:
     return find_peaks(
         "cpu",
         str(dtype).removeprefix("torch."),
         folder=folder,
-        target_s=0.002,
-        copy_bytes=2**20,
+        target_s=target_s,
+        copy_bytes=copy_bytes,
         limits=LIMITS,
         reached_flops_per_s=reached,
     )
@@ -231,6 +238,17 @@ def test_a_peak_from_a_busy_machine_is_not_kept(
     monkeypatch.setattr(FakeGate, "reason", None)
     assert find(tmp_path) == ROOF
     assert measuring.times == 2
+
+
+def test_peaks_of_another_measurement_are_not_taken(tmp_path: Path, measuring: Measuring) -> None:
+    find(tmp_path)
+    longer = replace(ROOF, flops_per_s=2 * ROOF.flops_per_s)
+    measuring.found = longer
+    assert find(tmp_path, target_s=1.0) == longer
+    assert find(tmp_path) == ROOF
+    assert measuring.times == 2
+    find(tmp_path, copy_bytes=2**21)
+    assert measuring.times == 3
 
 
 def test_what_is_kept_holds_on_a_busy_machine(

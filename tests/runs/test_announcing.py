@@ -66,6 +66,21 @@ def test_each_point_has_its_time_and_memory(
     assert total == "3 points to run, at least 2 min 0 s in all; the time of 1 is unknown"
 
 
+def test_a_point_that_is_named_twice_counts_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [
+        plan_point(compose_config([f"device={name}", "num_samples=1"])) for name in ("auto", "cpu")
+    ]
+    counted = {"at_least_s": 9.0, "needed_bytes": 1, "weight_bytes": 1}
+    monkeypatch.setattr(announcing, "estimate", lambda missing: [counted] * len(missing))
+    monkeypatch.setattr(announcing, "is_kept", lambda _: False)
+    announcing.list_points(plans)
+    *points, total = capsys.readouterr().out.splitlines()
+    assert len(points) == 2
+    assert total == "1 point to run, at least 9.0 s in all"
+
+
 def test_where_no_time_is_known_there_is_no_total(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -307,6 +307,13 @@ def test_launching_again_comes_to_an_end(done: list[str]) -> None:
     assert launch(launcher) == ["completed", "completed", "completed", "failed"]
 
 
+def test_nothing_is_launched_where_all_points_are_there(done: list[str]) -> None:
+    launcher = JoblibLauncher(losses=1, done=done)
+    done += ["b", "c", "d"]
+    assert launch(launcher) == ["completed"] * 4
+    assert launcher.asked == [["a", "b", "c", "d"]]
+
+
 def test_jobs_of_a_queue_are_not_submitted_twice(
     done: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,3 +116,12 @@ def test_a_crossing_lies_between_the_points_around_it() -> None:
     assert find_crossing([10, 20, 40], [-3.0, -1.0, 1.0]) == pytest.approx(30)
     assert find_crossing([10, 20], [1.0, 2.0]) is None
     assert find_crossing([10, 20], [-2.0, -1.0]) is None
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.37])
+def test_costs_without_noise_have_an_interval_of_some_width(power: float) -> None:
+    sizes = [100.0, 200.0, 400.0, 800.0, 1600.0]
+    growth = fit_growth(sizes, [3.0 + 0.01 * size**power for size in sizes])
+    assert growth is not None and growth.is_determined
+    assert growth.power_low < power < growth.power_high
+    assert growth.power_high - growth.power_low < 0.05

@@ -61,6 +61,14 @@ def test_one_or_two_launches_have_no_interval(number: int) -> None:
     assert not found.is_different
 
 
+@pytest.mark.parametrize("first", [None, 3])
+def test_launches_that_do_not_vary_have_no_interval(first: int | None) -> None:
+    found = compare_launches([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]], first=first)
+    assert found.value == pytest.approx(math.exp(0.2))
+    assert (found.low, found.high, found.confidence) == (None, None, None)
+    assert not found.is_different
+
+
 def test_single_pairs_have_no_spread_within() -> None:
     found = compare_launches([[math.log(value)] for value in (1.1, 1.11, 1.12)], first=None)
     assert (found.within_launch_sd, found.between_launch_sd) == (None, None)
@@ -74,7 +82,8 @@ def test_exchanging_the_sides_turns_the_ratio_over(launches: list[list[float]]) 
     back = compare_launches([[-log for log in logs] for logs in launches], first=None)
     assert there.value * back.value == pytest.approx(1)
     if there.low is None or there.high is None or back.high is None:
-        assert len(launches) < 3
+        means = [sum(logs) / len(logs) for logs in launches]
+        assert len(launches) < 3 or max(means) - min(means) < 1e-11
         return
     assert there.low * back.high == pytest.approx(1)
     assert there.low <= there.value <= there.high
@@ -255,6 +264,35 @@ def test_equal_sides_are_seldom_called_different(name: str, rule: bool) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_coverage_with_many_trials(name: str, between: float, noise: float, rule: bool) -> None:
     assert 0.03 <= share_false(name, between, noise, trials=4000, rule=rule) <= 0.06
+
+
+def share_false_with_added_pairs(name: str, *, trials: int, few: int = 16) -> float:
+    """The same where the spread of the first few pairs decides how many each launch has."""
+    draw, launches = numpy.random.default_rng(7), 5
+    size = Size(trials=trials * launches, length=MOST_PAIRS, noise=0.08)
+    sides = [numpy.maximum(SHAPES[name](draw, size).values, 0.05) for _ in range(2)]
+    levels = 0.01 * draw.standard_normal((2, trials * launches, 1))
+    logs = numpy.log(sides[0]) - numpy.log(sides[1]) + levels[0] - levels[1]
+    false = 0
+    for trial in logs.reshape(trials, launches, MOST_PAIRS):
+        spread = float(trial[0, :few].std(ddof=1))
+        pairs = max(
+            few,
+            count_pairs_needed(within_launch_sd=spread, launches=launches, relative_target=0.03),
+        )
+        means = trial[:, :pairs].mean(axis=1)
+        false += misses(compare_launches([[float(mean)] for mean in means], first=launches), 1.0)
+    return false / trials
+
+
+def test_pairs_that_are_added_for_their_spread_make_no_false_calls() -> None:
+    assert share_false_with_added_pairs("outliers", trials=1000) <= 0.07
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+def test_pairs_that_are_added_make_no_false_calls_in_many_trials(name: str) -> None:
+    assert 0.03 <= share_false_with_added_pairs(name, trials=3000) <= 0.06
 
 
 def test_five_percent_more_work_is_found() -> None:

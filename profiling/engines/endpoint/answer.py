@@ -94,11 +94,12 @@ class Stream:
         self._has_choices = True
         delta = choice.get("delta")
         delta = delta if isinstance(delta, Mapping) else {}
-        piece = delta.get("content")
+        piece = _read_text(delta.get("content"))
         has_text = bool(piece) or any(delta.get(name) for name in (*_REASONING, "tool_calls"))
         if piece:
-            self._pieces.append(str(piece))
-        self._first_logprob = self._first_logprob or _logprob(choice)
+            self._pieces.append(piece)
+        if self._first_logprob is None:
+            self._first_logprob = _logprob(choice)
         self._finish = choice.get("finish_reason") or self._finish
         is_end = bool(choice.get("finish_reason"))
         has_text = has_text or self._is_counted_further(known, is_end=is_end)
@@ -129,9 +130,12 @@ class Stream:
         if not self._has_choices or not self._arrivals:
             raise EndpointError(f"{self.where}: the answer has no choices")
         total = _whole(self._usage, "completion_tokens")
+        if total == 0 and any(arrival.has_text for arrival in self._arrivals):
+            # Text is made of tokens: this server does not count.
+            total = None
         marks, exact = _count(self._arrivals, total)
         return Answer(
-            text="".join(self._pieces),
+            text=_join("".join(self._pieces)),
             marks=marks,
             is_counted=total is not None,
             marks_are_exact=exact,
@@ -149,13 +153,17 @@ def _count(arrivals: Sequence[_Arrival], total: int | None) -> tuple[tuple[Mark,
     counts more tokens than events with text.
     """
     with_text = [arrival for arrival in arrivals if arrival.has_text]
-    if with_text and all(arrival.known is not None for arrival in with_text):
-        return tuple(Mark(a.moment, a.known or 0) for a in arrivals if a.known is not None), True
+    if with_text and all(arrival.known for arrival in with_text):
+        known = [Mark(a.moment, a.known) for a in arrivals if a.known]
+        if not arrivals[-1].known and total is not None and total > known[-1].tokens:
+            known.append(Mark(arrivals[-1].moment, total))
+        return tuple(known), True
     counted = len(with_text) if total is None else total
     shown = list(arrivals) if counted > len(with_text) or not with_text else with_text
     if counted == len(shown):
         return tuple(Mark(a.moment, n + 1) for n, a in enumerate(shown)), total is not None
-    return _spread(shown, counted), False
+    # The end follows a single event of text at once, whatever the tokens before it took.
+    return _spread(with_text if len(with_text) == 1 else shown, counted), False
 
 
 def _spread(arrivals: Sequence[_Arrival], total: int) -> tuple[Mark, ...]:
@@ -167,6 +175,21 @@ def _spread(arrivals: Sequence[_Arrival], total: int) -> tuple[Mark, ...]:
         Mark(arrival.moment, round(1 + number * (total - 1) / steps) if total else 0)
         for number, arrival in enumerate(arrivals)
     )
+
+
+def _read_text(content: Any) -> str:
+    """The text of a delta, which may be a list of parts of several kinds."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return str(content) if content else ""
+
+
+def _join(text: str) -> str:
+    """Text in which events may have divided a character between the halves of its escape."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _logprob(choice: Mapping[str, Any]) -> float | None:

@@ -19,6 +19,8 @@ OWN_FIELDS = ("messages", "model", "n", "stream", *LENGTH_FIELDS)
 _EXAMPLE = "allowed is an address such as http://localhost:8000/v1"
 # Shown in the place of a value that may hold a key or a password.
 HIDDEN = "…"
+# A day, which is less than what a socket can wait.
+_LONGEST_S = 86_400
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -88,8 +90,14 @@ def _check_model(model: object) -> None:
 
 
 def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigError(f"engine.{name}", value, "allowed is a number of seconds above 0")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (0 < value <= _LONGEST_S)
+    ):
+        raise ConfigError(
+            f"engine.{name}", value, f"allowed is a number of seconds above 0, up to {_LONGEST_S:,}"
+        )
 
 
 def _check_body(body: object) -> None:

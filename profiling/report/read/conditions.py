@@ -53,7 +53,7 @@ def list_unknown(before: Run, after: Run) -> list[str]:
 
 def _compare_settings(before: Run, after: Run) -> Iterator[Condition]:
     for key in list_differing([before.settings, after.settings]):
-        values = (show_value(run[key]) for run in (before, after))
+        values = (show_value(run.setting(key)) for run in (before, after))
         yield Condition(name=key, before=next(values), after=next(values))
 
 

@@ -26,13 +26,14 @@ Settings = Mapping[str, Any]
 def read_settings(config: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
     """Each key with its value; `model.dtype` is the key `dtype` inside of `model`.
 
-    Where the summary has a column of a key's name, its value counts.
+    Where the summary has a column for a key, its value counts. A metric that is called like a key,
+    as `divergence` is, is no such column.
     """
     found: dict[str, Any] = dict.fromkeys(SETTING_COLUMNS)
     for key, value in config.items():
         if _NAME.fullmatch(key) and key not in NOT_MEASURED:
             found.update(_flatten(key, value))
-    known = {key: columns[key] for key in found if columns.get(key) is not None}
+    known = {key: columns[key] for key in SETTING_COLUMNS if columns.get(key) is not None}
     return {key: known.get(key, value) for key, value in found.items() if key not in _PLACES}
 
 

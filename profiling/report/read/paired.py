@@ -9,7 +9,10 @@ from typing import Any
 from profiling.metrics import TOTAL
 from profiling.records import Compared, Comparison
 from profiling.statistics.intervals import CONFIDENCE
-from profiling.statistics.ratios import Ratio
+from profiling.statistics.ratios import LEAST_LAUNCHES, Ratio
+
+# As many as a comparison begins with.
+_USUAL_LAUNCHES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,19 @@ class PairedTimes:
     @property
     def whole(self) -> Ratio:
         return self.times[TOTAL]
+
+    @property
+    def why_unbounded(self) -> str:
+        """Why there is no interval, where there is none."""
+        launches = f"{self.launches} launch{'' if self.launches == 1 else 'es'}"
+        if self.launches < LEAST_LAUNCHES:
+            return f"{launches}, too few for an interval"
+        return f"{launches} that gave no interval, as they do where all have the same ratio"
+
+    @property
+    def more_launches(self) -> int:
+        """How many to measure for an interval, where there is none."""
+        return max(_USUAL_LAUNCHES, self.launches + 1)
 
     def turned(self) -> PairedTimes:
         """The same with the sides exchanged."""
@@ -113,9 +129,9 @@ def _as_times(comparison: Comparison) -> PairedTimes:
 
 
 def _as_ratio(found: Compared) -> Ratio:
-    """Without an interval where an end is missing or out of order."""
+    """Without an interval where an end is missing or out of order, or both are the same."""
     low, high = found.ci_low, found.ci_high
-    if low is None or high is None or not 0 < low <= found.ratio <= high:
+    if low is None or high is None or low == high or not 0 < low <= found.ratio <= high:
         return Ratio(value=found.ratio, low=None, high=None, confidence=None)
     return Ratio(value=found.ratio, low=low, high=high, confidence=CONFIDENCE)
 

@@ -36,6 +36,7 @@ from profiling.report.read.plain_runs import (
     NO_BASELINE,
     Answers,
     compare_with_baselines,
+    identify_machine,
     identify_setting,
 )
 from profiling.report.read.readings import (
@@ -66,14 +67,16 @@ class ReportError(ValueError):
 class Run:
     """One record, the columns of its row and its configuration keys.
 
-    `distinct` are the keys in which the runs that were read together differ. `rounds` are the runs
-    of the point whose medians the columns hold; a run by itself has none.
+    `distinct` are the keys in which the runs that were read together differ, and `is_elsewhere`
+    says whether some were made on another kind of machine than others. `rounds` are the runs of the
+    point whose medians the columns hold; a run by itself has none.
     """
 
     record: Record
     columns: Mapping[str, Any]
     settings: Settings
     distinct: tuple[str, ...]
+    is_elsewhere: bool
     provenance: Mapping[str, Provenance]
     baseline: str | None
     paired: PairedTable
@@ -85,6 +88,10 @@ class Run:
     def __getitem__(self, name: str) -> Any:
         """The value of a column or of a configuration key, which not every run has."""
         return self.columns[name] if name in self.columns else self.settings.get(name)
+
+    def setting(self, key: str) -> Any:
+        """The value of a configuration key, whatever metric is called like it."""
+        return self.settings[key] if key in self.settings else self[key]
 
     @property
     def completed(self) -> bool:
@@ -256,12 +263,14 @@ def _compare(
     ]
     settings = [read_settings(one.config, row) for one, row in zip(records, rows, strict=True)]
     distinct = tuple(list_differing(settings))
+    machines = [identify_machine(record) for record in records]
     return [
         Run(
             record=one.record,
             columns=_with_settings(row, own),
             settings=own,
             distinct=distinct,
+            is_elsewhere=any(one != machines[0] for one in machines),
             provenance=one.provenance,
             baseline=None if pair.baseline is None else _name_of(records[pair.baseline]),
             follows_folder=pictures,
@@ -295,6 +304,7 @@ def single_run(record: Record) -> Run:
         columns=_with_settings(row, settings),
         settings=settings,
         distinct=(),
+        is_elsewhere=False,
         provenance=provenance,
         baseline=None,
         paired=NO_PAIRS,

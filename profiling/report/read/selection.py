@@ -11,13 +11,14 @@ from typing import Any
 from profiling.errors import shorten
 from profiling.metrics import SUMMARY_COLUMNS
 from profiling.report.read.keys import list_differing, list_keys, show_value
+from profiling.report.read.plain_runs import started
 from profiling.report.read.runs import (
     ReportError,
     Run,
+    order_of,
     read_runs,
-    values_of,
 )
-from profiling.report.read.sweeps import find_rounds, newest
+from profiling.report.read.sweeps import find_rounds, name_machine, newest
 from profiling.statistics.rounds import LEAST_ROUNDS
 
 
@@ -102,7 +103,7 @@ def check_column(column: str, keys: Sequence[str] = ()) -> str:
 
 
 def matches(run: Run, wanted: Mapping[str, str]) -> bool:
-    return all(is_value(run[column], text) for column, text in wanted.items())
+    return all(is_value(run.setting(column), text) for column, text in wanted.items())
 
 
 def is_value(value: Any, text: str) -> bool:
@@ -123,13 +124,14 @@ def _suggest(wanted: Mapping[str, str], runs: Iterable[Run]) -> str:
     """The values of the first key for which no run has the value that was typed."""
     runs = list(runs)
     for column, text in wanted.items():
-        if not any(is_value(run[column], text) for run in runs):
+        if not any(is_value(run.setting(column), text) for run in runs):
             return f"; {column} is one of {_list_values(runs, column)}"
     return " together"
 
 
 def _list_values(runs: Iterable[Run], key: str) -> str:
-    return ", ".join(map(show_value, values_of(runs, key)))
+    values = sorted({run.setting(key) for run in runs}, key=order_of)
+    return ", ".join(map(show_value, values))
 
 
 def _only(selector: str, matching: Sequence[Run]) -> Run:
@@ -140,7 +142,12 @@ def _only(selector: str, matching: Sequence[Run]) -> Run:
         return points[0]
     differing = list_differing([run.settings for run in points])
     choices = "; ".join(f"{key}={_list_values(points, key)}" for key in differing)
-    raise ReportError(
-        f"{shorten(selector)}: {len(points)} runs match; narrow it down by"
-        f" {choices or 'more of the fingerprint'}"
-    )
+    if not choices:
+        choices = f"the fingerprint: {', '.join(map(_describe_origin, points))}"
+    raise ReportError(f"{shorten(selector)}: {len(points)} runs match; narrow it down by {choices}")
+
+
+def _describe_origin(run: Run) -> str:
+    """A run beside others of the same settings: when it was measured, and where."""
+    where = f" on {name_machine(run)}" if run.is_elsewhere else ""
+    return f"{run.short} ({started(run.record)[0] or 'no time recorded'}{where})"

@@ -17,12 +17,21 @@ from profiling.report.read.keys import (
     root_of,
     show_value,
 )
-from profiling.report.read.plain_runs import BASELINE, identify_setting, started
+from profiling.report.read.plain_runs import (
+    BASELINE,
+    identify_machine,
+    identify_setting,
+    started,
+)
 from profiling.report.read.runs import Run, order_of, varies_by_round
 from profiling.statistics.rounds import LEAST_ROUNDS
 
 # Keys that say what was run, or how well it was measured; runs that differ in one are no sweep.
-_NEVER_SWEPT = frozenset({"model", "weights", "dataset", "num_samples", "seed", ROUND, PROFILER})
+_NEVER_SWEPT = frozenset(
+    {"model", "weights", "dataset", "num_samples", "seed", "trace", "divergence", ROUND, PROFILER}
+)
+# Named where runs of several kinds of machine are read together, though it is no setting.
+MACHINE = "machine"
 _WEIGHTS_ORDER = {"pretrained": 0, "random": 1, "tiny": 2}
 # The metric that counts the tokens of a size.
 TOKENS_OF = {
@@ -168,7 +177,7 @@ def _pool(run: Run, rounds: Sequence[Run]) -> Run:
 
 
 def _setting_order(run: Run, keys: Sequence[str]) -> tuple[Any, ...]:
-    return (*(order_of(run[key]) for key in keys), run.name)
+    return (*(order_of(run.setting(key)) for key in keys), run.name)
 
 
 def find_rounds(run: Run, runs: Sequence[Run]) -> list[Run]:
@@ -187,15 +196,26 @@ def round_of(run: Run) -> int:
 
 
 def describe_setting(run: Run, *, without: Sequence[str] = ()) -> str:
-    """The setting of a run in words, and the other keys in which the runs of a report differ."""
+    """The setting of a run in words, and all else in which the runs of a report differ."""
     keys = [name for name in metrics.SETTING_COLUMNS if metrics.find(name).phrase]
     further = [key for key in run.distinct if key not in (*keys, "model", "weights")]
     phrases = [
-        describe_value(key, run[key])
+        describe_value(key, run.setting(key))
         for key in (*keys, *further)
-        if run[key] is not None and key not in without
+        if run.setting(key) is not None and key not in without
     ]
+    if run.is_elsewhere and MACHINE not in without:
+        phrases.append(f"on {name_machine(run)}")
     return ", ".join(phrases)
+
+
+def name_machine(run: Run) -> str:
+    """The processor, the boards and the operating system that a run was made on."""
+    machine = identify_machine(run.record)
+    named = [str(machine["cpu_model"] or "unknown processor")]
+    named += map(str, machine["gpu_models"])
+    system = machine["operating_system"]
+    return " with ".join(named) + (f", {system}" if system else "")
 
 
 def describe_value(key: str, value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from profiling.metrics import SETTING_COLUMNS
 from profiling.report.read.keys import PROFILER, list_differing, root_of, show_value
 from profiling.report.read.runs import Run, find_paired
-from profiling.report.say.changes import RATES, TIMED
+from profiling.report.say.changes import RATES, SPEEDUP, TIMED
 from profiling.statistics.rounds import LEAST_ROUNDS
 
 VERSUS = "python -m profiling.versus"
@@ -32,7 +32,7 @@ def advise(column: str, before: Run, after: Run) -> str:
 
     Paired comparisons time the whole and the phases that both sides mark; all else takes rounds.
     """
-    is_timed = column in RATES or column in TIMED
+    is_timed = column in (*RATES, SPEEDUP, *TIMED)
     if is_timed and find_paired(after, before) is None:
         return say_how_to_pair(before, after)
     return say_how_to_repeat(before, after)
@@ -118,11 +118,11 @@ def _type_profiler(run: Run) -> list[str]:
 
 
 def _type(run: Run, key: str) -> str:
-    return f"{key}={_type_value(run[key])}"
+    return f"{key}={_type_value(run.setting(key))}"
 
 
 def _type_both(before: Run, after: Run, key: str) -> str:
-    return f"{_type(before, key)},{_type_value(after[key])}"
+    return f"{_type(before, key)},{_type_value(after.setting(key))}"
 
 
 def _type_value(value: Any) -> str:

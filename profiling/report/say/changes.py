@@ -32,6 +32,8 @@ ROUNDS, EXACT = "rounds", "exact"
 TIMED = {"latency_s": TOTAL, **{f"{phase}_s": phase for phase in PHASES}}
 # Work of a batch over its latency.
 RATES = ("samples_per_s", "tokens_per_s")
+# The baseline's time over that of a run: of one baseline, it changes as times do.
+SPEEDUP = "speedup"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +120,19 @@ def _find_paired(column: str, before: Run, after: Run) -> PairedTimes | None:
     """The time of `after` over that of `before`, if it was measured for this column."""
     if column in RATES and not all(run.number("latency_s") for run in (before, after)):
         return None
+    if column == SPEEDUP and before.baseline != after.baseline:
+        return None
     paired = find_paired(after, before)
-    phase = TOTAL if column in RATES else TIMED.get(column)
+    phase = TOTAL if column in (*RATES, SPEEDUP) else TIMED.get(column)
     return paired if paired is not None and phase in paired.times else None
 
 
 def _take_ratio(column: str, before: Run, after: Run, paired: PairedTimes) -> Ratio:
-    if column not in RATES:
+    if column in TIMED:
         return paired.times[TIMED[column]]
-    time, more = paired.whole, _work_of(column, after) / _work_of(column, before)
+    time, more = paired.whole, 1.0
+    if column in RATES:
+        more = _work_of(column, after) / _work_of(column, before)
     return Ratio(
         value=more / time.value,
         low=None if time.high is None else more / time.high,

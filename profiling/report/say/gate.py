@@ -25,6 +25,7 @@ from profiling.report.say.differences import SIGNIFICANCE, ScoreDifference, coun
 from profiling.report.say.two_runs import (
     LIKELIHOOD,
     SCORED,
+    before_is_after,
     equal_answers,
     have_same_samples,
     is_score,
@@ -207,10 +208,14 @@ def _say_more(change: Change, before: Run, after: Run) -> str:
 def _refuse_costs(column: str, change: Change | None, baseline: Rounds, candidate: Rounds) -> str:
     if change is None:
         return f"{column}: cannot be judged where a value is not above zero"
+    if before_is_after(baseline, candidate):
+        how = say_how_to_repeat(baseline[-1], candidate[-1])
+        return f"{column}: a run cannot be judged by itself; type {how} for more"
     if change.paired is not None:
         return (
-            f"{column}: the paired comparison has {change.paired.launches} launches, too few for"
-            f" an interval; type {say_how_to_pair(baseline[-1], candidate[-1])} --launches 5"
+            f"{column}: the paired comparison has {change.paired.why_unbounded}; type"
+            f" {say_how_to_pair(baseline[-1], candidate[-1])}"
+            f" --launches {change.paired.more_launches}"
         )
     how = advise(column, baseline[-1], candidate[-1])
     return (

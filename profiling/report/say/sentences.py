@@ -8,10 +8,16 @@ from statistics import median
 from profiling import metrics
 from profiling.metrics import PHASES
 from profiling.report.read.paired import PairedTimes
-from profiling.report.read.plain_runs import PLAIN_ENGINE, identify_machine
+from profiling.report.read.plain_runs import PLAIN_ENGINE
 from profiling.report.read.readings import is_number, read_phase_repeats
 from profiling.report.read.runs import Run, find_paired, values_of, without_cache
-from profiling.report.read.sweeps import Sweep, describe_setting, describe_value, tokens_of
+from profiling.report.read.sweeps import (
+    Sweep,
+    describe_setting,
+    describe_value,
+    name_machine,
+    tokens_of,
+)
 from profiling.report.say import escape
 from profiling.report.say.cautions import say_cautions
 from profiling.report.say.laws import describe_growth
@@ -29,17 +35,15 @@ from profiling.report.say.units import (
 from profiling.report.say.verdicts import Verdicts, judge_variants
 from profiling.statistics.growth import Growth, find_crossing, fit_growth
 from profiling.statistics.intervals import Interval
-from profiling.statistics.medians import bound_median
 from profiling.statistics.ratios import Ratio
-from profiling.statistics.summaries import LEAST_REPEATS
+from profiling.statistics.summaries import LEAST_REPEATS, bound_level
 
 # Of the increase: where other phases lose more, a share of it means nothing.
 _MOST_LOST = 0.05
 # Two intervals of 84% that are apart show a difference as a test at 5% does.
 _LEAST_CONFIDENCE = 0.84
-_UNKNOWN = (
-    "These are separate runs: how much equal runs vary is unknown. `paired=true` measures in pairs."
-)
+_UNKNOWN = "how much equal runs vary is unknown. `paired=true` measures in pairs."
+_SEPARATE = f"These are separate runs: {_UNKNOWN}"
 
 
 def say_time(run: Run) -> str:
@@ -168,7 +172,7 @@ def _grows(phase: str, small: Run, large: Run) -> bool:
     ]
     if min(map(len, repeats)) < LEAST_REPEATS:
         return False
-    before, after = (bound_median(values) for values in repeats)
+    before, after = (bound_level(values) for values in repeats)
     return min(repeats[1]) > max(repeats[0]) or (
         are_separate(before, after) and median(repeats[1]) > median(repeats[0])
     )
@@ -227,7 +231,7 @@ def _find_gap(run: Run) -> tuple[float, int] | None:
     if not parts[0] or len({len(part) for part in parts}) > 1:
         return None
     gaps = [prefill - vision - decode for prefill, vision, decode in zip(*parts, strict=True)]
-    bounds = bound_median(gaps) or Interval(low=min(gaps), high=max(gaps), confidence=0.0)
+    bounds = bound_level(gaps) or Interval(low=min(gaps), high=max(gaps), confidence=0.0)
     return median(gaps), 1 if bounds.low > 0 else -1 if bounds.high < 0 else 0
 
 
@@ -256,22 +260,31 @@ def say_engines(sweep: Sweep) -> str:
         return ""
     others = [run for run in sweep.runs if run is not plain]
     said = "; ".join(_say_engine(run, plain, sweep.key) for run in others)
-    unpaired = not all(find_paired(run, plain) for run in others)
-    caution = f" {_UNKNOWN}" if unpaired else ""
-    return f"With {PLAIN_ENGINE} one batch takes {say_time(plain)}; {said}.{caution}"
+    caution = _say_separate([find_paired(run, plain) for run in others])
+    lead = f"With {PLAIN_ENGINE} one batch takes {say_time(plain)}; {said}."
+    return f"{lead} {caution}" if caution else lead
+
+
+def _say_separate(pairs: Sequence[PairedTimes | None]) -> str:
+    """That some or all runs were not measured in pairs; nothing where all were."""
+    if all(pairs):
+        return ""
+    return f"Some of these are separate runs: {_UNKNOWN}" if any(pairs) else _SEPARATE
 
 
 def _say_engine(run: Run, plain: Run, key: str) -> str:
     agreement, paired = run["agreement"], find_paired(run, plain)
     same = f", {percent(agreement)} of the answers equal" if is_number(agreement) else ""
     how = ", in a separate run" if paired is None else f", {_show_times(paired)} the time"
+    if paired is not None and paired.whole.low is None:
+        how += f" ({paired.why_unbounded})"
     return f"with {escape.markdown(run[key])} {say_time(run)}{how}{same}"
 
 
 def _say_fastest(verdicts: Verdicts) -> str:
     """The variant that is faster than all others, or those that are faster than the baseline."""
     if verdicts.fastest is not None:
-        among = " of those measured in pairs" if verdicts.unpaired else ""
+        among = _say_among(verdicts)
         return f"Fastest{among} is {_say_speed(verdicts, verdicts.fastest)}."
     if verdicts.faster:
         listed = "; ".join(_say_speed(verdicts, run) for run in verdicts.faster)
@@ -279,6 +292,13 @@ def _say_fastest(verdicts: Verdicts) -> str:
     if verdicts.slower or verdicts.unclear:
         return "No optimization is shown to be faster than the baseline."
     return ""
+
+
+def _say_among(verdicts: Verdicts) -> str:
+    """Among which variants one is the fastest, where some have no interval."""
+    if any(_why_unbounded(verdicts.plain, run) for run in verdicts.unpaired):
+        return " of those with a paired interval"
+    return " of those measured in pairs" if verdicts.unpaired else ""
 
 
 def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
@@ -289,12 +309,31 @@ def _list_speeds(verdicts: Verdicts, runs: Sequence[Run]) -> str:
 
 def _say_unpaired(verdicts: Verdicts) -> str:
     """The variants that nothing can be said of, and what measures them."""
-    if not verdicts.unpaired:
-        return ""
-    names = ", ".join(escape.markdown(run["optimization"]) for run in verdicts.unpaired)
-    if len(verdicts.unpaired) == len(verdicts.speeds) - (verdicts.repetition is not None):
-        return f"Which variant is fastest cannot be said. {_UNKNOWN}"
-    return f"Not measured in pairs, so that nothing can be said of them: {names}."
+    whys = {run.name: _why_unbounded(verdicts.plain, run) for run in verdicts.unpaired}
+    separate = [run for run in verdicts.unpaired if not whys[run.name]]
+    unbounded = [run for run in verdicts.unpaired if whys[run.name]]
+    said = []
+    if whys and len(whys) == len(verdicts.speeds) - (verdicts.repetition is not None):
+        said.append("Which variant is fastest cannot be said.")
+    if said and not unbounded:
+        said.append(_SEPARATE)
+    elif separate:
+        names = ", ".join(escape.markdown(run["optimization"]) for run in separate)
+        said.append(f"Not measured in pairs, so that nothing can be said of them: {names}.")
+    if unbounded:
+        listed = ", ".join(
+            f"{escape.markdown(run['optimization'])} {_show_speed(verdicts, run)}"
+            f" ({whys[run.name]})"
+            for run in unbounded
+        )
+        said.append(f"Measured in pairs, but without an interval: {listed}.")
+    return " ".join(said)
+
+
+def _why_unbounded(plain: Run, run: Run) -> str:
+    """Why a paired comparison of two runs has no interval; nothing where there is none of them."""
+    paired = find_paired(plain, run)
+    return "" if paired is None else paired.why_unbounded
 
 
 def _say_control(verdicts: Verdicts) -> str:
@@ -308,7 +347,9 @@ def _say_control(verdicts: Verdicts) -> str:
         f" {_show_speed(verdicts, repetition)}"
     )
     if speed.low is None:
-        return f"{lead} in a separate run: this is what the machine alone changes."
+        why = _why_unbounded(verdicts.plain, repetition)
+        how = f"in {why}" if why else "in a separate run: this is what the machine alone changes"
+        return f"{lead} {how}."
     if not excludes_one(speed):
         return f"{lead}: the interval holds 1, as it has to."
     return f"{lead}: the interval should hold 1, so smaller differences are not believed."
@@ -371,15 +412,6 @@ def say_origin(runs: Sequence[Run]) -> list[str]:
     return said
 
 
-def name_machine(run: Run) -> str:
-    """The processor, the boards and the operating system that a run was made on."""
-    machine = identify_machine(run.record)
-    named = [str(machine["cpu_model"] or "unknown processor")]
-    named += map(str, machine["gpu_models"])
-    system = machine["operating_system"]
-    return " with ".join(named) + (f", {system}" if system else "")
-
-
 def say_ranking(runs: Sequence[Run]) -> str:
     """Models compared: the fastest, where paired comparisons show it, and the best answers."""
     ranked = sorted(runs, key=lambda run: run["latency_s"])
@@ -400,7 +432,8 @@ def _say_order(ranked: Sequence[Run]) -> str:
         )
         return f"**{name} is the fastest** at {say_time(fast)} per batch: {listed}."
     listed = ", ".join(f"{escape.markdown(run['model'])} {say_time(run)}" for run in ranked)
-    return f"One batch takes: {listed}. Which model is fastest cannot be said. {_UNKNOWN}"
+    why = _say_separate(paired) or "Paired comparisons do not show it."
+    return f"One batch takes: {listed}. Which model is fastest cannot be said. {why}"
 
 
 def say_best_answers(runs: Sequence[Run]) -> str:

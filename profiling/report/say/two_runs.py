@@ -184,12 +184,19 @@ def say_latency_change(befores: Rounds, afters: Rounds) -> str:
     change = find_change("latency_s", befores, afters)
     if change is None:
         return "Latency: a run has none, so that nothing can be compared."
+    if before_is_after(befores, afters):
+        return "Latency: a run is not compared with itself."
     if change.source == SEPARATE_RUNS or change.relative_bounds is None:
         return _say_unknown(change, befores, afters)
     verdict = "No difference in latency is shown"
     if change.is_different:
         verdict = f"B takes {'more' if change.ratio > 1 else 'less'} time than A"
     return f"{verdict}: {_say_ratio(change)}, {_say_basis(change)}."
+
+
+def before_is_after(befores: Rounds, afters: Rounds) -> bool:
+    """Whether both sides are one run."""
+    return [run.name for run in befores] == [run.name for run in afters]
 
 
 def _say_ratio(change: Change) -> str:
@@ -226,8 +233,8 @@ def _say_unknown(change: Change, befores: Rounds, afters: Rounds) -> str:
     medians = f"A took {quantity(change.before, unit)} and B {quantity(change.after, unit)}"
     if change.paired is not None:
         return (
-            f"{medians} a batch. Measured in pairs, but in {change.paired.launches} launches, which"
-            " are too few for an interval: --launches 5 and more."
+            f"{medians} a batch. Measured in pairs, but in {change.paired.why_unbounded}:"
+            f" --launches {change.paired.more_launches} and more."
         )
     return (
         f"{medians} a batch, in separate runs ({_count_rounds(befores, afters)}). How much equal"

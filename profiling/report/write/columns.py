@@ -21,7 +21,7 @@ from profiling.report.say.units import (
     times,
 )
 from profiling.statistics.intervals import Interval
-from profiling.statistics.medians import bound_median
+from profiling.statistics.summaries import bound_level
 
 # Counts have no decimals.
 _COUNTED = (COUNT, "px")
@@ -149,7 +149,7 @@ def _bound_phases(run: Run) -> dict[str, Interval | None]:
     if run.rounds:
         return {phase: run.interval(f"{phase}_s") for phase in PHASES}
     repeats = read_phase_repeats(without_cache(run.record))
-    return {phase: bound_median(values) for phase, values in repeats.items()}
+    return {phase: bound_level(values) for phase, values in repeats.items()}
 
 
 # Limits of the machine

@@ -18,6 +18,7 @@ from profiling.report.read.sweeps import (
     growing_keys,
     is_timed,
     name_key,
+    name_machine,
 )
 from profiling.report.say import sentences
 from profiling.report.say.limits import Place, find_places
@@ -72,7 +73,7 @@ def _name_sweeps(sweeps: Sequence[Sweep], key: str) -> list[str]:
         for name in list_differing([run.settings for run in firsts])
         if name not in (key, "model", "weights") and name in (*SUMMARY_COLUMNS, *firsts[0].distinct)
     ]
-    machines = [sentences.name_machine(run) for run in firsts]
+    machines = [name_machine(run) for run in firsts]
     are_several = len(set(machines)) > 1
     return [
         " · ".join(

@@ -19,10 +19,9 @@ from profiling.metrics import (
 from profiling.report.draw.palette import COLOURS, MODEL_COLOURS
 from profiling.report.read.keys import list_differing, list_keys, root_of, show_value
 from profiling.report.read.runs import Run
-from profiling.report.read.sweeps import name_key
+from profiling.report.read.sweeps import MACHINE, name_key, name_machine
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_run
-from profiling.report.say.sentences import name_machine
 from profiling.report.say.units import NOTHING
 from profiling.report.write.columns import (
     Column,
@@ -36,7 +35,6 @@ from profiling.statistics.intervals import Interval
 
 SHAPES = ("circle", "rect", "triangle", "rectRot", "star", "crossRot", "cross")
 DEFAULT = "as it is"
-_MACHINE = "machine"
 # Every run has its name, and the ends of an interval stand beside their value.
 _ELSEWHERE = frozenset(
     {"fingerprint"} | {end for name in SUMMARY_COLUMNS for end in metrics.find(name).bounds or ()}
@@ -82,7 +80,7 @@ def _machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
     cells = [name_machine(run) for run in runs]
     if len(set(cells)) < 2:
         return []
-    column = _plain(_MACHINE, _MACHINE, cells=cells, values=None, kind="text")
+    column = _plain(MACHINE, MACHINE, cells=cells, values=None, kind="text")
     return [column | {"is_setting": True}]
 
 

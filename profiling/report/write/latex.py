@@ -10,7 +10,14 @@ from profiling import metrics
 from profiling.metrics import OVERVIEW
 from profiling.report.read.keys import list_differing, show_value
 from profiling.report.read.runs import Run, Runs, values_of
-from profiling.report.read.sweeps import describe_setting, is_timed, name_key, pool_rounds
+from profiling.report.read.sweeps import (
+    MACHINE,
+    describe_setting,
+    is_timed,
+    name_key,
+    name_machine,
+    pool_rounds,
+)
 from profiling.report.say import escape
 from profiling.report.say.marks import explain, explain_rounds, mark_run
 from profiling.report.say.units import NOTHING
@@ -95,8 +102,8 @@ def _name_rows(runs: Sequence[Run], keys: Sequence[str]) -> list[Column]:
 def _setting(runs: Sequence[Run], key: str) -> Column:
     unit = metrics.find(key).unit if key in metrics.SETTING_COLUMNS else metrics.COUNT
     head = head_of(name_key(key), "" if unit == metrics.COUNT else unit)
-    is_text = any(isinstance(run[key], str) for run in runs)
-    cells = [NOTHING if run[key] is None else show_value(run[key]) for run in runs]
+    is_text = any(isinstance(run.setting(key), str) for run in runs)
+    cells = [NOTHING if run.setting(key) is None else show_value(run.setting(key)) for run in runs]
     return Column(head=head, cells=cells, is_text=is_text)
 
 
@@ -148,10 +155,14 @@ def _stack(lines: Sequence[str], *, is_text: bool) -> str:
 
 def _caption(runs: Sequence[Run], keys: Sequence[str], unfinished: int) -> str:
     first = runs[0]
-    setting = describe_setting(first, without=keys)
+    machines = sorted({name_machine(run) for run in runs})
+    mixed = [MACHINE] if len(machines) > 1 else []
+    setting = describe_setting(first, without=[*keys, *mixed])
     # Where rows differ in the device, it has a column.
     place = "" if "device" in keys else f", on {first['device']}"
     whole = f"{first['model']}: {setting}{place}."
+    if mixed:
+        whole += f" Measured on {'; '.join(machines)}."
     every = len(runs) + unfinished
     return f"{whole} {unfinished} of {every} runs did not complete." if unfinished else whole
 

@@ -10,7 +10,7 @@ from profiling import metrics
 from profiling.metrics import COUNT, SUMMARY_COLUMNS
 from profiling.report.read.keys import list_differing, show_value
 from profiling.report.read.runs import Run
-from profiling.report.read.sweeps import name_key
+from profiling.report.read.sweeps import MACHINE, name_key, name_machine
 from profiling.report.say import escape
 from profiling.report.say.marks import mark_weights
 from profiling.report.say.units import NOTHING
@@ -69,9 +69,13 @@ def text_column(runs: Sequence[Run], column: str) -> Column:
 
 
 def setting_columns(runs: Sequence[Run], *, without: Sequence[str] = ()) -> list[Column]:
-    """A column for each configuration key in which these runs differ."""
+    """A column for each configuration key in which these runs differ, and for the machine."""
     differing = list_differing([run.settings for run in runs])
-    return [setting_column(runs, key) for key in differing if key not in without]
+    columns = [setting_column(runs, key) for key in differing if key not in without]
+    machines = [escape.markdown(name_machine(run)) for run in runs]
+    if len(set(machines)) > 1:
+        columns.append(Column(head=MACHINE, cells=machines, is_text=True))
+    return columns
 
 
 def setting_column(runs: Sequence[Run], key: str) -> Column:
@@ -79,12 +83,12 @@ def setting_column(runs: Sequence[Run], key: str) -> Column:
     return Column(
         head=head_of(escape.markdown(name_key(key)), "" if unit == COUNT else unit),
         cells=[_setting(key, run) for run in runs],
-        is_text=any(isinstance(run[key], str) for run in runs),
+        is_text=any(isinstance(run.setting(key), str) for run in runs),
     )
 
 
 def _setting(key: str, run: Run) -> str:
-    value = run[key]
+    value = run.setting(key)
     if value is None:
         return "as it is" if key in ("prompt_len", "img_size") else NOTHING
     mark = mark_weights(run) if key == "model" else ""

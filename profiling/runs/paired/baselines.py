@@ -85,7 +85,9 @@ class PairedRuns:
     def counts(self) -> str:
         counted = {status: self.statuses.count(status) for status in dict.fromkeys(self.statuses)}
         listed = ", ".join(f"{count} {status}" for status, count in counted.items())
-        return f"{len(self.statuses)} comparisons with the baseline: {listed}"
+        number = len(self.statuses)
+        noun = "comparison" if number == 1 else "comparisons"
+        return f"{number} {noun} with the baseline: {listed}"
 
     @property
     def has_failed(self) -> bool:

@@ -150,7 +150,10 @@ class Comparer:
     @property
     def _share_s(self) -> float:
         """The time of one of the first launches, so that all of them fit into the budget."""
-        return _PLANNED_SHARE * self._rule.time_budget_s / self._rule.first
+        return self._divide(self._rule.time_budget_s)
+
+    def _divide(self, budget_s: float) -> float:
+        return _PLANNED_SHARE * budget_s / self._rule.first
 
     def _count_first_pairs(self, launch_s: float, pair_s: float) -> int:
         """As many as fit; where starting alone takes the whole share, as many as are cheap."""
@@ -176,7 +179,10 @@ class Comparer:
         return max(first, min(best, _even(left_s / pair_s)))
 
     def _extend_pairs(self, logs: Logs, launch_s: float, pair_s: float) -> int:
-        """In the first launch, as many as the spread of its pairs asks for and its share allows."""
+        """In the first launch, as many as the spread of its pairs asks for and its share allows.
+
+        That is a share of the time budget also where this does not end a fixed number of launches.
+        """
         if self._launches or self._rule.first < LEAST_LAUNCHES:
             return len(logs)
         needed = count_pairs_needed(
@@ -184,7 +190,8 @@ class Comparer:
             launches=self._rule.first,
             relative_target=self._rule.relative_target,
         )
-        return max(len(logs), min(needed, _even((self._share_s - launch_s) / pair_s)))
+        share_s = self._divide(self._opposed.a.point.comparison["time_budget_s"])
+        return max(len(logs), min(needed, _even((share_s - launch_s) / pair_s)))
 
     # Memory
 

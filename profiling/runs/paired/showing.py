@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from profiling.records import Compared, Comparison
+from profiling.statistics.ratios import LEAST_LAUNCHES
 
 _CLOSE = 0.005
 _TURNS = {"passes": "passes alternated", "launches": "launches alternated"}
@@ -82,10 +83,7 @@ def describe(comparison: Comparison) -> str:
     """What the comparison shows, in one sentence that claims no more than that."""
     whole = comparison.whole
     if whole.ci_low is None or whole.ci_high is None:
-        return (
-            f"A took {whole.ratio:.3g} times as long as B in"
-            f" {_count(whole.launches, 'launch', 'launches')}; three are needed for an interval"
-        )
+        return f"A took {whole.ratio:.3g} times as long as B {_say_no_interval(whole)}"
     if whole.ci_low <= 1 <= whole.ci_high:
         largest = max(whole.ci_high, 1 / whole.ci_low) - 1
         return (
@@ -94,6 +92,13 @@ def describe(comparison: Comparison) -> str:
         )
     digits = 2 if min(abs(end - 1) for end in (whole.ci_low, whole.ci_high)) > _CLOSE else 4
     return f"A takes {whole.ratio:.{digits}f} times as long as B {_show_interval(whole, digits)}"
+
+
+def _say_no_interval(whole: Compared) -> str:
+    launches = _count(whole.launches, "launch", "launches")
+    if (whole.launches or 0) < LEAST_LAUNCHES:
+        return f"in {launches}; three are needed for an interval"
+    return f"in each of {launches}, so that how much they vary is unknown"
 
 
 def _round_up(share: float) -> str:

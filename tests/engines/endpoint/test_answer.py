@@ -73,6 +73,36 @@ def test_a_token_without_text_is_seen_in_the_usage_of_its_event() -> None:
     assert marks(answer) == [(10, 1), (20, 2), (30, 3)]
 
 
+def test_a_token_that_only_the_sum_tells_of_arrives_with_the_end() -> None:
+    last = json.dumps({"choices": [], **counted(3)})
+    answer = read(chunk("a", **counted(1)), chunk("b", **counted(2)), chunk(None, "stop"), last)
+    assert marks(answer) == [(10, 1), (20, 2), (30, 3)]
+    assert answer.num_tokens == 3
+
+
+def test_a_usage_of_no_tokens_beside_text_is_no_count() -> None:
+    for events in (
+        (chunk("a"), chunk("b", "stop", **counted(0))),
+        (chunk("a", **counted(0)), chunk("b", "stop", **counted(0))),
+    ):
+        answer = read(*events)
+        assert marks(answer) == [(10, 1), (20, 2)]
+        assert not answer.is_counted
+
+
+def test_a_character_may_be_divided_between_events() -> None:
+    halves = [json.dumps("😀")[1:7], json.dumps("😀")[7:13]]
+    events = [chunk("@", "stop").replace("@", f"é{half}"[n:]) for n, half in enumerate(halves)]
+    assert read(*events).text == "é😀"
+    assert read(events[0]).text == "é\N{REPLACEMENT CHARACTER}"
+
+
+def test_content_may_be_a_list_of_parts() -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a"}]
+    whole = json.dumps({"choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]})
+    assert read(whole).text == "a"
+
+
 def test_several_tokens_in_one_event_are_spread_where_only_their_sum_is_known() -> None:
     answer = read(chunk("a"), chunk("bc"), chunk("def"), chunk(None, "length", **counted(9)))
     assert [count for _, count in marks(answer)] == [1, 4, 6, 9]
@@ -83,6 +113,9 @@ def test_several_tokens_in_one_event_are_spread_where_only_their_sum_is_known() 
 def test_one_event_may_hold_everything() -> None:
     answer = read(chunk("all of it", "stop", **counted(5)))
     assert marks(answer) == [(10, 5)]
+    apart = read(chunk("all of it"), chunk(None, "stop", **counted(5)))
+    assert marks(apart) == [(10, 5)]
+    assert not apart.marks_are_exact
 
 
 def test_events_are_counted_where_there_is_no_usage() -> None:
@@ -116,6 +149,8 @@ def test_the_first_log_probability_is_kept() -> None:
         for one in listed
     ]
     assert read(*events, chunk(None, "stop")).first_logprob == -0.25
+    sure = events[0].replace("-0.25", "0.0")
+    assert read(sure, events[1], chunk(None, "stop")).first_logprob == 0
     assert read(chunk("a"), chunk(None, "stop")).first_logprob is None
 
 

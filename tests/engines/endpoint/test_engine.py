@@ -399,6 +399,17 @@ def test_the_first_token_and_the_time_between_tokens_have_intervals(server: Serv
         assert (found[f"{phase}_s"].value, found[f"{phase}_s"].source) == (None, reason)
 
 
+def test_tokens_that_arrive_at_once_have_no_time_between_them(server: Server) -> None:
+    server.chat = lambda _: stream(["all of it"], count=LENGTH)
+    settings = dict(time_budget_s=5, relative_target=0.03, minimum=3, maximum=40)
+    probe = LatencyProbe(repeats=3, warmup_window=2, warmup_tolerance=1.0, warmup_cap=2, **settings)
+    with loaded(server) as engine:
+        found = by_metric(list(probe.measure(workload(engine))))
+    assert (found["ttft_s"].value or 0) > 0
+    assert found["tpot_s"].status == UNAVAILABLE
+    assert found["tpot_s"].source.startswith("all tokens of an answer arrived at once")
+
+
 # What is seen of a server
 
 

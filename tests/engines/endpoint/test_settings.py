@@ -44,6 +44,7 @@ def test_what_is_shipped_is_right_once_address_and_model_are_given() -> None:
         ("model", None, "engine.model=null: allowed is the name that the server has"),
         ("model", " ", "engine.model= : allowed is the name"),
         ("timeout_s", 0, "engine.timeout_s=0: allowed is a number of seconds above 0"),
+        ("timeout_s", float("inf"), "engine.timeout_s=inf: allowed is a number of seconds above 0"),
         ("connect_timeout_s", True, "engine.connect_timeout_s=true: allowed is a number"),
         ("retries", -1, "engine.retries=-1: allowed is a whole number from 0 to 100"),
         ("picture_format", "gif", "engine.picture_format=gif: allowed is one of png, jpeg"),

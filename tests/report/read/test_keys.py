@@ -32,6 +32,42 @@ def settings_of(**config: Any) -> dict[str, Any]:
     return read_settings(config, {})
 
 
+def test_a_metric_that_is_called_like_a_key_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for optimization, found in (("baseline", None), ("bf16", 1.54), ("int4", 2.5)):
+        for number in (1, 2):
+            value = None if found is None else found + number
+            settings = {"optimization": optimization, "round": number, "divergence": True}
+            write_run(tmp_path, summary={"divergence": value}, **settings)
+    runs = read_runs(tmp_path).runs
+    assert list_differing([run.settings for run in runs]) == ["optimization"]
+    assert [growing_keys(runs), variant_keys(runs)] == [[], ["optimization"]]
+    assert (
+        main(["compare", "optimization=baseline", "optimization=int4", "--results", str(tmp_path)])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "They differ in optimization (baseline, int4)." in out
+    assert '"optimization=baseline" "optimization=int4" model=llava' in out
+    assert {run["divergence"] for run in runs} == {None, 2.54, 3.54, 3.5, 4.5}
+
+
+def test_whether_logits_were_compared_is_a_key_and_no_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for compared in (True, False):
+        write_run(tmp_path, summary={"divergence": 1.5 if compared else None}, divergence=compared)
+    runs = read_runs(tmp_path).runs
+    assert variant_keys(runs) == []
+    assert [describe_setting(run).rpartition(", ")[2] for run in runs] == (
+        [f"divergence={json.dumps(run.settings['divergence'])}" for run in runs]
+    )
+    names = [f"divergence={value}" for value in ("true", "false")]
+    assert main(["compare", *names, "--results", str(tmp_path)]) == 0
+    assert "They differ in divergence (true, false)." in capsys.readouterr().out
+
+
 def test_a_choice_has_a_name_and_keys_of_its_own() -> None:
     found = settings_of(
         model={"name": "llava", "dtype": "bfloat16"},

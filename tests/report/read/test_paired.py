@@ -181,3 +181,23 @@ def test_five_repeats_have_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path, repeats=5)
     (run,) = read_runs(tmp_path).runs
     assert run["latency_ci_low_s"] is not None and run.interval("latency_s") is None
+
+
+@pytest.mark.parametrize(
+    ("launches", "said"),
+    [
+        (1, "1 launch, too few for an interval"),
+        (2, "2 launches, too few for an interval"),
+        (5, "5 launches that gave no interval, as they do where all have the same ratio"),
+    ],
+)
+def test_an_interval_of_no_width_is_none_and_the_reason_is_told(
+    launches: int, said: str, tmp_path: Path, sides: tuple[Path, Path]
+) -> None:
+    write_comparison(*sides, ratio=1.6, reach=1.0, launches=launches)
+    runs = {run.name: run for run in read_runs(tmp_path).runs}
+    found = find_paired(*(runs[side.name] for side in sides))
+    assert found is not None
+    assert (found.whole.low, found.whole.high) == (None, None)
+    assert found.why_unbounded == said
+    assert found.more_launches == max(5, launches + 1)

@@ -190,8 +190,11 @@ TOKENS = (16, 64, 256, 576, 1024)
 # Variants and engines
 
 
-def variants(ratios: dict[str, float | None]) -> Scene:
-    """The plain model and variants; a ratio is a paired speed-up, None a separate run."""
+def variants(ratios: dict[str, float | None], *, launches: int = 5) -> Scene:
+    """The plain model and variants; a ratio is a paired speed-up, None a separate run.
+
+    The last comparison has so many launches, and of fewer than three no interval.
+    """
 
     def scene(folder: Path) -> str:
         base = write_run(folder)
@@ -199,7 +202,9 @@ def variants(ratios: dict[str, float | None]) -> Scene:
             # In a separate run every variant looks ten times as fast.
             other = write_run(folder, optimization=name, slower=0.1)
             if ratio is not None:
-                pair(base, other, ratio=ratio)
+                number = launches if name == list(ratios)[-1] else 5
+                reach = 1.02 if number > 2 else None
+                pair(base, other, ratio=ratio, launches=number, reach=reach)
         (sweep,) = find_sweeps(runs_of(folder), "optimization")
         return sentences.say_optimizations(sweep)
 
@@ -219,14 +224,25 @@ def plain_model(folder: Path) -> str:
     return _lead(sweep)
 
 
-def engines(ratio: float | None, *, plain: str = "torch", samples: int = 8) -> Scene:
+def engines(
+    ratio: float | None,
+    *,
+    plain: str = "torch",
+    samples: int = 8,
+    reach: float | None = 1.02,
+    third: bool = False,
+) -> Scene:
+    """`ratio` is another engine's time over the plain one's; a third engine has a separate run."""
+
     def scene(folder: Path) -> str:
         base = write_run(folder, engine={"name": plain}, summary={"engine": plain})
         other = write_run(
             folder, engine={"name": "other"}, samples=samples, summary={"engine": "other"}
         )
+        if third:
+            write_run(folder, engine={"name": "third"}, summary={"engine": "third"})
         if ratio is not None:
-            pair(other, base, ratio=ratio)
+            pair(other, base, ratio=ratio, reach=reach, launches=5 if reach else 2)
         (sweep,) = find_sweeps(runs_of(folder), "engine")
         return sentences.say_engines(sweep)
 
@@ -384,6 +400,12 @@ def gated(limit: str, **changes: Any) -> Scene:
         return judge(parse_limit(limit), [runs[a.name]], [runs[b.name]]).line
 
     return scene
+
+
+def gated_by_itself(folder: Path) -> str:
+    write_run(folder)
+    (run,) = runs_of(folder)
+    return judge(parse_limit("latency_s=5%"), [run], [run]).line
 
 
 def best(column: str, *, second: bool = True, lacking: bool = False) -> Scene:
@@ -552,7 +574,7 @@ def _list_claims_of_variants() -> Iterator[Claim]:
         ("_say_fastest", "Fastest", {"bf16": 1.5}, {"bf16": None}),
         ("_say_fastest", "Fastest", {"bf16": 1.5}, {"bf16": 1.01}),
         (
-            "_say_fastest",
+            "_say_among",
             " of those measured in pairs",
             {"bf16": 1.5, "int4": None},
             {"bf16": 1.5, "int4": 1.2},
@@ -569,7 +591,7 @@ def _list_claims_of_variants() -> Iterator[Claim]:
             {"bf16": 1.01},
             {"bf16": None},
         ),
-        ("_say_unpaired", "Which variant is fastest cannot be said. ", {"bf16": None}, {"bf16": 2}),
+        ("_say_unpaired", "Which variant is fastest cannot be said.", {"bf16": None}, {"bf16": 2}),
         (
             "_say_unpaired",
             "Not measured in pairs, so that nothing can be said of them: ",
@@ -584,7 +606,7 @@ def _list_claims_of_variants() -> Iterator[Claim]:
         ),
         (
             "_say_control",
-            " in a separate run: this is what the machine alone changes.",
+            "in a separate run: this is what the machine alone changes",
             {"bf16": 2.0, "fp32": None},
             {"bf16": 2.0, "fp32": 1.0},
         ),
@@ -606,11 +628,44 @@ def _list_claims_of_variants() -> Iterator[Claim]:
         yield Claim(
             writer=f"sentences.{writer}", text=text, said=variants(said), unsaid=variants(unsaid)
         )
+    unbounded = variants({"bf16": 1.5, "int4": 1.2}, launches=2)
+    bounded, separate = variants({"bf16": 1.5, "int4": 1.2}), variants({"bf16": 1.5, "int4": None})
+    for text, said_by, unsaid_by in (
+        ("Measured in pairs, but without an interval: ", unbounded, bounded),
+        ("Measured in pairs, but without an interval: ", unbounded, separate),
+        ("Measured in pairs, but without", variants({"bf16": 1.5}, launches=2), separate),
+        ("Not measured in pairs, so that nothing can be said of them: ", separate, unbounded),
+    ):
+        yield Claim(writer="sentences._say_unpaired", text=text, said=said_by, unsaid=unsaid_by)
+    among = Claim(
+        writer="sentences._say_among",
+        text=" of those with a paired interval",
+        said=unbounded,
+        unsaid=separate,
+    )
+    yield among
+    yield replace(among, text=" of those measured in pairs", said=separate, unsaid=unbounded)
+    control = {"bf16": 2.0, "fp32": 1.0}
+    yield Claim(
+        writer="sentences._say_control",
+        text="in a separate run: this is what the machine alone changes",
+        said=variants({"bf16": 2.0, "fp32": None}),
+        unsaid=variants(control, launches=2),
+    )
     for writer, text, said_by, unsaid_by in (
         ("say_engines", " one batch takes ", engines(None), engines(None, plain="third")),
         ("_say_engine", ", in a separate run", engines(None), engines(1.5)),
         ("_say_engine", " the time", engines(1.5), engines(None)),
         ("_say_engine", " of the answers equal", engines(1.5), engines(1.5, samples=7)),
+        (
+            "_say_separate",
+            "Some of these are separate runs: ",
+            engines(1.5, third=True),
+            engines(1.5),
+        ),
+        ("_say_separate", "Some of these", engines(1.5, third=True), engines(None, third=True)),
+        ("_say_order", "Paired comparisons do not show it.", models(1.01), models(None)),
+        ("_say_order", "Paired comparisons do not show it.", models(1.01), models(1.5)),
         ("_say_order", "Which model is fastest cannot be said. ", models(None), models(1.5)),
         ("_say_order", " is the fastest** at ", models(1.5), models(None)),
         ("_say_order", " is the fastest** at ", models(1.5), models(1.01)),
@@ -668,6 +723,7 @@ def _list_claims_of_comparisons() -> Iterator[Claim]:
         ("B takes ", paired, compared(ratio=1.01, second=COMPILED)),
         ("B takes ", rounds(EVEN, SLOW), rounds(EVEN, WILD)),
         ("B takes ", rounds(EVEN, SLOW), rounds(EVEN[:2], SLOW[:2])),
+        ("Latency: a run is not compared with itself.", same, compared(second=again)),
         ("No difference in latency is shown", compared(ratio=1.01, second=COMPILED), paired),
         ("No difference in latency is shown", rounds(EVEN, WILD), rounds(EVEN, SLOW)),
         ("No difference in latency is shown", rounds(EVEN, WILD), rounds(EVEN[:1], WILD[:1])),
@@ -705,7 +761,7 @@ def _list_claims_of_comparisons() -> Iterator[Claim]:
         ("_say_unknown", "How much equal", other, rounds(EVEN, SLOW)),
         (
             "_say_unknown",
-            " launches, which",
+            "Measured in pairs, but in ",
             compared(ratio=0.5, reach=None, second=COMPILED),
             paired,
         ),
@@ -795,7 +851,10 @@ def _list_claims_of_gates() -> Iterator[Claim]:
          **likely), gated("reference_nll=0.1", **likely)),
         ("_value", " has no value", missing, slow),
         ("_refuse_costs", " in separate runs", gated("latency_s=5%", slower=10.0), slow),
-        ("_refuse_costs", "too few for", gated("latency_s=5%", ratio=9.0, reach=None), slow),
+        ("_refuse_costs", ": the paired comparison has ",
+         gated("latency_s=5%", ratio=9.0, reach=None), slow),
+        ("_refuse_costs", "a run cannot be judged by itself", gated_by_itself,
+         gated("latency_s=5%")),
         ("_refuse_costs", "cannot be judged where a value is not above zero",
          gated("energy_j=5%", summary={"energy_j": 0.0}, before={"energy_j": 1.0}), slow),
         ("_compare_scores", ": has no interval, and not all answers are equal",

@@ -567,3 +567,43 @@ def test_likelihoods_of_references_are_paired_by_sample(
     assert status == 0
     assert "Nats per token of the reference changes by +0.100 in the mean of 2 samples" in said
     assert "0 better and 2 worse; 2 samples are too few for an interval" in said
+
+
+@pytest.mark.parametrize(("limit", "status"), [("speedup=5%", 1), ("speedup=30%", 0)])
+def test_a_speed_up_is_judged_by_the_pairs_that_measured_it(
+    limit: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_run(tmp_path)
+    other = write_run(tmp_path, optimization="bf16")
+    limits = (str(base), str(other), "--max-regression", limit)
+    assert run(capsys, "gate", *limits)[0] == 2
+    write_comparison(base, other, ratio=0.8)
+    found, out, _ = run(capsys, "gate", *limits)
+    assert found == status
+    assert "speedup: 1.00 -> 0.800, -20.0% [-21.6%, -18.4%] paired" in out
+
+
+def test_a_run_is_not_judged_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(write_run(tmp_path))
+    status, out, err = run(capsys, "gate", folder, folder, "--max-regression", "latency_s=5%")
+    assert (status, out) == (2, "")
+    assert "a run cannot be judged by itself; type python main.py -m " in err
+
+
+def test_runs_of_several_machines_are_told_apart_by_where_they_were_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cpu in ("One CPU", "Two CPU"):
+        write_run(tmp_path, machine={**MACHINE, "cpu_model": cpu})
+    status, _, err = run(
+        capsys,
+        "compare",
+        "optimization=baseline",
+        "optimization=baseline",
+        "--results",
+        str(tmp_path),
+    )
+    assert status == 2
+    assert "2 runs match; narrow it down by the fingerprint: " in err
+    for cpu in ("One CPU", "Two CPU"):
+        assert f"(2026-01-02T03:04:05+00:00 on {cpu}, Synthetic OS 1)" in err

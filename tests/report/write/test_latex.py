@@ -13,7 +13,7 @@ import pytest
 from profiling.report import read_runs
 from profiling.report.command import main
 from profiling.report.write.latex import LENGTH, to_latex
-from tests.report.synthetic import HOSTILE, write_many, write_run
+from tests.report.synthetic import HOSTILE, MACHINE, write_many, write_run
 
 COMMANDS = r"\input{/etc/passwd} $x_1$ 50% [a] & ~^#"
 DOCUMENT = r"""\documentclass{article}
@@ -77,6 +77,13 @@ def test_a_caption_names_a_device_that_all_rows_have(tmp_path: Path) -> None:
     one, two = (to_latex(read_runs(tmp_path / name), command="x") for name in ("one", "two"))
     assert ", on cpu." in one
     assert ", on " not in two and "cuda:0" in two
+
+
+def test_a_caption_names_all_machines_of_its_rows(tmp_path: Path) -> None:
+    for number, cpu in enumerate(("One CPU", "Two CPU")):
+        write_run(tmp_path, machine={**MACHINE, "cpu_model": cpu}, img_size=112 * (number + 1))
+    caption = to_latex(read_runs(tmp_path), command="x").split(r"\caption{")[1]
+    assert "Measured on One CPU, Synthetic OS 1; Two CPU, Synthetic OS 1." in caption
 
 
 def test_text_of_records_is_no_command(written: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 import shutil
 from pathlib import Path
@@ -20,7 +22,7 @@ from profiling.report.say.marks import (
     TINY,
 )
 from profiling.report.write.pages import write_pages
-from tests.report.synthetic import write_comparison, write_run
+from tests.report.synthetic import MACHINE, write_comparison, write_run, write_timed
 
 COMMAND = "python -m profiling.report somewhere"
 
@@ -267,3 +269,41 @@ def test_a_model_name_cannot_choose_where_its_page_goes(tmp_path: Path) -> None:
     assert {path.parent for path in tmp_path.rglob("*.md")} == {tmp_path / "deep" / "o"}
     linked = re.findall(r"\]\(([^)]+)\.md\)", pages["index"])
     assert set(linked) == set(pages) - {"index"}
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_sweep_names_its_machine_where_runs_are_from_several(tmp_path: Path) -> None:
+    other = {**MACHINE, "cpu_model": "Another CPU"}
+    for machine, sizes in ((MACHINE, (112, 224)), (other, (112, 224, 336))):
+        for img_size in sizes:
+            write_run(tmp_path / "r", machine=machine, img_size=img_size)
+        write_run(tmp_path / "r", machine=machine, optimization="bf16")
+    written = write(tmp_path / "r", tmp_path / "o")
+    fixed = [line for line in written["llava"].splitlines() if line.startswith("All at ")]
+    assert fixed and all(line.count("CPU, Synthetic OS 1") == 1 for line in fixed)
+    assert "Another CPU" in fixed[0]
+    (heads,) = re.findall(r"<summary>7 runs</summary>\n\n(.*)", written["llava"])
+    assert "| machine |" in heads
+    assert "CPU, Synthetic OS 1, on cpu." in written["optimizations"]
+
+
+def test_a_machine_that_all_runs_share_is_named_once(pages: dict[str, str]) -> None:
+    assert pages["llava"].count("Synthetic CPU") == 1
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_phase_that_drifts_has_no_interval(tmp_path: Path) -> None:
+    """As the latency has none, whose level is judged in the same way."""
+    draw = random.Random(1)
+    steady = [0.05 * (1 + 0.03 * draw.gauss(0, 1)) for _ in range(60)]
+    warming = [value * (1 + 0.2 * math.exp(-repeat / 60)) for repeat, value in enumerate(steady)]
+    write_timed(tmp_path / "r", {"vision": steady, "prefill": steady, "decode": warming})
+    write_timed(tmp_path / "r", dict.fromkeys(("vision", "decode"), steady), img_size=112)
+    page = write(tmp_path / "r", tmp_path / "o")["llava"]
+    heads, _, *rows = re.findall(r"^\|.*latency \(.*\|$(?:\n\|.*\|$)+", page, re.M)[0].splitlines()
+    row = next(row for row in rows if "| 224 |" in row)
+    cells = dict(zip(heads.split(" | "), row.split(" | "), strict=True))
+    (vision,), (decode,) = (
+        [cell for head, cell in cells.items() if name in head] for name in ("vision", "decode")
+    )
+    assert "[" in vision and "[" not in decode

@@ -200,6 +200,17 @@ def test_a_fixed_number_of_launches_is_measured_in_full_however_slow(tmp_path: P
     assert {launch["pairs"] for launch in found.content["by_launch"]} == {8}
 
 
+def test_noise_of_slow_passes_does_not_prolong_a_fixed_number_of_launches(
+    tmp_path: Path,
+) -> None:
+    script = Script(within=0.3, load_s=2.0, slow=50.0)
+    found = measure(oppose(tmp_path, "comparison.time_budget_s=300", number=5), script)
+    launches = found.content["by_launch"]
+    # As many as take about as long as the start.
+    assert len({launch["pairs"] for launch in launches}) == 1
+    assert launches[0]["pairs"] < 1.5 * launches[0]["start_s"] / launches[0]["a_median_s"] / 2
+
+
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_a_number_that_was_asked_for_is_kept(number: int, tmp_path: Path) -> None:
     opposed = oppose(tmp_path, "comparison.time_budget_s=1", number=number)
@@ -389,4 +400,12 @@ def test_without_an_interval_nothing_is_claimed(tmp_path: Path) -> None:
     found = measure(oppose(tmp_path, number=1), Script(factors={"a": 2.0, "b": 1.0}))
     assert describe(found) == (
         "A took 2 times as long as B in 1 launch; three are needed for an interval"
+    )
+
+
+def test_launches_that_all_give_the_same_ratio_have_no_interval(tmp_path: Path) -> None:
+    found = measure(oppose(tmp_path, number=4), Script(factors={"a": 2.0, "b": 1.0}))
+    assert (found.whole.ci_low, found.whole.ci_high) == (None, None)
+    assert describe(found) == (
+        "A took 2 times as long as B in each of 4 launches, so that how much they vary is unknown"
     )
