@@ -304,6 +304,11 @@ def test_what_a_count_does_not_know_is_said(tmp_path: Path) -> None:
             ],
             "layer=4: the decoder has 4 layers",
         ),
+        (["model=llava", "optimization=[token_pruning,text_only]"], "needs a picture"),
+        (["model=llava", "optimization=[token_pruning,compile]"], "fixes shapes"),
+        (["model=llava", "optimization=[quantized_cache,compile]"], "cache of fixed length"),
+        (["model=llava", "optimization=prompt_lookup", "batch_size=2"], "batch_size=1"),
+        (["model=llava", "optimization=assisted", "optimization.assisted.layers=5"], "4 layers"),
     ],
 )
 def test_what_a_family_cannot_have_is_not_counted(arguments: list[str], reason: str) -> None:

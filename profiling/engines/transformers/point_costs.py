@@ -16,6 +16,7 @@ from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
+    check_anywhere,
     check_shown,
     read_stack,
 )
@@ -102,6 +103,8 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
     running = find_family(point.model).costs.counted_running
     if running is not None:
         raise Unsupported(running)
+    stack = read_stack(point.optimization_settings)
+    check_anywhere(point, stack)
     family, dtype = _load_family(point)
     inputs = _encode(point, family, dtype)
     geometry = geometry_of(family, inputs, point.max_new_tokens)
@@ -110,9 +113,7 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
         longest = max(v + t for v, t in zip(visual, text, strict=True))
         geometry = replace(geometry, prompt_tokens=longest)
     left_out: dict[str, str] = {}
-    stack = read_stack(point.optimization_settings)
     for optimization in stack:
-        optimization.check_layout(find_family(point.model).layout)
         optimization.check_family(family)
         geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
         left_out |= optimization.left_out

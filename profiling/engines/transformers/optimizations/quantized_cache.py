@@ -34,6 +34,10 @@ class QuantizedCache(Optimization):
         if layout.encoder_decoder:
             raise Unsupported("the library quantizes no cache of an encoder-decoder")
 
+    def check_point(self, point: Point) -> None:
+        if "compile" in point.optimization:
+            raise Unsupported("compile needs a cache of fixed length, which is not quantized")
+
     def check(self, point: Point) -> None:
         package = _PACKAGES.get(self.backend)
         if package is not None:

@@ -79,6 +79,8 @@ def test_fewer_bits_take_fewer_bytes(backend: str, bits: int) -> None:
     ("model", "overrides", "reason"),
     [
         ("blip2_t5", ("optimization=quantized_cache",), "encoder-decoder"),
+        ("llava", ("optimization=[quantized_cache,compile]",), "cache of fixed length"),
+        ("llava", ("optimization=[offloaded_cache,compile]",), "cache of fixed length"),
         ("llava", ("optimization=offloaded_cache",), "there is no GPU to offload from"),
     ],
 )
