@@ -159,7 +159,7 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
         ).without(shape.left_out),
         cache_bytes=int(costs.cache.elements * element_bytes),
         encoded_cache_bytes=int(costs.cache.encoded_elements * element_bytes),
-        full_cache_bytes=int(costs.full_cache * element_bytes),
+        full_cache_bytes=_full_cache_bytes(shape, costs),
         activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,
         uncertain=list(_say_uncertain(point, shape)),
     )
@@ -204,8 +204,17 @@ def _stored_bits(point: Point, shape: PointShape) -> dict[str, float]:
 
 
 def _cache_element_bytes(shape: PointShape) -> float:
-    bits = next((one.cache_bits for one in shape.stack if one.cache_bits is not None), None)
+    found = (one.cache_bits(shape.dtype) for one in shape.stack)
+    bits = next((one for one in found if one is not None), None)
     return shape.dtype.itemsize if bits is None else bits / 8
+
+
+def _full_cache_bytes(shape: PointShape, costs: Costs) -> int:
+    """All keys and values after the last step; the newest may not be quantized yet."""
+    geometry, element_bytes = shape.geometry, _cache_element_bytes(shape)
+    newest = sum(one.newest_tokens(geometry.new_tokens - 1) for one in shape.stack)
+    wider = geometry.batch_size * newest * costs.cache.elements
+    return int(costs.full_cache * element_bytes + wider * (shape.dtype.itemsize - element_bytes))
 
 
 def _plan(stack: Sequence[Optimization]) -> LoadPlan:

@@ -63,8 +63,6 @@ class Optimization:
     left_out: ClassVar[Mapping[str, str]] = {}
     # What a count of costs before loading does not know of it, if anything.
     uncertain: str | None = None
-    # Bits of a key or a value in the cache; None: those of the dtype.
-    cache_bits: int | None = None
 
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
@@ -93,6 +91,14 @@ class Optimization:
     def stored_bits(self, family: Family) -> Mapping[str, float]:
         """Bits of a value, scales in, of the layers that it quantizes after loading."""
         return {}
+
+    def cache_bits(self, dtype: torch.dtype) -> float | None:
+        """Bits that a cache of its own stores for a key or a value, scales in."""
+        return None
+
+    def newest_tokens(self, count: int) -> int:
+        """Of so many tokens behind a prompt, those that a quantized cache keeps in the dtype."""
+        return 0
 
     def recall(self, family: Family, batch: Sequence[Prepared], side: int | None) -> Encoded | None:
         """What `encode` gave for the batch, where the pictures need not be processed again."""
