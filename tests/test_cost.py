@@ -228,6 +228,17 @@ def test_a_device_is_predicted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("asked", [["convention=exact,macs"], ["convention=fastv", "--explain"]])
+def test_a_file_has_what_was_asked_for_beside_devices(asked: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "all.csv"
+    ask("model=llava", "weights=tiny", *asked, "gpu=h100,l4", f"--csv={file}")
+    rows = list(csv.DictReader(file.open()))
+    conventions = [row["convention"] for row in rows if row["convention"]]
+    assert conventions == (["fastv"] * 3 if "--explain" in asked else ["exact", "macs"])
+    devices = [row for row in rows if row["device"]]
+    assert len(devices) == 2 and all(float(row["least_s"]) > 0 for row in devices)
+
+
 @pytest.mark.parametrize(
     ("family", "overrides"),
     [
