@@ -319,18 +319,19 @@ def _write_files(question: Question, answer: Answer) -> None:
 
 
 def list_rows(question: Question) -> list[dict[str, Any]]:
-    """The answer as --csv writes it: a row for each count, line of a count, or device."""
+    """The answer as --csv writes it: a row for each count, or line of one, and for each device."""
     return _list_rows(question, _answer(question))
 
 
 def _list_rows(question: Question, answer: Answer) -> list[dict[str, Any]]:
     from profiling.costs.ledger import explained_rows
 
+    predicted = [_flat(_plain(*one)) for one in answer.predictions]
     if question.explained:
-        return explained_rows(answer.counts)
-    if answer.predictions:
-        return [_flat(_plain(*one)) for one in answer.predictions]
-    return [count.as_row() for count in answer.counts]
+        return [*explained_rows(answer.counts), *predicted]
+    if predicted and not question.conventions:
+        return predicted
+    return [*(count.as_row() for count in answer.counts), *predicted]
 
 
 def _plain(settings: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:

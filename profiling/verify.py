@@ -62,7 +62,7 @@ def make_parser() -> Parser:
     add("--engine", choices=list_options("engine"), help="judge the parts of this engine instead")
     add("--optimization", help="judge the parts as this optimization makes them")
     add("--against", type=Path, metavar="FOLDER", help="another capture of the same run")
-    add("--tolerance", type=float, default=_TOLERANCE, help="relative error, for --against")
+    add("--tolerance", type=float, help=f"relative error, for --against ({_TOLERANCE:g})")
     add("--device", default="cpu", help="where the original runs")
     add("--html", type=Path, metavar="FILE", help="write a page")
     add("--json", type=Path, metavar="FILE", help="write every call's numbers")
@@ -78,7 +78,8 @@ def find(chosen: argparse.Namespace) -> Findings:
 
     capture = Capture(chosen.folder)
     if chosen.against is not None:
-        return _compare(capture, Capture(chosen.against), chosen.tolerance)
+        tolerance = _TOLERANCE if chosen.tolerance is None else chosen.tolerance
+        return _compare(capture, Capture(chosen.against), tolerance)
     if chosen.functions is not None:
         return _judge_functions(capture, chosen)
     if chosen.engine is not None or chosen.optimization is not None:
@@ -94,8 +95,11 @@ def _check_choices(chosen: argparse.Namespace) -> None:
         raise ConfigError("verify", chosen.folder, reason)
     if chosen.library != "torch" and chosen.functions is None:
         raise ConfigError("--library", chosen.library, "goes with --functions")
-    if not chosen.tolerance >= 0:
-        raise ConfigError("--tolerance", chosen.tolerance, "allowed is a number from 0")
+    tolerance = chosen.tolerance
+    if tolerance is not None and not tolerance >= 0:
+        raise ConfigError("--tolerance", tolerance, "allowed is a number from 0")
+    if tolerance is not None and chosen.against is None:
+        raise ConfigError("--tolerance", tolerance, "goes with --against")
     for key in ("html", "json"):
         path = getattr(chosen, key)
         if path is not None:

@@ -229,6 +229,17 @@ def test_a_device_is_predicted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("asked", [["convention=exact,macs"], ["convention=fastv", "--explain"]])
+def test_a_file_has_what_was_asked_for_beside_devices(asked: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "all.csv"
+    ask("model=llava", "weights=tiny", *asked, "gpu=h100,l4", f"--csv={file}")
+    rows = list(csv.DictReader(file.open()))
+    conventions = [row["convention"] for row in rows if row["convention"]]
+    assert conventions == (["fastv"] * 3 if "--explain" in asked else ["exact", "macs"])
+    devices = [row for row in rows if row["device"]]
+    assert len(devices) == 2 and all(float(row["least_s"]) > 0 for row in devices)
+
+
 @pytest.mark.parametrize(
     ("family", "overrides"),
     [
@@ -305,6 +316,11 @@ def test_what_a_count_does_not_know_is_said(tmp_path: Path) -> None:
             ],
             "layer=4: the decoder has 4 layers",
         ),
+        (["model=llava", "optimization=[token_pruning,text_only]"], "needs a picture"),
+        (["model=llava", "optimization=[token_pruning,compile]"], "fixes shapes"),
+        (["model=llava", "optimization=[quantized_cache,compile]"], "cache of fixed length"),
+        (["model=llava", "optimization=prompt_lookup", "batch_size=2"], "batch_size=1"),
+        (["model=llava", "optimization=assisted", "optimization.assisted.layers=5"], "4 layers"),
     ],
 )
 def test_what_a_family_cannot_have_is_not_counted(arguments: list[str], reason: str) -> None:

@@ -16,7 +16,8 @@ def predict(*overrides: str, **keys: object) -> pandas.DataFrame:
     """Count the FLOPs of points by phase or, with `gpu`, predict their least time on a device.
 
     The keys are those of `python -m profiling.cost`, and take lists: `predict(model="llava",
-    img_size=[224, 336], gpu=["h100", "l4"])`. A row for each count, or for each device.
+    img_size=[224, 336], gpu=["h100", "l4"])`. A row for each count, or for each device; for
+    both where `convention` is given beside `gpu`.
     """
     import pandas
 

@@ -38,6 +38,8 @@ class ArrayLibrary(ABC):
     def tensor(self, array: Any) -> Tensor:
         """In float64 where it is floating-point; other numbers and truth values as they are."""
         if isinstance(array, Tensor):
+            if array.layout is not torch.strided:
+                raise TypeError("a sparse tensor is compared with no dense one")
             return array.detach().to("cpu", torch.float64 if _is_float(array) else array.dtype)
         held = numpy.asarray(array)
         if held.dtype.kind not in "iubc":

@@ -110,6 +110,14 @@ class Capturing(ContextDecorator):
 
     def __enter__(self) -> Self:
         require_free(self.folder)
+        self._modules, self._configs = describe_modules(self._network)
+        self._digests = digests_of(self._network)
+        described = self._describing_bytes()
+        if described > self._bounds.bytes:
+            allowed = f"allowed is a number from {described}, for the description alone"
+            raise ConfigError("bytes", self._bounds.bytes, allowed)
+        # The reasons for which calls may be left out, too.
+        self._reserved = described + 64 * len(self._watched)
         parent = self.folder.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{self.folder.name}-"
@@ -117,11 +125,6 @@ class Capturing(ContextDecorator):
         self._store = TensorWriter(folder=self._unfinished, file_bytes=self._bounds.file_bytes)
         self._log = _Log()
         self._encoder = Encoder(add=self._add, opaque=self._note_opaque)
-        self._modules, self._configs = describe_modules(self._network)
-        self._digests = digests_of(self._network)
-        # The description: what it says of modules, and of each what may be left out.
-        known = [self._modules, self._configs, self._digests, dict(self._facts), self._unwatched]
-        self._reserved = len(dump_json(known)) + sum(len(p) + 96 for p in self._watched) + 4096
         self._open: list[_Call | None] = []
         self._begun: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
@@ -132,6 +135,11 @@ class Capturing(ContextDecorator):
         self._eager = _run_eagerly()
         self._eager.__enter__()
         return self
+
+    def _describing_bytes(self) -> int:
+        """About those of the description: what it says of modules, and of each what is left out."""
+        known = [self._modules, self._configs, self._digests, dict(self._facts), self._unwatched]
+        return len(dump_json(known)) + sum(len(path) + 32 for path in self._watched) + 4096
 
     def _hook(self, path: str, module: nn.Module) -> list[Any]:
         # A shallow copy of a module has its hooks too, and is another module.

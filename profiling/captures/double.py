@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers.cache_utils import Cache
+from transformers.cache_utils import BaseQuantizedLayer, Cache
 
 from profiling.captures.encoding import Opaque
 from profiling.captures.folder import Call, Capture
 from profiling.captures.leaves import contents, leaves, without_caches
 from profiling.captures.weight_files import flat_weights
 from profiling.errors import describe_error
+from profiling.models.storage import holds_quantized
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = {Tensor.float: Tensor.double, Tensor.half: Tensor.double, Tensor.bfloat16: Tensor.double}
@@ -74,6 +75,8 @@ class Float64Network:
         return self._reads[key]
 
     def run(self, call: Call, module: nn.Module) -> dict[str, Tensor]:
+        if holds_quantized(module):
+            raise Unable("its weights are quantized, and have no values of their own there")
         return run_call(self._capture, call, module, device=self.device, double=True)
 
 
@@ -95,6 +98,8 @@ def run_call(
     args, kwargs = capture.arguments(call, device, torch.float64 if double else None)
     if any(isinstance(value, Opaque) for value in (*args, *kwargs.values())):
         raise Unable("an argument was not stored")
+    if double and any(_is_quantized(value) for value in (*args, *kwargs.values())):
+        raise Unable("its cache is quantized, and has no values of its own there")
     try:
         with torch.inference_mode(), InFloat64() if double else nullcontext():
             output = module(*args, **kwargs)
@@ -102,6 +107,12 @@ def run_call(
         raise Unable(describe_error(error)) from error
     named = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
     return name_outputs(output, [named[name] for name in call.caches_after])
+
+
+def _is_quantized(value: Any) -> bool:
+    """Whether a value is a cache that the library quantizes, or has been."""
+    layers = getattr(value, "layers", ()) if isinstance(value, Cache) else ()
+    return any(isinstance(layer, BaseQuantizedLayer) for layer in layers)
 
 
 def captured_outputs(capture: Capture, call: Call) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,12 +244,14 @@ def of_divergence(capture: Capture, other: Capture, found: Divergence) -> Findin
         }
         for pair in found.pairs
     ]
-    sentences = []
+    sentences = list(_say_other_inputs(found))
     for pair in found.origins[:_MOST_NAMED]:
         errors = f"{pair.entering:.1e} enters and {pair.leaving:.1e} leaves"
         sentences.append(f"PARTS {pair.kind}, {_name(pair.call)}: a relative error of {errors}")
     grown = sorted(found.apart, key=lambda pair: pair.growth, reverse=True)
-    grown = [pair for pair in grown if pair.entering > found.tolerance][:_MOST_NAMED]
+    grown = [
+        pair for pair in grown if pair.entering > found.tolerance and not pair.has_other_inputs
+    ][:_MOST_NAMED]
     sentences += [
         f"grows {pair.growth:.3g} times in {pair.kind}, {_name(pair.call)}" for pair in grown
     ]
@@ -259,6 +261,8 @@ def of_divergence(capture: Capture, other: Capture, found: Divergence) -> Findin
     sentences.append(apart)
     if found.unpaired:
         sentences.append(f"{len(found.unpaired)} calls are not in {other.folder}")
+    if found.only_other:
+        sentences.append(f"{len(found.only_other)} calls are not in {capture.folder}")
     status = UNJUDGED if not found.pairs else DIFFERS if found.apart else AGREES
     return Findings(
         question=f"where does {other.folder} part from {capture.folder}?",
@@ -271,3 +275,18 @@ def of_divergence(capture: Capture, other: Capture, found: Divergence) -> Findin
         blind=[],
         status=status,
     )
+
+
+def _say_other_inputs(found: Divergence) -> Iterator[str]:
+    """Calls of which nothing can be said: they were not asked the same."""
+    others = [pair for pair in found.pairs if pair.has_other_inputs]
+    if found.first is not None and found.first in others:
+        yield (
+            f"OTHER INPUTS {found.first.kind}, {_name(found.first.call)}: the first call is given"
+            " something else, so these are not captures of the same run"
+        )
+    elif others:
+        yield (
+            f"{len(others)} calls are given other shapes or other whole numbers, the first of them"
+            f" {_name(others[0].call)}"
+        )

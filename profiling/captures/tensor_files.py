@@ -191,11 +191,12 @@ class TensorReader:
     def __init__(self, folder: Path, *, files: int) -> None:
         self._folder = folder
         found = {path.name for path in folder.iterdir() if _FILE.fullmatch(path.name)}
-        wanted = [FILE_NAME.format(number) for number in range(files)]
-        for name in wanted:
+        self._files = []
+        # One after another: a description may claim any number.
+        for name in map(FILE_NAME.format, range(files)):
             if name not in found:
                 raise broken(folder, f"there is no {name} in it")
-        self._files = [_open(folder, name) for name in wanted]
+            self._files.append(_open(folder, name))
         self._places = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118
         self._read: dict[str, Tensor] = {}
 

@@ -35,6 +35,16 @@ def tensors_of(tensor: Any) -> Iterator[Tensor]:
         yield from tensors_of(getattr(tensor, name))
 
 
+def holds_quantized(network: nn.Module) -> bool:
+    """Whether a module or one inside of it has a weight whose values are codes."""
+    weights = (module._parameters.get("weight") for module in network.modules())
+    return any(
+        not weight.is_floating_point() or is_traceable_wrapper_subclass(weight)
+        for weight in weights
+        if weight is not None
+    )
+
+
 def scales_of(module: nn.Module) -> Iterator[Tensor]:
     """The scales that a quantized layer multiplies its stored integers with."""
     weight: Any = module._parameters.get("weight")

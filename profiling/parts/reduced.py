@@ -74,6 +74,8 @@ def replace_parts(network: nn.Module, replacements: Replacements) -> None:
     for path, replacement in replacements.items():
         parent, _, name = path.rpartition(".")
         holder = network.get_submodule(parent)
+        if isinstance(replacement, nn.Module):
+            replacement.train(holder.training)
         # A tensor replaces a parameter without becoming one: no checkpoint has weights for it.
         delattr(holder, name)
         setattr(holder, name, replacement)

@@ -87,6 +87,14 @@ def test_modules_are_chosen_by_patterns(tmp_path: Path) -> None:
     assert {call.module for call in Capture(tmp_path / "one").calls} == {"2"}
 
 
+def test_a_bound_below_the_description_is_refused(tmp_path: Path) -> None:
+    network = nn.Linear(2, 2)
+    refused = pytest.raises(ConfigError, match="bytes=100: allowed is a number from")
+    with refused, capture(network, tmp_path / "calls", max_bytes=100):
+        network(torch.ones(1, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "bound",
     [200_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (60_000, 10**6, 3 * 10**6))],

@@ -91,6 +91,54 @@ def test_the_command_says_where(same: bool, status: int, tmp_path: Path, capsys:
     assert (tmp_path / "page.html").is_file()
 
 
+def test_other_samples_are_called_other_inputs(tmp_path: Path, capsys: Any) -> None:
+    engine, one = load("qwen25vl"), captured("qwen25vl")
+    with capture(engine.network, tmp_path / "other", calls=100, weights=False):
+        answer(engine, ask_unevenly(engine, 3), SIDE, LENGTH)
+    with pytest.raises(SystemExit) as ended:
+        profiling.verify.main([str(one.folder), "--against", str(tmp_path / "other")])
+    told = capsys.readouterr().out
+    assert ended.value.code == 1
+    assert "OTHER INPUTS" in told and "not captures of the same run" in " ".join(told.split())
+    assert "nan" not in told
+
+
+class Grids(torch.nn.Module):
+    """A picture's features [B, C, height, width], with rows added."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__()
+        self.pad = torch.nn.ZeroPad2d((0, 0, 0, more))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pad(x)
+
+
+def test_only_caches_may_be_longer(tmp_path: Path) -> None:
+    x, folders = torch.randn(1, 2, 4, 4), []
+    for more in (0, 1):
+        module = Grids(more)
+        folders.append(tmp_path / f"{more}")
+        with capture(module, folders[-1]):
+            module(x)
+    one, other = map(Capture, folders)
+    assert len(compare(one, other, tolerance=1.0).apart) == 2
+    assert compare(one, one, tolerance=0.0).apart == []
+
+
+def test_calls_that_only_the_other_has_are_told(tmp_path: Path, capsys: Any) -> None:
+    module, folders = torch.nn.Linear(2, 2), [tmp_path / "one", tmp_path / "two"]
+    x = torch.randn(1, 2)
+    for count, folder in enumerate(folders, start=1):
+        with capture(module, folder):
+            for _ in range(count):
+                module(x)
+    with pytest.raises(SystemExit) as ended:
+        profiling.verify.main([str(folders[0]), "--against", str(folders[1])])
+    assert ended.value.code == 0
+    assert "1 calls are not in" in capsys.readouterr().out
+
+
 def test_captures_of_other_networks_do_not_agree(tmp_path: Path, capsys: Any) -> None:
     from tests.captures.captured import capture_scaled
 

@@ -15,6 +15,8 @@ from torch import nn
 
 import profiling.verify
 from profiling.captures import capture
+from profiling.captures.folder import Capture
+from profiling.errors import ConfigError
 from profiling.parts.artifacts import size_bytes
 
 VALUES: tuple[Any, ...] = (
@@ -136,3 +138,14 @@ def test_a_changed_folder_is_judged_or_refused_in_one_line(
     found = [judge(original, tmp_path, seed, capsys) for seed in seeds]
     assert found.count(2) > len(seeds) // 4
     assert size_bytes(original) < 100_000
+
+
+def test_a_number_of_files_that_cannot_be_is_refused_at_once(
+    original: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "calls"
+    shutil.copytree(original, changed)
+    told = json.loads((changed / "capture.json").read_text())
+    (changed / "capture.json").write_text(json.dumps({**told, "files": 10**15}))
+    with pytest.raises(ConfigError, match=r"there is no tensors-00001\.safetensors in it"):
+        Capture(changed)

@@ -11,6 +11,7 @@ import numpy
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, QuantizedCache
 
 from profiling.captures import capture
 from profiling.captures.array_libraries import open_library
@@ -23,6 +24,7 @@ from profiling.captures.judging import Judge, Verdict, name_result
 from profiling.captures.leaves import only_real, real_rows
 from profiling.captures.reading_watch import unread_names, watch
 from profiling.errors import ConfigError
+from profiling.models.grouped_linear import GroupedLinear, quantize_groups
 from tests.captures.captured import capture_scaled, make_scaled
 
 
@@ -69,6 +71,7 @@ def to_nan(y: Tensor) -> Tensor:
         (lambda *given: right(*given)[:1], "shape [1, 4] instead of [3, 4]"),
         (lambda *given: {"hidden": right(*given)}, "the function returned hidden"),
         (lambda *given: None, "the function returned no array"),
+        (lambda *given: right(*given).to_sparse(), "a sparse tensor"),
         (lambda *given: right(*given) * (1 + 1e-7), "another formula: in float64 it differs by 1"),
         (lambda *given: to_nan(right(*given)), "another formula: in float64 it differs by inf"),
         (lambda *given: right(*given).bfloat16(), "times the original's own"),
@@ -163,6 +166,37 @@ def test_what_the_original_cannot_be_run_on_is_not_judged(tmp_path: Path) -> Non
     assert "NOT JUDGED Scaled, (the whole network), call 0: the original in float64: an arg" in told
     assert "FAILS" not in told and "1 of 1 judged calls agree, of 4 captured" in told
     assert "no captured call for the functions of Typo" in told
+
+
+class Keeping(nn.Module):
+    """Returns all keys that its cache has."""
+
+    def forward(self, x: Tensor, past_key_values: Any) -> Tensor:
+        keys, _ = past_key_values.update(x, x, 0)
+        return keys
+
+
+def test_quantized_weights_and_caches_are_not_judged(tmp_path: Path) -> None:
+    weight = quantize_groups(torch.randn(8, 8), bits=4, group=4)
+    layer = nn.Sequential(GroupedLinear(weight, None)).eval()
+    with capture(layer, tmp_path / "weights"), torch.inference_mode():
+        layer(torch.randn(2, 8))
+    config = LlamaConfig(num_hidden_layers=1)
+    module, x = Keeping().eval(), torch.randn(1, 2, 3, 4)
+    with capture(module, tmp_path / "cache"), torch.inference_mode():
+        cache = QuantizedCache("fp8", config)
+        module(x, cache)
+        module(x, cache)
+    for network, name in ((layer, "weights"), (module, "cache")):
+        found = Capture(tmp_path / name)
+        verdicts = Judge(
+            capture=found,
+            network=network,
+            find=lambda call: lambda *given: torch.zeros(1),
+            library=open_library("torch"),
+        ).judge_all()
+        assert verdicts and not any(one.fails for one in verdicts)
+        assert all(f"its {name}" in str(one.unjudged) for one in verdicts)
 
 
 def test_a_capture_in_training_mode_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from profiling.captures import capture
 from profiling.captures.folder import Capture
+from profiling.captures.originals import check_same
 from profiling.captures.replay import replay_all
 from tests.captures.captured import captured
 from tests.tiny_models import FAMILIES, answer, ask_unevenly, load
@@ -37,7 +38,9 @@ def test_optimized_networks_are_captured_too(optimization: str, tmp_path: Path) 
     eager = torch.compiler.set_stance("force_eager")
     with eager, capture(engine.network, tmp_path / "calls", calls=2, weights=False):
         answer(engine, ask_unevenly(engine, 1), 112, 3)
-    replays = list(replay_all(Capture(tmp_path / "calls"), engine.network))
+    found = Capture(tmp_path / "calls")
+    check_same(found, engine.network)
+    replays = list(replay_all(found, engine.network))
     assert len(replays) > 50
     assert [one for one in replays if not one.equal] == []
 

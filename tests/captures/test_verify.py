@@ -239,6 +239,7 @@ def test_a_wrong_file_of_functions_is_one_line(
         (["{folder}", "--against", "{folder}", "--functions", "json"], "at a time"),
         (["{folder}", "--optimization", "bf17"], "optimization"),
         (["{folder}", "--tolerance", "nan"], "allowed is a number from 0"),
+        (["{folder}", "--tolerance", "0.1"], "goes with --against"),
         (["{folder}", "--html", "{folder}"], "is a folder"),
         (["{folder}", "--json", "{folder}/calls.jsonl/x.json"], "cannot be written"),
     ],

@@ -34,8 +34,10 @@ from profiling.engines.transformers.optimizations.fp32 import Fp32
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
     build,
+    check_anywhere,
     check_shown,
     read_stack,
+    why_not_dense,
 )
 from profiling.engines.transformers.point_costs import (
     AS_PROCESSED,
@@ -52,7 +54,7 @@ from profiling.models.geometry import Geometry
 from profiling.models.loading import find_family, load_family
 from profiling.models.model import Model, Prepared
 from profiling.models.quantization import computes_in, layers_compute_in, read_bits
-from profiling.models.weights import locate, stored_format
+from profiling.models.weights import locate
 from profiling.points.point import Point
 from profiling.records import DERIVED, MEASURED, Reading, reading, unavailable
 from profiling.samples.samples import Sample
@@ -97,14 +99,14 @@ def check_stack(point: Point) -> list[Optimization]:
     """The stack, or Unsupported where this machine, family or combination cannot have it."""
     stack = stack_of(point)
     _check_whole(point, stack)
-    _check_dense(point, stack)
     if graph_parts_of(point):
+        _check_dense(point)
         runtime: Any = stack[0]
         for name, optimization in zip(point.optimization, stack[1:], strict=True):
             runtime.check_beside(name, optimization)
-    layout = find_family(point.model).layout
+    # A runtime's own entry comes first.
+    check_anywhere(point, stack[-len(point.optimization) :])
     for optimization in stack:
-        optimization.check_layout(layout)
         optimization.check(point)
     return stack
 
@@ -122,17 +124,11 @@ def _check_whole(point: Point, stack: Sequence[Optimization]) -> None:
             raise Unsupported(f"optimization={name}: {reason}")
 
 
-def _check_dense(point: Point, stack: Sequence[Optimization]) -> None:
-    """A quantized checkpoint has no weights that could be quantized, cut or exported."""
-    stored = stored_format(point)
-    if stored is None:
-        return
-    reason = f"the weights are those of {stored.describe()}"
-    if graph_parts_of(point):
+def _check_dense(point: Point) -> None:
+    """A runtime's graphs are exported from weights that are not quantized."""
+    reason = why_not_dense(point)
+    if reason is not None:
         raise Unsupported(f"engine={point.engine}: {reason}")
-    for name, optimization in zip(point.optimization, stack, strict=True):
-        if optimization.needs_dense:
-            raise Unsupported(f"optimization={name}: {reason}")
 
 
 class TransformersEngine(Engine):

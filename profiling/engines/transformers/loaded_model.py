@@ -40,7 +40,7 @@ class LoadedModel:
     drafting: dict[str, Any] = field(default_factory=dict)
     # What generate is told of the cache.
     cache_options: dict[str, Any] = field(default_factory=dict)
-    cache_bits: int | None = None  # of a key or a value; None: those of the dtype
+    cache_bits: float | None = None  # of a key or a value, scales in; None: those of the dtype
     # What weights or keys and values are rounded to when they are stored, besides the dtype.
     stored_in: set[str] = field(default_factory=set)
     build: BuildCosts = field(default_factory=BuildCosts)

@@ -16,6 +16,7 @@ from profiling.costs.phase_costs import PhaseCosts
 from profiling.costs.twin import Costs, Twin, count
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
+    check_anywhere,
     check_shown,
     read_stack,
 )
@@ -102,6 +103,8 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
     running = find_family(point.model).costs.counted_running
     if running is not None:
         raise Unsupported(running)
+    stack = read_stack(point.optimization_settings)
+    check_anywhere(point, stack)
     family, dtype = _load_family(point)
     inputs = _encode(point, family, dtype)
     geometry = geometry_of(family, inputs, point.max_new_tokens)
@@ -110,9 +113,7 @@ def shape_point(point: Point, *, lengths: Lengths) -> PointShape:
         longest = max(v + t for v, t in zip(visual, text, strict=True))
         geometry = replace(geometry, prompt_tokens=longest)
     left_out: dict[str, str] = {}
-    stack = read_stack(point.optimization_settings)
     for optimization in stack:
-        optimization.check_layout(find_family(point.model).layout)
         optimization.check_family(family)
         geometry = optimization.shape(geometry, visual_tokens=visual, text_tokens=text)
         left_out |= optimization.left_out
@@ -158,7 +159,7 @@ def count_point(point: Point, *, lengths: Lengths) -> PointCosts:
         ).without(shape.left_out),
         cache_bytes=int(costs.cache.elements * element_bytes),
         encoded_cache_bytes=int(costs.cache.encoded_elements * element_bytes),
-        full_cache_bytes=int(costs.full_cache * element_bytes),
+        full_cache_bytes=_full_cache_bytes(shape, costs),
         activation_bytes=family.costs.widest_rows(geometry) * dtype.itemsize,
         uncertain=list(_say_uncertain(point, shape)),
     )
@@ -203,8 +204,17 @@ def _stored_bits(point: Point, shape: PointShape) -> dict[str, float]:
 
 
 def _cache_element_bytes(shape: PointShape) -> float:
-    bits = next((one.cache_bits for one in shape.stack if one.cache_bits is not None), None)
+    found = (one.cache_bits(shape.dtype) for one in shape.stack)
+    bits = next((one for one in found if one is not None), None)
     return shape.dtype.itemsize if bits is None else bits / 8
+
+
+def _full_cache_bytes(shape: PointShape, costs: Costs) -> int:
+    """All keys and values after the last step; the newest may not be quantized yet."""
+    geometry, element_bytes = shape.geometry, _cache_element_bytes(shape)
+    newest = sum(one.newest_tokens(geometry.new_tokens - 1) for one in shape.stack)
+    wider = geometry.batch_size * newest * costs.cache.elements
+    return int(costs.full_cache * element_bytes + wider * (shape.dtype.itemsize - element_bytes))
 
 
 def _plan(stack: Sequence[Optimization]) -> LoadPlan:

@@ -14,6 +14,7 @@ from profiling.engines.transformers.assistant import (
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.drafting import Drafting
 from profiling.errors import ConfigError, Unsupported
+from profiling.models.family import Family
 from profiling.models.loading import read_config
 from profiling.models.model import Model
 from profiling.models.network import Layout
@@ -44,11 +45,18 @@ class Assisted(Drafting):
         if not layout.drafts_with_pictures:
             raise Unsupported("this family's generate hands no picture on to an assistant")
 
-    def check(self, point: Point) -> None:
-        super().check(point)
+    def check_family(self, family: Family) -> None:
+        whole = family.costs.decoder_stack.layers
+        if self.checkpoint is None and self.layers is not None and self.layers > whole:
+            raise Unsupported(f"layers={self.layers}: the decoder has {whole} layers")
+
+    def check_point(self, point: Point) -> None:
+        super().check_point(point)
         for name in _NOT_BESIDE:
             if name in point.optimization:
                 raise Unsupported(f"an assistant shares parts with the model that {name} replaces")
+
+    def check(self, point: Point) -> None:
         folder = self._folder
         if folder is not None:
             check_folder(folder, point.model)
@@ -69,10 +77,9 @@ class Assisted(Drafting):
         loaded.drafting = {"assistant_model": assistant}
 
     def _cut(self, model: Model) -> Any:
+        self.check_family(model.family)
         whole = model.family.costs.decoder_stack.layers
         layers = max(1, whole // 2) if self.layers is None else self.layers
-        if layers > whole:
-            raise Unsupported(f"layers={layers}: the decoder has {whole} layers")
         return first_layers(model.network, model.family, layers)
 
     def _load(self, model: Model) -> Any:

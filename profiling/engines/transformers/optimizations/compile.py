@@ -28,11 +28,13 @@ class Compile(Optimization):
         super().__init__(kind=kind, order=order)
         self.backend, self.mode = backend, mode
 
-    def check(self, point: Point) -> None:
+    def check_point(self, point: Point) -> None:
         for name, settings in point.optimization_settings.items():
             if settings.get("engine") == BITSANDBYTES:
                 reason = f"the library does not compile networks quantized by {name}"
                 raise Unsupported(f"{reason} with bitsandbytes: optimization.{name}.engine=torchao")
+
+    def check(self, point: Point) -> None:
         if self.backend == "inductor":
             _require_compiler(point.device)
 

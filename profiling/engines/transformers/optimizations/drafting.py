@@ -32,7 +32,7 @@ class Drafting(Optimization):
         super().__init__(kind=kind, order=order)
         self.counts = DraftCounts()
 
-    def check(self, point: Point) -> None:
+    def check_point(self, point: Point) -> None:
         if point.batch_size > 1:
             raise Unsupported("the library drafts tokens for one sample at a time: batch_size=1")
         for name in _CACHES:

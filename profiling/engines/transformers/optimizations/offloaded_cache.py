@@ -20,6 +20,10 @@ class OffloadedCache(Optimization):
         if layout.encoder_decoder:
             raise Unsupported("the library offloads no cache of an encoder-decoder")
 
+    def check_point(self, point: Point) -> None:
+        if "compile" in point.optimization:
+            raise Unsupported("compile needs a cache of fixed length, which is not offloaded")
+
     def check(self, point: Point) -> None:
         if not point.device.startswith("cuda"):
             raise Unsupported(f"there is no GPU to offload from: the device is {point.device}")

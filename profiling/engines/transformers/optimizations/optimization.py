@@ -25,7 +25,7 @@ from profiling.models.model import Prepared
 from profiling.models.network import Layout
 from profiling.models.quantization import Quantization
 from profiling.models.quantizers import BITSANDBYTES, TORCHAO
-from profiling.models.weights import locate
+from profiling.models.weights import locate, stored_format
 from profiling.points.point import Point
 from profiling.records import Reading
 from profiling.runtimes.offered import PARTS, TEXT
@@ -63,8 +63,6 @@ class Optimization:
     left_out: ClassVar[Mapping[str, str]] = {}
     # What a count of costs before loading does not know of it, if anything.
     uncertain: str | None = None
-    # Bits of a key or a value in the cache; None: those of the dtype.
-    cache_bits: int | None = None
 
     def __init__(self, *, kind: str, order: int) -> None:
         self.kind, self.order = kind, order
@@ -78,8 +76,11 @@ class Optimization:
     def check_family(self, family: Family) -> None:
         """Raise Unsupported where a family of this size cannot have it."""
 
+    def check_point(self, point: Point) -> None:
+        """Raise Unsupported where other keys of a point exclude it, on whatever machine."""
+
     def check(self, point: Point) -> None:
-        """Raise Unsupported, before anything is loaded, where this point cannot have it."""
+        """Raise Unsupported, before anything is loaded, where this machine cannot have it."""
 
     def plan(self, plan: LoadPlan) -> LoadPlan:
         return plan
@@ -90,6 +91,14 @@ class Optimization:
     def stored_bits(self, family: Family) -> Mapping[str, float]:
         """Bits of a value, scales in, of the layers that it quantizes after loading."""
         return {}
+
+    def cache_bits(self, dtype: torch.dtype) -> float | None:
+        """Bits that a cache of its own stores for a key or a value, scales in."""
+        return None
+
+    def newest_tokens(self, count: int) -> int:
+        """Of so many tokens behind a prompt, those that a quantized cache keeps in the dtype."""
+        return 0
 
     def recall(self, family: Family, batch: Sequence[Prepared], side: int | None) -> Encoded | None:
         """What `encode` gave for the batch, where the pictures need not be processed again."""
@@ -182,6 +191,22 @@ def check_shown(point: Point, samples: Sequence[Sample]) -> None:
     for name, optimization in zip(point.optimization, stack, strict=True):
         if optimization.no_clip is not None:
             raise Unsupported(f"optimization={name}: {optimization.no_clip}")
+
+
+def check_anywhere(point: Point, stack: Sequence[Optimization]) -> None:
+    """Raise Unsupported where the family or the rest of the point excludes one of a stack."""
+    layout, quantized = find_family(point.model).layout, why_not_dense(point)
+    for name, optimization in zip(point.optimization, stack, strict=True):
+        if quantized is not None and optimization.needs_dense:
+            raise Unsupported(f"optimization={name}: {quantized}")
+        optimization.check_layout(layout)
+        optimization.check_point(point)
+
+
+def why_not_dense(point: Point) -> str | None:
+    """Why the weights cannot be quantized, cut or exported; None where they can."""
+    stored = stored_format(point)
+    return None if stored is None else f"the weights are those of {stored.describe()}"
 
 
 def dtype_of(point: Point) -> str:

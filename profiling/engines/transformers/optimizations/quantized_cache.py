@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from profiling.engines.transformers.loaded_model import LoadedModel
 from profiling.engines.transformers.optimizations.optimization import (
     Optimization,
@@ -30,11 +32,15 @@ class QuantizedCache(Optimization):
     ) -> None:
         super().__init__(kind=kind, order=order)
         self.backend, self.group, self.residual = backend, group, residual
-        self.cache_bits = bits
+        self.bits = bits
 
     def check_layout(self, layout: type[Layout]) -> None:
         if layout.encoder_decoder:
             raise Unsupported("the library quantizes no cache of an encoder-decoder")
+
+    def check_point(self, point: Point) -> None:
+        if "compile" in point.optimization:
+            raise Unsupported("compile needs a cache of fixed length, which is not quantized")
 
     def check(self, point: Point) -> None:
         package = _PACKAGES.get(self.backend)
@@ -42,9 +48,18 @@ class QuantizedCache(Optimization):
             require_package(package.split(".")[0], _REQUIREMENTS)
             require_package(package, _REQUIREMENTS)
 
+    def cache_bits(self, dtype: torch.dtype) -> float:
+        if self.backend not in _PACKAGES:
+            return self.bits  # beside one scale for all
+        # Each group has a scale and a zero in the dtype.
+        return self.bits + 2 * 8 * dtype.itemsize / self.group
+
+    def newest_tokens(self, count: int) -> int:
+        return count % self.residual if self.backend in _PACKAGES else 0
+
     def apply(self, loaded: LoadedModel) -> None:
-        loaded.cache_bits = self.cache_bits
-        loaded.stored_in.add(f"{'int' if self.backend in _PACKAGES else 'float'}{self.cache_bits}")
+        loaded.cache_bits = self.cache_bits(loaded.model.dtype)
+        loaded.stored_in.add(f"{'int' if self.backend in _PACKAGES else 'float'}{self.bits}")
         loaded.cache_options = {
             "cache_implementation": "quantized",
             "cache_config": {"backend": self.backend, **self._settings()},
@@ -56,7 +71,7 @@ class QuantizedCache(Optimization):
         # The axis of groups is the library's: along the other one, hqq packs pairs of groups and
         # cannot read back an odd number of them.
         return {
-            "nbits": self.cache_bits,
+            "nbits": self.bits,
             "q_group_size": self.group,
             "residual_length": self.residual,
         }

@@ -20,13 +20,13 @@ class StaticCache(Optimization):
         super().__init__(kind=kind, order=order)
         self.cuda_graphs = cuda_graphs
 
-    def check(self, point: Point) -> None:
-        if not self.cuda_graphs:
-            return
-        if not point.device.startswith("cuda"):
-            raise Unsupported(f"CUDA graphs need a GPU, and the device is {point.device}")
-        if "compile" in point.optimization:
+    def check_point(self, point: Point) -> None:
+        if self.cuda_graphs and "compile" in point.optimization:
             raise Unsupported("compile records CUDA graphs itself: leave out cuda_graphs")
+
+    def check(self, point: Point) -> None:
+        if self.cuda_graphs and not point.device.startswith("cuda"):
+            raise Unsupported(f"CUDA graphs need a GPU, and the device is {point.device}")
 
     def apply(self, loaded: LoadedModel) -> None:
         compilation = Compilation(backend="cudagraphs", mode=None) if self.cuda_graphs else None

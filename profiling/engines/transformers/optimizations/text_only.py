@@ -39,7 +39,7 @@ class TextOnly(Optimization):
         super().__init__(kind=kind, order=order)
         self._known: dict[Key, Encoded] = {}
 
-    def check(self, point: Point) -> None:
+    def check_point(self, point: Point) -> None:
         for name in _OF_PICTURES:
             if name in point.optimization:
                 raise Unsupported(f"{name} needs a picture, and text_only has none")

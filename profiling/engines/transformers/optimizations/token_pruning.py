@@ -52,7 +52,7 @@ class TokenPruning(Optimization):
         if self.layer >= layers:
             raise Unsupported(f"layer={self.layer}: the decoder has {layers} layers, from 0")
 
-    def check(self, point: Point) -> None:
+    def check_point(self, point: Point) -> None:
         for name in _FIXED_SHAPES:
             if name in point.optimization:
                 raise Unsupported(f"{name} fixes shapes before tokens are left out")

@@ -74,12 +74,34 @@ def test_fewer_bits_take_fewer_bytes(backend: str, bits: int) -> None:
     # Beside the bits, each group of 64 has a scale and a zero in single precision, which is a bit
     # for each value, and the newest tokens are not quantized.
     assert bits / 32 < less / whole < (bits + 1) / 32 + 0.08
+    # What is counted before loading is what is stored.
+    asked = ("batch_size=2", "max_new_tokens=4")
+    counted = TransformersEngine.count(compose_point("model=llava", *overrides, *asked))
+    assert counted.full_cache_bytes == less
+
+
+def test_counted_caches_have_scales_and_newest_tokens() -> None:
+    place, new = "optimization.quantized_cache", 11
+    settings = [f"{place}.{one}" for one in ("backend=hqq", "bits=4", "group=32", "residual=4")]
+    asked = ("model=llava", "batch_size=2", f"max_new_tokens={new}")
+    plain, few = (
+        TransformersEngine.count(compose_point(*asked, *more))
+        for more in ((), ("optimization=quantized_cache", *settings))
+    )
+    values = plain.cache_bytes / 4  # of a token in float32
+    # Of ten tokens behind the prompt, the last two are not quantized.
+    quantized = plain.prompt_tokens + 8
+    # Four bits, and for 32 values a scale and a zero of four bytes.
+    assert few.full_cache_bytes == 2 * values * (quantized * (4 / 8 + 8 / 32) + 2 * 4)
+    assert few.cache_bytes == values * (4 / 8 + 8 / 32)
 
 
 @pytest.mark.parametrize(
     ("model", "overrides", "reason"),
     [
         ("blip2_t5", ("optimization=quantized_cache",), "encoder-decoder"),
+        ("llava", ("optimization=[quantized_cache,compile]",), "cache of fixed length"),
+        ("llava", ("optimization=[offloaded_cache,compile]",), "cache of fixed length"),
         ("llava", ("optimization=offloaded_cache",), "there is no GPU to offload from"),
     ],
 )
