@@ -56,7 +56,9 @@ def test_a_sweep_measures_its_points_and_then_compares_them(tmp_path: Path) -> N
     assert "[2/2] llava baseline" in errors
     begun = len(list_sides(tmp_path))
     status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
-    assert status == 0 and errors.count("kept, A took 1 times as long as B in each of 3 launches") == 2
+    assert (
+        status == 0 and errors.count("kept, A took 1 times as long as B in each of 3 launches") == 2
+    )
     assert len(list_sides(tmp_path)) == begun
 
 
