@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import mindspore
 import numpy
+from mindspore.graph import jit_trace
 
 from profiling.runtimes.native import mindspore_adapter
 from profiling.runtimes.native.adapter import Array
@@ -15,6 +18,18 @@ from profiling.runtimes.native.compiled_runtime import CompiledRuntime, Counts, 
 from profiling.runtimes.native.native_graph import NativeGraph
 from profiling.runtimes.native.native_program import NativeProgram
 from profiling.runtimes.runtime import require_cpu
+
+
+def _list_callers() -> tuple[list[str], list[int]]:
+    """The files and lines that MindSpore notes for a graph, outside of itself."""
+    files, lines = [], []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if "mindspore" not in Path(frame.f_code.co_filename).parts:
+            files.append(frame.f_code.co_filename)
+            lines.append(frame.f_lineno)
+        frame = frame.f_back
+    return files, lines
 
 
 class TracedProgram(ProgramByShape):
@@ -53,6 +68,8 @@ class MindSpore(CompiledRuntime):
         # Handing each operator to another thread takes longer than most operators.
         mindspore.runtime.launch_blocking()
         mindspore_adapter.begin()
+        # Its own function fails on callers without source, such as those of `python -m`.
+        jit_trace._get_caller_lines = _list_callers
 
     @classmethod
     def check(cls, device: str, settings: Mapping[str, Any]) -> None:
