@@ -37,7 +37,7 @@ def say_engine(standings: Sequence[Standing], phases: Sequence[str]) -> str:
     ]
     if not any(known.values()):
         parts = [
-            "no quiet paired comparison with an interval, so nothing is said of its speed",
+            "no quiet paired comparison with an interval: nothing is said of its speed",
             parts[-1],
         ]
     return "; ".join(filter(None, parts))

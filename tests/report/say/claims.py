@@ -944,7 +944,7 @@ def _list_claims_of_engines() -> Iterator[Claim]:
     quick, unknown = engine_at(QUICK), engine_at(None)
     wrong, rounded = engine_at(QUICK, verdict="error"), engine_at(QUICK, verdict="rounding")
     for writer, text, shows, said, unsaid in (
-        ("say_engine", "no quiet paired comparison with an interval, so nothing is said of its speed",
+        ("say_engine", "no quiet paired comparison with an interval: nothing is said of its speed",
          "", unknown, quick),
         ("_list", " in ", "faster in decode", quick, engine_at(OPEN)),
         ("_say_range", " to ", r"\(1\.20× to 1\.80×\)", quick, engine_at(OPEN)),
