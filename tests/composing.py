@@ -51,7 +51,7 @@ def _compose_files(chosen: tuple[str, ...]) -> bytes:
     folder = os.environ.get("VLM_PROFILING_TEST_COMPOSED")
     if folder is None:
         return _compose(chosen)
-    shared = Path(folder, hashlib.sha256(repr(chosen).encode()).hexdigest())
+    shared = Path(folder, hashlib.sha256(repr((str(CONF), chosen)).encode()).hexdigest())
     if not shared.exists():
         own = shared.with_suffix(f".{os.getpid()}")
         own.write_bytes(_compose(chosen))

@@ -34,7 +34,7 @@ from profiling.runtimes.onnxruntime import find_provider
 
 MODEL_FILE = "vision_model.onnx"
 HIDDEN, OUTPUT = "hidden", "embeddings"
-# What the exporter notes at each node: with the paths of this machine, and half of the file.
+# The exporter notes paths of this machine at each node, which also take two fifths of the file.
 _OF_THIS_MACHINE = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 # From 23 on attention is one operator, which the runtime supports with some masks only.
 _OPSET = 18

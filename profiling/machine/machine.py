@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -397,6 +398,14 @@ def oom_kill_count(
         if count is not None:
             return count
     return None
+
+
+def tell_oom_kill(status: int, kills_before: int | None) -> str | None:
+    """What shows that the kernel killed a process for memory, from the status it ended with."""
+    kills = oom_kill_count()
+    if status != -signal.SIGKILL or None in (kills_before, kills) or kills == kills_before:
+        return None
+    return f"the kernel counts {kills} out-of-memory kills, before it was {kills_before}"
 
 
 def _named_count(text: str, name: str) -> int | None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from profiling import import_path
 from profiling.machine.gpus import order_as_listed
-from profiling.machine.machine import oom_kill_count
+from profiling.machine.machine import oom_kill_count, tell_oom_kill
 from profiling.records import FAILED, OUT_OF_MEMORY
 from profiling.runs.job import Job, Outcome
 from profiling.runs.recording import record_without_findings
@@ -113,12 +113,10 @@ class Worker:
 
     def _explain_death(self) -> WorkerDied:
         code = self._process.wait()
-        before, after = self._kills_before, oom_kill_count()
-        by_kernel = None not in (before, after) and after != before
+        by_kernel = tell_oom_kill(code, self._kills_before)
         error = _describe_death(code, self._last_words())
-        if code == -signal.SIGKILL and by_kernel:
-            error += f": the kernel counts {after} out-of-memory kills, before it was {before}"
-            return WorkerDied(status=OUT_OF_MEMORY, error=error)
+        if by_kernel is not None:
+            return WorkerDied(status=OUT_OF_MEMORY, error=f"{error}: {by_kernel}")
         return WorkerDied(status=FAILED, error=error)
 
     def _last_words(self) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 from profiling import PROJECT
 from profiling.errors import ConfigError
+from profiling.machine import machine
 from profiling.records import COMPLETED, FAILED, OUT_OF_MEMORY, UNSUPPORTED, Reading, read
 from profiling.runs import worker
 from profiling.runs.child import Child
@@ -176,7 +177,8 @@ def test_memory_is_blamed_on_evidence_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted = iter(counts)
-    monkeypatch.setattr(worker, "oom_kill_count", lambda: next(counted))
+    for module in (worker, machine):
+        monkeypatch.setattr(module, "oom_kill_count", lambda: next(counted))
     tell(tmp_path, s112=name)
     outcome = run(keeper, tmp_path, "img_size=112")
     assert outcome.status == status

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,14 +23,14 @@ from typing import Any
 from profiling import import_path
 from profiling.engines.transformers.memory_errors import is_out_of_memory
 from profiling.engines.transformers.optimizations.optimization import Precision, read_stack
-from profiling.errors import Unsupported
+from profiling.errors import Unsupported, one_line
 from profiling.files import LARGEST_SETTINGS, read_json
 from profiling.graphs.choices import WHOLE
 from profiling.graphs.graph_cache import cached_text, cached_vision, digest_code, makers
 from profiling.graphs.own_formats import own_text, own_vision
 from profiling.graphs.quantize import weight_bits
 from profiling.machine.cache import cache_root
-from profiling.machine.machine import oom_kill_count
+from profiling.machine.machine import oom_kill_count, tell_oom_kill
 from profiling.models.loading import LoadPlan, load_model
 from profiling.models.model import Model
 from profiling.models.weights import locate
@@ -127,12 +126,9 @@ def _make_elsewhere(point: Point) -> None:
         raise Unsupported(done.stderr.splitlines()[-1])
     if done.returncode == _OUT_OF_MEMORY:
         raise MemoryError(f"exporting: {done.stderr.splitlines()[-1]}")
-    after = oom_kill_count()
-    if done.returncode == -signal.SIGKILL and None not in (before, after) and after != before:
-        raise MemoryError(
-            f"exporting was killed: the kernel counts {after} out-of-memory kills, before it was"
-            f" {before}"
-        )
+    by_kernel = tell_oom_kill(done.returncode, before)
+    if by_kernel is not None:
+        raise MemoryError(f"exporting was killed: {by_kernel}")
     if done.returncode:
         raise RuntimeError(
             f"exporting ended with status {done.returncode}: {done.stderr.strip()[-2000:]}"
@@ -232,8 +228,7 @@ def main() -> None:
     except Exception as problem:
         if not is_out_of_memory(problem):
             raise
-        told = " ".join(f"{type(problem).__name__}: {problem}".split())
-        print(told, file=sys.stderr)
+        print(one_line(f"{type(problem).__name__}: {problem}"), file=sys.stderr)
         raise SystemExit(_OUT_OF_MEMORY) from None
 
 

@@ -26,6 +26,7 @@ from profiling.engines.workload import Workload
 from profiling.errors import ConfigError, Unsupported
 from profiling.graphs.text_graphs import RECORD_FILE
 from profiling.graphs.vision_chain import read_check, read_record
+from profiling.machine import machine
 from profiling.points.point import Point
 from profiling.runtimes import runtime
 from profiling.runtimes.native.native_graph import NativeGraph
@@ -546,7 +547,8 @@ def test_how_an_export_failed_is_known(
 ) -> None:
     counts = iter(kills)
     ended = SimpleNamespace(returncode=status, stderr=said)
-    monkeypatch.setattr(graph_index, "oom_kill_count", lambda: next(counts))
+    for module in (graph_index, machine):
+        monkeypatch.setattr(module, "oom_kill_count", lambda: next(counts))
     monkeypatch.setattr(graph_index.subprocess, "run", lambda *_, **__: ended)
     monkeypatch.setattr(graph_index, "find", lambda _: None)
     with pytest.raises(kind):
