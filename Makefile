@@ -18,6 +18,9 @@ PACKAGE := pyproject.toml setup.py constraints.txt
 CPU_BUILDS ?=
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
+# Tests start Python hundreds of times, and each start without compiled files compiles the package.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all check report notebooks picture clean
