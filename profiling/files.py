@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
@@ -83,6 +84,16 @@ def read_text(path: Path | str, *, at_most: int) -> str:
 def read_json(path: Path | str, *, at_most: int) -> Any:
     """What a JSON file holds; raises `ValueError` where it is none that can be read."""
     return parse_json(read_text(path, at_most=at_most))
+
+
+def require_json(path: Path) -> Any:
+    """What a script's own settings hold; ends the script where they cannot be read."""
+    try:
+        return read_json(path, at_most=LARGEST_SETTINGS)
+    except OSError as problem:
+        sys.exit(f"{path} cannot be read: {problem.strerror}")
+    except ValueError as problem:
+        sys.exit(f"{path} is not valid JSON: {problem}")
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:

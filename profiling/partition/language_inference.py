@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from profiling.files import LARGEST_PICTURE, LARGEST_SETTINGS, open_file, read_json
+from profiling.files import LARGEST_PICTURE, open_file, require_json
 from profiling.models.special_texts import escape_special_texts
 from profiling.models.stand_ins import read_stand_ins
 from profiling.parts.reduced import load_reduced
@@ -31,7 +31,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.max_tokens < 1:
         sys.exit(f"--max-tokens {chosen.max_tokens}: allowed is a whole number from 1")
-    recipe = read_json(HERE / "prompt.json", at_most=LARGEST_SETTINGS)
+    recipe = require_json(HERE / "prompt.json")
     dtype, device = getattr(torch, chosen.dtype), find_device(chosen.device)
     network = load_network(recipe, dtype, device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(HERE, local_files_only=True)

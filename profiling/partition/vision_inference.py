@@ -13,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from profiling.files import LARGEST_SETTINGS, read_json
+from profiling.files import require_json
 from profiling.models.windows import attention_indices
 from profiling.samples.pictures import PictureError, read_picture
 
@@ -29,7 +29,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.threads < 0:
         sys.exit(f"--threads {chosen.threads}: allowed is a whole number from 0")
-    recipe = read_json(HERE / "preprocessing.json", at_most=LARGEST_SETTINGS)
+    recipe = require_json(HERE / "preprocessing.json")
     pixels = see(obtain_picture(chosen.image), recipe)
     embeddings = run(HERE / "vision_model.onnx", make_feeds(pixels, recipe), chosen.threads)
     height, width = pixels.shape[1:]
@@ -109,6 +109,8 @@ def run(graph: Path, feeds: dict[str, Array], threads: int) -> Array:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
+    if not graph.is_file():
+        sys.exit(f"{graph} is missing")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])

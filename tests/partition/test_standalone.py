@@ -124,3 +124,31 @@ def test_the_folders_run_in_a_fresh_environment(
         told, cwd=outside, env=environment, check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == answer
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "arguments"),
+    [
+        (vision_inference, "preprocessing.json", ["--image", "picture.png"]),
+        (language_inference, "prompt.json", ["--text", "what?", "--embeddings", "seen.npz"]),
+    ],
+)
+def test_settings_that_cannot_be_read_are_one_line(
+    script: Any,
+    settings: str,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["script", *arguments])
+    with pytest.raises(SystemExit, match=f"{settings} cannot be read: No such file"):
+        script.main()
+    (tmp_path / settings).write_text("{")
+    with pytest.raises(SystemExit, match=f"{settings} is not valid JSON"):
+        script.main()
+
+
+def test_a_missing_graph_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"vision_model.onnx is missing"):
+        vision_inference.run(tmp_path / "vision_model.onnx", {}, 1)
