@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,30 @@ from profiling.graphs.vision_chain import OnnxVision, load_vision, read_check
 from profiling.models.model import Model
 from profiling.runtimes.providers import CPU_PROVIDER
 from tests.graphs.stressed import stressed
+from tests.marking import slow_except
 from tests.tiny_models import answer, ask_unevenly, load
 
 LEVELS = onnxruntime.GraphOptimizationLevel
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
-    model = stressed("llava")
-    folder = tmp_path_factory.mktemp("exported")
-    return model, export_vision(
-        model, folder, layout="single", parts=1, simplify=False, provider=None
-    )
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Model, Path]]:
+    @cache
+    def make(family: str) -> tuple[Model, Path]:
+        model = stressed(family)
+        folder = tmp_path_factory.mktemp(family)
+        return model, export_vision(
+            model, folder, layout="single", parts=1, simplify=False, provider=None
+        )
+
+    return make
 
 
-@pytest.fixture
-def copied(exported: tuple[Model, Path], tmp_path: Path) -> tuple[Model, Path]:
-    model, path = exported
+@pytest.fixture(params=["fuyu"])
+def copied(
+    request: pytest.FixtureRequest, export: Callable[[str], tuple[Model, Path]], tmp_path: Path
+) -> tuple[Model, Path]:
+    model, path = export(request.param)
     shutil.copytree(path.parent, tmp_path / "copied")
     return model, tmp_path / "copied" / path.name
 
@@ -65,6 +74,7 @@ def level_of(vision: OnnxVision) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("copied", ["llava"], indirect=True)
 def test_what_the_runtime_made_of_a_graph_is_kept(copied: tuple[Model, Path]) -> None:
     model, path = copied
     before, plain = read_check(path), open_vision(model, path)
@@ -84,6 +94,7 @@ def test_what_the_runtime_made_of_a_graph_is_kept(copied: tuple[Model, Path]) ->
     assert distance(embed_with(vision), expected)["relative_l2"] < 1e-5
 
 
+@pytest.mark.parametrize("copied", slow_except(["fuyu", "llava"], "fuyu"), indirect=True)
 @pytest.mark.parametrize(("kind", "share", "furthest"), [("int8", 0.45, 0.3), ("int4", 0.36, 0.5)])
 def test_few_bits_and_what_the_runtime_makes_of_them(
     kind: str, share: float, furthest: float, copied: tuple[Model, Path]
