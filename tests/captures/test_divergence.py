@@ -33,6 +33,11 @@ def drop_bias(network: Any) -> None:
     network.model.visual.blocks[2].attn.qkv.bias.zero_()
 
 
+@pytest.fixture(scope="module")
+def without_bias(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    return capture_changed(drop_bias, tmp_path_factory.mktemp("captures") / "other")
+
+
 def attend_in_windows(network: Any) -> None:
     network.model.visual.fullatt_block_indexes = [1]
 
@@ -45,10 +50,19 @@ def turn_other_axes(network: Any) -> None:
     network.model.language_model.rotary_emb.mrope_section = [11, 3, 2]
 
 
+def check_origin(other: Capture, path: str) -> None:
+    found = compare(captured("qwen25vl"), other, tolerance=1e-6)
+    assert found.origins[0].call.module == path
+    assert found.origins[0].entering <= 1e-6 < found.origins[0].leaving
+
+
+def test_the_module_without_a_bias_is_named(without_bias: Capture) -> None:
+    check_origin(without_bias, "model.visual.blocks.2.attn.qkv")
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        (drop_bias, "model.visual.blocks.2.attn.qkv"),
         # What differs is an argument, so the tower itself is where it begins.
         (attend_in_windows, "model.visual"),
         pytest.param(
@@ -60,10 +74,7 @@ def turn_other_axes(network: Any) -> None:
     ],
 )
 def test_the_module_that_differs_is_named(change: Any, path: str, tmp_path: Path) -> None:
-    other = capture_changed(change, tmp_path / "other")
-    found = compare(captured("qwen25vl"), other, tolerance=1e-6)
-    assert found.origins[0].call.module == path
-    assert found.origins[0].entering <= 1e-6 < found.origins[0].leaving
+    check_origin(capture_changed(change, tmp_path / "other"), path)
 
 
 def test_the_same_run_does_not_part(tmp_path: Path) -> None:
@@ -80,8 +91,10 @@ def test_calls_end_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
-def test_the_command_says_where(same: bool, status: int, tmp_path: Path, capsys: Any) -> None:
-    other = captured("qwen25vl") if same else capture_changed(drop_bias, tmp_path / "other")
+def test_the_command_says_where(
+    same: bool, status: int, without_bias: Capture, tmp_path: Path, capsys: Any
+) -> None:
+    other = captured("qwen25vl") if same else without_bias
     arguments = [str(captured("qwen25vl").folder), "--against", str(other.folder)]
     with pytest.raises(SystemExit) as ended:
         profiling.verify.main([*arguments, "--html", str(tmp_path / "page.html")])

@@ -13,6 +13,7 @@ from profiling.captures.folder import Capture
 from profiling.captures.originals import check_same
 from profiling.captures.replay import replay_all
 from tests.captures.captured import captured
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, answer, ask_unevenly, load
 
 
@@ -26,13 +27,10 @@ def test_every_call_gives_the_same_bits_again(family: str) -> None:
     assert [one for one in replays if not one.equal] == []
 
 
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("onnx_vision", "compile", "int8", "split")
-]
+OPTIMIZED = ("bf16", "static_cache", "vision_cache", "onnx_vision", "compile", "int8", "split")
 
 
-@pytest.mark.parametrize("optimization", ["bf16", "static_cache", "vision_cache", *SLOW])
+@pytest.mark.parametrize("optimization", slow_except(OPTIMIZED, "static_cache"))
 def test_optimized_networks_are_captured_too(optimization: str, tmp_path: Path) -> None:
     engine = load("llava", f"optimization={optimization}")
     eager = torch.compiler.set_stance("force_eager")

@@ -86,9 +86,15 @@ def shape(side: int, prompt_tokens: int, new_tokens: int) -> Geometry:
     ("gpu", "name", "changed", "geometry", "dtype", "published_s", "times"),
     [
         ("a800", "qwen25vl", {}, shape(840, 997, 128), "bfloat16", 1.247, 2.96),
-        ("a800", "qwen25vl", QWEN_7B, shape(840, 997, 128), "bfloat16", 1.768, 1.87),
         ("a100", "llava", {}, shape(336, 622, 1), "float16", 0.138, 4.97),
-        ("a100", "llava", LLAVA_13B, shape(336, 622, 1), "float16", 0.203, 3.83),
+        pytest.param(
+            *("a800", "qwen25vl", QWEN_7B, shape(840, 997, 128), "bfloat16", 1.768, 1.87),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("a100", "llava", LLAVA_13B, shape(336, 622, 1), "float16", 0.203, 3.83),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_published_latencies_are_above_the_least_time(

@@ -78,7 +78,7 @@ def in_double(model: Model, inputs: dict[str, Tensor]) -> Tensor:
         return model.family.layout.embed(network, wide)
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "qwen25vl"))
 def test_as_close_to_the_truth_as_the_network_itself(family: str, export: Export) -> None:
     model, path = export(family)
     chain = chain_of([path])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from profiling.engines.engine import find_engine
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import ConfigError, Unsupported
 from profiling.models.auto.network import AutoLayout
 from profiling.models.auto.parts_rule import is_within
@@ -39,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return find
 
 
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", slow_except(SIX, ONE, "smolvlm", "paligemma"))
 def test_a_point_runs_to_a_record(name: str, checkpoint: Callable[[str], Path]) -> None:
     quick = ("profiler.repeats=1", "num_samples=2", "profiler.probes.latency.warmup_cap=2")
     peaks = ("profiler.roofline.target_s=0.01", "profiler.roofline.copy_bytes=1048576")
@@ -129,7 +130,10 @@ def test_values_at_random_need_no_weights(tmp_path: Path) -> None:
     check_phases(engine, workload)
 
 
-@pytest.mark.parametrize("stacked", ["bf16", "int8", "int4", "static_cache", "flat_head"])
+@pytest.mark.parametrize(
+    "stacked",
+    slow_except(["bf16", "int8", "int4", "static_cache", "flat_head"], "int8", "static_cache"),
+)
 def test_optimizations_that_leave_the_parts_run(
     stacked: str, checkpoint: Callable[[str], Path]
 ) -> None:
@@ -147,11 +151,15 @@ def test_optimizations_that_leave_the_parts_run(
 
 @pytest.mark.parametrize(
     "chosen",
-    [
-        *(f"optimization={name}" for name in ("vision_cache", "onnx_vision", "split", "assisted")),
-        *(f"optimization={name}" for name in ("text_only", "token_pruning")),
-        *("engine=onnxruntime", "engine=openvino", "engine=functional"),
-    ],
+    slow_except(
+        [
+            *(f"optimization={name}" for name in ("vision_cache", "onnx_vision", "split")),
+            *(f"optimization={name}" for name in ("assisted", "text_only", "token_pruning")),
+            *("engine=onnxruntime", "engine=openvino", "engine=functional"),
+        ],
+        *("optimization=split", "optimization=token_pruning"),
+        *("engine=onnxruntime", "engine=functional"),
+    ),
 )
 def test_what_needs_stand_ins_is_refused_before_loading(
     chosen: str, checkpoint: Callable[[str], Path]
@@ -250,11 +258,16 @@ WRONG = {
 }
 
 
+@pytest.fixture(scope="module")
+def rightly_guessed(checkpoint: Callable[[str], Path]) -> TransformersEngine:
+    return load_auto(ONE, checkpoint(ONE))
+
+
 @pytest.mark.parametrize("told", WRONG)
 def test_a_wrong_guess_is_refused(
-    told: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    told: str, rightly_guessed: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = load_auto(ONE, checkpoint(ONE))
+    engine = rightly_guessed
     layout = engine.family.layout
     assert isinstance(layout, AutoLayout)
     monkeypatch.setattr(layout, "parts", broken(layout.parts, **WRONG[told]))
@@ -288,7 +301,7 @@ def test_a_network_that_ignores_pictures_is_refused(checkpoint: Callable[[str], 
 # The families that have files of their own
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_opt", "qwen25vl"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5"))
 def test_the_same_parts_and_flops_as_the_family_itself(family: str) -> None:
     own = load(family, "optimization=fp32")
     auto = load_auto(family, CHECKPOINTS / "tiny" / family)

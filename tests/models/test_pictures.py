@@ -97,7 +97,7 @@ class Watch:
 
 def sizes_of(model: Model) -> list[int]:
     smallest = [30] if model_name(model) == "fuyu" else []
-    return [*smallest, 56, 57, 60, 98, 112, 113, 224]
+    return [*smallest, 56, 57, 60, 113]
 
 
 def check_sizes(model: Model, side: int) -> None:
@@ -154,7 +154,7 @@ def test_the_vision_part_gets_the_requested_size(model: Model) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("side", [84, 140, 168, 336, 448])
+@pytest.mark.parametrize("side", [84, 98, 112, 140, 168, 224, 336, 448])
 def test_the_vision_part_sees_large_sizes(model: Model, side: int) -> None:
     check_sizes(model, side)
 

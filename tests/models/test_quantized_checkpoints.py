@@ -152,7 +152,7 @@ LOADED = {
 }
 
 
-@pytest.mark.parametrize("family", slow_except(LOADED, "blip2_opt", "llava"))
+@pytest.mark.parametrize("family", slow_except(LOADED, "llava"))
 def test_a_folder_answers_as_its_dense_weights_do(family: str, tmp_path: Path) -> None:
     settings, converted, rename, shards = LOADED[family]
     folder = tmp_path / "quantized"
@@ -227,7 +227,7 @@ def test_an_address_is_that_of_what_is_stored(awq_folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "stack", ["bf16", "static_cache", pytest.param("token_pruning", marks=pytest.mark.slow)]
+    "stack", slow_except(["bf16", "static_cache", "token_pruning"], "static_cache")
 )
 def test_it_stacks_with_what_leaves_weights_alone(awq_folder: Path, stack: str) -> None:
     engine = build(point_to(awq_folder, "llava", f"optimization={stack}"))
@@ -237,7 +237,9 @@ def test_it_stacks_with_what_leaves_weights_alone(awq_folder: Path, stack: str) 
     workload.run(0)
 
 
-@pytest.mark.parametrize("name", ["int4", "int8", "awq", "split", "onnx_vision"])
+@pytest.mark.parametrize(
+    "name", slow_except(["int4", "int8", "awq", "split", "onnx_vision"], "int8", "onnx_vision")
+)
 def test_what_takes_dense_weights_is_unsupported(awq_folder: Path, name: str) -> None:
     point = point_to(awq_folder, "llava", f"optimization={name}")
     with pytest.raises(Unsupported, match=rf"optimization={name}: .*checkpoint of awq"):

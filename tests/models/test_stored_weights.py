@@ -15,6 +15,7 @@ from profiling.models.model import Model, Prepared
 from profiling.models.weights import CHECKPOINTS, describe_weights, locate
 from profiling.points.point import Point
 from tests.composing import compose_point
+from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
     answer,
@@ -39,7 +40,7 @@ def ask_two(model: Model) -> list[Prepared]:
     return [ask(model, q, make_picture(90, 120, seed=i)) for i, q in enumerate(("what?", "a b c"))]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=slow_except(FAMILIES, "blip2_opt", "fuyu"))
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded checkpoint written again by the library, in several shards."""
     folder = tmp_path_factory.mktemp("saved") / request.param

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from profiling.partition import measuring
 from profiling.partition.__main__ import main
 from profiling.partition.outcomes import Outcome, compare, draw_table
 from profiling.records import MEASURED, Reading, unavailable
@@ -25,6 +26,14 @@ WRITTEN = (
     "standalone/vision/vision_inference.py",
     "standalone/language/language_inference.py",
 )
+
+
+@pytest.fixture(autouse=True)
+def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = measuring._settings()
+    latency = settings["latency"] | {"repeats": 2, "warmup_cap": 1}
+    memory = settings["memory"] | {"passes": 1}
+    monkeypatch.setattr(measuring, "_settings", lambda: {"latency": latency, "memory": memory})
 
 
 def run(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -> list[str]:
@@ -66,7 +75,7 @@ def test_all_modes_answer_alike_in_every_family(
     check_all_modes(capsys, tmp_path, family)
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, QUICK))
 def test_split_answers_as_the_original_does(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str
 ) -> None:

@@ -123,7 +123,7 @@ def test_it_answers_as_the_model_does(
     assert found["latency_s"] > 0 and found["load_s"] > 0
 
 
-@pytest.mark.parametrize("family", ["blip2_opt", "blip2_t5", "qwen25vl"])
+@pytest.mark.parametrize("family", slow_except(["blip2_opt", "blip2_t5", "qwen25vl"], "blip2_t5"))
 def test_a_repetition_penalty_of_the_checkpoint_is_kept(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from profiling.quality import Answered, score
@@ -115,6 +115,7 @@ def test_saying_the_reference_is_best(captions: list[str]) -> None:
     assert found["rouge_l"].value == pytest.approx(1.0)
 
 
+@settings(max_examples=30)
 @given(some.lists(some.tuples(CAPTIONS, CAPTIONS), min_size=2, max_size=6), some.randoms())
 def test_order_of_samples_changes_nothing(pairs: list[tuple[str, str]], chance) -> None:
     before = read(*pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from profiling.quality import Answered, sample_wer, score
@@ -121,6 +121,7 @@ def test_the_rate_of_few_samples_has_no_interval(count: int) -> None:
     assert values["wer_ci_low"] is values["wer_ci_high"] is None
 
 
+@settings(max_examples=30)
 @given(some.lists(some.tuples(SENTENCES, SENTENCES), min_size=1, max_size=6), some.randoms())
 def test_order_of_samples_changes_nothing(pairs: list[tuple[str, str]], chance) -> None:
     answers = [answer(*pair) for pair in pairs]
@@ -132,6 +133,7 @@ def test_order_of_samples_changes_nothing(pairs: list[tuple[str, str]], chance) 
         assert after[name] == (None if value is None else pytest.approx(value, abs=1e-12))
 
 
+@settings(max_examples=30)
 @given(some.lists(SENTENCES.filter(bool), min_size=1, max_size=6))
 def test_saying_the_reference_is_without_error(sentences: list[str]) -> None:
     values = read([answer(sentence.upper() + ".", sentence) for sentence in sentences])
@@ -145,6 +147,7 @@ def test_edits_turn_the_length_of_one_into_the_other(said: str, wanted: str) -> 
     assert edits.reference_words - edits.deletions + edits.insertions == len(said.split())
 
 
+@settings(max_examples=30)
 @given(SENTENCES, some.lists(SENTENCES.filter(bool), min_size=1, max_size=4))
 def test_the_best_reference_is_no_worse_than_the_headline(said: str, wanted: list[str]) -> None:
     values = read([answer(said, *wanted)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -14,6 +15,7 @@ from profiling.samples.prompt_length import (
     TokenEnds,
     fit_question,
 )
+from tests.marking import slow_except
 
 TEXT = [
     "what does the sign say, please? now well so then just and here.",
@@ -112,15 +114,12 @@ def ends_in(tokenizer: Tokenizer, before: str, after: str) -> TokenEnds:
     return token_ends
 
 
-@pytest.mark.parametrize("frame", FRAMES)
-@pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
-def test_every_kind_of_tokenizer_gives_every_length(
-    tokenizer: Tokenizer, frame: tuple[str, str], question: str
-) -> None:
-    token_ends = ends_in(tokenizer, *frame)
-    for length in LENGTHS:
+@pytest.mark.parametrize("number", slow_except(range(len(FRAMES)), 1))
+def test_every_kind_of_tokenizer_gives_every_length(tokenizer: Tokenizer, number: int) -> None:
+    token_ends = ends_in(tokenizer, *FRAMES[number])
+    for question, length in product(QUESTIONS, LENGTHS):
         fitted = fit_question(question, length, token_ends)
-        assert len(token_ends(fitted)) == length
+        assert len(token_ends(fitted)) == length, question
 
 
 def count_characters(question: str) -> list[int]:
