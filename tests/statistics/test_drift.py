@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as some
 
 from profiling.selfcheck.noise_shapes import SHAPES, Size
 from profiling.statistics.drift import LEAST_VALUES, Drift, describe_drift, find_drift
+from tests.marking import slow_except
 from tests.statistics.series import TIMES
 
 
@@ -64,8 +66,13 @@ def share_found(name: str, length: int, trials: int) -> float:
     return sum(find_drift(row) is not None for row in rows) / trials
 
 
-@pytest.mark.parametrize("length", [12, 20, 80, 320])
-@pytest.mark.parametrize("name", ["independent", "outliers"])
+@pytest.mark.parametrize(
+    ("name", "length"),
+    slow_except(
+        product(["independent", "outliers"], [12, 20, 80, 320]),
+        *(("independent", 12), ("independent", 80), ("outliers", 20), ("outliers", 80)),
+    ),
+)
 def test_nothing_is_found_in_independent_noise(name: str, length: int) -> None:
     assert share_found(name, length, 400) <= 0.02
 
@@ -76,7 +83,10 @@ def test_nothing_is_found_in_much_independent_noise(length: int) -> None:
     assert share_found("independent", length, 4000) <= 0.015
 
 
-@pytest.mark.parametrize(("length", "most"), [(20, 0.12), (80, 0.06), (320, 0.02)])
+@pytest.mark.parametrize(
+    ("length", "most"),
+    slow_except([(20, 0.12), (80, 0.06), (320, 0.02)], (20, 0.12), (80, 0.06)),
+)
 def test_noise_with_a_memory_is_seldom_taken_for_a_drift(length: int, most: float) -> None:
     assert share_found("autoregression of 0.8", length, 400) <= most
 

@@ -21,6 +21,7 @@ from profiling.statistics.launches import (
 )
 from profiling.statistics.ratios import PairedRatio, compare_launches, take_logs
 from profiling.statistics.student import student_quantile
+from tests.marking import slow_except
 
 LOGS = some.lists(some.floats(-0.5, 0.5), min_size=2, max_size=6)
 PAIRS = 24
@@ -252,8 +253,14 @@ def _compare(launches: list[list[float]], by_rule: bool) -> PairedRatio:
     return rule.compare(launches[:number])
 
 
-@pytest.mark.parametrize("rule", [False, True])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    slow_except(
+        product(SHAPES, [False, True]),
+        # each shape once, by the rule every second one
+        *((name, number % 2 == 1) for number, name in enumerate(SHAPES)),
+    ),
+)
 def test_equal_sides_are_seldom_called_different(name: str, rule: bool) -> None:
     assert 0.025 <= share_false(name, 0.02, 0.05, trials=400, rule=rule) <= 0.07
 

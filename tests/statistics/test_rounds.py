@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import product
 
 import pytest
 
@@ -13,6 +14,7 @@ from profiling.statistics.rounds import (
     compare_unmatched,
     find_power,
 )
+from tests.marking import slow_except
 
 TRIALS = 1500
 FEW_TRIALS = 400
@@ -40,15 +42,20 @@ def is_called(found: RoundsChange) -> bool:
     return not found.interval.holds(1.0)
 
 
-@DESIGNS
-@pytest.mark.parametrize("rounds", [3, 5])
+@pytest.mark.parametrize(
+    ("simulate", "rounds"),
+    slow_except(
+        product([draw_matched, draw_unmatched], [3, 5]), (draw_matched, 3), (draw_unmatched, 5)
+    ),
+)
 def test_equal_points_are_called_equal(simulate: object, rounds: int) -> None:
     draw = random.Random(rounds)
     called = sum(is_called(simulate(draw, rounds=rounds, log=0.0)) for _ in range(FEW_TRIALS))  # type: ignore[operator]
     assert called / FEW_TRIALS <= 0.075
 
 
-@DESIGNS
+# That equal points are called equal holds the same of those without a partner.
+@pytest.mark.parametrize("simulate", slow_except([draw_matched, draw_unmatched], draw_matched))
 def test_intervals_hold_the_truth(simulate: object) -> None:
     draw, held = random.Random(4), 0
     for _ in range(FEW_TRIALS):

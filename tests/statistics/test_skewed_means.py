@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
@@ -15,6 +16,7 @@ from profiling.statistics.skewed_means import (
     bound_mean,
     bound_ratio,
 )
+from tests.marking import slow_except
 
 TRIALS = 1000
 Draw = Callable[[random.Random], float]
@@ -26,8 +28,14 @@ SHAPES: dict[str, tuple[Draw, float, float]] = {
 }
 
 
-@pytest.mark.parametrize("size", [LEAST_SAMPLES, 60])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    slow_except(
+        product(SHAPES, [LEAST_SAMPLES, 60]),
+        *(("normal", 60), ("exponential", LEAST_SAMPLES)),
+        *(("lognormal", LEAST_SAMPLES), ("sparse", 60)),
+    ),
+)
 def test_the_mean_is_covered(shape: str, size: int) -> None:
     value, mean, least = SHAPES[shape]
     draw, held, known = random.Random(size), 0, 0
@@ -67,8 +75,10 @@ def draw_rate(draw: random.Random, size: int, share: float) -> tuple[list[int], 
     return [count if draw.random() < share else 0 for count in words], words
 
 
-@pytest.mark.parametrize("size", [LEAST_SAMPLES, 40])
-@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize(
+    ("share", "size"),
+    slow_except(product([0.05, 0.2], [LEAST_SAMPLES, 40]), (0.05, 40), (0.2, LEAST_SAMPLES)),
+)
 def test_a_rate_is_covered_from_few_wrong_samples_too(share: float, size: int) -> None:
     draw, missed = random.Random(size), 0
     for _ in range(TRIALS):
@@ -97,8 +107,18 @@ def draw_change(draw: random.Random, up: float, down: float) -> float:
     return 1.0 if place < up else -1.0 if place < up + down else 0.0
 
 
-@pytest.mark.parametrize("size", [LEAST_SAMPLES, 100])
-@pytest.mark.parametrize(("up", "down"), [(0.01, 0.01), (0.1, 0.1), (0.05, 0.02), (0.1, 0.0)])
+@pytest.mark.parametrize(
+    ("up", "down", "size"),
+    slow_except(
+        [
+            (up, down, size)
+            for up, down in [(0.01, 0.01), (0.1, 0.1), (0.05, 0.02), (0.1, 0.0)]
+            for size in (LEAST_SAMPLES, 100)
+        ],
+        *((0.01, 0.01, 100), (0.1, 0.1, LEAST_SAMPLES)),
+        *((0.05, 0.02, 100), (0.1, 0.0, LEAST_SAMPLES)),
+    ),
+)
 def test_few_changed_samples_are_seldom_called_more_than_they_show(
     up: float, down: float, size: int
 ) -> None:
