@@ -15,37 +15,52 @@ from profiling.records import read
 from tests.report.synthetic import write_run
 
 DECLARED = [one for group in GROUPS for entry in group.entries for one in entry.metrics]
-EVERY_METRIC = pytest.mark.parametrize("metric", DECLARED, ids=lambda metric: metric.name)
 UNITS = {"_per_s": "1/s", "_bytes": "bytes", "_s": "s", "_j": "J", "_w": "W", "_hz": "Hz"}
 
 
-@EVERY_METRIC
-def test_a_declaration_uses_words_that_are_known(metric: Metric) -> None:
-    assert metric.kind in ("number", "whole number", "text", "flag")
-    assert metric.better in ("lower", "higher", "neither")
-    assert metric.shown_as in ("plain", "share", "ratio")
-    assert metric.column in (None, "fixed", "added")
+def list_unknown_words(metric: Metric) -> dict[str, object]:
+    """What is declared in other words than those that are known."""
     tables = {declaration.OVERVIEW, declaration.EFFECTS, declaration.COMPUTE, declaration.ANSWERS}
     tables |= {declaration.VARIANTS, declaration.COMPARED, declaration.GROWTH, declaration.CURVES}
-    assert metric.tables <= tables
-    assert metric.title and metric.given_by
-    assert "{" not in metric.phase or metric.phase in metric.name
+    known = {
+        "kind": metric.kind in ("number", "whole number", "text", "flag"),
+        "better": metric.better in ("lower", "higher", "neither"),
+        "shown_as": metric.shown_as in ("plain", "share", "ratio"),
+        "column": metric.column in (None, "fixed", "added"),
+        "tables": metric.tables <= tables,
+        "title": bool(metric.title),
+        "given_by": bool(metric.given_by),
+        "phase": "{" not in metric.phase or metric.phase in metric.name,
+    }
+    return {key: getattr(metric, key) for key, is_known in known.items() if not is_known}
 
 
-@EVERY_METRIC
-def test_the_unit_is_that_of_the_name(metric: Metric) -> None:
+def test_a_declaration_uses_words_that_are_known() -> None:
+    unknown = {metric.name: list_unknown_words(metric) for metric in DECLARED}
+    assert {name: words for name, words in unknown.items() if words} == {}
+
+
+def test_the_unit_is_that_of_the_name() -> None:
     """A name that ends in a unit says the unit that is declared."""
-    found = next((unit for end, unit in UNITS.items() if metric.name.endswith(end)), None)
     rates = {"peak_flops_per_s": "FLOP/s", "peak_bytes_per_s": "bytes/s"}
-    assert metric.unit == rates.get(metric.name, found or metric.unit)
+    wrong = {}
+    for metric in DECLARED:
+        found = next((unit for end, unit in UNITS.items() if metric.name.endswith(end)), None)
+        if metric.unit != rates.get(metric.name, found or metric.unit):
+            wrong[metric.name] = metric.unit
+    assert wrong == {}
 
 
-@EVERY_METRIC
-def test_what_a_declaration_refers_to_is_declared(metric: Metric) -> None:
-    for name in (*(metric.bounds or ()), *([metric.source_column] * bool(metric.source_column))):
-        assert metrics.is_declared(name)
-    if metric.bounds:
-        assert {metrics.find(name).unit for name in metric.bounds} == {metric.unit}
+def test_what_a_declaration_refers_to_is_declared() -> None:
+    undeclared, of_other_units = {}, {}
+    for metric in DECLARED:
+        bounds = metric.bounds or ()
+        names = (*bounds, *([metric.source_column] * bool(metric.source_column)))
+        if missing := [name for name in names if not metrics.is_declared(name)]:
+            undeclared[metric.name] = missing
+        elif bounds and {metrics.find(name).unit for name in bounds} != {metric.unit}:
+            of_other_units[metric.name] = bounds
+    assert (undeclared, of_other_units) == ({}, {})
 
 
 def test_every_name_is_declared_once_and_every_group_explains_itself() -> None:

@@ -20,7 +20,7 @@ from tests.report.synthetic import write_run
 FILES = ("run.json", "readings.csv", "answers.jsonl")
 # Each example makes the folder again, which the health check for fixtures does not see.
 FUZZED = settings(
-    max_examples=60,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -6,7 +6,7 @@ import html
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.report.say import escape
@@ -52,6 +52,7 @@ def test_names_keep_their_underscores() -> None:
     assert "_" not in escape.markdown("_slanted_")
 
 
+@settings(max_examples=30)
 @given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
 def test_embedded_json_cannot_leave_its_element(value: object) -> None:
     written = escape.embedded_json({"value": value})

@@ -14,7 +14,7 @@ from profiling.report.write.pages import write_pages
 from profiling.statistics.ratios import Ratio
 from tests.report.synthetic import write_comparison, write_run
 
-pytestmark = pytest.mark.usefixtures("without_figures")
+pytestmark = pytest.mark.usefixtures("module_without_figures")
 PHASES = (TOTAL, "vision", "decode")
 
 

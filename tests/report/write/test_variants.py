@@ -13,7 +13,7 @@ from profiling.report.write.pages import write_pages
 from tests.report.synthetic import write_comparison, write_run
 
 # The text is what is read here; tests of pages look at the figures.
-pytestmark = pytest.mark.usefixtures("without_figures")
+pytestmark = pytest.mark.usefixtures("module_without_figures")
 COMMAND = "python -m profiling.report somewhere"
 
 
