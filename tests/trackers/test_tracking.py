@@ -12,7 +12,7 @@ import pytest
 from profiling.records import read, read_record
 from profiling.trackers.tracker import Drawing, Entry, describe
 from profiling.trackers.tracking import Tracking
-from tests.faking import finish, start, tell
+from tests.faking import finish, make_plan, start, tell
 from tests.trackers.tracked import write_tracked
 
 
@@ -125,9 +125,7 @@ def test_a_sweep_goes_on_without_its_tracker(tmp_path: Path) -> None:
 
 
 def test_a_tracker_is_no_part_of_a_points_address(tmp_path: Path) -> None:
-    tell(tmp_path)
-    listed = [
-        finish(start(tmp_path, "dry=true", "img_size=112", f"tracker={name}"))[1]
-        for name in ("none", "wandb")
-    ]
-    assert listed[0] == listed[1]
+    plans = [make_plan(tmp_path, f"tracker={name}") for name in ("none", "wandb")]
+    assert [plan.point.tracker["name"] for plan in plans] == ["none", "wandb"]
+    assert plans[0].fingerprint == plans[1].fingerprint
+    assert plans[0].point.label() == plans[1].point.label()
