@@ -26,6 +26,7 @@ from profiling.runs.job import Job, Outcome
 from profiling.runs.keeper import WorkerKeeper
 from profiling.runs.recording import now
 from tests.faking import CHILD, await_that, list_jobs, make_plan, tell
+from tests.marking import slow_except
 from tests.runs.fake_worker import FOLDER
 
 
@@ -90,7 +91,7 @@ def test_events_are_passed_on_in_order(keeper: WorkerKeeper, tmp_path: Path) -> 
     assert outcome.loaded and outcome.summary["model"] == "qwen25vl"
 
 
-@pytest.mark.parametrize("status", [FAILED, OUT_OF_MEMORY, UNSUPPORTED])
+@pytest.mark.parametrize("status", slow_except([FAILED, OUT_OF_MEMORY, UNSUPPORTED], OUT_OF_MEMORY))
 def test_nothing_is_built_on_what_a_failure_left(
     status: str, keeper: WorkerKeeper, tmp_path: Path
 ) -> None:
@@ -136,7 +137,7 @@ def test_no_process_is_left(way: str, keeper: WorkerKeeper, tmp_path: Path) -> N
 # How it ends
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+@pytest.mark.parametrize("name", slow_except(["SIGKILL", "SIGSEGV", "SIGTERM"], "SIGSEGV"))
 def test_a_killed_worker_is_recorded_with_the_signal(
     name: str, keeper: WorkerKeeper, tmp_path: Path
 ) -> None:
@@ -159,14 +160,18 @@ def test_a_worker_that_ends_by_itself_is_recorded_with_its_last_words(
 
 @pytest.mark.parametrize(
     ("name", "counts", "status"),
-    [
-        ("SIGKILL", (3, 4), OUT_OF_MEMORY),
-        ("SIGKILL", (3, 3), FAILED),
-        ("SIGKILL", (None, None), FAILED),
-        ("SIGKILL", (None, 4), FAILED),
-        ("SIGSEGV", (3, 4), FAILED),
+    slow_except(
+        [
+            ("SIGKILL", (3, 4), OUT_OF_MEMORY),
+            ("SIGKILL", (3, 3), FAILED),
+            ("SIGKILL", (None, None), FAILED),
+            ("SIGKILL", (None, 4), FAILED),
+            ("SIGSEGV", (3, 4), FAILED),
+            ("exit", (3, 4), FAILED),
+        ],
+        *(("SIGKILL", (3, 4), OUT_OF_MEMORY), ("SIGKILL", (None, 4), FAILED)),
         ("exit", (3, 4), FAILED),
-    ],
+    ),
 )
 def test_memory_is_blamed_on_evidence_alone(
     name: str,
