@@ -10,6 +10,7 @@ from profiling.records import read, read_comparisons
 from profiling.runs.paired.baselines import find_baseline, oppose
 from tests.composing import compose_config
 from tests.faking import finish, make_plan, start, tell
+from tests.marking import slow_except
 from tests.test_versus import list_sides
 
 
@@ -38,27 +39,32 @@ def test_experiments_that_compare_variants_are_paired(experiment: str, paired: b
     assert compose_config(f"experiment={experiment}", "paired=false")["paired"] is False
 
 
-SWEEP = ("-m", "optimization=baseline,fp32,bf16", "paired=true", "launches=3", "max_new_tokens=2")
+PAIRED = ("paired=true", "launches=3", "max_new_tokens=2")
+SWEEP = ("-m", "optimization=baseline,fp32,bf16", *PAIRED)
 QUICKLY = ("comparison.time_budget_s=1", "model=llava")
 
 
-def test_a_sweep_measures_its_points_and_then_compares_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", slow_except(["bf16", "fp32,bf16"], "bf16"))
+def test_a_sweep_measures_its_points_and_then_compares_them(others: str, tmp_path: Path) -> None:
     tell(tmp_path)
-    status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
+    command = ("-m", f"optimization=baseline,{others}", *PAIRED, *QUICKLY)
+    status, output, errors = finish(start(tmp_path, *command))
     assert status == 0, errors
-    assert "2 comparisons with the baseline: 2 completed" in output
+    number = len(others.split(","))
+    assert (
+        f"{number} comparison{'s' * (number > 1)} with the baseline: {number} completed" in output
+    )
     found = read_comparisons(tmp_path / "results").comparisons
     points = {
         one.summary["optimization"]: one.fingerprint for one in read(tmp_path / "results").records
     }
     assert {one.a for one in found} == {points["baseline"]}
-    assert {one.b for one in found} == {points["fp32"], points["bf16"]}
-    assert "[2/2] llava baseline" in errors
+    assert {one.b for one in found} == {points[name] for name in others.split(",")}
+    assert f"[{number}/{number}] llava baseline" in errors
     begun = len(list_sides(tmp_path))
-    status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
-    assert (
-        status == 0 and errors.count("kept, A took 1 times as long as B in each of 3 launches") == 2
-    )
+    status, output, errors = finish(start(tmp_path, *command))
+    assert status == 0
+    assert errors.count("kept, A took 1 times as long as B in each of 3 launches") == number
     assert len(list_sides(tmp_path)) == begun
 
 
@@ -70,13 +76,7 @@ def test_a_dry_sweep_lists_the_comparisons(tmp_path: Path) -> None:
     assert list_sides(tmp_path) == []
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["failed", pytest.param("unsupported", marks=SLOW), pytest.param("out_of_memory", marks=SLOW)],
-)
+@pytest.mark.parametrize("how", slow_except(["failed", "unsupported", "out_of_memory"], "failed"))
 def test_a_side_that_fails_is_a_line_and_the_others_are_compared(how: str, tmp_path: Path) -> None:
     tell(tmp_path, tokens2=how)
     status, output, errors = finish(start(tmp_path, *SWEEP, *QUICKLY))
