@@ -195,6 +195,7 @@ def test_a_noisy_machine_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(experiment, "_gate", lambda *_, timed: Busy() if timed else quiet())
     point = compose_point("model=llava", *SHORT)
+    point.profiler["probes"] = {"latency": point.profiler["probes"]["latency"]}
     findings = measure(point, take_samples(1), load(point), lambda _: None)
     assert findings.noise is not None
     assert "somebody else" in findings.noise

@@ -276,8 +276,11 @@ def test_finished_launches_of_an_interrupted_comparison_are_used(tmp_path: Path)
     [
         lambda text: text[:200],
         lambda text: text.replace('"address": "', '"address": "x'),
-        lambda text: json.dumps({**json.loads(text), "launch": {"number": 1}}),
-        lambda text: "[]",
+        pytest.param(
+            lambda text: json.dumps({**json.loads(text), "launch": {"number": 1}}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(lambda text: "[]", marks=pytest.mark.slow),
     ],
 )
 def test_a_broken_launch_is_measured_again(damage: Any, tmp_path: Path) -> None:
