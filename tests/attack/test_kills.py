@@ -32,7 +32,7 @@ def make_records(folder: Path, count: int) -> Path:
 
 
 def test_some_sweeps_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_sweeps(tmp_path, count=1, seed=SEED + 1, points=2))
+    require_clean(kill_sweeps(tmp_path, count=2, seed=SEED + 1, points=2))
 
 
 def test_some_writers_are_killed(tmp_path: Path) -> None:
