@@ -19,6 +19,7 @@ from profiling.errors import ConfigError, Unsupported
 from profiling.records import UNAVAILABLE
 from profiling.samples.samples import Sample, load_samples
 from tests.composing import PROJECT, compose_point
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, build, load, make_workload, take_samples
 
 SIDE = 120
@@ -29,6 +30,13 @@ CASES = [
     for family in FAMILIES
     for way in WAYS
     if way != "assisted" or family not in WITHOUT_ASSISTANT
+]
+# Other tests draft for llava in both ways.
+FAST_CASES = [
+    ("blip2_opt", "prompt_lookup"),
+    ("blip2_t5", "prompt_lookup"),
+    ("fuyu", "prompt_lookup"),
+    ("qwen25vl", "assisted"),
 ]
 
 
@@ -48,7 +56,7 @@ def counts_of(engine: TransformersEngine) -> DraftCounts:
     return drafting.counts
 
 
-@pytest.mark.parametrize(("family", "way"), CASES)
+@pytest.mark.parametrize(("family", "way"), slow_except(CASES, *FAST_CASES))
 def test_the_tokens_are_those_of_greedy_decoding(family: str, way: str) -> None:
     plain, drafted = load(family), load(family, f"optimization={way}")
     samples = take_samples(2)
@@ -77,7 +85,9 @@ def test_all_samples_get_the_tokens_of_greedy_decoding(family: str, way: str, da
 # The assistant
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in WITHOUT_ASSISTANT])
+@pytest.mark.parametrize(
+    "family", slow_except([f for f in FAMILIES if f not in WITHOUT_ASSISTANT], "fuyu")
+)
 def test_an_assistant_with_all_layers_is_always_right(family: str) -> None:
     """It sees the picture: without, hardly any of its tokens would be accepted."""
     layers = load(family).family.costs.decoder_stack.layers

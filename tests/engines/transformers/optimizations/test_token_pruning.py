@@ -23,7 +23,7 @@ from profiling.errors import ConfigError, Unsupported
 from tests.composing import compose_point
 from tests.tiny_models import FAMILIES, answer, ask_unevenly, encode, load, make_workload
 
-LENGTH = 6
+LENGTH = 4
 SIDE = 120
 PRUNABLE = ("fuyu", "llava", "qwen25vl")
 ROOM = Path(__file__).parents[4] / "profiling/engines/transformers/token_reduction/methods"
@@ -70,7 +70,7 @@ def test_keeping_all_is_the_full_model_and_batches_are_singles(
     family: str, method: str, layer: int | None
 ) -> None:
     plain, whole = load(family), prune(family, method, 1.0, layer)
-    asked = ask_unevenly(plain, 3)
+    asked = ask_unevenly(plain, 2)
     assert answer(whole, asked, SIDE, LENGTH) == answer(plain, asked, SIDE, LENGTH)
     half = prune(family, method, 0.5, layer)
     pruning_of(half).begin_pass()
@@ -161,7 +161,7 @@ HALVED = {
     ("uniform", 0): ("qwen25vl",),
     ("divprune", 0): ("llava",),
     ("fastv", 2): ("qwen25vl",),
-    ("random", 1): ("llava", "qwen25vl"),
+    ("random", 1): ("llava",),
 }
 
 
@@ -192,14 +192,13 @@ def chosen_columns(engine: TransformersEngine, inputs: dict[str, Tensor]) -> Ten
 
 # Counts
 
-SLOW_COUNTS = [("fuyu", 2), ("llava", 0), ("qwen25vl", 0)]
+SLOW_COUNTS = [("fuyu", 2), ("llava", 0), ("llava", 2), ("qwen25vl", 0)]
 
 
 @pytest.mark.parametrize(
     ("family", "layer"),
     [
         ("fuyu", 0),
-        ("llava", 2),
         ("qwen25vl", 2),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_COUNTS),
     ],
@@ -207,11 +206,11 @@ SLOW_COUNTS = [("fuyu", 2), ("llava", 0), ("qwen25vl", 0)]
 def test_what_is_counted_is_what_is_computed(family: str, layer: int) -> None:
     """Uniform places are found without any product, so that the counts are equal."""
     engine = prune(family, "uniform", 0.5, layer)
-    inputs = Inputs(encode(engine, ask_unevenly(engine, 3), SIDE), side=SIDE)
+    inputs = Inputs(encode(engine, ask_unevenly(engine, 2), SIDE), side=SIDE)
     with FlopCounter() as counter:
-        engine.generate(inputs, length=4, exact=True, trace=None)
-    costs = engine.costs(inputs, length=4, cross_check=False)
-    whole = load(family).costs(inputs, length=4, cross_check=False)
+        engine.generate(inputs, length=3, exact=True, trace=None)
+    costs = engine.costs(inputs, length=3, cross_check=False)
+    whole = load(family).costs(inputs, length=3, cross_check=False)
     assert sum(count.counted or 0 for count in costs.counts) == counter.flops
     for count in costs.counts:
         assert count.analytic == count.counted
