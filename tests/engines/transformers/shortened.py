@@ -19,6 +19,24 @@ _LEFT_OUT = re.compile(
 _TEXT_LAYERS = {"num_hidden_layers": 1, "num_layers": 1, "num_decoder_layers": 1}
 
 
+# All but the first two blocks of the vision part of qwen25vl: one with windows, one without.
+_BLOCKS_LEFT_OUT = re.compile(r"(model\.)?visual\.blocks\.([2-9]|\d\d+)\.")
+
+
+def make_shortened_vision(folder: Path) -> Path:
+    """A checkpoint folder of qwen25vl whose vision part has a block of each kind."""
+    shutil.copytree(CHECKPOINTS / "tiny" / "qwen25vl", folder)
+    path = folder / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config["vision_config"] |= {"depth": 2, "fullatt_block_indexes": [1]}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    values = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in values.items() if not _BLOCKS_LEFT_OUT.match(name)}
+    assert len(kept) < len(values)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def make_shortened(family: str, folder: Path) -> Path:
     """A checkpoint folder whose text model has one layer."""
     shutil.copytree(CHECKPOINTS / "tiny" / family, folder)

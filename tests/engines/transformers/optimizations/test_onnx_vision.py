@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from profiling.engines.transformers.engine import TransformersEngine
 from profiling.errors import Unsupported
 from profiling.graphs.export import export_vision
 from profiling.graphs.vision_chain import load_vision, put_vision
 from profiling.machine.cache import cache_root
 from tests.composing import compose_point
+from tests.engines.transformers.shortened import make_shortened_vision
 from tests.marking import slow_except
 from tests.tiny_models import (
     FAMILIES,
@@ -25,12 +29,30 @@ from tests.tiny_models import (
 )
 
 ONNX = "optimization=[fp32,onnx_vision]"
+Pair = tuple[TransformersEngine, TransformersEngine]
+# A model of qwen25vl with few blocks, whose export takes half of the time.
+SHORT = "qwen25vl of two blocks"
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "fuyu", "qwen25vl"))
-def test_answers_as_the_plain_model_does(family: str) -> None:
-    plain, exported = load(family, "optimization=fp32"), load(family, ONNX)
-    native = compose_point(f"model={family}").img_size
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    """A model in torch, and with its vision part in the runtime."""
+
+    @cache
+    def make(name: str) -> Pair:
+        chosen: tuple[str, ...] = (name,)
+        if name == SHORT:
+            folder = make_shortened_vision(tmp_path_factory.mktemp("short") / "qwen25vl")
+            chosen = ("qwen25vl", "weights=pretrained", f"model.checkpoint={folder}")
+        return load(*chosen, "optimization=fp32"), load(*chosen, ONNX)
+
+    return make
+
+
+@pytest.mark.parametrize("name", slow_except([*FAMILIES, SHORT], "fuyu", SHORT))
+def test_answers_as_the_plain_model_does(name: str, pairs: Callable[[str], Pair]) -> None:
+    plain, exported = pairs(name)
+    native = compose_point(f"model={plain.family.name}").img_size
     for side in (native, 2 * native):
         pictures = [make_picture(300, 100 + 50 * seed, seed=seed) for seed in range(3)]
         asked = [ask(plain, "what is it?", picture) for picture in pictures]
@@ -45,8 +67,8 @@ def test_answers_as_the_plain_model_does(family: str) -> None:
     assert vision.held.nbytes > 0
 
 
-def test_a_projector_that_is_inside_is_not_waited_for() -> None:
-    assert load("qwen25vl", ONNX).blind == {"projector": "done inside of the vision part"}
+def test_a_projector_that_is_inside_is_not_waited_for(pairs: Callable[[str], Pair]) -> None:
+    assert pairs(SHORT)[1].blind == {"projector": "done inside of the vision part"}
 
 
 @pytest.mark.slow
@@ -63,8 +85,9 @@ def test_two_pictures_in_one_prompt() -> None:
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
 
 
-def test_two_pictures_of_different_sizes_in_one_prompt() -> None:
-    plain, exported = load("qwen25vl", "optimization=fp32").model, load("qwen25vl", ONNX)
+def test_two_pictures_of_different_sizes_in_one_prompt(pairs: Callable[[str], Pair]) -> None:
+    whole, exported = pairs(SHORT)
+    plain = whole.model
     family = plain.family
     one = "<|vision_start|><|image_pad|><|vision_end|>"
     prompt = family.processing.render("same?").replace(one, one + one)
