@@ -88,7 +88,7 @@ def test_a_run_that_fails_leaves_no_key(
     server.chat = chat  # type: ignore[assignment]
     status, printed = run(server, tmp_path)
     files = left_behind(tmp_path)
-    assert status == 1
+    assert status == 1, printed
     assert said in printed
     assert {"run.json", "traceback.txt"} <= files.keys()
     record = json.loads(files["run.json"])
@@ -102,13 +102,29 @@ def test_a_run_that_fails_leaves_no_key(
     assert files["readings.csv"].count("\n") == 1
 
 
-def test_a_run_that_completes_leaves_no_key(server: Server, tmp_path: Path) -> None:
+def test_a_run_that_completes_leaves_no_key_beside_one_whose_server_is_down(
+    server: Server, tmp_path: Path
+) -> None:
+    """In one command: the server that is down is told in a line, and the other is measured."""
     server.chat = lambda body: stream([KEY, body["messages"][0]["content"][1]["text"]], count=2)
-    status, printed = run(server, tmp_path)
-    files = left_behind(tmp_path)
-    assert (status, json.loads(files["run.json"])["status"]) == (0, "completed")
-    assert '"answer": "***' in files["answers.jsonl"]
-    for text in (printed, *files.values()):
+    down = "http://127.0.0.1:1/v1"
+    status, printed = run(server, tmp_path, f"engine.url={down},{server.url}", "-m")
+    records = {}
+    for path in (tmp_path / "results").rglob("run.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records[record["config"]["engine"]["url"]] = (record["status"], path.parent)
+    assert status == 1, printed
+    assert {url: found for url, (found, _) in records.items()} == {
+        down: "failed",
+        server.url: "completed",
+    }
+    assert "no server answers there" in printed
+    assert "Traceback" not in printed
+    answers = (records[server.url][1] / "answers.jsonl").read_text(encoding="utf-8")
+    assert '"answer": "***' in answers
+    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+    for text in (printed, *texts):
         assert "hunter2" not in text
 
 
@@ -120,8 +136,9 @@ def test_a_key_that_is_typed_is_not_repeated(server: Server, tmp_path: Path) -> 
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_one_line(server: Server, tmp_path: Path) -> None:
     status, printed = run(server, tmp_path, "engine.url=http://127.0.0.1:1/v1")
-    assert status == 1
+    assert status == 1, printed
     assert "no server answers there" in printed
     assert "Traceback" not in printed
