@@ -18,6 +18,7 @@ from profiling.engines.workload import Workload
 from profiling.errors import Unsupported
 from profiling.records import Reading
 from tests.composing import compose_point
+from tests.engines.transformers.shortened import make_shortened
 from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, build, generate, load, make_workload
 
@@ -72,10 +73,16 @@ def cache_rows_of(workload: Workload) -> dict[str, float | None]:
     return {row.metric: row.value for row in workload.engine.memory_readings(workload)}
 
 
-def check_answers(family: str, *overrides: str, side: int | None = None, batch: int = 2) -> None:
+def check_answers(
+    family: str,
+    *overrides: str,
+    side: int | None = None,
+    batch: int = 2,
+    weights: tuple[str, ...] = (),
+) -> None:
     """Every token of the plain model in single precision, timed passes among them."""
-    plain = workload_of(load(family), family, side=side, batch_size=batch)
-    engine = build(compose_point(f"model={family}", *overrides))
+    plain = workload_of(load(family, *weights), family, side=side, batch_size=batch)
+    engine = build(compose_point(f"model={family}", *weights, *overrides))
     workload = workload_of(engine, family, side=side, batch_size=batch)
     made = settle(workload)
     for index in range(2):
@@ -92,12 +99,19 @@ def check_answers(family: str, *overrides: str, side: int | None = None, batch: 
     assert rows["make_s"].value == rows["compile_s"].value > 0
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5"))
 def test_a_cache_of_fixed_length_changes_no_answer(family: str) -> None:
     check_answers(family, "optimization=static_cache")
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "qwen25vl"))
+def test_every_step_of_a_short_model_runs_compiled_and_changes_no_answer(tmp_path: Path) -> None:
+    folder = make_shortened("qwen25vl", tmp_path / "qwen25vl")
+    weights = ("weights=pretrained", f"model.checkpoint={folder}")
+    check_answers("qwen25vl", "optimization=compile", TRACED, weights=weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_step_runs_compiled_and_changes_no_answer(family: str) -> None:
     check_answers(family, "optimization=compile", TRACED)
 
