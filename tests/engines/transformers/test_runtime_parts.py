@@ -313,19 +313,19 @@ def test_a_damaged_index_is_no_index(content: str, pairs: Callable[[str], Pair])
         entry.write_text(kept, encoding="utf-8")
 
 
-def test_an_engine_of_one_part_leaves_the_other_to_torch() -> None:
-    engine = make_engine(
-        compose_point("model=fuyu", ENGINE, "engine.parts=[vision]", "optimization=fp32")
-    )
+def test_an_engine_of_one_part_leaves_the_other_to_torch(pairs: Callable[[str], Pair]) -> None:
+    plain, whole = pairs(WHOLE)
+    (parts, *_) = whole.stack
+    assert isinstance(parts, RuntimeParts)
+    chosen = ("weights=pretrained", f"model.checkpoint={parts.point.checkpoint}")
+    engine = make_engine(compose_point(f"model={WHOLE}", *chosen, ENGINE, "engine.parts=[vision]"))
     names = {name.split(".")[1] for name, _ in engine.network.named_parameters() if "." in name}
     assert "vision_embed_tokens" not in names and "language_model" in names
-    plain = load("fuyu", "optimization=fp32")
     assert tokens_of(engine, 2, exact=True) == tokens_of(plain, 2, exact=True)
 
 
-@pytest.mark.parametrize(
-    "precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "int8", "int4"]
-)
+# tests/graphs/test_rewriting.py has weights of eight bits in the fast suite.
+@pytest.mark.parametrize("precision", slow_except(["bfloat16", "int8", "int4"], "int4"))
 def test_weights_may_be_stored_in_less(precision: str) -> None:
     whole = load("fuyu", "optimization=fp32")
     chosen = ("model=fuyu", ENGINE, f"engine.precision={precision}", "engine.parts=[vision]")
