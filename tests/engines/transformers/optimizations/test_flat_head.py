@@ -38,7 +38,7 @@ def copied_sizes(hidden: torch.Tensor, weight: torch.Tensor) -> list[int]:
     return [torch.Size(shape).numel() for shape in shapes]
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava", "qwen25vl"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "blip2_t5", "llava"))
 def test_the_answers_are_the_plain_models(family: str) -> None:
     plain = load(family, "optimization=fp32")
     flat = load(family, "optimization=[fp32,flat_head]")

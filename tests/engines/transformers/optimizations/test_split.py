@@ -64,7 +64,7 @@ def test_parts_are_cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.loaded.build == second.loaded.build
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "blip2_t5"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava"))
 def test_random_values_are_those_of_the_plain_model(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

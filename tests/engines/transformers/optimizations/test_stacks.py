@@ -36,7 +36,7 @@ BESIDE = {
     "split,int4": ("int4", 1e-5, "blip2_t5"),
     "onnx_vision,vision_cache": ("baseline", 1e-5, "qwen25vl"),
     "vision_cache,int8": ("int8", 1e-5, "fuyu"),
-    "onnx_vision,static_cache": ("baseline", 1e-5, "qwen25vl"),
+    "onnx_vision,static_cache": ("baseline", 1e-5, "fuyu"),
     # Inputs that differ in their last bits may be rounded to other whole numbers.
     "onnx_vision,int8": ("int8 behind the vision part", 1e-2, "qwen25vl"),
     "onnx_vision,compile": ("baseline", 1e-5, "fuyu"),

@@ -38,7 +38,7 @@ def build_with_cache(family: str) -> tuple[TransformersEngine, PictureCache]:
     return engine, only.cache
 
 
-@pytest.mark.parametrize("family", slow_except(FAMILIES, "llava", "qwen25vl", "blip2_t5"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "qwen25vl", "blip2_t5"))
 def test_a_second_question_finds_the_picture(family: str) -> None:
     plain = load(family)
     engine, cache = build_with_cache(family)
