@@ -161,7 +161,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with one engine more."""
     folder = tmp_path_factory.mktemp("project")
     for name in CODE:
-        ignored = shutil.ignore_patterns("__pycache__")
+        # With what is compiled already, but not what another process is about to rename.
+        ignored = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
     for name in LINKED:
         (folder / name).symlink_to(PROJECT / name)

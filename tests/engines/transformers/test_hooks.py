@@ -13,6 +13,7 @@ from profiling.engines.trace import PHASES, PhaseMissing, Timing, Trace
 from profiling.engines.transformers.engine import TransformersEngine
 from profiling.engines.transformers.hooks import EventClock, TokenMarks
 from tests.engines.ticking import Ticks
+from tests.marking import slow_except
 from tests.tiny_models import FAMILIES, load, make_workload
 
 
@@ -128,6 +129,7 @@ def test_every_phase_of_a_family_is_seen_and_they_add_up(engine: TransformersEng
     assert timing.num_tokens == 6
 
 
+@pytest.mark.parametrize("engine", slow_except(FAMILIES, "llava"), indirect=True)
 def test_a_single_token_is_timed_without_decoding_steps(engine: TransformersEngine) -> None:
     timing = run_timed(engine, max_new_tokens=1)
     assert timing.num_tokens == 1
@@ -145,6 +147,7 @@ def handles_of(engine: TransformersEngine) -> list[Any]:
     return engine._hooks._handles
 
 
+@pytest.mark.parametrize("engine", slow_except(FAMILIES, "blip2_t5", "fuyu"), indirect=True)
 def test_each_missing_hook_is_noticed(engine: TransformersEngine) -> None:
     number = len(handles_of(engine))
     assert number >= 4
@@ -155,6 +158,7 @@ def test_each_missing_hook_is_noticed(engine: TransformersEngine) -> None:
         make_workload(engine, batch_size=1, max_new_tokens=1, count=1).run(0)
 
 
+@pytest.mark.parametrize("engine", slow_except(FAMILIES, "blip2_opt", "blip2_t5"), indirect=True)
 def test_each_missing_part_is_noticed(engine: TransformersEngine) -> None:
     """Both hooks of a part taken away: its time would silently become `other`."""
     parts = engine.model.parts()
@@ -174,6 +178,7 @@ def count_hooks(engine: TransformersEngine) -> int:
     )
 
 
+@pytest.mark.parametrize("engine", slow_except(FAMILIES, "blip2_t5", "llava"), indirect=True)
 def test_a_pass_that_is_not_timed_meets_no_hook(engine: TransformersEngine) -> None:
     workload = make_workload(engine, batch_size=1, max_new_tokens=2, count=1)
     workload.run(0)
@@ -207,6 +212,7 @@ def test_a_step_that_chose_several_tokens_says_so() -> None:
     assert set(trace.rows) == {0}
 
 
+@pytest.mark.parametrize("engine", slow_except(FAMILIES, "fuyu", "qwen25vl"), indirect=True)
 @pytest.mark.parametrize("batch_size", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_named_phases_cover_nine_tenths_of_a_batch(
     engine: TransformersEngine, batch_size: int
