@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import runpy
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
-from profiling.partition import measuring
+from profiling.partition import measuring, standalone
 from profiling.partition.__main__ import main
 from profiling.partition.outcomes import Outcome, compare, draw_table
 from profiling.records import MEASURED, Reading, unavailable
@@ -63,7 +69,26 @@ def check_all_modes(capsys: pytest.CaptureFixture[str], folder: Path, family: st
     assert [name for name in WRITTEN if not (folder / name).is_file()] == []
 
 
-def test_all_modes_answer_alike(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def run_here(script: Path, options: Mapping[str, Any], elsewhere: Path) -> tuple[float, str]:
+    """A saved script in this process, which has imported the libraries already."""
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told):
+        patch.chdir(elsewhere)
+        typed = [f"{name}={value}" for name, value in options.items()]
+        patch.setattr("sys.argv", [str(script), *typed])
+        patch.setattr("sys.path", [str(script.parent.absolute()), *sys.path])
+        runpy.run_path(str(script.absolute()), run_name="__main__")
+    # What lies beside one script is not what lies beside another.
+    for beside in script.parent.glob("*.py"):
+        sys.modules.pop(beside.stem, None)
+    return 1.0, told.getvalue().strip()
+
+
+def test_all_modes_answer_alike(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the other families, and in `test_standalone`, the scripts run in their own processes."""
+    monkeypatch.setattr(standalone, "run", run_here)
     check_all_modes(capsys, tmp_path, QUICK)
 
 
