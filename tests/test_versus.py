@@ -135,7 +135,8 @@ def test_a_side_that_fails_is_one_line_and_no_comparison(how: str, tmp_path: Pat
     assert all(is_gone(pid) for pid, *_ in list_sides(tmp_path))
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_comparison_leaves_no_process_and_goes_on(
     sign: signal.Signals, tmp_path: Path
 ) -> None:

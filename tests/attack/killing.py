@@ -106,20 +106,20 @@ def sweep_command(sizes: list[int]) -> list[str]:
     ]
 
 
-def kill_sweeps(folder: Path, *, count: int, seed: int, points: int = 4) -> Toll:
-    """Sweeps of so many fast stand-in jobs, killed with their worker, and begun again."""
+def kill_sweeps(folder: Path, *, count: int, seed: int) -> Toll:
+    """Sweeps of four fast stand-in jobs, killed with their worker, and begun again."""
     toll, chance = Toll(), random.Random(seed)
     make_dataset(folder / "mine")
     tell(folder)
     sizes = list(range(56, 56 + 28 * 8, 28))
     began = time.monotonic()
-    whole = [*sweep_command(sizes[:points]), f"results_dir={folder / 'whole'}"]
+    whole = [*sweep_command(sizes[:4]), f"results_dir={folder / 'whole'}"]
     end(start(whole, folder), toll)
     # Machines differ: what takes seconds on one has ended on another.
     lasts_s = time.monotonic() - began
     for number in range(count):
         results = folder / f"results{number % 4}"
-        command = [*sweep_command(chance.sample(sizes, points)), f"results_dir={results}"]
+        command = [*sweep_command(chance.sample(sizes, 4)), f"results_dir={results}"]
         before = finished(results)
         kill_at(start(command, folder), chance.uniform(0.1, 0.9) * lasts_s, toll)
         check_records(results, before, toll)

@@ -31,10 +31,6 @@ def make_records(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_some_sweeps_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_sweeps(tmp_path, count=2, seed=SEED + 1, points=2))
-
-
 def test_some_writers_are_killed(tmp_path: Path) -> None:
     require_clean(kill_writers(tmp_path, count=2, seed=SEED))
 
