@@ -9,17 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+# before NumPy, torch and transformers are imported, by this process or by one that a test starts
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 import numpy
 import pytest
 from hypothesis import settings
 
 from profiling.machine.machine import available_devices
 
-# before torch and transformers are imported, by this process or by one that a test starts
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # a test neither waits for a device that somebody is measuring on, nor leaves peaks in a home
 _OWN = tempfile.TemporaryDirectory(prefix="vlm-profiling-tests-")
 os.environ["TMPDIR"] = os.environ["XDG_CACHE_HOME"] = _OWN.name
