@@ -16,8 +16,8 @@ MEANINGS = {
     ESTIMATED: "estimated by a model of the machine, not measured",
     TINY: "tiny weights: a small checkpoint of the real architecture; costs and answers are not"
     " those of the published model",
-    RANDOM: "random weights: the real architecture at full size with random values; costs are"
-    " valid, answers are meaningless",
+    RANDOM: "random weights: the real architecture with random values, at full size unless"
+    " `model.checkpoint` says otherwise; costs are valid, answers are meaningless",
     SERVED: "run by a server: weights, precision and batching are the server's, whatever model and"
     " weights are called here",
 }

@@ -220,7 +220,14 @@ def _show_answers(setting: Setting, names: Sequence[Column]) -> list[str]:
         head = f"{metrics.find(name).words}, change per sample"
         columns.append(Column(head=head, cells=cells, is_text=False))
     logits = [text_column(runs, "divergence_verdict"), *number_columns(runs, _LOGITS)]
-    return [*table([*names, *columns]), "", *table([*names, *logits]), ""]
+    return [*_beside(names, columns), *_beside(names, logits)]
+
+
+def _beside(names: Sequence[Column], columns: Sequence[Column]) -> list[str]:
+    """A table beside the names of runs; nothing where no run has a value."""
+    if all(cell == NOTHING for column in columns for cell in column.cells):
+        return []
+    return [*table([*names, *columns]), ""]
 
 
 def _shares(runs: Sequence[Run], name: str) -> Column:

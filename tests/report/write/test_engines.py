@@ -108,3 +108,13 @@ def test_how_many_settings_show_it_is_said() -> None:
 def test_a_ratio_without_an_interval_is_no_claim() -> None:
     standing = Standing(speeds={TOTAL: ratio(3.0, None, None)}, verdict="rounding")
     assert "nothing is said of its speed" in say_engine([standing], PHASES)
+
+
+def test_a_table_without_a_value_is_left_out(tmp_path: Path) -> None:
+    """Answers of random values mean nothing, and no row of them is written."""
+    nothing = {"agreement": None, "wer": None, "reference_nll": None}
+    for name in ("torch", "quick_one"):
+        run_of(tmp_path / "results", name, weights="random", summary=nothing)
+    found = page(tmp_path / "results", tmp_path / "output")
+    assert found is not None and "random weights" in found
+    assert "| run | engine |\n" not in found
