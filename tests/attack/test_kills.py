@@ -32,16 +32,16 @@ def make_records(folder: Path, count: int) -> Path:
 
 
 def test_some_writers_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_writers(tmp_path, count=2, seed=SEED))
+    require_clean(kill_writers(tmp_path, count=3, seed=SEED))
 
 
 def test_some_exports_are_killed(tmp_path: Path) -> None:
-    require_clean(kill_exports(tmp_path, count=2, seed=SEED))
+    require_clean(kill_exports(tmp_path, count=4, seed=SEED))
 
 
 def test_some_merges_are_killed(tmp_path: Path) -> None:
     source = make_records(tmp_path / "from", 20)
-    require_clean(kill_merges(tmp_path, source, count=2, seed=SEED))
+    require_clean(kill_merges(tmp_path, source, count=4, seed=SEED))
 
 
 @pytest.mark.slow
