@@ -109,7 +109,7 @@ def test_tokens_are_those_of_torch(pair: Pair, rows: int, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in FAST])
-def test_tokens_of_every_family_are_those_of_torch(
+def test_tokens_of_other_families_are_those_of_torch(
     family: str, pairs: Callable[[str], Pair]
 ) -> None:
     plain, engine = pairs(family)
