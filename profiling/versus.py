@@ -30,8 +30,9 @@ from profiling.models.weights import describe_weights
 from profiling.points.configuration import compose_config
 from profiling.points.overrides import check_overrides, explain
 from profiling.records import Comparison, write_json
+from profiling.runs.paired.baselines import list_comparisons
 from profiling.runs.paired.locked import compare
-from profiling.runs.paired.opposed import Opposed, find_kept, require_shared
+from profiling.runs.paired.opposed import Opposed, require_shared
 from profiling.runs.paired.showing import show
 from profiling.runs.paired.side import SideFailed
 from profiling.runs.progress import Progress
@@ -98,8 +99,8 @@ def _run(opposed: Opposed, file: Path | None) -> int:
     for line in dict.fromkeys(describe_weights(plan.point) for plan in opposed.plans.values()):
         print(line, flush=True)
     if opposed.a.point.dry:
-        state = "there" if find_kept(opposed) else f"at least {opposed.rule().first} launches"
-        print(f"{opposed.address} {opposed.label()}: {state}")
+        for line in list_comparisons([opposed]):
+            print(line)
         return MEASURED
     progress = Progress(total=1)
     progress.begin(opposed.label())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +14,10 @@ from profiling.runs.paired.locked import compare
 from profiling.runs.paired.opposed import Opposed, find_kept
 from profiling.runs.paired.showing import describe
 from profiling.runs.paired.side import SideFailed
-from profiling.runs.progress import Progress
+from profiling.runs.progress import Progress, show_duration
 from profiling.runs.session import Plan, plan_checked
+from profiling.statistics.launches import Launches
+from profiling.statistics.ratios import LEAST_LAUNCHES
 
 _PLAIN = "baseline"
 
@@ -47,9 +50,27 @@ def oppose(plans: Sequence[Plan]) -> list[Opposed]:
 
 
 def list_comparisons(opposed: Sequence[Opposed]) -> Iterator[str]:
+    """A line for each, and how long those without a record take in all."""
+    missing = []
     for one in opposed:
-        state = "there" if find_kept(one) else f"at least {one.rule().first} launches"
-        yield f"{one.address} {one.label()}: {state}"
+        rule = None if find_kept(one) else one.rule()
+        missing += [rule] if rule else []
+        yield f"{one.address} {one.label()}: {_describe_launches(rule) if rule else 'there'}"
+    budget_s = sum(rule.time_budget_s for rule in missing)
+    if missing and math.isfinite(budget_s):
+        number = f"{len(missing)} comparison{'s' * (len(missing) > 1)}"
+        least = f"{LEAST_LAUNCHES} launches of each take longer"
+        yield f"{number} to run, at most {show_duration(budget_s)} in all unless {least}"
+
+
+def _describe_launches(rule: Launches) -> str:
+    if rule.first == rule.maximum:
+        number = f"{rule.first} launches" if rule.first > 1 else "1 launch"
+    else:
+        number = f"{rule.first} to {rule.maximum} launches"
+    if math.isinf(rule.time_budget_s):
+        return number
+    return f"{number}, as many as fit into {show_duration(rule.time_budget_s)}"
 
 
 @dataclass(kw_only=True)

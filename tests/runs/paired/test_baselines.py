@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from profiling.records import read, read_comparisons
-from profiling.runs.paired.baselines import find_baseline, oppose
+from profiling.runs.paired.baselines import find_baseline, list_comparisons, oppose
+from profiling.runs.paired.opposed import Opposed
 from tests.composing import compose_config
 from tests.faking import finish, make_plan, start, tell
 from tests.marking import slow_except
@@ -28,6 +29,25 @@ def test_every_point_but_the_baseline_is_opposed_to_it(tmp_path: Path) -> None:
     assert [one.a.fingerprint for one in opposed] == [plans[0].fingerprint] * 3
     assert [one.b.fingerprint for one in opposed] == [plan.fingerprint for plan in plans[1:]]
     assert oppose([make_plan(tmp_path, "optimization=bf16")]) == []
+
+
+def test_the_longest_time_of_comparisons_is_told(tmp_path: Path) -> None:
+    keys = ("paired=true", "launches=4", "comparison.time_budget_s=150")
+    plans = [make_plan(tmp_path, f"optimization={one}", *keys) for one in ("bf16", "int8")]
+    *lines, total = list_comparisons(oppose(plans))
+    told = "4 to 20 launches, as many as fit into 2 min 30 s"
+    assert [line.rpartition(": ")[2] for line in lines] == [told] * 2
+    assert total.startswith("2 comparisons to run, at most 5 min 0 s in all")
+    *_, total = list_comparisons(oppose(plans[:1]))
+    assert total.startswith("1 comparison to run, at most 2 min 30 s in all")
+    assert list(list_comparisons([])) == []
+
+
+@pytest.mark.parametrize(("launches", "told"), [(1, "1 launch"), (7, "7 launches")])
+def test_a_fixed_number_has_no_budget(launches: int, told: str, tmp_path: Path) -> None:
+    a, b = (make_plan(tmp_path, f"optimization={one}") for one in ("baseline", "bf16"))
+    (line,) = list_comparisons([Opposed(a=a, b=b, launches=launches, is_fixed=True)])
+    assert line.endswith(f": {told}")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +92,7 @@ def test_a_sweep_measures_its_points_and_then_compares_them(others: str, tmp_pat
 def test_a_dry_sweep_lists_the_comparisons(tmp_path: Path) -> None:
     status, output, _ = finish(start(tmp_path, *SWEEP, "dry=true"))
     assert status == 0
-    assert sum("at least 3 launches" in line for line in output.splitlines()) == 2
+    assert sum("3 to 20 launches" in line for line in output.splitlines()) == 2
     assert list_sides(tmp_path) == []
 
 
