@@ -35,8 +35,11 @@ def print_anything() -> None:
 def ending_quietly(status: int = 1) -> Iterator[None]:
     """End without a traceback where the reader, such as `head`, has closed the output."""
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            # also where an exit status has been decided: the interpreter would name the error
+            sys.stdout.flush()
     except BrokenPipeError:
         # What is buffered cannot be written either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import print_anything, refuse
+from profiling.arguments import ending_quietly, print_anything, refuse
 from profiling.errors import ConfigError
 from profiling.points.help import describe_command
 from profiling.points.options import CONF
@@ -37,7 +37,8 @@ def main() -> None:
         return
     try:
         check_overrides(sys.argv[1:])
-        run()
+        with ending_quietly():
+            run()
     except ConfigError as error:
         refuse(error)
     except KeyboardInterrupt:
@@ -48,10 +49,6 @@ def main() -> None:
         if not fails_in_hydra(error):
             raise
         refuse(refuse_for_hydra(error))
-    except BrokenPipeError:
-        # The reader, such as `head`, has closed the output; what is buffered cannot be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":

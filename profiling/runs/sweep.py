@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from profiling.arguments import refuse
+from profiling.arguments import ending_quietly, refuse
 from profiling.errors import ConfigError
 from profiling.points.configuration import read_config
 from profiling.points.overrides import explain
@@ -108,7 +108,9 @@ def run_job(config: DictConfig) -> str:
         refuse(error if isinstance(error, ConfigError) else explain(error))
     if _current.session is not None:
         return _current.session.run(plan).status
-    return _run_alone(plan, in_sweep=elsewhere)
+    # Hydra would add a line of its own to this exception too.
+    with ending_quietly():
+        return _run_alone(plan, in_sweep=elsewhere)
 
 
 def _is_sweep() -> bool:

@@ -292,9 +292,10 @@ def test_neither_torch_nor_transformers_is_imported_by_what_the_parent_imports()
     assert done.stdout == "set()\n"
 
 
-def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("swept", slow_except(["-m", ""], ""))
+def test_a_reader_who_has_seen_enough_gets_no_traceback(swept: str, tmp_path: Path) -> None:
     tell(tmp_path)
-    process = start(tmp_path, "-m", "img_size=112", "dry=true")
+    process = start(tmp_path, *swept.split(), "img_size=112", "dry=true")
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
