@@ -20,3 +20,7 @@ def count_positions(config: str) -> int | None:
     text = values.get("text_config")
     positions = (text if isinstance(text, dict) else values).get("max_position_embeddings")
     return positions if isinstance(positions, int) else None
+
+
+def allow_positions(positions: int) -> str:
+    return f"allowed is a whole number from 1 to {positions}, the positions of this model"

@@ -268,6 +268,7 @@ def test_a_mistake_is_one_line(arguments: list[str], told: str, folder: Path, ca
         (["--output", "x", "--weights", "tiny", "--checkpoint", "y"], "needs --weights pretrained"),
         (["--output", "x", "engine=endpoint"], "engine"),
         (["--output", "x", "--samples", "100000"], "holds"),
+        (["--output", "x", "--tokens", "100000"], "the positions of this model"),
     ],
 )
 def test_a_mistake_in_capturing_is_one_line(
