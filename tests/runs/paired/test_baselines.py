@@ -52,7 +52,14 @@ def test_a_fixed_number_has_no_budget(launches: int, told: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("experiment", "paired"),
-    [("optimizations", True), ("quantization", True), ("devices", True), ("image_size", False)],
+    [
+        ("optimizations", True),
+        ("quantization", True),
+        ("devices", True),
+        ("modality", True),
+        ("token_reduction", True),
+        ("image_size", False),
+    ],
 )
 def test_experiments_that_compare_variants_are_paired(experiment: str, paired: bool) -> None:
     assert compose_config(f"experiment={experiment}")["paired"] is paired
