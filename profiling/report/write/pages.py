@@ -98,7 +98,7 @@ def write_pages(found: Runs, output: Path, *, command: str) -> Path:
     if engines:
         _write(output, ENGINES, engines)
         links.append(f"- [Engines against torch]({ENGINES}.md)")
-    reduction = write_reduction(found.runs, command)
+    reduction = write_reduction(Page(output=output, stem=REDUCTION), found.runs, command)
     if reduction:
         _write(output, REDUCTION, reduction)
         links.append(f"- [Token reduction against random tokens]({REDUCTION}.md)")

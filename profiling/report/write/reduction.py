@@ -2,55 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from profiling import metrics
-from profiling.report.read.keys import list_differing
+from profiling.metrics import TOTAL
+from profiling.report.draw.figures import draw_lines
+from profiling.report.read.keys import ROUND, list_differing
+from profiling.report.read.paired import PairedTimes
+from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE, identify_setting
 from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import is_timed, newest
 from profiling.report.say import escape
 from profiling.report.say.differences import ScoreDifference
+from profiling.report.say.marks import mark_weights
+from profiling.report.say.reduction import Kept, say_answers, say_times
 from profiling.report.say.two_runs import error_difference, likelihood_difference
 from profiling.report.say.units import NOTHING
 from profiling.report.write.columns import Column, number_columns
-from profiling.report.write.markdown import run_column, table
-from profiling.report.write.sections import section, show_marks
-from profiling.report.write.variants import say_change
+from profiling.report.write.markdown import fold, run_column, table
+from profiling.report.write.sections import Page, section, show_marks
+from profiling.report.write.variants import Variant, say_change, speedup_columns
 
 STEM = "token_reduction"
 _KEYS = "optimization.token_pruning"
 _METHOD, _KEEP, _LAYER = (f"{_KEYS}.{name}" for name in ("method", "keep", "layer"))
 _SEED = f"{_KEYS}.seed"
-_CONTROL = "random"
+_CONTROL, _FULL = "random", "full model"
 _KEPT, _PLACE = "visual_tokens_kept", "pruned_from_layer"
-_SHOWN = (
-    *(_KEPT, "wer", "accuracy", "reference_nll"),
-    *("latency_s", "vision_s", "prefill_s", "decode_s", "energy_j"),
+_ANSWERS = (_KEPT, "wer", "accuracy", "reference_nll")
+_COSTS = (
+    *("latency_s", "preprocess_s", "vision_s", "projector_s", "prefill_s", "decode_s"),
+    *("energy_j", "energy_estimate_j"),
 )
 Compare = Callable[[Run, Run], ScoreDifference | None]
 _COMPARED: dict[str, Compare] = {
     "wer": error_difference,
     "reference_nll": likelihood_difference,
 }
+# Whose speed-up is drawn: the whole, and the phase in which the tokens are missing.
+_DRAWN_PHASES = (TOTAL, "prefill")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reduced:
-    """A run that left out visual tokens, and the control at the same layer and share."""
+    """A run that left out visual tokens, the control at its place, and the full model."""
 
     run: Run
     control: Run | None
+    full: Run | None
+
+    @property
+    def place(self) -> tuple[float | None, float | None]:
+        """The layer from which on tokens are missing, and the share that is kept."""
+        return _place(self.run)
+
+    @property
+    def name(self) -> str:
+        """The method, and the layer where it is not before the decoder."""
+        layer, _ = self.place
+        method = str(self.run[_METHOD])
+        return f"{method} from layer {layer:.0f}" if layer else method
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(method=self.name, keep=str(self.run[_KEEP]))
+
+    @property
+    def variant(self) -> Variant | None:
+        return None if self.full is None else Variant(run=self.run, plain=self.full)
+
+    @property
+    def paired(self) -> PairedTimes | None:
+        return None if self.variant is None else self.variant.paired
 
     def change(self, compare: Compare) -> ScoreDifference | None:
         return None if self.control is None else compare(self.control, self.run)
 
 
-def write_reduction(runs: Sequence[Run], command: str) -> list[str]:
+def write_reduction(page: Page, runs: Sequence[Run], command: str) -> list[str]:
     """The page; nothing where no run left out visual tokens."""
-    reduced = [r for r in newest(runs) if is_timed(r) and r.number(_KEPT) and r[_METHOD]]
+    timed = [run for run in newest(runs) if is_timed(run)]
+    reduced = [run for run in timed if run.number(_KEPT) and run[_METHOD]]
     if not reduced:
         return []
+    full = {_identify(run): run for run in timed if _is_full(run)}
+    groups = [_relate(group, full) for group in _group(reduced)]
+    shown = [run for rows in groups for run in _with_full(rows)]
     lines = [
         "# Token reduction against random tokens",
         "",
@@ -59,11 +97,22 @@ def write_reduction(runs: Sequence[Run], command: str) -> list[str]:
         " in bold where the interval excludes zero. Below zero is better than random.",
         "- Only what the interval shows is a difference: without bold, a method is not better than"
         " random here.",
+        "- A speed-up is the time of the full model over that with fewer tokens; choosing the"
+        " tokens is in the time of the prefill.",
         "",
     ]
-    for group in _group(reduced):
-        lines += section(_title(group[0]), _show(group))
-    return [*lines, *show_marks(reduced, command)]
+    for number, rows in enumerate(groups):
+        lines += section(_title(rows[0].run), _show(page, rows, str(number)))
+    return [*lines, *show_marks(shown, command)]
+
+
+def _is_full(run: Run) -> bool:
+    return run["optimization"] == BASELINE and run["engine"] in (None, PLAIN_ENGINE)
+
+
+def _identify(run: Run) -> str:
+    """What a run has in common with the full model that it is compared with."""
+    return identify_setting(run.record, ROUND, "optimization", "engine")
 
 
 def _group(runs: Sequence[Run]) -> list[list[Run]]:
@@ -80,20 +129,47 @@ def _group(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def _title(run: Run) -> str:
-    values = ", ".join(str(run[name]) for name in ("model", "dataset", "optimization"))
-    return escape.markdown(f"{values}, {run['img_size']} px, batch size {run['batch_size']}")
-
-
-def _show(runs: Sequence[Run]) -> list[str]:
+def _relate(runs: Sequence[Run], full: Mapping[str, Run]) -> list[Reduced]:
+    """Each run with its control and the full model: by layer and share, the control first."""
     ordered = sorted(runs, key=_order)
     controls = {_place(run): run for run in ordered if run[_METHOD] == _CONTROL}
-    rows = [_beside(run, controls.get(_place(run))) for run in ordered]
-    return [*table([*_names(rows), *number_columns(ordered, _SHOWN), *_changes(rows)]), ""]
+    found = []
+    for run in ordered:
+        control = controls.get(_place(run))
+        own = None if control is run else control
+        found.append(Reduced(run=run, control=own, full=full.get(_identify(run))))
+    return found
 
 
-def _beside(run: Run, control: Run | None) -> Reduced:
-    return Reduced(run=run, control=None if control is run else control)
+def _with_full(rows: Sequence[Reduced]) -> list[Run]:
+    """The runs of the rows, after the full model where there is one."""
+    full = {row.full.name: row.full for row in rows if row.full is not None}
+    return [*full.values(), *(row.run for row in rows)]
+
+
+def _title(run: Run) -> str:
+    values = ", ".join(str(run[name]) for name in ("model", "dataset", "optimization"))
+    size = f"{run['img_size']} px, batch size {run['batch_size']}"
+    return escape.markdown(f"{values}, {size}") + mark_weights(run)
+
+
+def _show(page: Page, rows: Sequence[Reduced], figure: str) -> list[str]:
+    full = _with_full(rows)[: -len(rows)]
+    answers = [*_names(rows, full), *number_columns([*full, *_runs(rows)], _ANSWERS)]
+    costs = [*_names(rows, full), *number_columns([*full, *_runs(rows)], _COSTS)]
+    return [
+        *_say(rows),
+        *(line for name in _COMPARED for line in _draw_answers(page, rows, full, name, figure)),
+        *table([*answers, *_changes(rows, full)]),
+        "",
+        *_show_speed(rows),
+        *(line for phase in _DRAWN_PHASES for line in _draw_speed(page, rows, phase, figure)),
+        *fold("Times by phase, and energy", table(costs)),
+    ]
+
+
+def _runs(rows: Sequence[Reduced]) -> list[Run]:
+    return [row.run for row in rows]
 
 
 def _place(run: Run) -> tuple[float | None, float | None]:
@@ -106,30 +182,127 @@ def _order(run: Run) -> tuple[float, float, bool, str]:
     return layer or 0, -(keep or 0), method != _CONTROL, method
 
 
-def _names(rows: Sequence[Reduced]) -> list[Column]:
-    runs = [row.run for row in rows]
-    methods = [escape.markdown(str(run[_METHOD])) for run in runs]
-    layers = [
-        NOTHING if run.number(_PLACE) is None else f"{run.number(_PLACE):.0f}" for run in runs
-    ]
-    keeps = [str(run[_KEEP]) for run in runs]
+def _say(rows: Sequence[Reduced]) -> list[str]:
+    """What the intervals show, a line for each measure; nothing where none was compared."""
+    lines = []
+    for name, compare in _COMPARED.items():
+        changes = [(row.kept, found) for row in rows if (found := row.change(compare)) is not None]
+        if changes:
+            lines.append(f"- {say_answers(metrics.find(name).words.capitalize(), changes)}")
+    speeds = [(row.kept, row.paired.whole) for row in rows if row.paired is not None]
+    if speeds:
+        lines.append(f"- {say_times(speeds)}")
+    return [*lines, ""] if lines else []
+
+
+# Tables
+
+
+def _names(rows: Sequence[Reduced], full: Sequence[Run]) -> list[Column]:
+    runs = [*full, *_runs(rows)]
+    layers = [NOTHING if row.place[0] is None else f"{row.place[0]:.0f}" for row in rows]
+    filled = [NOTHING] * len(full)
+    methods = [escape.markdown(str(row.run[_METHOD])) for row in rows]
     return [
         run_column(runs),
-        Column(head="method", cells=methods, is_text=True),
-        Column(head="from layer", cells=layers, is_text=False),
-        Column(head="keep", cells=keeps, is_text=False),
+        Column(head="method", cells=[_FULL] * len(full) + methods, is_text=True),
+        Column(head="from layer", cells=filled + layers, is_text=False),
+        Column(head="keep", cells=filled + [str(row.run[_KEEP]) for row in rows], is_text=False),
     ]
 
 
-def _changes(rows: Sequence[Reduced]) -> list[Column]:
+def _changes(rows: Sequence[Reduced], full: Sequence[Run]) -> list[Column]:
     return [
         Column(
             head=f"{metrics.find(name).words}, change from random",
             cells=[
-                NOTHING if (found := row.change(compare)) is None else say_change(found)
-                for row in rows
+                *[NOTHING] * len(full),
+                *(
+                    NOTHING if (found := row.change(compare)) is None else say_change(found)
+                    for row in rows
+                ),
             ],
             is_text=False,
         )
         for name, compare in _COMPARED.items()
     ]
+
+
+def _show_speed(rows: Sequence[Reduced]) -> list[str]:
+    """The speed-ups over the full model; nothing where it was not run."""
+    known = [(row, row.variant) for row in rows if row.variant is not None]
+    if not known:
+        return []
+    names = _names([row for row, _ in known], [])
+    return [*table([*names, *speedup_columns([variant for _, variant in known])]), ""]
+
+
+# Figures
+
+
+def _draw_answers(
+    page: Page, rows: Sequence[Reduced], full: Sequence[Run], name: str, figure: str
+) -> list[str]:
+    """A measure of the answers against the share that is kept, a line for each method."""
+    points: dict[str, list[tuple[float, Run]]] = {}
+    for row in rows:
+        points.setdefault(row.name, []).append((row.place[1] or 0.0, row.run))
+    if full:
+        points[_FULL] = [(1.0, full[0])]
+    metric = metrics.find(name)
+    values = {
+        group: [(x, y) for x, run in sorted(own, key=_first) if (y := run.number(name)) is not None]
+        for group, own in points.items()
+    }
+    bounds = {
+        group: [(x, i.low, i.high) for x, run in own if (i := run.interval(name)) is not None]
+        for group, own in points.items()
+    }
+    title = f"{metric.words.capitalize()} against the share of visual tokens that is kept"
+    return _draw(page, f"{name}_{figure}", values, bounds, title, metric.words, metric.unit)
+
+
+def _draw_speed(page: Page, rows: Sequence[Reduced], phase: str, figure: str) -> list[str]:
+    """Paired speed-ups against the share that is kept, a line for each method."""
+    values: dict[str, list[tuple[float, float]]] = {}
+    bounds: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        ratio = None if row.paired is None else row.paired.times.get(phase)
+        if ratio is not None:
+            keep = row.place[1] or 0.0
+            values.setdefault(row.name, []).append((keep, ratio.value))
+            if ratio.low is not None and ratio.high is not None:
+                bounds.setdefault(row.name, []).append((keep, ratio.low, ratio.high))
+    metric = metrics.find("speedup")
+    words = metric.words + ("" if phase == TOTAL else f" of the {phase}")
+    title = f"{words.capitalize()} against the share of visual tokens that is kept"
+    ordered = {group: sorted(own) for group, own in values.items()}
+    return _draw(page, f"speed_{phase}_{figure}", ordered, bounds, title, words, metric.unit)
+
+
+def _draw(
+    page: Page,
+    name: str,
+    values: Mapping[str, Sequence[tuple[float, float]]],
+    bounds: Mapping[str, Sequence[tuple[float, float, float]]],
+    title: str,
+    y_name: str,
+    unit: str,
+) -> list[str]:
+    drawn = {group: points for group, points in values.items() if points}
+    if len({x for points in drawn.values() for x, _ in points}) < 2:
+        return []
+    draw_lines(
+        page.figure(name),
+        drawn,
+        title=title,
+        x_name="share of visual tokens kept",
+        y_name=y_name,
+        unit=unit,
+        bounds={group: own for group, own in bounds.items() if group in drawn},
+    )
+    return page.show(name, title)
+
+
+def _first(pair: tuple[float, Run]) -> float:
+    return pair[0]

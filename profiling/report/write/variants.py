@@ -152,7 +152,7 @@ def _show_model(page: Page, sweep: Sweep, figure: str) -> list[str]:
     lines = [
         f"All at {fixed}, on {escape.markdown(plain['device'])}.",
         "",
-        *table([*_names(variants), *_speedups(variants)]),
+        *table([*_names(variants), *speedup_columns(variants)]),
         "",
         *fold("Costs, errors and break-even", table([*_names(variants), *_effects(variants)])),
         *_show_answers(variants),
@@ -177,7 +177,8 @@ def _names(variants: Sequence[Variant]) -> list[Column]:
     return [run_column(runs), Column(head=title, cells=names, is_text=True)]
 
 
-def _speedups(variants: Sequence[Variant]) -> list[Column]:
+def speedup_columns(variants: Sequence[Variant]) -> list[Column]:
+    """The times of the plain model over those of each variant, and how they were measured."""
     title = metrics.find("speedup").title
     shown = [
         Column(

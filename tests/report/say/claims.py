@@ -17,15 +17,18 @@ from profiling.report.read.sweeps import find_rounds, find_sweeps
 from profiling.report.say import sentences
 from profiling.report.say.best import write_best
 from profiling.report.say.cautions import say_cautions
+from profiling.report.say.differences import ScoreDifference
 from profiling.report.say.engines import Standing, say_engine
 from profiling.report.say.explanation import explain_run
 from profiling.report.say.gate import judge, parse_limit
 from profiling.report.say.laws import describe_growth
 from profiling.report.say.pareto import front_of, group_comparable, say_front
+from profiling.report.say.reduction import Kept, say_answers, say_times
 from profiling.report.say.two_runs import write_comparison
 from profiling.report.write.variants import _lead
 from profiling.statistics.growth import fit_growth
 from profiling.statistics.ratios import Ratio
+from profiling.statistics.skewed_means import bound_change
 from tests.report.synthetic import MACHINE, write_run, write_timed
 from tests.report.synthetic import write_comparison as pair
 
@@ -249,6 +252,31 @@ def engines(
     return scene
 
 
+KEPT = Kept(method="divprune", keep="0.5")
+
+
+def fewer_tokens(*changes: float) -> Scene:
+    """The changes of an error from random tokens, one for each sample."""
+
+    def scene(_: Path) -> str:
+        return say_answers(
+            "Word error rate",
+            [(KEPT, ScoreDifference(changes=changes, bounds=bound_change(changes)))],
+        )
+
+    return scene
+
+
+def fewer_tokens_timed(ratio: float, *, reach: float) -> Scene:
+    """The full model's time over that with fewer tokens, between what reaches so far."""
+
+    def scene(_: Path) -> str:
+        found = Ratio(value=ratio, low=ratio / reach, high=ratio * reach, confidence=0.95)
+        return say_times([(KEPT, found)])
+
+    return scene
+
+
 # Models
 
 
@@ -436,6 +464,7 @@ def list_claims() -> Iterator[Claim]:
     yield from _list_claims_of_gates()
     yield from _list_claims_of_explanations()
     yield from _list_claims_of_engines()
+    yield from _list_claims_of_reduction()
 
 
 def _list_claims_of_runs() -> Iterator[Claim]:
@@ -956,3 +985,23 @@ def _list_claims_of_engines() -> Iterator[Claim]:
         ("_say_logits", ": more than rounding explains, see the tables", "", wrong, rounded),
     ):  # fmt: skip
         yield Claim(writer=f"engines.{writer}", text=text, shows=shows, said=said, unsaid=unsaid)
+
+
+def _list_claims_of_reduction() -> Iterator[Claim]:
+    varied = [0.1 + 0.01 * number for number in range(24)]
+    better, worse = fewer_tokens(*(-one for one in varied)), fewer_tokens(*varied)
+    open_ = fewer_tokens(*(one * (-1) ** i for i, one in enumerate(varied)))
+    faster, slower = fewer_tokens_timed(1.3, reach=1.1), fewer_tokens_timed(0.7, reach=1.1)
+    unclear = fewer_tokens_timed(1.3, reach=1.5)
+    none = "no difference from {} is shown"
+    for writer, text, shows, said, unsaid in (
+        ("say_answers", "{}: ", "shown to be better than random tokens: divprune at 0.5",
+         better, worse),
+        ("say_answers", "{}: ", "shown to be worse than random tokens: divprune", worse, open_),
+        ("say_times", "Time: ", "shown to be faster than the full model", faster, unclear),
+        ("say_times", "Time: ", "shown to be slower than the full model", slower, faster),
+        ("_say", "shown to be {} than {}: ", "shown to be", better, open_),
+        ("_say", none, "no difference from random tokens is shown", open_, better),
+        ("_say", none, "no difference from the full model is shown", unclear, slower),
+    ):  # fmt: skip
+        yield Claim(writer=f"reduction.{writer}", text=text, shows=shows, said=said, unsaid=unsaid)
