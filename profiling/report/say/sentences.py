@@ -288,7 +288,9 @@ def _say_fastest(verdicts: Verdicts) -> str:
         return f"Fastest{among} is {_say_speed(verdicts, verdicts.fastest)}."
     if verdicts.faster:
         listed = "; ".join(_say_speed(verdicts, run) for run in verdicts.faster)
-        return f"Faster than the baseline, which one most is not shown: {listed}."
+        if len(verdicts.faster) == 1:
+            return f"Only one is shown to be faster than the baseline: {listed}."
+        return f"Several are faster than the baseline, none of them shown to be fastest: {listed}."
     if verdicts.slower or verdicts.unclear:
         return "No optimization is shown to be faster than the baseline."
     return ""
