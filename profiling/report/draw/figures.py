@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -37,6 +37,8 @@ LEAST_SIZES = 3
 MOST_TICKS = 8
 # The distance of groups at one size, in points.
 _BESIDE = 4.0
+# Inches to the right of the axes, where the legend stands.
+_LEGEND = 1.65
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "profiling.report",
     "svg.fonttype": "none",
@@ -220,7 +222,7 @@ def draw_lines(
     are_categories = len(sizes) < LEAST_SIZES
     places = {x: float(i) if are_categories else x for i, x in enumerate(sizes)}
     with _drawing():
-        figure, axes = _canvas(title, wide=6)
+        figure, axes = _canvas(title, wide=6, names=lines)
         tallest = max(y for points in lines.values() for _, y in points)
         factor, name = scale_of(tallest, unit)
         for position, (group, points) in enumerate(sorted(lines.items())):
@@ -310,8 +312,11 @@ def draw_roofline(
         _save(figure, stem)
 
 
-def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
-    width = min(12.0, 5.2 + 0.45 * wide)
+def _canvas(title: str, *, wide: int, names: Iterable[str] = ()) -> tuple[Figure, Axes]:
+    """A figure with room on its right for a legend, of long names too."""
+    longest = max(map(len, names), default=0)
+    beside = max(_LEGEND, 0.55 + 0.09 * longest)
+    width = min(12.0, 5.2 + 0.45 * wide) + beside - _LEGEND
     shown = _wrap(title, width)
     above = 0.2 + 0.2 * len(shown)
     height = 3.5 + above
@@ -319,7 +324,7 @@ def _canvas(title: str, *, wide: int) -> tuple[Figure, Axes]:
     # Space for labels and legend; the automatic layout would draw everything twice.
     figure.subplots_adjust(
         left=0.95 / width,
-        right=1 - 1.65 / width,
+        right=1 - beside / width,
         bottom=0.62 / height,
         top=1 - above / height,
     )

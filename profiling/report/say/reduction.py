@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from profiling.metrics import TOTAL
 from profiling.report.say import escape
 from profiling.report.say.differences import ScoreDifference
 from profiling.report.say.sentences import excludes_one
@@ -27,12 +28,13 @@ def say_answers(measure: str, changes: Sequence[tuple[Kept, ScoreDifference]]) -
     return f"{measure}: " + _say({"better": better, "worse": worse}, "random tokens")
 
 
-def say_times(ratios: Sequence[tuple[Kept, Ratio]]) -> str:
+def say_times(phase: str, ratios: Sequence[tuple[Kept, Ratio]]) -> str:
     """The methods that are shown to take another time than the full model, measured in pairs."""
     shown = [(kept, ratio.value) for kept, ratio in ratios if excludes_one(ratio)]
     faster = [kept for kept, value in shown if value > 1]
     slower = [kept for kept, value in shown if value < 1]
-    return "Time: " + _say({"faster": faster, "slower": slower}, "the full model")
+    what = "Time" if phase == TOTAL else f"Time of the {phase}"
+    return f"{what}: " + _say({"faster": faster, "slower": slower}, "the full model")
 
 
 def _say(found: Mapping[str, Sequence[Kept]], other: str) -> str:
@@ -50,5 +52,5 @@ def _list_methods(found: Sequence[Kept]) -> str:
     for kept in found:
         shares.setdefault(kept.method, []).append(kept.keep)
     return ", ".join(
-        f"{escape.markdown(method)} at {' and '.join(own)}" for method, own in shares.items()
+        f"{escape.markdown(method)} ({', '.join(own)})" for method, own in shares.items()
     )

@@ -40,8 +40,8 @@ _COMPARED: dict[str, Compare] = {
     "wer": error_difference,
     "reference_nll": likelihood_difference,
 }
-# Whose speed-up is drawn: the whole, and the phase in which the tokens are missing.
-_DRAWN_PHASES = (TOTAL, "prefill")
+# Whose speed-up is said and drawn: the whole, and the phase in which the tokens are missing.
+_SPED_UP = (TOTAL, "prefill")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,8 @@ def write_reduction(page: Page, runs: Sequence[Run], command: str) -> list[str]:
         " random here.",
         "- A speed-up is the time of the full model over that with fewer tokens; choosing the"
         " tokens is in the time of the prefill.",
+        "- Shares that are kept stand in brackets. Each interval is for its own run: of twenty,"
+        " about one misses the truth.",
         "",
     ]
     for number, rows in enumerate(groups):
@@ -163,7 +165,7 @@ def _show(page: Page, rows: Sequence[Reduced], figure: str) -> list[str]:
         *table([*answers, *_changes(rows, full)]),
         "",
         *_show_speed(rows),
-        *(line for phase in _DRAWN_PHASES for line in _draw_speed(page, rows, phase, figure)),
+        *(line for phase in _SPED_UP for line in _draw_speed(page, rows, phase, figure)),
         *fold("Times by phase, and energy", table(costs)),
     ]
 
@@ -189,9 +191,11 @@ def _say(rows: Sequence[Reduced]) -> list[str]:
         changes = [(row.kept, found) for row in rows if (found := row.change(compare)) is not None]
         if changes:
             lines.append(f"- {say_answers(metrics.find(name).words.capitalize(), changes)}")
-    speeds = [(row.kept, row.paired.whole) for row in rows if row.paired is not None]
-    if speeds:
-        lines.append(f"- {say_times(speeds)}")
+    pairs = [(row.kept, row.paired) for row in rows if row.paired is not None]
+    for phase in _SPED_UP:
+        speeds = [(kept, pair.times[phase]) for kept, pair in pairs if phase in pair.times]
+        if speeds:
+            lines.append(f"- {say_times(phase, speeds)}")
     return [*lines, ""] if lines else []
 
 

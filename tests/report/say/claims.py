@@ -272,7 +272,7 @@ def fewer_tokens_timed(ratio: float, *, reach: float) -> Scene:
 
     def scene(_: Path) -> str:
         found = Ratio(value=ratio, low=ratio / reach, high=ratio * reach, confidence=0.95)
-        return say_times([(KEPT, found)])
+        return say_times("prefill", [(KEPT, found)])
 
     return scene
 
@@ -1001,11 +1001,11 @@ def _list_claims_of_reduction() -> Iterator[Claim]:
     unclear = fewer_tokens_timed(1.3, reach=1.5)
     none = "no difference from {} is shown"
     for writer, text, shows, said, unsaid in (
-        ("say_answers", "{}: ", "shown to be better than random tokens: divprune at 0.5",
+        ("say_answers", "{}: ", "shown to be better than random tokens: divprune .0.5",
          better, worse),
         ("say_answers", "{}: ", "shown to be worse than random tokens: divprune", worse, open_),
-        ("say_times", "Time: ", "shown to be faster than the full model", faster, unclear),
-        ("say_times", "Time: ", "shown to be slower than the full model", slower, faster),
+        ("say_times", "Time of the {}", "shown to be faster than the full model", faster, unclear),
+        ("say_times", "Time of the {}", "shown to be slower than the full model", slower, faster),
         ("_say", "shown to be {} than {}: ", "shown to be", better, open_),
         ("_say", none, "no difference from random tokens is shown", open_, better),
         ("_say", none, "no difference from the full model is shown", unclear, slower),

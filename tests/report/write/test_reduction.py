@@ -66,8 +66,11 @@ def test_sentences_name_what_intervals_show_and_no_more(tmp_path: Path) -> None:
     write_comparison(full, better, ratio=1.3, reach=1.1, phases={"prefill": 2.0})
     write_comparison(full, alike, ratio=1.3, reach=1.5, phases={"prefill": 0.5})
     lines = page(tmp_path)
-    assert "- Word error rate: shown to be better than random tokens: divprune at 0.5." in lines
-    assert "- Time: shown to be faster than the full model: divprune at 0.5." in lines
+    assert "- Word error rate: shown to be better than random tokens: divprune (0.5)." in lines
+    assert "- Time: shown to be faster than the full model: divprune (0.5)." in lines
+    faster = "shown to be faster than the full model: divprune (0.5)"
+    slower = "shown to be slower than the full model: divprune (0.25)"
+    assert f"- Time of the prefill: {faster}; {slower}." in lines
     row = row_of([line for line in lines if "paired, " in line], "divprune", 0, 0.5)
     assert "1.30× [1.18, 1.43]" in row and "2.00× [1.82, 2.20]" in row
 
