@@ -294,7 +294,8 @@ def _draw(
     unit: str,
 ) -> list[str]:
     drawn = {group: points for group, points in values.items() if points}
-    if len({x for points in drawn.values() for x, _ in points}) < 2:
+    shares = {x for group, points in drawn.items() if group != _FULL for x, _ in points}
+    if len(shares) < 2:
         return []
     draw_lines(
         page.figure(name),

@@ -89,9 +89,7 @@ def test_curves_are_drawn_where_there_are_shares_to_compare(tmp_path: Path) -> N
     full = write_run(tmp_path, samples=24, answers=RIGHT)
     one = write(tmp_path, "random", 0.5, 0, RIGHT)
     write_comparison(full, one, ratio=1.3, reach=1.1, phases={"prefill": 2.0})
-    shown = [line for line in page(tmp_path) if line.startswith("![")]
-    # the full model is a second share for the answers, and none for speed-ups
-    assert [line[2:12] for line in shown] == ["Word error"]
+    assert not any(line.startswith("![") for line in page(tmp_path))
     other = write(tmp_path, "fastv", 0.25, 2, RIGHT)
     write_comparison(full, other, ratio=1.5, reach=1.1, phases={"prefill": 3.0})
     shown = [line for line in page(tmp_path) if line.startswith("![")]
