@@ -13,8 +13,8 @@ from profiling.captures.capturing import Bounds, Capturing
 from profiling.captures.weight_files import save_weights
 from profiling.engines.engine import find_engine
 from profiling.engines.transformers.engine import TransformersEngine
-from profiling.errors import ConfigError, Unsupported
-from profiling.models.positions import allow_positions
+from profiling.errors import Unsupported
+from profiling.models.positions import check_length
 from profiling.models.processing import Shown
 from profiling.points.point import Point
 from profiling.samples.showing import load_point
@@ -47,7 +47,8 @@ def capture_point(
     point: Point, run: Run, bounds: Bounds, folder: Path, *, overrides: Sequence[str], weights: bool
 ) -> None:
     engine = load_engine(point)
-    _check_length(engine, run.tokens)
+    text = engine.network.config.get_text_config()
+    check_length("--tokens", run.tokens, getattr(text, "max_position_embeddings", None))
     batches = encode_batches(engine, point, run)
     facts = {
         "point": {"overrides": list(overrides), "parts": _paths_of_parts(engine)},
@@ -61,14 +62,6 @@ def capture_point(
             # Each batch has its share of the calls, so that none of them fills the capture.
             capturing.limit = -(-bounds.calls * number // len(batches))
             engine.generate(batch, length=run.tokens, exact=True, trace=None)
-
-
-def _check_length(engine: Any, tokens: int) -> None:
-    """Refuse more new tokens than the language model has positions for."""
-    text = engine.network.config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)
-    if positions is not None and tokens > positions:
-        raise ConfigError("--tokens", tokens, allow_positions(positions))
 
 
 def encode_batches(engine: Any, point: Point, run: Run) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from profiling.errors import ConfigError
 from profiling.files import LARGEST_SETTINGS, read_json
 
 
@@ -22,5 +23,8 @@ def count_positions(config: str) -> int | None:
     return positions if isinstance(positions, int) else None
 
 
-def allow_positions(positions: int) -> str:
-    return f"allowed is a whole number from 1 to {positions}, the positions of this model"
+def check_length(key: str, tokens: int, positions: int | None) -> None:
+    """Refuse more new tokens than a model has positions for."""
+    if positions is not None and tokens > positions:
+        allowed = f"allowed is a whole number from 1 to {positions}, the positions of this model"
+        raise ConfigError(key, tokens, allowed)

@@ -21,7 +21,7 @@ from profiling.machine.machine import (
     resolve_device,
     usable_cores,
 )
-from profiling.models.positions import allow_positions, count_positions
+from profiling.models.positions import check_length, count_positions
 from profiling.models.weights import describe_weights, locate
 from profiling.points.address import canonical_json, digest_code
 from profiling.points.configuration import read_point
@@ -72,8 +72,7 @@ def plan_checked(point: Point) -> Plan:
     if calibration is not None:
         seen = hashlib.sha256((samples_digest + calibration).encode()).hexdigest()
     weights_digest, positions = _check_weights(point)
-    if positions is not None and point.max_new_tokens > positions:
-        raise ConfigError("max_new_tokens", point.max_new_tokens, allow_positions(positions))
+    check_length("max_new_tokens", point.max_new_tokens, positions)
     fingerprint = point.fingerprint(
         machine=describe_machine().identity(),
         versions=installed_versions(),

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from profiling import metrics
 from profiling.metrics import TOTAL
 from profiling.report.draw.figures import draw_lines
-from profiling.report.read.keys import ROUND, list_differing
+from profiling.report.read.keys import list_differing
 from profiling.report.read.paired import PairedTimes
-from profiling.report.read.plain_runs import BASELINE, PLAIN_ENGINE, identify_setting
 from profiling.report.read.runs import Run
 from profiling.report.read.sweeps import is_timed, newest
 from profiling.report.say import escape
@@ -86,8 +85,8 @@ def write_reduction(page: Page, runs: Sequence[Run], command: str) -> list[str]:
     reduced = [run for run in timed if run.number(_KEPT) and run[_METHOD]]
     if not reduced:
         return []
-    full = {_identify(run): run for run in timed if _is_full(run)}
-    groups = [_relate(group, full) for group in _group(reduced)]
+    named = {run.name: run for run in runs}
+    groups = [_relate(group, named) for group in _group(reduced)]
     shown = [run for rows in groups for run in _with_full(rows)]
     lines = [
         "# Token reduction against random tokens",
@@ -108,15 +107,6 @@ def write_reduction(page: Page, runs: Sequence[Run], command: str) -> list[str]:
     return [*lines, *show_marks(shown, command)]
 
 
-def _is_full(run: Run) -> bool:
-    return run["optimization"] == BASELINE and run["engine"] in (None, PLAIN_ENGINE)
-
-
-def _identify(run: Run) -> str:
-    """What a run has in common with the full model that it is compared with."""
-    return identify_setting(run.record, ROUND, "optimization", "engine")
-
-
 def _group(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs that differ in method, share, layer and seed alone."""
     groups: list[list[Run]] = []
@@ -131,15 +121,15 @@ def _group(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def _relate(runs: Sequence[Run], full: Mapping[str, Run]) -> list[Reduced]:
-    """Each run with its control and the full model: by layer and share, the control first."""
+def _relate(runs: Sequence[Run], named: Mapping[str, Run]) -> list[Reduced]:
+    """Each run with its control and its baseline: by layer and share, the control first."""
     ordered = sorted(runs, key=_order)
     controls = {_place(run): run for run in ordered if run[_METHOD] == _CONTROL}
     found = []
     for run in ordered:
         control = controls.get(_place(run))
         own = None if control is run else control
-        found.append(Reduced(run=run, control=own, full=full.get(_identify(run))))
+        found.append(Reduced(run=run, control=own, full=named.get(run.baseline or "")))
     return found
 
 
@@ -255,7 +245,7 @@ def _draw_answers(
         points[_FULL] = [(1.0, full[0])]
     metric = metrics.find(name)
     values = {
-        group: [(x, y) for x, run in sorted(own, key=_first) if (y := run.number(name)) is not None]
+        group: sorted((x, y) for x, run in own if (y := run.number(name)) is not None)
         for group, own in points.items()
     }
     bounds = {
@@ -307,7 +297,3 @@ def _draw(
         bounds={group: own for group, own in bounds.items() if group in drawn},
     )
     return page.show(name, title)
-
-
-def _first(pair: tuple[float, Run]) -> float:
-    return pair[0]
